@@ -4,3 +4,10 @@ SHELL := /bin/bash
 .PHONY: help
 help: ## list the targets
 	@awk 'BEGIN{FS=":.*## "} /^[a-z0-9-]+:.*## /{printf "  %-16s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
+
+CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.22.0
+
+.PHONY: generate
+generate: ## write every generated file anew
+	$(CONTROLLER_GEN) object paths=./api/... 
+	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=deploy/crd
