@@ -3,6 +3,7 @@ module github.com/tcr-assistant/tcr-assistant
 go 1.26.0
 
 require (
+	github.com/go-chi/chi/v5 v5.5.0
 	gomodules.xyz/jsonpatch/v2 v2.5.0
 	k8s.io/api v0.36.3
 	k8s.io/apimachinery v0.36.3

@@ -16,10 +16,10 @@ type Follower struct {
 	client *v1.Client
 	index  *pullsecret.Index
 
-	mu       sync.RWMutex
-	seen     map[string]Observed
-	synced   chan struct{}
-	once     sync.Once
+	mu     sync.RWMutex
+	seen   map[string]Observed
+	synced chan struct{}
+	once   sync.Once
 }
 
 // NewFollower returns a follower that fills index.
@@ -27,7 +27,7 @@ func NewFollower(log *slog.Logger, client *v1.Client, index *pullsecret.Index) *
 	return &Follower{
 		log: log, client: client, index: index,
 		seen:   map[string]Observed{},
-		synced:   make(chan struct{}),
+		synced: make(chan struct{}),
 	}
 }
 
