@@ -15,3 +15,7 @@ generate: ## write every generated file anew
 .PHONY: controlplane
 controlplane: ## build the Kubernetes that tests run on, once; it is cached outside the checkout
 	@cd test && go run ./cmd/controlplane
+
+.PHONY: run
+run: ## run the main job on a control plane of its own, until Ctrl-C
+	@cd test && go run ./demo

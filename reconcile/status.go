@@ -28,12 +28,11 @@ const (
 	ReasonInvalidSpec = "InvalidSpec" // the spec cannot be read; what was issued before is left as it is
 )
 
-// Summarize counts how far a rule has got, and lists the newest of what is done and what fails. It is a function of the
-// state alone, so that the same cluster gives the same status on every replica and after every restart; old is what the
-// status was, for the time of the condition's last transition.
+// Summarize counts how far a rule has got, and lists the newest of what is done and what fails. old is what the status was:
+// it knows of writes that were made before this process watched, so that a restart changes nothing.
 func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus, now time.Time) v1.ImagePullSecretStatus {
 	status := v1.ImagePullSecretStatus{ObservedGeneration: rule.Generation, Conditions: slices.Clone(old.Conditions)}
-	var secrets, accounts newest
+	secrets, accounts := newNewest(old.SecretUpdateSuccessful), newNewest(old.ServiceAccountsModifySuccessful)
 	var failures []v1.Failure
 	state.Each(func(namespace *Namespace) {
 		for _, problem := range namespace.Problems {
@@ -98,23 +97,35 @@ func ready(status v1.ImagePullSecretStatus, failures int, now time.Time) metav1.
 }
 
 // newest collects objects with the time of their last change.
-type newest []stamped
-
-type stamped struct {
-	at              int64
-	namespace, name string
+type newest struct {
+	before map[string]int64 // times that are known already
+	all    []stamped
 }
 
-func (n *newest) add(at int64, namespace, name string) { *n = append(*n, stamped{at, namespace, name}) }
+type stamped struct {
+	at   int64
+	name string
+}
+
+func newNewest(before []v1.Update) *newest {
+	n := &newest{before: make(map[string]int64, len(before))}
+	for _, update := range before {
+		n.before[update.NamespacedName] = update.UpdatedAt.Unix()
+	}
+	return n
+}
+
+func (n *newest) add(at int64, namespace, name string) {
+	name = namespace + "/" + name
+	n.all = append(n.all, stamped{max(at, n.before[name]), name})
+}
 
 // updates returns the newest ones first, those of one second by name.
-func (n newest) updates() []v1.Update {
-	slices.SortFunc(n, func(a, b stamped) int {
-		return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
-	})
-	updates := make([]v1.Update, min(len(n), maxUpdates))
+func (n *newest) updates() []v1.Update {
+	slices.SortFunc(n.all, func(a, b stamped) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(a.name, b.name)) })
+	updates := make([]v1.Update, min(len(n.all), maxUpdates))
 	for i := range updates {
-		updates[i] = v1.Update{NamespacedName: n[i].namespace + "/" + n[i].name, UpdatedAt: metav1.Unix(n[i].at, 0)}
+		updates[i] = v1.Update{NamespacedName: n.all[i].name, UpdatedAt: metav1.Unix(n.all[i].at, 0)}
 	}
 	return updates
 }

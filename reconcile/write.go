@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -53,7 +54,7 @@ func (w *writer) issue(ctx context.Context, change IssueSecret) error {
 		secret, err := w.core.Secrets(change.Namespace).Create(ctx, change.Rule.NewSecret(), metav1.CreateOptions{FieldManager: fieldManager})
 		switch {
 		case err == nil:
-			w.state.PutSecret(change.Namespace, stripSecret(secret).object)
+			w.putSecret(change.Namespace, secret)
 			return nil
 		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 			return err
@@ -80,8 +81,15 @@ func (w *writer) apply(ctx context.Context, namespace string, rule *pullsecret.R
 	if err != nil {
 		return err
 	}
-	w.state.PutSecret(namespace, stripSecret(secret).object)
+	w.putSecret(namespace, secret)
 	return nil
+}
+
+// putSecret takes in what we have just written.
+func (w *writer) putSecret(namespace string, secret *corev1.Secret) {
+	stripped := stripSecret(secret).object
+	stripped.Updated = time.Now().Unix()
+	w.state.PutSecret(namespace, stripped)
 }
 
 func (w *writer) delete(ctx context.Context, change DeleteSecret) error {
@@ -108,7 +116,9 @@ func (w *writer) edit(ctx context.Context, change EditAccount) error {
 	if err != nil {
 		return err
 	}
-	w.state.PutAccount(change.Namespace, stripAccount(account).object)
+	stripped := stripAccount(account).object
+	stripped.Updated = time.Now().Unix()
+	w.state.PutAccount(change.Namespace, stripped)
 	return nil
 }
 
