@@ -19,7 +19,7 @@ type world struct {
 
 	serial   int
 	secret   *pair
-	issues   []*pair // ever written to the Secret
+	issues   []*pair   // ever written to the Secret
 	stored   [2]bundle // what each configuration trusts
 	servers  []*apiServer
 	replicas []*replica

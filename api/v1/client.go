@@ -1,17 +1,13 @@
 package v1
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 )
 
 // Client reads and writes ImagePullSecret objects.
@@ -37,16 +33,4 @@ func NewClient(config *rest.Config, httpClient *http.Client) (*Client, error) {
 		runtime.NewParameterCodec(scheme), "",
 		func() *ImagePullSecret { return &ImagePullSecret{} },
 		func() *ImagePullSecretList { return &ImagePullSecretList{} }), nil
-}
-
-// ListerWatcher lists and watches every ImagePullSecret, for a reflector.
-func ListerWatcher(client *Client) cache.ListerWatcherWithContext {
-	return &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			return client.List(ctx, options)
-		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			return client.Watch(ctx, options)
-		},
-	}
 }

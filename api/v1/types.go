@@ -59,18 +59,21 @@ type ImagePullSecretSpec struct {
 
 // DockerCredential is what "docker login" asks for.
 type DockerCredential struct {
+	// Rules whose value may hold a password by mistake have the reason FieldValueForbidden: it is the one with which the
+	// API server does not repeat the value.
+
 	// Username of the registry. It holds no ":", which ends the user name in HTTP basic authentication (RFC 7617).
 	//
 	// +required
 	// +kubebuilder:validation:MaxLength=4096
-	// +kubebuilder:validation:XValidation:rule="self.trim() != ''",message="must not be blank: write the registry's user name"
-	// +kubebuilder:validation:XValidation:rule="!self.contains(':')",message="must not hold \":\", which separates user name and password in HTTP basic authentication"
+	// +kubebuilder:validation:XValidation:rule="self.trim() != ''",message="must not be blank: write the registry's user name",reason=FieldValueRequired
+	// +kubebuilder:validation:XValidation:rule="!self.contains(':')",message="must not hold \":\", which separates user name and password in HTTP basic authentication",reason=FieldValueForbidden
 	Username string `json:"username"`
 
 	// Password or token of the registry.
 	//
 	// +required
-	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="must not be empty: write the registry's password or token"
+	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="must not be empty: write the registry's password or token",reason=FieldValueRequired
 	Password string `json:"password"`
 
 	// Server is the registry's host with an optional port, as it stands at the head of an image name:
@@ -78,10 +81,10 @@ type DockerCredential struct {
 	//
 	// +required
 	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule="self != ''",message="must not be empty: write the registry's host, such as \"registry.example.com\""
-	// +kubebuilder:validation:XValidation:rule="!self.contains('://')",message="must be a host without a scheme: write \"registry.example.com\" instead of \"https://registry.example.com\""
-	// +kubebuilder:validation:XValidation:rule="self.contains('://') || !self.contains('/')",message="must be a host without a path: write \"registry.example.com\" instead of \"registry.example.com/team\""
-	// +kubebuilder:validation:XValidation:rule="!self.contains('@')",message="must be a host without user info: the user's name belongs in spec.docker.username"
+	// +kubebuilder:validation:XValidation:rule="self != ''",message="must not be empty: write the registry's host, such as \"registry.example.com\"",reason=FieldValueRequired
+	// +kubebuilder:validation:XValidation:rule="!self.contains('://')",message="must be a host without a scheme: write \"registry.example.com\" instead of \"https://registry.example.com\"",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="self.contains('://') || !self.contains('/')",message="must be a host without a path: write \"registry.example.com\" instead of \"registry.example.com/team\"",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="!self.contains('@')",message="must be a host without user info: the user's name belongs in spec.docker.username",reason=FieldValueForbidden
 	// +kubebuilder:validation:XValidation:rule="self == '' || self.contains('/') || self.contains('@') || self.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*|\\\\[[0-9a-fA-F:.]+\\\\])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$')",message="must be a host with an optional port from 1 to 65535, such as \"registry.example.com\" or \"registry.example.com:5000\", without blanks or patterns"
 	Server string `json:"server"`
 }

@@ -1,0 +1,28 @@
+// Command controlplane builds the binaries of the control plane that the tests run on,
+// unless they are in the cache already, and prints the folder that holds them.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/tcr-assistant/tcr-assistant/test/cluster"
+)
+
+func main() {
+	version := flag.String("version", "", "version of Kubernetes, as in v1.36.3; empty is the usual one")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	binaries, err := cluster.Build(ctx, *version, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(filepath.Dir(binaries.ControlPlane))
+}
