@@ -203,7 +203,7 @@ func (t *term) note(ctx context.Context, err error) {
 		t.backoff = newBackoff()
 	default:
 		t.notBefore = time.Now().Add(t.backoff.Step())
-		t.cfg.Log.Error("Postponed keeping the serving certificate", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName, "err", err)
+		t.cfg.Log.Error("serving certificate was not kept", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName, "error", err)
 	}
 }
 
@@ -231,13 +231,13 @@ func (t *term) take(ctx context.Context, got issuance) {
 	t.fresh, t.writtenAt = got.pair, time.Time{}
 	log := t.cfg.Log.With("namespace", t.cfg.Namespace, "secret", t.cfg.SecretName)
 	if got.fellBack != nil {
-		log.Warn("Fell back to a self-signed serving certificate", "signer", t.cfg.Signer, "err", got.fellBack)
+		log.Warn("serving certificate fell back to a self-signed one", "signer", t.cfg.Signer, "error", got.fellBack)
 		if t.cfg.Observer.FellBack != nil {
 			t.cfg.Observer.FellBack(got.fellBack)
 		}
 	}
 	leaf := got.pair.leaf
-	log.Info("Issued a serving certificate", "reason", got.reason, "mode", got.pair.mode,
+	log.Info("serving certificate was issued", "reason", got.reason, "mode", got.pair.mode,
 		"certificate", got.pair.fingerprint(), "notBefore", leaf.NotBefore, "notAfter", leaf.NotAfter, "renewAt", got.pair.renewAt())
 	if t.cfg.Observer.Issued != nil {
 		t.cfg.Observer.Issued(got.pair.mode, leaf.NotAfter)
@@ -250,7 +250,7 @@ func (t *term) publish(ctx context.Context, trust bundle) error {
 		return fmt.Errorf("publishing the trusted certificates: %w", err)
 	}
 	t.known, t.publishedAt, t.confirmed = trust, time.Now(), false
-	t.cfg.Log.Info("Published the trusted certificates", "certificates", len(trust))
+	t.cfg.Log.Info("trusted certificates were published", "certificates", len(trust))
 	return nil
 }
 
@@ -275,7 +275,7 @@ func (t *term) write(ctx context.Context) error {
 	}
 	switch owner, err := t.cfg.Owner(ctx); {
 	case err != nil:
-		t.cfg.Log.Warn("Wrote the secret without an owner", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName, "err", err)
+		t.cfg.Log.Warn("owner of the secret was not found", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName, "error", err)
 	case owner != nil:
 		secret.WithOwnerReferences(metav1apply.OwnerReference().
 			WithAPIVersion(owner.APIVersion).WithKind(owner.Kind).WithName(owner.Name).WithUID(owner.UID))
@@ -284,7 +284,7 @@ func (t *term) write(ctx context.Context) error {
 		return fmt.Errorf("writing secret %s: %w", name, err)
 	}
 	t.writtenAt = time.Now()
-	t.cfg.Log.Info("Wrote the serving certificate", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName,
+	t.cfg.Log.Info("serving certificate was written", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName,
 		"mode", p.mode, "certificate", p.fingerprint(), "notAfter", p.leaf.NotAfter)
 	if t.cfg.Observer.Rotated != nil {
 		t.cfg.Observer.Rotated(p.mode, p.leaf.NotAfter)

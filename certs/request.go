@@ -9,7 +9,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -204,7 +203,7 @@ func (r *requester) try(ctx context.Context, key *ecdsa.PrivateKey) (*pair, erro
 func (r *requester) create(ctx context.Context, key *ecdsa.PrivateKey) (*certificatesv1.CertificateSigningRequest, error) {
 	owner, err := r.cfg.Owner(ctx)
 	if err != nil {
-		r.cfg.Log.Warn("Created the certificate signing request without an owner", "certificateSigningRequest", RequestName, "err", err)
+		r.cfg.Log.Warn("owner of the certificate signing request was not found", "certificateSigningRequest", RequestName, "error", err)
 	}
 	sent, err := newRequest(key, r.cfg, owner)
 	if err != nil {
@@ -224,8 +223,8 @@ func (r *requester) create(ctx context.Context, key *ecdsa.PrivateKey) (*certifi
 		return nil, fmt.Errorf("creating certificate signing request %s: %w", RequestName, err)
 	}
 	if replaced != nil && replaced.Spec.Username != created.Spec.Username {
-		r.cfg.Log.Warn("Replaced a certificate signing request that somebody else made",
-			slog.String("certificateSigningRequest", RequestName), slog.String("requester", replaced.Spec.Username))
+		r.cfg.Log.Warn("certificate signing request of somebody else was replaced",
+			"certificateSigningRequest", RequestName, "requester", replaced.Spec.Username)
 	}
 	return created, verifyCreated(sent, created)
 }

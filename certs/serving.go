@@ -96,7 +96,7 @@ func (s *Serving) observe(secret *corev1.Secret) {
 		s.offered = p
 		s.mu.Unlock()
 	} else if secret != nil {
-		s.cfg.Log.Warn("Found no serving certificate in the secret", "namespace", s.cfg.Namespace, "secret", s.cfg.SecretName, "err", err)
+		s.cfg.Log.Warn("serving certificate was not found in the secret", "namespace", s.cfg.Namespace, "secret", s.cfg.SecretName, "error", err)
 	}
 	s.poke()
 }
@@ -131,7 +131,7 @@ func (s *Serving) pick(trusted view, now time.Time) *pair {
 	picked := choose(s.current, s.offered, trusted, now)
 	if picked != s.current {
 		s.current = picked
-		s.cfg.Log.Info("Swapped the serving certificate", "mode", picked.mode, "certificate", picked.fingerprint(), "notAfter", picked.leaf.NotAfter)
+		s.cfg.Log.Info("serving certificate was swapped", "mode", picked.mode, "certificate", picked.fingerprint(), "notAfter", picked.leaf.NotAfter)
 	}
 	return picked
 }
