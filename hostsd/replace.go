@@ -154,6 +154,9 @@ func (f file) replace(old snapshot) (err error) {
 		return err
 	}
 	defer release(old.file)
+	if !leased { // whoever is at work on the file shows by then
+		time.Sleep(settle)
+	}
 	if !old.at(f.path) {
 		return ErrBusy
 	}
@@ -176,10 +179,13 @@ func (f file) replace(old snapshot) (err error) {
 		return &os.LinkError{Op: "exchange", Old: f.temp, New: f.path, Err: err}
 	}
 
-	if !leased {
+	giveBack := !old.at(f.temp) || leased && leaseBroken(old.file)
+	if !leased && !giveBack {
 		time.Sleep(settle)
+		// Once somebody has written to the new file too, that is the one to keep.
+		giveBack = !old.at(f.temp) && untouched(f.path, ours)
 	}
-	if leased && leaseBroken(old.file) || !old.at(f.temp) {
+	if giveBack {
 		if err := f.putBack(ours); err != nil {
 			stay = true
 			return fmt.Errorf("giving back the file of another writer: %w", err)
@@ -190,6 +196,12 @@ func (f file) replace(old snapshot) (err error) {
 		return err
 	}
 	return syncDir(filepath.Dir(f.path))
+}
+
+// untouched reports whether path still is the file that info tells of, never written to since.
+func untouched(path string, info fs.FileInfo) bool {
+	now, err := os.Lstat(path)
+	return err == nil && os.SameFile(now, info) && now.Size() == info.Size() && now.ModTime().Equal(info.ModTime())
 }
 
 // putBack undoes an exchange that displaced somebody's newer file. Who writes while it works
