@@ -1,3 +1,5 @@
+//go:build linux
+
 package hostsd
 
 import (
@@ -111,6 +113,7 @@ func noLineLost(t *testing.T, path string, r rewriter, period time.Duration, cha
 }
 
 func TestUpdateBesideOtherWriters(t *testing.T) {
+	t.Parallel()
 	demo, vpc := entry(t, "demo.tencentcloudcr.com", "10.0.0.5"), entry(t, "demo-vpc.tencentcloudcr.com", "10.0.0.5")
 	wishes := [][]Entry{{demo}, {demo, vpc}, {}}
 	for _, r := range rewriters {
@@ -147,6 +150,7 @@ func TestUpdateBesideOtherWriters(t *testing.T) {
 
 // TestUpdateKilled kills a process that writes without pause, 200 times, at random moments.
 func TestUpdateKilled(t *testing.T) {
+	t.Parallel()
 	var many []Entry
 	for i := range 40 {
 		many = append(many, entry(t, fmt.Sprintf("r%d.tencentcloudcr.com", i), "10.0.0.5"))

@@ -314,3 +314,9 @@ func syncDir(dir string) error {
 	defer d.Close()
 	return d.Sync()
 }
+
+// Cleanup removes all our lines from the hosts file at path, and returns how many there were.
+func Cleanup(ctx context.Context, path string) (removed int, err error) {
+	change, err := Update(ctx, path, func(file []byte) []byte { return Edit(file, nil) })
+	return len(Owned(change.Old)), err
+}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package hostsd
 
 import (
@@ -67,6 +69,7 @@ func inode(t *testing.T, path string) uint64 {
 }
 
 func TestUpdate(t *testing.T) {
+	t.Parallel()
 	demo, vpc := entry(t, "demo.tencentcloudcr.com", "10.0.0.5"), entry(t, "demo-vpc.tencentcloudcr.com", "10.0.0.5")
 
 	t.Run("a change replaces the file and keeps mode and owner", func(t *testing.T) {
@@ -189,19 +192,12 @@ func TestUpdate(t *testing.T) {
 	})
 	t.Run("an immutable file stays, and heals once it is mutable", func(t *testing.T) {
 		path := write(t, ubuntuFile)
-		flags := func(flags int) {
-			f, err := os.Open(path)
-			require.NoError(t, err)
-			defer f.Close()
-			require.NoError(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags))
-		}
-		flags(0x10) // FS_IMMUTABLE_FL
-		t.Cleanup(func() { flags(0) })
+		chattr(t, path, 0x10) // FS_IMMUTABLE_FL
 		_, err := set(t, path, demo)
 		require.ErrorContains(t, err, "run chattr -i on the node")
 		assert.Equal(t, ubuntuFile, read(t, path))
 		alone(t, path)
-		flags(0)
+		chattr(t, path, 0)
 		_, err = set(t, path, demo)
 		require.NoError(t, err)
 		assert.Equal(t, demoLine+ubuntuFile, read(t, path))
@@ -271,6 +267,7 @@ func xattrsOf(path string) (map[string]string, error) {
 }
 
 func TestUpdateOnHostileFileSystems(t *testing.T) {
+	t.Parallel()
 	demo, vpc := entry(t, "demo.tencentcloudcr.com", "10.0.0.5"), entry(t, "demo-vpc.tencentcloudcr.com", "10.0.0.5")
 
 	t.Run("read-only mount", func(t *testing.T) {
