@@ -54,7 +54,7 @@ func newMetrics(version string) *metrics {
 		m.writeMode.WithLabelValues(string(mode))
 	}
 	m.registry.MustRegister(m.entries, m.refused, m.conflicts, m.degraded, m.failures, m.lastSuccess, m.repairs, m.writes, m.writeMode, info,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 

@@ -368,6 +368,18 @@ func TestUpdateOnHostileFileSystems(t *testing.T) {
 			assert.Equal(t, ubuntuFile, read(t, path))
 		})
 	})
+	t.Run("without any capability a file of root is replaced", func(t *testing.T) {
+		if !isChild(t) {
+			path := write(t, ubuntuFile)
+			require.NoError(t, os.Chown(path, 0, 0))
+			runWithout(t, child(t, "HOSTS="+path), "all")
+			assert.Equal(t, demoLine+ubuntuFile, read(t, path))
+			return
+		}
+		change, err := set(t, os.Getenv("HOSTS"), demo)
+		require.NoError(t, err)
+		assert.Equal(t, Rename, change.Mode)
+	})
 	t.Run("an owner that may not be given is kept by writing in place", func(t *testing.T) {
 		if !isChild(t) {
 			path := write(t, ubuntuFile)
