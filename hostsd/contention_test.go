@@ -45,7 +45,7 @@ var rewriters = []rewriter{
 		if err != nil {
 			return err
 		}
-		time.Sleep(time.Millisecond) // the file is empty for as long
+		time.Sleep(2 * time.Millisecond) // the file is empty for as long
 		_, err = f.Write(append(old, line...))
 		return errors.Join(err, f.Close())
 	}},

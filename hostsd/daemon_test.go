@@ -253,6 +253,7 @@ func TestDaemon(t *testing.T) {
 		chattr(t, path, 0)
 		r.becomes(t, demoLine+ubuntuFile)
 		r.eventually(t, "healed", func() bool { return r.logged("hosts file is writable again") == 1 })
+		assert.Equal(t, "0", r.metric(t, "tcr_hosts_repairs_total"), "nobody had changed our lines")
 		code, _ = r.get(t, "/readyz")
 		assert.Equal(t, http.StatusOK, code)
 	})

@@ -179,13 +179,7 @@ func (f file) replace(old snapshot) (err error) {
 		return &os.LinkError{Op: "exchange", Old: f.temp, New: f.path, Err: err}
 	}
 
-	giveBack := !old.at(f.temp) || leased && leaseBroken(old.file)
-	if !leased && !giveBack {
-		time.Sleep(settle)
-		// Once somebody has written to the new file too, that is the one to keep.
-		giveBack = !old.at(f.temp) && untouched(f.path, ours)
-	}
-	if giveBack {
+	if !old.at(f.temp) || leased && leaseBroken(old.file) {
 		if err := f.putBack(ours); err != nil {
 			stay = true
 			return fmt.Errorf("giving back the file of another writer: %w", err)
@@ -196,12 +190,6 @@ func (f file) replace(old snapshot) (err error) {
 		return err
 	}
 	return syncDir(filepath.Dir(f.path))
-}
-
-// untouched reports whether path still is the file that info tells of, never written to since.
-func untouched(path string, info fs.FileInfo) bool {
-	now, err := os.Lstat(path)
-	return err == nil && os.SameFile(now, info) && now.Size() == info.Size() && now.ModTime().Equal(info.ModTime())
 }
 
 // putBack undoes an exchange that displaced somebody's newer file. Who writes while it works

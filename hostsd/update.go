@@ -45,8 +45,8 @@ const maxFile = 16 << 20
 // busyFor is how long Update waits for other writers and for another instance of itself.
 const busyFor = 3 * time.Second
 
-// settle is how long a file must be quiet before it is replaced, and is watched for late writes
-// after, where the file system cannot tell whether it is open.
+// settle is how long a file must be quiet before it is replaced where the file system cannot
+// tell whether it is open.
 const settle = 20 * time.Millisecond
 
 // Update replaces the content of the hosts file at path with edit(content), unless they are

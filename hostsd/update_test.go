@@ -356,6 +356,37 @@ func TestUpdateOnHostileFileSystems(t *testing.T) {
 			assert.Equal(t, before, inode(t, path))
 		})
 	})
+	t.Run("a file that is a mount is never shorter than the old or the new one", func(t *testing.T) {
+		inMountNamespace(t, func(t *testing.T) {
+			path := write(t, ubuntuFile+demoLine)
+			mount(t, path, path, "", unix.MS_BIND, "")
+			f, err := os.Open(path)
+			require.NoError(t, err)
+			defer f.Close()
+			stop, shortest := make(chan struct{}), make(chan int64)
+			go func() {
+				least := int64(1 << 40)
+				for {
+					select {
+					case <-stop:
+						shortest <- least
+						return
+					default:
+					}
+					var st unix.Stat_t
+					if unix.Fstat(int(f.Fd()), &st) == nil {
+						least = min(least, st.Size)
+					}
+				}
+			}()
+			for i := range 20 {
+				_, err := set(t, path, []Entry{demo, vpc}[:1+i%2]...)
+				require.NoError(t, err)
+			}
+			close(stop)
+			assert.Equal(t, int64(len(ubuntuFile+demoLine)), <-shortest)
+		})
+	})
 	t.Run("the file is a mount in a folder that cannot be written to", func(t *testing.T) {
 		inMountNamespace(t, func(t *testing.T) {
 			path := write(t, ubuntuFile)
