@@ -52,6 +52,8 @@ type Cluster struct {
 	etcd, apiServer, controllerManager *process // nil while stopped
 }
 
+var errStopped = errors.New("the cluster is stopped")
+
 // Start starts a control plane, and builds its binaries first where that was not done
 // yet (see Build). It returns once the API server is ready and the controller manager works: the
 // namespace default has its ServiceAccount. Where a component does not come up the
@@ -161,36 +163,31 @@ func (c *Cluster) writeFiles(now time.Time) error {
 }
 
 func (c *Cluster) start(ctx context.Context, controllerManagerArgs []string) error {
-	etcd, err := c.run(&c.etcd, "etcd", etcdFlags())
-	if err != nil {
-		return err
-	}
-	if err := c.awaitEtcd(ctx, etcd); err != nil {
+	if err := c.run(&c.etcd, "etcd", etcdFlags()); err != nil {
 		return err
 	}
 	if err := c.StartAPIServer(ctx); err != nil {
 		return err
 	}
-	manager, err := c.restartControllerManager(ctx, controllerManagerArgs)
-	if err != nil {
+	if err := c.RestartControllerManager(ctx, controllerManagerArgs...); err != nil {
 		return err
 	}
-	return c.awaitDefaultServiceAccount(ctx, manager)
+	return c.awaitDefaultServiceAccount(ctx)
 }
 
 // run starts a component where none runs in its place.
-func (c *Cluster) run(place **process, name string, flags []string) (*process, error) {
+func (c *Cluster) run(place **process, name string, flags []string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.halted:
-		return nil, fmt.Errorf("starting %s: the cluster is stopped", name)
+		return fmt.Errorf("starting %s: %w", name, errStopped)
 	case *place != nil:
-		return nil, fmt.Errorf("starting %s: it runs already", name)
+		return fmt.Errorf("starting %s: it runs already", name)
 	}
 	p, err := startProcess(c.binaries.ControlPlane, name, c.dir, filepath.Join(c.LogDir(), name+".log"), flags)
 	*place = p
-	return p, err
+	return err
 }
 
 // end stops the component in a place, if one is there.
@@ -230,30 +227,24 @@ func (c *Cluster) StopAPIServer() error { return c.end(&c.apiServer) }
 // StartAPIServer starts the API server that StopAPIServer stopped, at the same address
 // and with the same data, and returns once it is ready.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
-	p, err := c.run(&c.apiServer, "kube-apiserver", apiServerFlags(c.apiServerPort.number, c.apiServerArgs))
-	if err != nil {
+	if err := c.run(&c.apiServer, "kube-apiserver", apiServerFlags(c.apiServerPort.number, c.apiServerArgs)); err != nil {
 		return err
 	}
-	return c.awaitHealth(ctx, p, c.apiServerPort, "/readyz")
+	return c.awaitHealth(ctx, "kube-apiserver", c.apiServerPort, "/readyz")
 }
 
 // RestartControllerManager kills the controller manager and starts it again, with args
 // after the usual flags; those of before are gone. It returns once the new one is
 // healthy; its controllers may still be filling their caches then.
 func (c *Cluster) RestartControllerManager(ctx context.Context, args ...string) error {
-	_, err := c.restartControllerManager(ctx, args)
-	return err
-}
-
-func (c *Cluster) restartControllerManager(ctx context.Context, args []string) (*process, error) {
 	if err := c.end(&c.controllerManager); err != nil {
-		return nil, err
+		return err
 	}
-	p, err := c.run(&c.controllerManager, "kube-controller-manager", controllerManagerFlags(c.controllerManagerPort.number, args))
-	if err != nil {
-		return nil, err
+	flags := controllerManagerFlags(c.controllerManagerPort.number, args)
+	if err := c.run(&c.controllerManager, "kube-controller-manager", flags); err != nil {
+		return err
 	}
-	return p, c.awaitHealth(ctx, p, c.controllerManagerPort, "/healthz")
+	return c.awaitHealth(ctx, "kube-controller-manager", c.controllerManagerPort, "/healthz")
 }
 
 // Version of Kubernetes that the cluster runs, as in v1.36.3.
