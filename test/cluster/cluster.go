@@ -18,6 +18,8 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/tcr-assistant/tcr-assistant/test/binaries"
 )
 
 // Options say how a cluster differs from the usual one. The zero value is the usual one.
@@ -37,7 +39,7 @@ type Options struct {
 
 // Cluster is a running control plane. Its methods may be called from several goroutines.
 type Cluster struct {
-	binaries      Binaries
+	kubernetes    binaries.Kubernetes
 	dir           string
 	authority     *authority
 	restConfig    *rest.Config
@@ -55,7 +57,7 @@ type Cluster struct {
 var errStopped = errors.New("the cluster is stopped")
 
 // Start starts a control plane, and builds its binaries first where that was not done
-// yet (see Build). It returns once the API server is ready and the controller manager works: the
+// yet (see [binaries.Build]). It returns once the API server is ready and the controller manager works: the
 // namespace default has its ServiceAccount. Where a component does not come up the
 // error holds the end of its log.
 //
@@ -65,12 +67,12 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	if progress == nil {
 		progress = io.Discard
 	}
-	binaries, err := Build(ctx, opts.Version, progress)
+	kubernetes, err := binaries.Build(ctx, opts.Version, progress)
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	c, err := prepare(binaries, opts, began)
+	c, err := prepare(kubernetes, opts, began)
 	if err != nil {
 		return nil, fmt.Errorf("preparing a control plane: %w", err)
 	}
@@ -78,17 +80,17 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 		return nil, errors.Join(fmt.Errorf("starting a control plane: %w", err), c.Stop())
 	}
 	context.AfterFunc(ctx, func() { _ = c.Stop() })
-	fmt.Fprintf(progress, "Started Kubernetes %s in %s, in %s.\n", binaries.Version, time.Since(began).Round(100*time.Millisecond), c.dir)
+	fmt.Fprintf(progress, "Started Kubernetes %s in %s, in %s.\n", kubernetes.Version, time.Since(began).Round(100*time.Millisecond), c.dir)
 	return c, nil
 }
 
 // prepare makes the scratch folder with all that the components read, and takes the ports.
-func prepare(binaries Binaries, opts Options, now time.Time) (c *Cluster, err error) {
+func prepare(kubernetes binaries.Kubernetes, opts Options, now time.Time) (c *Cluster, err error) {
 	dir, err := os.MkdirTemp(opts.Dir, "tcr-assistant-cluster-")
 	if err != nil {
 		return nil, err
 	}
-	c = &Cluster{binaries: binaries, dir: dir, apiServerArgs: opts.APIServerArgs}
+	c = &Cluster{kubernetes: kubernetes, dir: dir, apiServerArgs: opts.APIServerArgs}
 	c.halt = sync.OnceValue(c.haltAll)
 	c.remove = sync.OnceValue(func() error { return os.RemoveAll(dir) })
 	defer func() {
@@ -185,7 +187,7 @@ func (c *Cluster) run(place **process, name string, flags []string) error {
 	case *place != nil:
 		return fmt.Errorf("starting %s: it runs already", name)
 	}
-	p, err := startProcess(c.binaries.ControlPlane, name, c.dir, filepath.Join(c.LogDir(), name+".log"), flags)
+	p, err := startProcess(c.kubernetes.ControlPlane, name, c.dir, filepath.Join(c.LogDir(), name+".log"), flags)
 	*place = p
 	return err
 }
@@ -248,7 +250,7 @@ func (c *Cluster) RestartControllerManager(ctx context.Context, args ...string) 
 }
 
 // Version of Kubernetes that the cluster runs, as in v1.36.3.
-func (c *Cluster) Version() string { return c.binaries.Version }
+func (c *Cluster) Version() string { return c.kubernetes.Version }
 
 // Dir is the scratch folder.
 func (c *Cluster) Dir() string { return c.dir }

@@ -1,4 +1,4 @@
-package cluster
+package binaries
 
 import (
 	"crypto/sha256"

@@ -1,4 +1,4 @@
-package cluster
+package binaries
 
 import (
 	"bytes"
@@ -180,7 +180,7 @@ func TestOnce(t *testing.T) {
 
 func TestCompile(t *testing.T) {
 	source := t.TempDir()
-	write(t, source, "go.mod", "module example\n\ngo 1.26.0\n")
+	write(t, source, "go.mod", "not what this recipe is about\n")
 	write(t, source, "other.mod", "module example\n\ngo 1.26.0\n")
 	write(t, source, "cmd/kubectl/main.go", "package main\n\nfunc main() {}\n")
 	write(t, source, "cmd/controlplane/main.go", "package main\n\nfunc main() { undefined() }\n")

@@ -1,4 +1,8 @@
-package cluster
+// Package binaries builds the programs of a Kubernetes control plane from the modules that
+// Kubernetes is released as, once, and keeps them in a cache outside the checkout. It
+// imports nothing but the standard library, so that a fresh machine soon runs it and reads
+// what it does.
+package binaries
 
 import (
 	"bufio"
@@ -16,8 +20,8 @@ import (
 	"time"
 )
 
-// Binaries are the programs of one version of Kubernetes, built for this machine.
-type Binaries struct {
+// Kubernetes is where the programs of one version of Kubernetes are.
+type Kubernetes struct {
 	Version      string // of Kubernetes, as in v1.36.3
 	ControlPlane string // path of etcd, kube-apiserver and kube-controller-manager in one
 	Kubectl      string // path of kubectl
@@ -29,44 +33,44 @@ type Binaries struct {
 // wait. The empty version is the one in controlplane/go.mod.
 //
 // It needs the go command, and the checkout around the working folder.
-func Build(ctx context.Context, version string, progress io.Writer) (Binaries, error) {
-	b, err := build(ctx, version, progress)
+func Build(ctx context.Context, version string, progress io.Writer) (Kubernetes, error) {
+	k, err := build(ctx, version, progress)
 	if err != nil {
-		return Binaries{}, fmt.Errorf("building the control plane: %w", err)
+		return Kubernetes{}, fmt.Errorf("building the control plane: %w", err)
 	}
-	return b, nil
+	return k, nil
 }
 
-func build(ctx context.Context, version string, progress io.Writer) (Binaries, error) {
+func build(ctx context.Context, version string, progress io.Writer) (Kubernetes, error) {
 	working, err := os.Getwd()
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	source, err := findSource(working)
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	goVersion, platform, err := goEnvironment(ctx, source)
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	r, err := newRecipe(os.DirFS(source), version, goVersion, platform)
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	key, err := r.key(os.DirFS(source))
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	cache, err := cacheDir()
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	dir := filepath.Join(cache, "controlplane", key)
 	if err := once(ctx, dir, progress, func(dir string) error { return compile(ctx, r, source, dir, progress) }); err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
-	return Binaries{
+	return Kubernetes{
 		Version:      r.version,
 		ControlPlane: filepath.Join(dir, "controlplane"),
 		Kubectl:      filepath.Join(dir, "kubectl"),
