@@ -152,7 +152,7 @@ func lock(ctx context.Context, path string, progress io.Writer) (unlock func(), 
 			return nil, &fs.PathError{Op: "flock", Path: path, Err: err}
 		}
 		if !waited {
-			fmt.Fprintln(progress, "Waiting for another process that builds the control plane.")
+			say(progress, "Waiting for another process that builds the control plane.")
 		}
 		select {
 		case <-ctx.Done():
@@ -169,8 +169,8 @@ func compile(ctx context.Context, r recipe, source, dir string, progress io.Writ
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(progress, "Building the control plane of Kubernetes %s with %s, once, into %s.\n", r.version, r.goVersion, filepath.Dir(dir))
-	fmt.Fprintln(progress, "Nothing of it compiled yet, two cores take about 7 minutes.")
+	say(progress, "Building the control plane of Kubernetes %s with %s, once, into %s.", r.version, r.goVersion, filepath.Dir(dir))
+	say(progress, "With nothing of it compiled yet that takes two cores about 5 minutes.")
 	flags := []string{"-mod=readonly", "-modfile=" + r.modFile, "-trimpath", "-ldflags=" + linkerFlags}
 	targets := []string{"./cmd/controlplane", "./cmd/kubectl"}
 
@@ -189,7 +189,7 @@ func compile(ctx context.Context, r recipe, source, dir string, progress io.Writ
 	if err := m.run(goCommand(ctx, source, append(command, targets...)...), nil); err != nil {
 		return fmt.Errorf("compiling Kubernetes %s: %w", r.version, err)
 	}
-	fmt.Fprintf(progress, "Built the control plane in %s.\n", time.Since(m.began).Round(time.Second))
+	say(progress, "Built the control plane in %s.", time.Since(m.began).Round(time.Second))
 	return nil
 }
 
@@ -260,10 +260,15 @@ func (m *meter) report() {
 	elapsed := time.Since(m.began).Round(time.Second)
 	switch {
 	case m.stale == nil:
-		fmt.Fprintf(m.progress, "  %s: downloaded %d modules\n", elapsed, m.downloaded)
+		say(m.progress, "  %s: downloaded %d modules", elapsed, m.downloaded)
 	case m.compiled == len(m.stale):
-		fmt.Fprintf(m.progress, "  %s: compiled %d of %d packages, linking\n", elapsed, m.compiled, len(m.stale))
+		say(m.progress, "  %s: compiled %d of %d packages, linking", elapsed, m.compiled, len(m.stale))
 	default:
-		fmt.Fprintf(m.progress, "  %s: compiled %d of %d packages\n", elapsed, m.compiled, len(m.stale))
+		say(m.progress, "  %s: compiled %d of %d packages", elapsed, m.compiled, len(m.stale))
 	}
+}
+
+// say tells progress a line. A line that nobody gets is no reason to stop.
+func say(progress io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(progress, format+"\n", args...)
 }

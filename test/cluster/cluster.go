@@ -80,7 +80,7 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 		return nil, errors.Join(fmt.Errorf("starting a control plane: %w", err), c.Stop())
 	}
 	context.AfterFunc(ctx, func() { _ = c.Stop() })
-	fmt.Fprintf(progress, "Started Kubernetes %s in %s, in %s.\n", kubernetes.Version, time.Since(began).Round(100*time.Millisecond), c.dir)
+	_, _ = fmt.Fprintf(progress, "Started Kubernetes %s in %s, in %s.\n", kubernetes.Version, time.Since(began).Round(100*time.Millisecond), c.dir)
 	return c, nil
 }
 
