@@ -56,10 +56,10 @@ type Cluster struct {
 
 var errStopped = errors.New("the cluster is stopped")
 
-// Start starts a control plane, and builds its binaries first where that was not done
-// yet (see [binaries.Build]). It returns once the API server is ready and the controller manager works: the
-// namespace default has its ServiceAccount. Where a component does not come up the
-// error holds the end of its log.
+// Start starts a control plane, and builds its binaries first where that was not done yet
+// (see [binaries.Build]). It returns once the API server is ready and the controller
+// manager works: the namespace default has its ServiceAccount. Where a component does not
+// come up the error holds the end of its log.
 //
 // When ctx ends, also later, the cluster is stopped.
 func Start(ctx context.Context, opts Options) (*Cluster, error) {
@@ -90,6 +90,9 @@ func prepare(kubernetes binaries.Kubernetes, opts Options, now time.Time) (c *Cl
 	if err != nil {
 		return nil, err
 	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
 	c = &Cluster{kubernetes: kubernetes, dir: dir, apiServerArgs: opts.APIServerArgs}
 	c.halt = sync.OnceValue(c.haltAll)
 	c.remove = sync.OnceValue(func() error { return os.RemoveAll(dir) })
@@ -98,9 +101,6 @@ func prepare(kubernetes binaries.Kubernetes, opts Options, now time.Time) (c *Cl
 			err = errors.Join(err, c.Stop())
 		}
 	}()
-	if c.dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
 	if c.apiServerPort, err = reservePort(); err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (c *Cluster) writeFiles(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	accounts, err := c.authority.client(now, "service-accounts")
+	accounts, err := c.authority.client(now, "service-accounts") // for the key alone
 	if err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ func (c *Cluster) Version() string { return c.kubernetes.Version }
 // Dir is the scratch folder.
 func (c *Cluster) Dir() string { return c.dir }
 
-// LogDir is the folder of the components' logs, one file for each.
+// LogDir is the folder of the components' logs, one file for each, and of the audit log.
 func (c *Cluster) LogDir() string { return c.path(logFolder) }
 
 func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }
