@@ -1,0 +1,164 @@
+package v1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// ImagePullSecret gives the namespaces and service accounts that it selects the credential of one image registry.
+//
+// In every selected namespace stands a Secret of type kubernetes.io/dockerconfigjson, named "tcr.ips" + the name of this
+// object, and every selected ServiceAccount lists that Secret in its imagePullSecrets.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:path=imagepullsecrets,scope=Cluster,shortName=ips;ipss
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Namespaces",type=string,JSONPath=`.spec.namespaces`
+// +kubebuilder:printcolumn:name="Service-Accounts",type=string,JSONPath=`.spec.serviceAccounts`
+// +kubebuilder:printcolumn:name="Secrets-Desired",type=integer,JSONPath=`.status.secretsDesired`
+// +kubebuilder:printcolumn:name="Secrets-Success",type=integer,JSONPath=`.status.secretsSuccess`
+// +kubebuilder:printcolumn:name="SAs-Desired",type=integer,JSONPath=`.status.sAsDesired`,priority=1
+// +kubebuilder:printcolumn:name="SAs-Success",type=integer,JSONPath=`.status.sAsSuccess`,priority=1
+// +kubebuilder:printcolumn:name="Server",type=string,JSONPath=`.spec.docker.server`,priority=1
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,priority=1
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 246",message="metadata.name must be at most 246 characters: the Secret is named \"tcr.ips\" + this name, and a Secret's name ends at 253"
+type ImagePullSecret struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +required
+	Spec ImagePullSecretSpec `json:"spec"`
+	// +optional
+	Status ImagePullSecretStatus `json:"status,omitempty"`
+}
+
+// ImagePullSecretSpec says who gets which credential.
+type ImagePullSecretSpec struct {
+	// Namespaces that receive the Secret: "*" or blank for every namespace, else exact names separated by ",".
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=262144
+	// +kubebuilder:validation:XValidation:rule="self.trim() == '*' || !self.contains('*')",message="must be \"*\" alone, or exact namespace names separated by \",\": \"*\" cannot stand among names, and patterns are not supported"
+	// +kubebuilder:validation:XValidation:rule="self.trim() == '' || !self.matches('(^|,)\\\\s*(,|$)')",message="must not hold an empty entry: write exact namespace names separated by single \",\""
+	// +kubebuilder:validation:XValidation:rule="self.contains('*') || self.matches('(^|,)\\\\s*(,|$)') || self.matches('^\\\\s*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\\\\s*(,\\\\s*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\\\\s*)*$')",message="must hold exact namespace names separated by \",\": each at most 63 lower case letters, digits and \"-\", beginning and ending with a letter or digit; patterns are not supported"
+	Namespaces string `json:"namespaces,omitempty"`
+
+	// ServiceAccounts that list the Secret in the selected namespaces: "*" or blank for every one, else exact names
+	// separated by ",".
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=262144
+	// +kubebuilder:validation:XValidation:rule="self.trim() == '*' || !self.contains('*')",message="must be \"*\" alone, or exact service account names separated by \",\": \"*\" cannot stand among names, and patterns are not supported"
+	// +kubebuilder:validation:XValidation:rule="self.trim() == '' || !self.matches('(^|,)\\\\s*(,|$)')",message="must not hold an empty entry: write exact service account names separated by single \",\""
+	// +kubebuilder:validation:XValidation:rule="self.contains('*') || self.matches('(^|,)\\\\s*(,|$)') || (self.matches('^\\\\s*[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*\\\\s*(,\\\\s*[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*\\\\s*)*$') && !self.matches('[-.a-z0-9]{254}'))",message="must hold exact service account names separated by \",\": each at most 253 lower case letters, digits, \"-\" and \".\", beginning and ending with a letter or digit; patterns are not supported"
+	ServiceAccounts string `json:"serviceAccounts,omitempty"`
+
+	// Docker is the credential of one registry.
+	//
+	// +required
+	Docker DockerCredential `json:"docker"`
+}
+
+// DockerCredential is what "docker login" asks for.
+type DockerCredential struct {
+	// Rules whose value may hold a password by mistake have the reason FieldValueForbidden: it is the one with which the
+	// API server does not repeat the value.
+
+	// Username of the registry. It holds no ":", which ends the user name in HTTP basic authentication (RFC 7617).
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=4096
+	// +kubebuilder:validation:XValidation:rule="self.trim() != ''",message="must not be blank: write the registry's user name",reason=FieldValueRequired
+	// +kubebuilder:validation:XValidation:rule="!self.contains(':')",message="must not hold \":\", which separates user name and password in HTTP basic authentication",reason=FieldValueForbidden
+	Username string `json:"username"`
+
+	// Password or token of the registry.
+	//
+	// +required
+	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="must not be empty: write the registry's password or token",reason=FieldValueRequired
+	Password string `json:"password"`
+
+	// Server is the registry's host with an optional port, as it stands at the head of an image name:
+	// "registry.example.com" or "registry.example.com:5000".
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self != ''",message="must not be empty: write the registry's host, such as \"registry.example.com\"",reason=FieldValueRequired
+	// +kubebuilder:validation:XValidation:rule="!self.contains('://')",message="must be a host without a scheme: write \"registry.example.com\" instead of \"https://registry.example.com\"",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="self.contains('://') || !self.contains('/')",message="must be a host without a path: write \"registry.example.com\" instead of \"registry.example.com/team\"",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="!self.contains('@')",message="must be a host without user info: the user's name belongs in spec.docker.username",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.contains('/') || self.contains('@') || self.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*|\\\\[[0-9a-fA-F:.]+\\\\])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$')",message="must be a host with an optional port from 1 to 65535, such as \"registry.example.com\" or \"registry.example.com:5000\", without blanks or patterns"
+	Server string `json:"server"`
+}
+
+// ImagePullSecretStatus says how far the credential has got. Counts are exact; the two lists hold the newest entries only.
+type ImagePullSecretStatus struct {
+	// ObservedGeneration is the metadata.generation that this status speaks of.
+	//
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// SecretsDesired counts the selected namespaces that are not being deleted.
+	SecretsDesired int32 `json:"secretsDesired"`
+	// SecretsSuccess counts those of them that hold the Secret with the current credential.
+	SecretsSuccess int32 `json:"secretsSuccess"`
+	// SAsDesired counts the selected service accounts in the selected namespaces.
+	SAsDesired int32 `json:"sAsDesired"`
+	// SAsSuccess counts those of them that list the Secret.
+	SAsSuccess int32 `json:"sAsSuccess"`
+
+	// SecretUpdateSuccessful lists the Secrets that are as they should be, newest change first, at most 200.
+	//
+	// +optional
+	// +listType=atomic
+	SecretUpdateSuccessful []Update `json:"secretUpdateSuccessful,omitempty"`
+	// ServiceAccountsModifySuccessful lists the service accounts that carry the entry, newest change first, at most 200.
+	//
+	// +optional
+	// +listType=atomic
+	ServiceAccountsModifySuccessful []Update `json:"serviceAccountsModifySuccessful,omitempty"`
+
+	// Failures lists what is not as it should be, with the reason, at most 50.
+	//
+	// +optional
+	// +listType=atomic
+	Failures []Failure `json:"failures,omitempty"`
+
+	// Conditions holds "Ready": every selected namespace and service account has the current credential.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Update is one object that is as it should be.
+type Update struct {
+	// NamespacedName is "namespace/name".
+	NamespacedName string `json:"namespacedName"`
+	// UpdatedAt is when it was last brought in line.
+	UpdatedAt metav1.Time `json:"updatedAt"`
+}
+
+// Failure is one object that is not as it should be.
+type Failure struct {
+	// NamespacedName is "namespace/name" of the Secret or ServiceAccount.
+	NamespacedName string `json:"namespacedName"`
+	// Reason is a CamelCase word for programs, such as ForeignSecret or Forbidden.
+	Reason string `json:"reason"`
+	// Message says what is wrong and what would mend it.
+	Message string `json:"message"`
+	// Since is when it was first seen.
+	Since metav1.Time `json:"since"`
+}
+
+// ConditionReady is the type of the condition that says whether the credential is everywhere it belongs.
+const ConditionReady = "Ready"
+
+// ImagePullSecretList is a list of ImagePullSecret objects.
+//
+// +kubebuilder:object:root=true
+type ImagePullSecretList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []ImagePullSecret `json:"items"`
+}

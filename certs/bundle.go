@@ -1,0 +1,98 @@
+package certs
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"slices"
+	"time"
+)
+
+const certificateBlock = "CERTIFICATE"
+
+// A bundle is a set of certificates that the API server trusts or shall trust. The order says nothing.
+type bundle []*x509.Certificate
+
+// parseBundle returns the certificates of a PEM bundle, without doubles. Whatever else it holds is left out: a bundle
+// edited by hand has to be replaced, not understood.
+func parseBundle(data []byte) bundle {
+	var found bundle
+	for block := (*pem.Block)(nil); ; {
+		if block, data = pem.Decode(data); block == nil {
+			return found
+		}
+		if block.Type != certificateBlock {
+			continue
+		}
+		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
+			found = found.with(cert)
+		}
+	}
+}
+
+// pem returns the bundle as a caBundle holds it.
+func (b bundle) pem() []byte {
+	var out bytes.Buffer
+	for _, cert := range b {
+		out.Write(encode(cert.Raw))
+	}
+	return out.Bytes()
+}
+
+func encode(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: der})
+}
+
+func (b bundle) holds(cert *x509.Certificate) bool {
+	return slices.ContainsFunc(b, cert.Equal)
+}
+
+// with returns the bundle with the certificate in it. The receiver is not changed.
+func (b bundle) with(cert *x509.Certificate) bundle {
+	if b.holds(cert) {
+		return b
+	}
+	return append(slices.Clone(b), cert)
+}
+
+// unexpired returns the certificates that can still be served.
+func (b bundle) unexpired(now time.Time) bundle {
+	return slices.DeleteFunc(slices.Clone(b), func(cert *x509.Certificate) bool { return !now.Before(cert.NotAfter) })
+}
+
+// equal says whether both hold the same certificates.
+func (b bundle) equal(other bundle) bool {
+	return len(b) == len(other) && !slices.ContainsFunc(b, func(cert *x509.Certificate) bool { return !other.holds(cert) })
+}
+
+// A view is what each of the webhook configurations trusts.
+type view []bundle
+
+func parseView(published [][]byte) view {
+	v := make(view, len(published))
+	for i, data := range published {
+		v[i] = parseBundle(data)
+	}
+	return v
+}
+
+// union returns what any configuration trusts.
+func (v view) union() bundle {
+	var all bundle
+	for _, b := range v {
+		for _, cert := range b {
+			all = all.with(cert)
+		}
+	}
+	return all
+}
+
+// trusts says whether every configuration trusts the certificate.
+func (v view) trusts(cert *x509.Certificate) bool {
+	return len(v) > 0 && !slices.ContainsFunc(v, func(b bundle) bool { return !b.holds(cert) })
+}
+
+// is says whether every configuration trusts exactly the bundle.
+func (v view) is(want bundle) bool {
+	return len(v) > 0 && !slices.ContainsFunc(v, func(b bundle) bool { return !b.equal(want) })
+}

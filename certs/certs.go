@@ -1,0 +1,225 @@
+// Package certs keeps the certificate that the admission webhook serves with: it requests one from the cluster's
+// signer, shares it between replicas through a Secret, makes the API server trust it, and replaces it long before it
+// expires, or as soon as it is lost.
+//
+// What the API server is told to trust is the leaf itself, not the authority that signed it. An API server accepts a
+// serving certificate that its bundle holds, whoever signed it, so there is no need to know which authority a
+// distribution's signer uses, and no other certificate of that authority can pose as the webhook.
+//
+// Two parts work together. Serving runs on every replica and answers TLS handshakes from the Secret, as last watched.
+// Keeper runs on the leader alone and is the only writer of the Secret and of the bundle. What the keeper does next is
+// decided by one pure function from what the API holds, so a new leader goes on where the last one stopped.
+package certs
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+)
+
+const (
+	// RequestName is the name of the one CertificateSigningRequest that a keeper makes. It is fixed, so that access
+	// rules can name it. Whatever stands under it when a certificate is needed is replaced.
+	RequestName = "tcr-assistant-webhook"
+
+	// DefaultSecretName is the Secret that replicas share their certificate through.
+	DefaultSecretName = "tcr-assistant-webhook-server-cert"
+
+	// DefaultSigner is the only signer of a stock cluster that certifies the name of a Service.
+	DefaultSigner = certificatesv1.KubeletServingSignerName
+
+	// DefaultDuration is the lifetime that is asked for when Config names none.
+	DefaultDuration = 90 * 24 * time.Hour
+
+	// MinDuration is the shortest lifetime that the certificates API accepts.
+	MinDuration = 10 * time.Minute
+
+	// MaxDuration is the longest lifetime that a Config may ask for.
+	MaxDuration = 10 * 365 * 24 * time.Hour
+)
+
+// Publisher makes the API server trust a bundle of certificates.
+type Publisher interface {
+	// Publish stores the PEM bundle in every webhook configuration, creating those that are missing, and returns once
+	// a read showed each of them with exactly this bundle.
+	Publish(ctx context.Context, bundle []byte) error
+
+	// Published returns the PEM bundles that the webhook configurations hold as far as watched, one for each of them,
+	// nil for one that does not exist. It is called often, from several goroutines, and must not call the API. A
+	// keeper takes what it returns first for what replicas may rely on, so the watch must have synced before
+	// Keeper.Run is called.
+	Published() [][]byte
+}
+
+// Mode says who issued a certificate.
+type Mode string
+
+const (
+	// ModeSigner is a certificate from the cluster's signer.
+	ModeSigner Mode = "signer"
+
+	// ModeSelfSigned is a certificate that the keeper signed with the certificate's own key, because the signer gave
+	// none. It is trusted by being published, as every other one is, so no signing key has to be kept anywhere.
+	ModeSelfSigned Mode = "self-signed"
+)
+
+// Observer is told what happens to the certificate, for events and metrics. Any of its functions may be nil. They are
+// called from the keeper's goroutines, one at a time, and must not block.
+type Observer struct {
+	// Issued is called for every certificate that was issued, before anything trusts or serves it.
+	Issued func(mode Mode, notAfter time.Time)
+
+	// FellBack is called when the signer gave no certificate and a self-signed one stands in until the next renewal.
+	// The reason holds no secret.
+	FellBack func(reason error)
+
+	// Rotated is called after the Secret was written and replicas began to swap.
+	Rotated func(mode Mode, notAfter time.Time)
+}
+
+// Config describes the certificate and how it is kept. Fields without a value get the default that they name.
+type Config struct {
+	// Namespace holds the Secret. Required.
+	Namespace string
+
+	// SecretName is the Secret's name; DefaultSecretName.
+	SecretName string
+
+	// DNSNames and IPs are what the certificate is valid for: everything that an API server may call the webhook by.
+	// One at least is required.
+	DNSNames []string
+	IPs      []net.IP
+
+	// Signer is the signerName that certificates are requested from; DefaultSigner.
+	Signer string
+
+	// Duration is the lifetime to ask for, MinDuration to MaxDuration; DefaultDuration. A signer may shorten it, and
+	// renewal goes by what the certificate says.
+	Duration time.Duration
+
+	// Owner returns the object whose deletion shall delete the CertificateSigningRequest and the Secret too. It must
+	// be cluster-scoped. Asked whenever one of them is written; nil for no owner.
+	Owner func(context.Context) (*metav1.OwnerReference, error)
+
+	// SignerTimeout is how long a signer has to issue before a self-signed certificate stands in; 30 s.
+	SignerTimeout time.Duration
+
+	// Settle is how long a published bundle is left alone before replicas serve what it newly trusts, because every
+	// API server of the cluster has to have seen it; 2 s.
+	Settle time.Duration
+
+	// Grace is how long a replaced certificate stays trusted after the Secret holds the new one, because every
+	// replica has to have swapped; 30 s.
+	Grace time.Duration
+
+	// Tick is how often the wall clock and the published bundle are looked at, which costs no call; 1 s.
+	Tick time.Duration
+
+	// Now is the wall clock that lifetimes are measured by; time.Now. Settle and Grace are measured by the machine's
+	// monotonic clock, whatever Now says.
+	Now func() time.Time
+
+	Observer Observer
+
+	// Log receives what happens; slog.Default().
+	Log *slog.Logger
+}
+
+// withDefaults returns the configuration with every optional field set.
+func (c Config) withDefaults() Config {
+	setDefault(&c.SecretName, DefaultSecretName)
+	setDefault(&c.Signer, DefaultSigner)
+	setDefault(&c.Duration, DefaultDuration)
+	setDefault(&c.SignerTimeout, 30*time.Second)
+	setDefault(&c.Settle, 2*time.Second)
+	setDefault(&c.Grace, 30*time.Second)
+	setDefault(&c.Tick, time.Second)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Owner == nil {
+		c.Owner = func(context.Context) (*metav1.OwnerReference, error) { return nil, nil }
+	}
+	return c
+}
+
+func setDefault[T comparable](value *T, def T) {
+	var zero T
+	if *value == zero {
+		*value = def
+	}
+}
+
+// Validate tells everything that is wrong with the configuration once defaults are set, with the field and what to
+// write instead. Paths are the field names in lower camel case.
+func (c Config) Validate() field.ErrorList {
+	c = c.withDefaults()
+	var errs field.ErrorList
+	if msgs := validation.IsDNS1123Label(c.Namespace); len(msgs) > 0 {
+		errs = append(errs, field.Invalid(field.NewPath("namespace"), c.Namespace, strings.Join(msgs, "; ")))
+	}
+	if msgs := validation.IsDNS1123Subdomain(c.SecretName); len(msgs) > 0 {
+		errs = append(errs, field.Invalid(field.NewPath("secretName"), c.SecretName, strings.Join(msgs, "; ")))
+	}
+	if len(c.DNSNames)+len(c.IPs) == 0 {
+		errs = append(errs, field.Required(field.NewPath("dnsNames"), "must name at least one DNS name or IP address that API servers call the webhook by"))
+	}
+	for i, name := range c.DNSNames {
+		if msgs := validation.IsDNS1123Subdomain(name); len(msgs) > 0 {
+			errs = append(errs, field.Invalid(field.NewPath("dnsNames").Index(i), name, strings.Join(msgs, "; ")))
+		}
+	}
+	for i, ip := range c.IPs {
+		if ip.To16() == nil || ip.IsUnspecified() {
+			errs = append(errs, field.Invalid(field.NewPath("ips").Index(i), ip.String(), "must be an address that API servers can call"))
+		}
+	}
+	if msg := signerFault(c.Signer); msg != "" {
+		errs = append(errs, field.Invalid(field.NewPath("signer"), c.Signer, msg))
+	}
+	if c.Duration < MinDuration || c.Duration > MaxDuration {
+		errs = append(errs, field.Invalid(field.NewPath("duration"), c.Duration.String(), "must be from 10m (the certificates API's minimum) to 87600h (ten years)"))
+	}
+	for name, value := range map[string]time.Duration{"signerTimeout": c.SignerTimeout, "settle": c.Settle, "grace": c.Grace, "tick": c.Tick} {
+		if value < 0 {
+			errs = append(errs, field.Invalid(field.NewPath(name), value.String(), "must not be negative"))
+		}
+	}
+	return errs
+}
+
+// signerFault says why a serving certificate cannot be requested from the signer, or nothing. Which of the built-in
+// signers issue what: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/.
+func signerFault(signer string) string {
+	switch signer {
+	case certificatesv1.KubeAPIServerClientSignerName, certificatesv1.KubeAPIServerClientKubeletSignerName:
+		return "must issue serving certificates, this one issues client certificates: use " + DefaultSigner
+	case "kubernetes.io/legacy-unknown":
+		return "must be a signer that certificates.k8s.io/v1 accepts: use " + DefaultSigner
+	}
+	const shape = "must be a domain and a name, such as " + DefaultSigner
+	domain, name, found := strings.Cut(signer, "/")
+	if !found || !strings.Contains(domain, ".") || len(validation.IsDNS1123Subdomain(domain)) > 0 {
+		return shape
+	}
+	for _, part := range strings.Split(name, ".") {
+		if len(validation.IsDNS1123Subdomain(part)) > 0 {
+			return shape
+		}
+	}
+	if domain == "kubernetes.io" && signer != DefaultSigner {
+		return "must be a signer that exists, and kubernetes.io has only one that issues serving certificates: use " + DefaultSigner
+	}
+	return ""
+}

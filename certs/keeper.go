@@ -1,0 +1,293 @@
+package certs
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1apply "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/flowcontrol"
+)
+
+const (
+	// fieldManager owns what the keeper applies.
+	fieldManager = "tcr-assistant"
+
+	labelManagedBy = "app.kubernetes.io/managed-by"
+
+	// watchLag is how long a watch may take to show what was written, before what it shows is taken for somebody
+	// else's doing.
+	watchLag = 5 * time.Second
+
+	// issueEvery and issueBurst bound how many certificates are issued when they keep getting lost.
+	issueEvery = 10 * time.Second
+	issueBurst = 5
+)
+
+func managedLabels() map[string]string {
+	return map[string]string{labelManagedBy: "tcr-assistant"}
+}
+
+// Keeper keeps the certificate: it issues, renews, publishes and retires. It runs on the leader alone. In a steady
+// cluster it makes no call.
+type Keeper struct {
+	cfg       Config
+	secrets   corev1client.SecretInterface
+	requester *requester
+	serving   *Serving
+	publisher Publisher
+}
+
+// NewKeeper returns a keeper of the Secret that the Serving watches, with the same configuration.
+func NewKeeper(client kubernetes.Interface, serving *Serving, publisher Publisher) *Keeper {
+	cfg := serving.cfg
+	return &Keeper{
+		cfg:       cfg,
+		secrets:   client.CoreV1().Secrets(cfg.Namespace),
+		requester: newRequester(client, cfg),
+		serving:   serving,
+		publisher: publisher,
+	}
+}
+
+// Wake makes a running keeper look at once, instead of at the next tick. To be called when a webhook configuration
+// changed.
+func (k *Keeper) Wake() {
+	k.serving.poke()
+}
+
+// Run keeps the certificate until the context ends. Errors are logged and what failed is tried again. It may be run
+// again later, but not twice at a time.
+func (k *Keeper) Run(ctx context.Context) {
+	if !cache.WaitForCacheSync(ctx.Done(), k.serving.HasSynced) {
+		return
+	}
+	t := &term{Keeper: k, issued: make(chan issuance, 1), limit: flowcontrol.NewTokenBucketRateLimiter(float32(1/issueEvery.Seconds()), issueBurst), backoff: newBackoff()}
+	t.known = parseView(k.publisher.Published()).union()
+	for {
+		timer := time.NewTimer(t.step(ctx))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			if t.issuing {
+				<-t.issued
+			}
+			return
+		case result := <-t.issued:
+			t.take(ctx, result)
+		case <-k.serving.changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// A term is one run of a keeper and what it remembers. The next leader starts with nothing but what the API holds.
+type term struct {
+	*Keeper
+
+	seen      *observation
+	held      string    // fingerprint of the pair that the Secret was last seen with
+	heldSince time.Time // when it was first seen with it
+
+	fresh     *pair
+	writtenAt time.Time // zero as long as fresh is not written
+	issuing   bool
+	issued    chan issuance
+	limit     flowcontrol.RateLimiter
+
+	known       bundle
+	publishedAt time.Time
+	confirmed   bool // the watch has shown known since it was published
+
+	backoff   wait.Backoff
+	notBefore time.Time // after a failure, nothing is tried before
+}
+
+// An issuance is the outcome of getting a new pair.
+type issuance struct {
+	reason   string // why one was needed
+	pair     *pair
+	fellBack error // why the signer did not issue it
+	err      error // why there is none at all
+}
+
+func newBackoff() wait.Backoff {
+	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 9, Cap: 30 * time.Second}
+}
+
+// step does what there is to do and returns for how long there is nothing more, unless something changes.
+func (t *term) step(ctx context.Context) time.Duration {
+	for ctx.Err() == nil {
+		if pause := time.Until(t.notBefore); pause > 0 {
+			return pause
+		}
+		var err error
+		switch next := decide(t.state()).(type) {
+		case idle:
+			return min(next.atMost, t.cfg.Tick)
+		case issue:
+			if !t.limit.TryAccept() {
+				return t.cfg.Tick
+			}
+			t.issuing = true
+			go func() { t.issued <- t.issue(ctx, next.reason) }()
+		case publish:
+			err = t.publish(ctx, next.bundle)
+		case write:
+			err = t.write(ctx)
+		}
+		t.note(ctx, err)
+	}
+	return 0
+}
+
+// state gathers what decides the next step.
+func (t *term) state() state {
+	t.seen = t.serving.seen.Load()
+	held := ""
+	if t.seen.pair != nil {
+		held = t.seen.pair.fingerprint()
+	}
+	if held != t.held {
+		t.held, t.heldSince = held, time.Now()
+	}
+	overdue := !t.writtenAt.IsZero() && time.Since(t.writtenAt) > watchLag
+	if t.fresh != nil && (t.fresh.fingerprint() == held || overdue) {
+		t.fresh, t.writtenAt = nil, time.Time{}
+	}
+
+	published := parseView(t.publisher.Published())
+	if published.is(t.known) {
+		t.confirmed = true
+	} else if !t.confirmed && time.Since(t.publishedAt) < watchLag {
+		published = view{t.known}
+	}
+
+	s := state{
+		now:          t.cfg.Now(),
+		held:         t.seen.pair,
+		heldFor:      time.Since(t.heldSince),
+		fresh:        t.fresh,
+		written:      !t.writtenAt.IsZero(),
+		issuing:      t.issuing,
+		known:        t.known,
+		published:    published,
+		publishedFor: time.Since(t.publishedAt),
+		settle:       t.cfg.Settle,
+		grace:        t.cfg.Grace,
+	}
+	if t.seen.fault != nil {
+		s.missing = t.seen.fault.Error()
+	}
+	s.serving, _ = t.serving.Current()
+	return s
+}
+
+// note logs an error and holds back the next try, longer after every one in a row.
+func (t *term) note(ctx context.Context, err error) {
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		t.backoff = newBackoff()
+	default:
+		t.notBefore = time.Now().Add(t.backoff.Step())
+		t.cfg.Log.Error("serving certificate was not kept", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName, "error", err)
+	}
+}
+
+// issue gets a new pair, from the signer if it can.
+func (k *Keeper) issue(ctx context.Context, reason string) issuance {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return issuance{err: fmt.Errorf("generating the private key: %w", err)}
+	}
+	p, err := k.requester.request(ctx, key)
+	if err == nil || ctx.Err() != nil || !refused(err) {
+		return issuance{reason: reason, pair: p, err: err}
+	}
+	p, failed := selfSigned(key, k.cfg, k.cfg.Now())
+	return issuance{reason: reason, pair: p, fellBack: err, err: failed}
+}
+
+// take takes over what issue brought.
+func (t *term) take(ctx context.Context, got issuance) {
+	t.issuing = false
+	t.note(ctx, got.err)
+	if got.err != nil {
+		return
+	}
+	t.fresh, t.writtenAt = got.pair, time.Time{}
+	log := t.cfg.Log.With("namespace", t.cfg.Namespace, "secret", t.cfg.SecretName)
+	if got.fellBack != nil {
+		log.Warn("serving certificate fell back to a self-signed one", "signer", t.cfg.Signer, "error", got.fellBack)
+		if t.cfg.Observer.FellBack != nil {
+			t.cfg.Observer.FellBack(got.fellBack)
+		}
+	}
+	leaf := got.pair.leaf
+	log.Info("serving certificate was issued", "reason", got.reason, "mode", got.pair.mode,
+		"certificate", got.pair.fingerprint(), "notBefore", leaf.NotBefore, "notAfter", leaf.NotAfter, "renewAt", got.pair.renewAt())
+	if t.cfg.Observer.Issued != nil {
+		t.cfg.Observer.Issued(got.pair.mode, leaf.NotAfter)
+	}
+}
+
+// publish makes the API server trust exactly the bundle.
+func (t *term) publish(ctx context.Context, trust bundle) error {
+	if err := t.publisher.Publish(ctx, trust.pem()); err != nil {
+		return fmt.Errorf("publishing the trusted certificates: %w", err)
+	}
+	t.known, t.publishedAt, t.confirmed = trust, time.Now(), false
+	t.cfg.Log.Info("trusted certificates were published", "certificates", len(trust))
+	return nil
+}
+
+// write puts the fresh pair into the Secret, if that still is as it was seen.
+func (t *term) write(ctx context.Context) error {
+	found, p := t.seen.secret, t.fresh
+	name := fmt.Sprintf("%s/%s", t.cfg.Namespace, t.cfg.SecretName)
+	if found != nil && (found.Type != corev1.SecretTypeTLS || found.Immutable != nil && *found.Immutable) {
+		err := t.secrets.Delete(ctx, t.cfg.SecretName, *metav1.NewPreconditionDeleteOptions(string(found.UID)))
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("deleting secret %s, whose type or data cannot be changed: %w", name, err)
+		}
+		found = nil
+	}
+	secret := corev1apply.Secret(t.cfg.SecretName, t.cfg.Namespace).
+		WithLabels(managedLabels()).
+		WithAnnotations(map[string]string{annotationMode: string(p.mode), annotationFingerprint: p.fingerprint()}).
+		WithType(corev1.SecretTypeTLS).
+		WithData(map[string][]byte{corev1.TLSCertKey: p.certPEM, corev1.TLSPrivateKeyKey: p.keyPEM})
+	if found != nil {
+		secret.WithUID(found.UID).WithResourceVersion(found.ResourceVersion)
+	}
+	switch owner, err := t.cfg.Owner(ctx); {
+	case err != nil:
+		t.cfg.Log.Warn("owner of the secret was not found", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName, "error", err)
+	case owner != nil:
+		secret.WithOwnerReferences(metav1apply.OwnerReference().
+			WithAPIVersion(owner.APIVersion).WithKind(owner.Kind).WithName(owner.Name).WithUID(owner.UID))
+	}
+	if _, err := t.secrets.Apply(ctx, secret, metav1.ApplyOptions{FieldManager: fieldManager, Force: true}); err != nil {
+		return fmt.Errorf("writing secret %s: %w", name, err)
+	}
+	t.writtenAt = time.Now()
+	t.cfg.Log.Info("serving certificate was written", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName,
+		"mode", p.mode, "certificate", p.fingerprint(), "notAfter", p.leaf.NotAfter)
+	if t.cfg.Observer.Rotated != nil {
+		t.cfg.Observer.Rotated(p.mode, p.leaf.NotAfter)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package certs
+
+import (
+	"crypto/x509"
+	"fmt"
+	"time"
+)
+
+// A state is everything that decides what the keeper does next.
+type state struct {
+	now time.Time // by the wall clock
+
+	held    *pair         // what the Secret holds; nil when that cannot be served
+	missing string        // why held is nil
+	heldFor time.Duration // since the keeper first saw this pair in the Secret
+
+	fresh   *pair // issued by this keeper and not yet seen in the Secret
+	written bool  // fresh was written, and the watch has yet to show it
+	issuing bool  // fresh is on its way
+
+	// known is what this keeper published last or, as long as it published nothing, what it found published. It is
+	// what replicas may still serve.
+	known        bundle
+	published    view          // what each webhook configuration trusts
+	publishedFor time.Duration // since the keeper published known
+	serving      *x509.Certificate
+
+	settle, grace time.Duration
+}
+
+// An action is what the keeper does next.
+type action interface{ fmt.Stringer }
+
+type (
+	// issue is to get a new pair. It goes on in the background.
+	issue struct{ reason string }
+
+	// publish is to make the API server trust exactly these certificates.
+	publish struct{ bundle bundle }
+
+	// write is to put the fresh pair into the Secret, from where replicas take it.
+	write struct{}
+
+	// idle is to do nothing until something changes, or for at most this long.
+	idle struct {
+		atMost time.Duration
+		reason string
+	}
+)
+
+func (a issue) String() string   { return "issue: " + a.reason }
+func (a publish) String() string { return fmt.Sprintf("publish %d certificates", len(a.bundle)) }
+func (a write) String() string   { return "write" }
+func (a idle) String() string    { return fmt.Sprintf("wait %s: %s", a.atMost, a.reason) }
+
+// forLong is how long to wait for something that announces itself.
+const forLong = time.Hour
+
+// decide returns the next step of keeping the certificate. A rotation is: issue, publish old and new, let every API
+// server see that, write the Secret, let every replica swap, publish the new one alone. Each step is decided from what
+// the API holds, not from the step before, so it does not matter where the last leader stopped.
+//
+// The promise behind the order is that no certificate that a replica may be serving is ever missing from the bundle.
+func decide(s state) action {
+	trust := s.known
+	if s.serving != nil {
+		trust = trust.with(s.serving)
+	}
+	trust = trust.unexpired(s.now)
+
+	// A pair in the Secret that is not trusted, while another one is, was put back there from elsewhere. To trust it
+	// now would have replicas serve it before every API server knows it.
+	stray := s.held != nil && len(trust) > 0 && !trust.holds(s.held.leaf)
+	usable := s.held != nil && !stray && !s.held.expired(s.now)
+	due := usable && !s.now.Before(s.held.renewAt())
+	keep := usable && !due
+	if usable {
+		trust = trust.with(s.held.leaf)
+	}
+
+	// A fresh pair that has itself come of age while it could not be published or written is forgotten.
+	fresh := s.fresh != nil && s.now.Before(s.fresh.renewAt())
+	if !keep && fresh {
+		trust = trust.with(s.fresh.leaf)
+	}
+	if keep && s.heldFor >= s.grace {
+		trust = bundle{s.held.leaf}
+	}
+
+	if len(trust) > 0 && !s.published.is(trust) {
+		return publish{trust}
+	}
+	switch {
+	case keep && len(trust) > 1:
+		return idle{s.grace - s.heldFor, "replicas are swapping"}
+	case keep:
+		return idle{s.held.renewAt().Sub(s.now), "not due"}
+	case s.issuing:
+		return idle{forLong, "the signer is at work"}
+	case !fresh && due:
+		return issue{"the certificate is due for renewal"}
+	case !fresh && stray:
+		return issue{"the secret holds a certificate that is not trusted"}
+	case !fresh && s.held != nil:
+		return issue{"the certificate has expired"}
+	case !fresh:
+		return issue{s.missing}
+	case s.written:
+		return idle{forLong, "the watch has yet to show the secret"}
+	case s.publishedFor < s.settle:
+		return idle{s.settle - s.publishedFor, "API servers are taking up the bundle"}
+	default:
+		return write{}
+	}
+}

@@ -1,0 +1,338 @@
+package certs
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	certificatesclient "k8s.io/client-go/kubernetes/typed/certificates/v1"
+	"k8s.io/client-go/tools/cache"
+	toolswatch "k8s.io/client-go/tools/watch"
+)
+
+// What kubernetes.io/kubelet-serving certifies, see ValidateKubeletServingCSR in k8s.io/kubernetes: exactly this
+// organization, a common name with this prefix, at least one DNS name or address, and these usages. Key encipherment
+// means nothing for an ECDSA key, but signers before Kubernetes 1.27 insist on it.
+const (
+	requestOrganization = "system:nodes"
+	requestCommonName   = "system:node:" + RequestName
+)
+
+var requestUsages = []certificatesv1.KeyUsage{
+	certificatesv1.UsageDigitalSignature,
+	certificatesv1.UsageKeyEncipherment,
+	certificatesv1.UsageServerAuth,
+}
+
+// A refusal is the reason why there will be no certificate for this request.
+type refusal struct {
+	error
+	again bool // another request may do better, as long as there is time
+}
+
+func (r refusal) Unwrap() error { return r.error }
+
+func refusef(format string, args ...any) error {
+	return refusal{fmt.Errorf(format, args...), false}
+}
+
+// contestedf is for a request that somebody else meddled with.
+func contestedf(format string, args ...any) error {
+	return refusal{fmt.Errorf(format, args...), true}
+}
+
+// refused says whether the error, met until there was no more time, calls for a certificate from elsewhere: a refusal,
+// or an answer of the API server that will not change by itself, such as a missing permission. An API server that
+// cannot be reached or is overloaded has not answered: the signer is to be asked again once it does.
+func refused(err error) bool {
+	if errors.As(err, &refusal{}) {
+		return true
+	}
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	switch code := status.Status().Code; code {
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	default:
+		return code >= 400 && code < 500
+	}
+}
+
+// newRequest returns the request for a certificate of the key.
+func newRequest(key *ecdsa.PrivateKey, cfg Config, owner *metav1.OwnerReference) (*certificatesv1.CertificateSigningRequest, error) {
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject:     pkix.Name{Organization: []string{requestOrganization}, CommonName: requestCommonName},
+		DNSNames:    cfg.DNSNames,
+		IPAddresses: cfg.IPs,
+	}, key)
+	if err != nil {
+		return nil, fmt.Errorf("creating the certificate request: %w", err)
+	}
+	seconds := int32(cfg.Duration / time.Second)
+	csr := &certificatesv1.CertificateSigningRequest{
+		ObjectMeta: metav1.ObjectMeta{Name: RequestName, Labels: managedLabels()},
+		Spec: certificatesv1.CertificateSigningRequestSpec{
+			Request:           pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
+			SignerName:        cfg.Signer,
+			ExpirationSeconds: &seconds,
+			Usages:            requestUsages,
+		},
+	}
+	if owner != nil {
+		csr.OwnerReferences = []metav1.OwnerReference{*owner}
+	}
+	return csr, nil
+}
+
+// verifyCreated refuses a request that is not stored as it was sent. The bytes carry the key, the subject and the
+// names; the API server adds the requester, which nobody can choose.
+func verifyCreated(sent, created *certificatesv1.CertificateSigningRequest) error {
+	asked := created.Spec
+	asked.Username, asked.UID, asked.Groups, asked.Extra = "", "", nil, nil
+	if created.UID == "" || created.Spec.Username == "" || !equality.Semantic.DeepEqual(sent.Spec, asked) {
+		return refusef("certificate signing request %s is not stored as it was sent", created.Name)
+	}
+	return nil
+}
+
+// verifySame refuses a request other than the one that was created: another object of the same name, or one whose
+// bytes, requester, signer or usages differ.
+func verifySame(created, found *certificatesv1.CertificateSigningRequest) error {
+	if found.UID != created.UID || !equality.Semantic.DeepEqual(found.Spec, created.Spec) {
+		return contestedf("certificate signing request %s was replaced by one that %s made", found.Name, found.Spec.Username)
+	}
+	return nil
+}
+
+// verifyIssued returns the pair of what a signer issued, and refuses a certificate that is not for our key and names
+// or that has no use by our clock.
+func verifyIssued(certPEM []byte, key *ecdsa.PrivateKey, cfg Config, now time.Time) (*pair, error) {
+	keyPEM, err := encodeKey(key)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPair(ModeSigner, certPEM, keyPEM, cfg)
+	if err != nil {
+		return nil, refusef("signer %s issued an unusable certificate: %w", cfg.Signer, err)
+	}
+	if !now.Before(p.renewAt()) {
+		return nil, refusef("signer %s issued a certificate from %s to %s, which is past renewal at %s: check the clock of this machine",
+			cfg.Signer, p.leaf.NotBefore.UTC().Format(time.RFC3339), p.leaf.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	return p, nil
+}
+
+func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the private key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// requester gets certificates from the cluster's signer.
+type requester struct {
+	requests certificatesclient.CertificateSigningRequestInterface
+	cfg      Config
+}
+
+func newRequester(client kubernetes.Interface, cfg Config) *requester {
+	return &requester{client.CertificatesV1().CertificateSigningRequests(), cfg}
+}
+
+// request gets a certificate for the key, within the signer's time. It creates the request, approves that very object
+// and waits for the signer. Whatever goes wrong on the way, short of a refusal by the signer, is tried again from the
+// start as long as there is time.
+func (r *requester) request(ctx context.Context, key *ecdsa.PrivateKey) (*pair, error) {
+	timed, cancel := context.WithTimeout(ctx, r.cfg.SignerTimeout)
+	defer cancel()
+	backoff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 7, Cap: 5 * time.Second}
+	for {
+		p, err := r.try(timed, key)
+		var fault refusal
+		if err == nil || errors.As(err, &fault) && !fault.again {
+			return p, err
+		}
+		pause := time.NewTimer(backoff.Step())
+		select {
+		case <-timed.Done():
+			pause.Stop()
+			return nil, err
+		case <-pause.C:
+		}
+	}
+}
+
+func (r *requester) try(ctx context.Context, key *ecdsa.PrivateKey) (*pair, error) {
+	created, err := r.create(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	approved, err := r.approve(ctx, created)
+	if err != nil {
+		return nil, err
+	}
+	certPEM, err := r.await(ctx, approved)
+	if err != nil {
+		return nil, err
+	}
+	return verifyIssued(certPEM, key, r.cfg, r.cfg.Now())
+}
+
+// create stores the request in place of whatever has its name: the answered request of the last renewal, or one that
+// somebody else made, which is never approved.
+func (r *requester) create(ctx context.Context, key *ecdsa.PrivateKey) (*certificatesv1.CertificateSigningRequest, error) {
+	owner, err := r.cfg.Owner(ctx)
+	if err != nil {
+		r.cfg.Log.Warn("owner of the certificate signing request was not found", "certificateSigningRequest", RequestName, "error", err)
+	}
+	sent, err := newRequest(key, r.cfg, owner)
+	if err != nil {
+		return nil, err
+	}
+	created, err := r.requests.Create(ctx, sent, metav1.CreateOptions{})
+	var replaced *certificatesv1.CertificateSigningRequest
+	if apierrors.IsAlreadyExists(err) {
+		if replaced, err = r.remove(ctx); err != nil {
+			return nil, err
+		}
+		if created, err = r.requests.Create(ctx, sent, metav1.CreateOptions{}); err != nil && replaced != nil {
+			err = fmt.Errorf("in place of one that %s made: %w", replaced.Spec.Username, err)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("creating certificate signing request %s: %w", RequestName, err)
+	}
+	if replaced != nil && replaced.Spec.Username != created.Spec.Username {
+		r.cfg.Log.Warn("certificate signing request of somebody else was replaced",
+			"certificateSigningRequest", RequestName, "requester", replaced.Spec.Username)
+	}
+	return created, verifyCreated(sent, created)
+}
+
+// remove deletes the request that stands and returns it; nil when it is gone already.
+func (r *requester) remove(ctx context.Context) (*certificatesv1.CertificateSigningRequest, error) {
+	found, err := r.requests.Get(ctx, RequestName, metav1.GetOptions{})
+	if err == nil {
+		err = r.requests.Delete(ctx, RequestName, *metav1.NewPreconditionDeleteOptions(string(found.UID)))
+	}
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("replacing certificate signing request %s: %w", RequestName, err)
+	}
+	return found, nil
+}
+
+// approve approves the created object and no other. The API server refuses the update when the name stands for
+// another object by now (its UID) or when the object has changed (its resourceVersion); the specification of a
+// request never changes.
+func (r *requester) approve(ctx context.Context, created *certificatesv1.CertificateSigningRequest) (*certificatesv1.CertificateSigningRequest, error) {
+	request := created.DeepCopy()
+	for !answered(request) {
+		request.Status.Conditions = append(request.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+			Type:    certificatesv1.CertificateApproved,
+			Status:  corev1.ConditionTrue,
+			Reason:  "RequestedByManager",
+			Message: "The TCR Assistant manager made this request for its webhook's serving certificate.",
+		})
+		approved, err := r.requests.UpdateApproval(ctx, RequestName, request, metav1.UpdateOptions{})
+		if err == nil {
+			return approved, nil
+		}
+		if !apierrors.IsConflict(err) {
+			return nil, fmt.Errorf("approving certificate signing request %s for signer %s: %w", RequestName, r.cfg.Signer, err)
+		}
+		if request, err = r.requests.Get(ctx, RequestName, metav1.GetOptions{}); err != nil {
+			return nil, fmt.Errorf("reading certificate signing request %s: %w", RequestName, err)
+		}
+		if err := verifySame(created, request); err != nil {
+			return nil, err
+		}
+	}
+	return request, nil
+}
+
+// answered says whether somebody has approved or denied the request.
+func answered(csr *certificatesv1.CertificateSigningRequest) bool {
+	return slices.ContainsFunc(csr.Status.Conditions, func(condition certificatesv1.CertificateSigningRequestCondition) bool {
+		return condition.Type == certificatesv1.CertificateApproved || condition.Type == certificatesv1.CertificateDenied
+	})
+}
+
+// outcome returns the certificate once the signer has issued it. It is refused when the request was denied or failed.
+func outcome(csr *certificatesv1.CertificateSigningRequest) ([]byte, error) {
+	for _, condition := range csr.Status.Conditions {
+		if condition.Type == certificatesv1.CertificateDenied || condition.Type == certificatesv1.CertificateFailed {
+			return nil, refusef("certificate signing request %s was answered %s: %s: %s", csr.Name, condition.Type, condition.Reason, condition.Message)
+		}
+	}
+	return csr.Status.Certificate, nil
+}
+
+// await waits for the signer's answer to the approved request.
+func (r *requester) await(ctx context.Context, approved *certificatesv1.CertificateSigningRequest) ([]byte, error) {
+	if certPEM, err := outcome(approved); err != nil || len(certPEM) > 0 {
+		return certPEM, err
+	}
+	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, RequestName).String()
+	watcher := &cache.ListWatch{WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+		options.FieldSelector = selector
+		return r.requests.Watch(ctx, options)
+	}}
+	events, err := toolswatch.NewRetryWatcherWithContext(ctx, approved.ResourceVersion, watcher)
+	if err != nil {
+		return nil, fmt.Errorf("watching certificate signing request %s: %w", RequestName, err)
+	}
+	defer events.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, r.timedOut()
+		case event, open := <-events.ResultChan():
+			if ctx.Err() != nil {
+				return nil, r.timedOut()
+			}
+			if !open {
+				return nil, fmt.Errorf("watching certificate signing request %s: the watch ended", RequestName)
+			}
+			found, ok := event.Object.(*certificatesv1.CertificateSigningRequest)
+			if !ok {
+				return nil, fmt.Errorf("watching certificate signing request %s: %w", RequestName, apierrors.FromObject(event.Object))
+			}
+			if event.Type == watch.Deleted {
+				return nil, contestedf("certificate signing request %s was deleted before the signer answered", RequestName)
+			}
+			if err := verifySame(approved, found); err != nil {
+				return nil, err
+			}
+			if certPEM, err := outcome(found); err != nil || len(certPEM) > 0 {
+				return certPEM, err
+			}
+		}
+	}
+}
+
+func (r *requester) timedOut() error {
+	return refusef("signer %s issued nothing within %s", r.cfg.Signer, r.cfg.SignerTimeout)
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+)
+
+// leaseName is the Lease that replicas compete for.
+const leaseName = "tcr-assistant-leader-election"
+
+// elect runs lead whenever this replica is elected, until ctx ends. A lost election is no reason to exit: admission goes on
+// being served, and this replica runs again. The Lease is released once lead has returned, so that the next leader need
+// not wait for it to expire.
+func elect(ctx context.Context, log *slog.Logger, client kubernetes.Interface, o *options, lead func(context.Context)) error {
+	if !o.leaderElect {
+		lead(ctx)
+		return nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("reading the host's name: %w", err)
+	}
+	identity := host + "_" + string(uuid.NewUUID())
+	lock, err := resourcelock.New(resourcelock.LeasesResourceLock, o.namespace, leaseName, client.CoreV1(), client.CoordinationV1(),
+		resourcelock.ResourceLockConfig{Identity: identity})
+	if err != nil {
+		return fmt.Errorf("configuring lease %s/%s: %w", o.namespace, leaseName, err)
+	}
+	for ctx.Err() == nil {
+		if err := serveTerm(ctx, log, lock, lead); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serveTerm waits for an election, leads, and returns when the term has ended and everything of it has stopped.
+func serveTerm(ctx context.Context, log *slog.Logger, lock resourcelock.Interface, lead func(context.Context)) error {
+	// The Lease is held until leading has stopped, even when ctx has ended: what it guards is still under way.
+	hold, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
+	var (
+		mu             sync.Mutex
+		leading, ended bool // at most one of them is ever set
+		stopped        = make(chan struct{})
+	)
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: lock, Name: leaseName, ReleaseOnCancel: true,
+		LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(held context.Context) {
+				defer close(stopped)
+				defer release()
+				mu.Lock()
+				leading = !ended
+				mu.Unlock()
+				if !leading {
+					return
+				}
+				log.Info("leadership was won", "identity", lock.Identity())
+				leadership, end := context.WithCancel(held)
+				defer context.AfterFunc(ctx, end)()
+				lead(leadership)
+			},
+			OnStoppedLeading: func() { log.Info("leadership ended", "identity", lock.Identity()) },
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("configuring the election: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if ended = !leading; ended {
+			release() // never elected: there is nothing to wait for
+		}
+	})()
+	elector.Run(hold)
+	mu.Lock()
+	led := !ended
+	mu.Unlock()
+	if led {
+		<-stopped // the elector does not wait for what it started
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/klog/v2"
+
+	"github.com/tcr-assistant/tcr-assistant/certs"
+)
+
+// options is what the flags say.
+type options struct {
+	kubeconfig    string
+	namespace     string
+	webhookBind   string
+	webhookURL    string
+	failurePolicy string
+	metricsBind   string
+	leaderElect   bool
+	concurrency   int
+	resyncPeriod  time.Duration
+	qps           float64
+	burst         int
+	certSigner    string
+	certDuration  time.Duration
+	shutdownDelay time.Duration
+	logFormat     string
+	logLevel      slog.Level
+	version       bool
+}
+
+// parseFlags reads the command line. Every mistake in it is told, with the flag and what to write instead.
+func parseFlags(args []string, output io.Writer) (*options, error) {
+	var o options
+	flags := flag.NewFlagSet("controller-manager", flag.ContinueOnError)
+	flags.SetOutput(output)
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "path of the kubeconfig `file`; empty inside a cluster")
+	flags.StringVar(&o.namespace, "namespace", "tcr-assistant-system", "`namespace` of the Lease, the certificate's Secret and the webhook's Service")
+	flags.StringVar(&o.webhookBind, "webhook-bind-address", ":9443", "`address` to answer admission requests on")
+	flags.StringVar(&o.webhookURL, "webhook-url", "", "`URL` by which the API server calls this process when it runs outside the cluster, such as https://127.0.0.1:9443; empty for the Service")
+	flags.StringVar(&o.failurePolicy, "webhook-failure-policy", string(admissionregistrationv1.Ignore), "what becomes of a ServiceAccount while no replica answers: `Ignore` (created at once, repaired later) or Fail (refused)")
+	flags.StringVar(&o.metricsBind, "metrics-bind-address", ":8080", "`address` to serve /metrics, /healthz and /readyz on")
+	flags.BoolVar(&o.leaderElect, "leader-elect", true, "let only one replica at a time write; false only where there is one")
+	flags.IntVar(&o.concurrency, "concurrency", 8, "`number` of namespaces brought in line at a time")
+	flags.DurationVar(&o.resyncPeriod, "resync-period", 10*time.Minute, "`period` after which every namespace is compared anew, without API calls")
+	flags.Float64Var(&o.qps, "kube-api-qps", 0, "requests a second to the API server; 0 for no limit on this side")
+	flags.IntVar(&o.burst, "kube-api-burst", 0, "requests to the API server at once beyond --kube-api-qps; 0 for no limit on this side")
+	flags.StringVar(&o.certSigner, "cert-signer", certs.DefaultSigner, "`signer` to request the serving certificate from")
+	flags.DurationVar(&o.certDuration, "cert-duration", certs.DefaultDuration, "`lifetime` of the serving certificate, 10m at least")
+	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "how long admission requests are still answered after SIGTERM, while the Service forgets this replica")
+	flags.StringVar(&o.logFormat, "log-format", "text", "`text` or json")
+	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`debug`, info, warn or error")
+	flags.BoolVar(&o.version, "version", false, "print the version and exit")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q: everything is given by flags", flags.Arg(0))
+	}
+	return &o, o.validate()
+}
+
+func (o *options) validate() error {
+	var errs []error
+	must := func(holds bool, name, value, rule string) {
+		if !holds {
+			errs = append(errs, fmt.Errorf("--%s=%s: must be %s", name, value, rule))
+		}
+	}
+	must(len(validation.IsDNS1123Label(o.namespace)) == 0, "namespace", o.namespace, "the name of a namespace")
+	if o.webhookURL != "" {
+		parsed, err := url.Parse(o.webhookURL)
+		must(err == nil && parsed.Scheme == "https" && parsed.Hostname() != "" && strings.Trim(parsed.Path, "/") == "" && parsed.User == nil && parsed.RawQuery == "",
+			"webhook-url", o.webhookURL, "https://host:port, without a path")
+	}
+	policy := admissionregistrationv1.FailurePolicyType(o.failurePolicy)
+	must(policy == admissionregistrationv1.Ignore || policy == admissionregistrationv1.Fail, "webhook-failure-policy", o.failurePolicy, "Ignore or Fail")
+	must(o.concurrency >= 1, "concurrency", fmt.Sprint(o.concurrency), "1 or more")
+	must(o.resyncPeriod >= time.Second, "resync-period", o.resyncPeriod.String(), "1s or more")
+	must(o.qps >= 0, "kube-api-qps", fmt.Sprint(o.qps), "0 (no limit) or more")
+	must(o.burst >= 0, "kube-api-burst", fmt.Sprint(o.burst), "0 (no limit) or more")
+	must(o.shutdownDelay >= 0, "shutdown-delay", o.shutdownDelay.String(), "0s or more")
+	must(o.logFormat == "text" || o.logFormat == "json", "log-format", o.logFormat, "text or json")
+	levels := []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+	must(slices.Contains(levels, o.logLevel), "log-level", o.logLevel.String(), "debug, info, warn or error")
+	for _, err := range (certs.Config{Namespace: "default", DNSNames: []string{"localhost"}, Signer: o.certSigner, Duration: o.certDuration}).Validate() {
+		errs = append(errs, fmt.Errorf("--cert-%s=%v: %s", err.Field, err.BadValue, err.Detail))
+	}
+	return errors.Join(errs...)
+}
+
+// logger returns the process' log, into which the Kubernetes client libraries write too: up to their verbosity 4 at level
+// debug. From 8 on they would log the bodies of requests, and with them credentials, so no lower level is accepted.
+func (o *options) logger(output io.Writer) *slog.Logger {
+	handlerOptions := &slog.HandlerOptions{Level: o.logLevel}
+	var handler slog.Handler = slog.NewTextHandler(output, handlerOptions)
+	if o.logFormat == "json" {
+		handler = slog.NewJSONHandler(output, handlerOptions)
+	}
+	log := slog.New(handler)
+	slog.SetDefault(log)
+	klog.SetSlogLogger(log)
+	return log
+}

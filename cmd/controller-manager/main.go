@@ -1,0 +1,37 @@
+// Command controller-manager issues registry credentials to the namespaces and service accounts of a cluster: it answers
+// admission requests on every replica, and brings the cluster in line on the leader.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	options, err := parseFlags(os.Args[1:], os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	case options.version:
+		fmt.Println("tcr-assistant controller-manager", version)
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	log := options.logger(os.Stderr)
+	if err := run(ctx, log, options); err != nil {
+		log.Error("controller manager ended", "error", err)
+		os.Exit(1)
+	}
+}

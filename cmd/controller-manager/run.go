@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile"
+	"github.com/tcr-assistant/tcr-assistant/webhook"
+)
+
+// clusterRole owns the cluster-scoped objects that this process writes: when an uninstall deletes the role, the cluster's
+// garbage collector deletes them.
+const clusterRole = "tcr-assistant-manager-role"
+
+// run wires the packages and runs them until ctx ends: first leadership is handed over, then, after the shutdown delay, the
+// servers drain.
+func run(ctx context.Context, log *slog.Logger, o *options) error {
+	config, err := restConfig(o)
+	if err != nil {
+		return err
+	}
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return fmt.Errorf("configuring the API client: %w", err)
+	}
+	client, err := kubernetes.NewForConfigAndClient(protobuf(config), httpClient)
+	if err != nil {
+		return fmt.Errorf("configuring the API client: %w", err)
+	}
+	imagePullSecrets, err := typed.NewClient(config, httpClient)
+	if err != nil {
+		return err
+	}
+	owner, err := findOwner(ctx, log, client)
+	if err != nil {
+		return err
+	}
+
+	// Everything below lives until background ends, which is after the servers have drained.
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+
+	index := pullsecret.NewIndex()
+	follower := reconcile.NewFollower(log, imagePullSecrets, index)
+	var keeper *certs.Keeper
+	registrar := webhook.NewRegistrar(log, client.AdmissionregistrationV1(), webhook.Template{
+		Namespace: o.namespace, URL: o.webhookURL, Owner: owner,
+		FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy),
+	}, func() { keeper.Wake() })
+	serving, err := certs.NewServing(client, certConfig(log, o, owner), registrar.Published)
+	if err != nil {
+		return fmt.Errorf("configuring the serving certificate: %w", err)
+	}
+	keeper = certs.NewKeeper(client, serving, registrar)
+
+	var draining drain
+	answerable := func() error {
+		select {
+		case <-follower.Synced():
+			return nil
+		default:
+			return errors.New("the ImagePullSecrets are not yet known")
+		}
+	}
+	ready := func() error {
+		return errors.Join(draining.err(), answerable(), registrar.Registered(), serving.Ready(time.Now()))
+	}
+
+	servers, err := listen(log, o, webhook.Handler(log, index, answerable), serving.GetCertificate, ready)
+	if err != nil {
+		return err
+	}
+	running.Go(func() { follower.Run(background) })
+	running.Go(func() { registrar.Run(background) })
+	running.Go(func() { serving.Run(background) })
+	failed := servers.serve(&running)
+
+	lead := func(ctx context.Context) {
+		var leading sync.WaitGroup
+		leading.Go(func() {
+			reconcile.NewController(reconcile.Config{
+				Log: log, Core: client.CoreV1(), Client: imagePullSecrets, Index: index, Follower: follower,
+				Concurrency: o.concurrency, ResyncPeriod: o.resyncPeriod,
+			}).Run(ctx)
+		})
+		leading.Go(func() {
+			defer registrar.Withdraw()
+			if registrar.WaitForSync(ctx) != nil || !wait(ctx, follower.Synced()) {
+				return
+			}
+			if err := registrar.Assume(ctx); err != nil {
+				log.Warn("webhook configurations were not brought up to date, trying again", "error", err)
+			}
+			keeper.Run(ctx)
+		})
+		leading.Wait()
+	}
+	elected := make(chan error, 1)
+	campaign, resign := context.WithCancel(ctx)
+	defer resign()
+	running.Go(func() { elected <- elect(campaign, log, client, o, lead) })
+
+	select {
+	case err = <-failed:
+		resign()
+		<-elected
+	case err = <-elected:
+	case <-ctx.Done():
+		log.Info("shutdown was requested")
+		draining.begin()
+		err = <-elected
+		sleep(o.shutdownDelay, failed)
+	}
+	return errors.Join(err, servers.shutdown())
+}
+
+func wait(ctx context.Context, done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func sleep(delay time.Duration, interrupted <-chan error) {
+	select {
+	case <-time.After(delay):
+	case <-interrupted:
+	}
+}
+
+func restConfig(o *options) (*rest.Config, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reading the API server's address (--kubeconfig=%q, empty only inside a cluster): %w", o.kubeconfig, err)
+	}
+	config.UserAgent = "tcr-assistant-controller-manager/" + version
+	config.QPS, config.Burst = float32(o.qps), o.burst
+	if o.qps == 0 {
+		config.QPS = -1 // no limit: the API server's priority and fairness is the real one
+	}
+	return config, nil
+}
+
+// protobuf makes clients of built-in types speak what the API server reads and writes fastest.
+func protobuf(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	return config
+}
+
+// findOwner returns a reference to the ClusterRole of this process; nil where there is none, as for a process that runs
+// outside the cluster under an account of its own.
+func findOwner(ctx context.Context, log *slog.Logger, client kubernetes.Interface) (*metav1.OwnerReference, error) {
+	role, err := client.RbacV1().ClusterRoles().Get(ctx, clusterRole, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		log.Warn("cluster role was not found: the webhook configurations will have to be deleted by hand", "clusterRole", clusterRole)
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading cluster role %s: %w", clusterRole, err)
+	}
+	return &metav1.OwnerReference{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRole", Name: role.Name, UID: role.UID}, nil
+}
+
+// certConfig names what API servers call this process by.
+func certConfig(log *slog.Logger, o *options, owner *metav1.OwnerReference) certs.Config {
+	config := certs.Config{
+		Log: log, Namespace: o.namespace, Signer: o.certSigner, Duration: o.certDuration,
+		DNSNames: []string{webhook.ServiceName + "." + o.namespace + ".svc"},
+		Owner:    func(context.Context) (*metav1.OwnerReference, error) { return owner, nil },
+	}
+	if o.webhookURL == "" {
+		return config
+	}
+	if parsed, err := url.Parse(o.webhookURL); err == nil {
+		if ip := net.ParseIP(parsed.Hostname()); ip != nil {
+			config.IPs = append(config.IPs, ip)
+		} else {
+			config.DNSNames = append(config.DNSNames, parsed.Hostname())
+		}
+	}
+	return config
+}

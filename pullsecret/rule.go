@@ -1,0 +1,163 @@
+package pullsecret
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+)
+
+// SecretPrefix begins the name of every Secret that an ImagePullSecret issues.
+const SecretPrefix = "tcr.ips"
+
+// SecretName returns the name of the Secrets that the ImagePullSecret of that name issues.
+func SecretName(imagePullSecret string) string { return SecretPrefix + imagePullSecret }
+
+// Rule is a valid ImagePullSecret, made ready to be asked. It is immutable.
+type Rule struct {
+	// Name is the ImagePullSecret's name, UID its identity and Generation the version of its spec.
+	Name       string
+	UID        types.UID
+	Generation int64
+
+	// Secret is the name of the Secrets it issues.
+	Secret string
+	// Namespaces receive the Secret; in them, ServiceAccounts list it.
+	Namespaces      Selector
+	ServiceAccounts Selector
+
+	// Server is the registry's host with an optional port.
+	Server string
+	// Config is the Secret's .dockerconfigjson: the credential itself, never to be printed.
+	Config []byte
+	// Sum is Config's SHA-256: what tells a current Secret from an outdated one.
+	Sum [sha256.Size]byte
+}
+
+// Parse reads an ImagePullSecret. Every mistake in it is an error of its own, with the field's path and what to write
+// instead; no error holds a password, nor a value in which one may have been written by mistake.
+func Parse(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
+	spec := field.NewPath("spec")
+	rule := &Rule{
+		Name:       object.Name,
+		UID:        object.UID,
+		Generation: object.Generation,
+		Secret:     SecretName(object.Name),
+		Server:     object.Spec.Docker.Server,
+	}
+	var errs, more field.ErrorList
+	if size := len(rule.Secret); size > validation.DNS1123SubdomainMaxLength {
+		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), object.Name, fmt.Sprintf(
+			"must be at most %d characters: the Secret is named %q + this name, and a Secret's name ends at %d",
+			validation.DNS1123SubdomainMaxLength-len(SecretPrefix), SecretPrefix, validation.DNS1123SubdomainMaxLength)))
+	}
+	rule.Namespaces, more = parseSelector(spec.Child("namespaces"), object.Spec.Namespaces, namespaceNames)
+	errs = append(errs, more...)
+	rule.ServiceAccounts, more = parseSelector(spec.Child("serviceAccounts"), object.Spec.ServiceAccounts, serviceAccountNames)
+	errs = append(errs, more...)
+	errs = append(errs, checkCredential(spec.Child("docker"), object.Spec.Docker)...)
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	rule.Config = Render(object.Spec.Docker)
+	rule.Sum = sha256.Sum256(rule.Config)
+	return rule, nil
+}
+
+// Render returns the .dockerconfigjson of a credential, byte for byte as "kubectl create secret docker-registry" writes it.
+func Render(credential v1.DockerCredential) []byte {
+	type entry struct {
+		Username string `json:"username,omitempty"`
+		Password string `json:"password,omitempty"`
+		Auth     string `json:"auth,omitempty"`
+	}
+	config, err := json.Marshal(struct {
+		Auths map[string]entry `json:"auths"`
+	}{map[string]entry{credential.Server: {
+		Username: credential.Username,
+		Password: credential.Password,
+		Auth:     base64.StdEncoding.EncodeToString([]byte(credential.Username + ":" + credential.Password)),
+	}}})
+	if err != nil {
+		panic(err) // a map of strings always marshals
+	}
+	return config
+}
+
+func checkCredential(path *field.Path, credential v1.DockerCredential) field.ErrorList {
+	var errs field.ErrorList
+	switch username := path.Child("username"); {
+	case strings.Trim(credential.Username, blanks) == "":
+		errs = append(errs, field.Required(username, "must not be blank: write the registry's user name"))
+	case strings.Contains(credential.Username, ":"):
+		// What stands behind the colon may be a password: the value is not repeated.
+		errs = append(errs, field.Forbidden(username,
+			`must not hold ":", which separates user name and password in HTTP basic authentication`))
+	}
+	if credential.Password == "" {
+		errs = append(errs, field.Required(path.Child("password"), "must not be empty: write the registry's password or token"))
+	}
+	return append(errs, checkServer(path.Child("server"), credential.Server)...)
+}
+
+// domain is a host as image references spell it: DNS labels in either case.
+var domain = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*$`)
+
+func checkServer(path *field.Path, server string) field.ErrorList {
+	invalid := func(format string, args ...any) field.ErrorList {
+		return field.ErrorList{field.Invalid(path, server, fmt.Sprintf(format, args...))}
+	}
+	if server == "" {
+		return field.ErrorList{field.Required(path, `must not be empty: write the registry's host, such as "registry.example.com"`)}
+	}
+	if strings.Contains(server, "@") {
+		// User info may be a password: the value is not repeated.
+		return field.ErrorList{field.Forbidden(path, "must be a host without user info: the user's name belongs in spec.docker.username")}
+	}
+	if scheme, rest, found := strings.Cut(server, "://"); found {
+		host, _, _ := strings.Cut(rest, "/")
+		return invalid("must be a host without a scheme: write %q, without %q", host, scheme+"://")
+	}
+	if host, _, found := strings.Cut(server, "/"); found {
+		return invalid("must be a host without a path: write %q", host)
+	}
+	if strings.ContainsAny(server, blanks) {
+		return invalid("must be a host without blanks: write %q", strings.Join(strings.Fields(server), ""))
+	}
+	host, port, hasPort := cutPort(server)
+	if hasPort {
+		if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 || port[0] < '1' || port[0] > '9' {
+			return invalid("must end in a port from 1 to 65535, or in none")
+		}
+	}
+	if strings.HasPrefix(host, "[") {
+		address, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		if err != nil || !address.Is6() || address.Zone() != "" || host != "["+address.String()+"]" && !strings.HasSuffix(host, "]") {
+			return invalid(`must be a host: an IPv6 address stands in brackets, such as "[2001:db8::1]:5000"`)
+		}
+		return nil
+	}
+	if len(host) > validation.DNS1123SubdomainMaxLength || !domain.MatchString(host) {
+		return invalid(`must be a host with an optional port, such as "registry.example.com" or "registry.example.com:5000"; patterns are not supported`)
+	}
+	return nil
+}
+
+// cutPort splits "host:port"; the colons of a bracketed IPv6 address are not its concern.
+func cutPort(server string) (host, port string, found bool) {
+	colon := strings.LastIndexByte(server, ':')
+	if colon < 0 || colon < strings.LastIndexByte(server, ']') {
+		return server, "", false
+	}
+	return server[:colon], server[colon+1:], true
+}

@@ -1,0 +1,110 @@
+package pullsecret
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// everything is the list that selects every name. A blank list means the same.
+const everything = "*"
+
+// blanks is what may surround an entry of a list; it is what \s means in the CRD's rules.
+const blanks = " \t\n\f\r"
+
+// maxErrors is how many bad entries of one list are told.
+const maxErrors = 10
+
+// Selector is a parsed list of names: every name, or just those listed. Its zero value selects nothing.
+type Selector struct {
+	all   bool
+	names map[string]struct{}
+}
+
+// Matches reports whether the selector selects name.
+func (s Selector) Matches(name string) bool {
+	if s.all {
+		return true
+	}
+	_, listed := s.names[name]
+	return listed
+}
+
+// All reports whether the selector selects every name.
+func (s Selector) All() bool { return s.all }
+
+// Names returns the listed names in alphabetical order; nil for a selector that selects every name.
+func (s Selector) Names() []string { return slices.Sorted(maps.Keys(s.names)) }
+
+// Intersects reports whether some name could be selected by both.
+func (s Selector) Intersects(other Selector) bool {
+	if s.all || other.all {
+		return (s.all || len(s.names) > 0) && (other.all || len(other.names) > 0)
+	}
+	for name := range s.names {
+		if other.Matches(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// nameKind is what a list's entries name, and the rule their names keep.
+type nameKind struct {
+	noun  string
+	check func(string) []string
+}
+
+var (
+	namespaceNames      = nameKind{noun: "namespace", check: validation.IsDNS1123Label}
+	serviceAccountNames = nameKind{noun: "service account", check: validation.IsDNS1123Subdomain}
+)
+
+// parseSelector reads a comma list. Every bad entry is an error of its own, at path.
+func parseSelector(path *field.Path, list string, kind nameKind) (Selector, field.ErrorList) {
+	list = strings.Trim(list, blanks)
+	if list == "" || list == everything {
+		return Selector{all: true}, nil
+	}
+	names := make(map[string]struct{}, strings.Count(list, ",")+1)
+	var errs field.ErrorList
+	for entry := range strings.SplitSeq(list, ",") {
+		if len(errs) == maxErrors {
+			break // who reads ten mends the rest
+		}
+		entry = strings.Trim(entry, blanks)
+		if problem := kind.problem(entry); problem != "" {
+			errs = append(errs, field.Invalid(path, entry, problem))
+			continue
+		}
+		if _, again := names[entry]; again {
+			errs = append(errs, field.Duplicate(path, entry))
+			continue
+		}
+		names[entry] = struct{}{}
+	}
+	if len(errs) > 0 {
+		return Selector{}, errs
+	}
+	return Selector{names: names}, nil
+}
+
+// problem says what is wrong with an entry and what to write instead; "" when nothing is.
+func (k nameKind) problem(entry string) string {
+	switch {
+	case entry == "":
+		return fmt.Sprintf("must not hold an empty entry: write exact %s names separated by single \",\"", k.noun)
+	case entry == everything:
+		return fmt.Sprintf("must be \"*\" alone, or exact %s names: \"*\" cannot stand among names", k.noun)
+	case strings.ContainsAny(entry, `*?[](){}^$|+\`):
+		return fmt.Sprintf("must be an exact %s name: patterns are not supported; list the names, or write \"*\" alone for all", k.noun)
+	}
+	if problems := k.check(entry); len(problems) > 0 {
+		return fmt.Sprintf("must be an exact %s name: %s", k.noun, strings.Join(problems, "; "))
+	}
+	return ""
+}

@@ -1,0 +1,92 @@
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// Follower keeps an Index in step with the API server's ImagePullSecrets. Every replica has one: admission asks the Index
+// that it fills.
+type Follower struct {
+	log    *slog.Logger
+	client *typed.Client
+	index  *pullsecret.Index
+
+	mu     sync.RWMutex
+	seen   map[string]Observed
+	synced chan struct{}
+	once   sync.Once
+}
+
+// NewFollower returns a follower that fills index.
+func NewFollower(log *slog.Logger, client *typed.Client, index *pullsecret.Index) *Follower {
+	return &Follower{
+		log: log, client: client, index: index,
+		seen:   map[string]Observed{},
+		synced: make(chan struct{}),
+	}
+}
+
+// Run follows until ctx ends.
+func (f *Follower) Run(ctx context.Context) {
+	source := listWatch(f.log, "imagepullsecrets.tcr.tencentcloudcr.com", everyObject, f.client.List, f.client.Watch)
+	follow(ctx, "imagepullsecrets", source, &v1.ImagePullSecret{}, &feed[*v1.ImagePullSecret, *v1.ImagePullSecret]{
+		strip:  func(object *v1.ImagePullSecret) *v1.ImagePullSecret { return object },
+		put:    f.put,
+		remove: f.remove,
+		replace: func(all []*v1.ImagePullSecret, _ uint64) {
+			f.replace(all)
+			f.once.Do(func() { close(f.synced) })
+		},
+	})
+}
+
+// Synced is closed once the index holds every ImagePullSecret there was at the start.
+func (f *Follower) Synced() <-chan struct{} { return f.synced }
+
+// Observed is what an ImagePullSecret says of itself.
+type Observed struct {
+	Generation int64
+	Status     v1.ImagePullSecretStatus
+}
+
+// Observed returns what the ImagePullSecret of that name says of itself; false where there is none.
+func (f *Follower) Observed(name string) (Observed, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	seen, found := f.seen[name]
+	return seen, found
+}
+
+func (f *Follower) put(object *v1.ImagePullSecret) {
+	f.mu.Lock()
+	f.seen[object.Name] = Observed{object.Generation, object.Status}
+	f.mu.Unlock()
+	before := f.index.Rules().Invalid(object.Name)
+	f.index.Put(object)
+	if errs := f.index.Rules().Invalid(object.Name); len(errs) > 0 && len(before) == 0 {
+		f.log.Warn("image pull secret was not understood", "imagePullSecret", object.Name, "error", errs.ToAggregate())
+	}
+}
+
+func (f *Follower) remove(object *v1.ImagePullSecret) {
+	f.mu.Lock()
+	delete(f.seen, object.Name)
+	f.mu.Unlock()
+	f.index.Remove(object.Name)
+}
+
+func (f *Follower) replace(all []*v1.ImagePullSecret) {
+	f.mu.Lock()
+	clear(f.seen)
+	f.mu.Unlock()
+	for _, object := range all {
+		f.put(object)
+	}
+	f.index.Replace(all)
+}

@@ -1,0 +1,138 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"gomodules.xyz/jsonpatch/v2"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// Change is one write. Printed, it names its object and never holds a credential.
+type Change interface{ fmt.Stringer }
+
+// IssueSecret writes the rule's Secret: anew, or over one that is outdated, damaged or to be adopted.
+type IssueSecret struct {
+	Namespace string
+	Rule      *pullsecret.Rule
+	Exists    bool
+}
+
+// DeleteSecret deletes a Secret of ours that no rule wants, if it still is at that version.
+type DeleteSecret struct {
+	Namespace, Name string
+	Version         uint64
+}
+
+// EditAccount changes the imagePullSecrets of a ServiceAccount, if it still is at that version.
+type EditAccount struct {
+	Namespace, Name string
+	Version         uint64
+	// Secrets are the names of the entries that are added or removed.
+	Secrets []string
+	Patch   []jsonpatch.Operation
+}
+
+func (c IssueSecret) String() string {
+	if c.Exists {
+		return fmt.Sprintf("re-issue secret %s/%s", c.Namespace, c.Rule.Secret)
+	}
+	return fmt.Sprintf("issue secret %s/%s", c.Namespace, c.Rule.Secret)
+}
+
+func (c DeleteSecret) String() string {
+	return fmt.Sprintf("delete secret %s/%s at %d", c.Namespace, c.Name, c.Version)
+}
+
+func (c EditAccount) String() string {
+	edits := make([]string, len(c.Patch))
+	for i, operation := range c.Patch {
+		edits[i] = operation.Json()
+	}
+	return fmt.Sprintf("edit service account %s/%s at %d: %s", c.Namespace, c.Name, c.Version, strings.Join(edits, " "))
+}
+
+// ReasonForeignSecret is the failure of a Secret whose name we need and whose type is not ours to change.
+const ReasonForeignSecret = "ForeignSecret"
+
+// Planned is what brings a namespace in line.
+type Planned struct {
+	Changes  []Change
+	Problems []Problem
+	// Unknown are Secrets whose presence decides about an entry and is not known: look them up and plan again.
+	Unknown []string
+}
+
+// Plan compares a namespace with the rules. watched says of which Secrets it is known where they are and where not.
+func Plan(rules *pullsecret.Rules, namespace Namespace, watched func(secret string) bool) Planned {
+	var planned Planned
+	if !namespace.Live {
+		return planned // what is being deleted takes nothing new, and needs nothing removed
+	}
+	wanted := map[string]bool{}
+	for _, rule := range rules.All() {
+		if !rule.Namespaces.Matches(namespace.Name) {
+			continue
+		}
+		wanted[rule.Secret] = true
+		planned.secret(rule, namespace, watched)
+	}
+	for _, secret := range namespace.Secrets {
+		if secret.Managed && !wanted[secret.Name] && !rules.Frozen(secret.Name) {
+			planned.Changes = append(planned.Changes, DeleteSecret{namespace.Name, secret.Name, secret.Version})
+		}
+	}
+	for _, account := range namespace.Accounts {
+		planned.account(rules, namespace, account, watched)
+	}
+	slices.Sort(planned.Unknown)
+	planned.Unknown = slices.Compact(planned.Unknown)
+	return planned
+}
+
+func (p *Planned) secret(rule *pullsecret.Rule, namespace Namespace, watched func(string) bool) {
+	secret, found := namespace.Secret(rule.Secret)
+	switch {
+	case found && !secret.Docker:
+		p.Problems = append(p.Problems, Problem{rule.Name, v1.Failure{
+			NamespacedName: namespace.Name + "/" + rule.Secret,
+			Reason:         ReasonForeignSecret,
+			Message:        "a Secret of this name and another type than kubernetes.io/dockerconfigjson is in the way: delete or rename it",
+		}})
+	case found && current(secret, rule):
+	case found || watched(rule.Secret):
+		p.Changes = append(p.Changes, IssueSecret{namespace.Name, rule, found})
+	}
+}
+
+// current reports whether a Secret is all that the rule wants it to be.
+func current(secret Secret, rule *pullsecret.Rule) bool {
+	return secret.Docker && secret.Managed && secret.Sum == rule.Sum && slices.Contains(secret.Owners, rule.UID)
+}
+
+func (p *Planned) account(rules *pullsecret.Rules, namespace Namespace, account Account, watched func(string) bool) {
+	wanted := rules.Secrets(namespace.Name, account.Name)
+	var touched []string
+	patch, left := pullsecret.Detach(account.Secrets, func(name string) bool {
+		if !strings.HasPrefix(name, pullsecret.SecretPrefix) || slices.Contains(wanted, name) || rules.Frozen(name) {
+			return false
+		}
+		secret, found := namespace.Secret(name)
+		if !found && !watched(name) {
+			p.Unknown = append(p.Unknown, name)
+			return false
+		}
+		if found && !secret.Managed {
+			return false // a Secret that someone else made is someone else's to list
+		}
+		touched = append(touched, name)
+		return true
+	})
+	attach, missing := pullsecret.Attach(left, len(account.Secrets) > 0, wanted)
+	if patch = append(patch, attach...); len(patch) > 0 {
+		p.Changes = append(p.Changes, EditAccount{namespace.Name, account.Name, account.Version, append(touched, missing...), patch})
+	}
+}

@@ -1,0 +1,139 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+const (
+	// maxUpdates bounds each of the status' two lists: an object that named 10,000 Secrets would not fit in etcd.
+	maxUpdates = 200
+	// maxFailures bounds the status' list of failures.
+	maxFailures = 50
+)
+
+// Reasons of the condition Ready.
+const (
+	ReasonComplete    = "Complete"    // everything selected has the current credential
+	ReasonProgressing = "Progressing" // writes are on their way
+	ReasonFailing     = "Failing"     // some writes do not succeed; the failures say why
+	ReasonInvalidSpec = "InvalidSpec" // the spec cannot be read; what was issued before is left as it is
+)
+
+// Summarize counts how far a rule has got, and lists the newest of what is done and what fails. old is what the status was:
+// it knows of writes that were made before this process watched, so that a restart changes nothing.
+func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus, now time.Time) v1.ImagePullSecretStatus {
+	status := v1.ImagePullSecretStatus{ObservedGeneration: rule.Generation, Conditions: slices.Clone(old.Conditions)}
+	secrets, accounts := newNewest(old.SecretUpdateSuccessful), newNewest(old.ServiceAccountsModifySuccessful)
+	var failures []v1.Failure
+	state.Each(func(namespace *Namespace) {
+		for _, problem := range namespace.Problems {
+			if problem.ImagePullSecret == rule.Name {
+				failures = append(failures, problem.Failure)
+			}
+		}
+		if !rule.Namespaces.Matches(namespace.Name) {
+			return
+		}
+		status.SecretsDesired++
+		if secret, found := namespace.Secret(rule.Secret); found && current(secret, rule) {
+			status.SecretsSuccess++
+			secrets.add(secret.Updated, namespace.Name, secret.Name)
+		}
+		for _, account := range namespace.Accounts {
+			if !rule.ServiceAccounts.Matches(account.Name) {
+				continue
+			}
+			status.SAsDesired++
+			if slices.Contains(account.Secrets, rule.Secret) {
+				status.SAsSuccess++
+				accounts.add(account.Updated, namespace.Name, account.Name)
+			}
+		}
+	})
+	status.SecretUpdateSuccessful = secrets.updates()
+	status.ServiceAccountsModifySuccessful = accounts.updates()
+	status.Failures = worst(failures)
+	meta.SetStatusCondition(&status.Conditions, ready(status, len(failures), now))
+	return status
+}
+
+// Reject is the status of an ImagePullSecret whose spec cannot be read: as it was, and not ready.
+func Reject(problem error, generation int64, old v1.ImagePullSecretStatus, now time.Time) v1.ImagePullSecretStatus {
+	status := *old.DeepCopy()
+	status.ObservedGeneration = generation
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type: v1.ConditionReady, Status: metav1.ConditionFalse, Reason: ReasonInvalidSpec,
+		Message:            problem.Error() + "; what was issued before is left as it is",
+		ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(now),
+	})
+	return status
+}
+
+func ready(status v1.ImagePullSecretStatus, failures int, now time.Time) metav1.Condition {
+	condition := metav1.Condition{
+		Type: v1.ConditionReady, Status: metav1.ConditionFalse,
+		ObservedGeneration: status.ObservedGeneration, LastTransitionTime: metav1.NewTime(now),
+	}
+	counts := fmt.Sprintf("%d of %d secrets and %d of %d service accounts have the current credential",
+		status.SecretsSuccess, status.SecretsDesired, status.SAsSuccess, status.SAsDesired)
+	switch {
+	case failures > 0:
+		condition.Reason, condition.Message = ReasonFailing, fmt.Sprintf("%s; %d failures, see status.failures", counts, failures)
+	case status.SecretsSuccess < status.SecretsDesired || status.SAsSuccess < status.SAsDesired:
+		condition.Reason, condition.Message = ReasonProgressing, counts
+	default:
+		condition.Status, condition.Reason, condition.Message = metav1.ConditionTrue, ReasonComplete, counts
+	}
+	return condition
+}
+
+// newest collects objects with the time of their last change.
+type newest struct {
+	before map[string]int64 // times that are known already
+	all    []stamped
+}
+
+type stamped struct {
+	at   int64
+	name string
+}
+
+func newNewest(before []v1.Update) *newest {
+	n := &newest{before: make(map[string]int64, len(before))}
+	for _, update := range before {
+		n.before[update.NamespacedName] = update.UpdatedAt.Unix()
+	}
+	return n
+}
+
+func (n *newest) add(at int64, namespace, name string) {
+	name = namespace + "/" + name
+	n.all = append(n.all, stamped{max(at, n.before[name]), name})
+}
+
+// updates returns the newest ones first, those of one second by name.
+func (n *newest) updates() []v1.Update {
+	slices.SortFunc(n.all, func(a, b stamped) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(a.name, b.name)) })
+	updates := make([]v1.Update, min(len(n.all), maxUpdates))
+	for i := range updates {
+		updates[i] = v1.Update{NamespacedName: n.all[i].name, UpdatedAt: metav1.Unix(n.all[i].at, 0)}
+	}
+	return updates
+}
+
+// worst returns the oldest failures first.
+func worst(failures []v1.Failure) []v1.Failure {
+	slices.SortFunc(failures, func(a, b v1.Failure) int {
+		return cmp.Or(a.Since.Compare(b.Since.Time), cmp.Compare(a.NamespacedName, b.NamespacedName), cmp.Compare(a.Reason, b.Reason))
+	})
+	return failures[:min(len(failures), maxFailures)]
+}

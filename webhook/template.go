@@ -1,0 +1,103 @@
+package webhook
+
+import (
+	"strings"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// The names of the two webhook configurations and of the Service they point at.
+const (
+	MutatingConfiguration   = "tcr-assistant-mutating-webhook-configuration"
+	ValidatingConfiguration = "tcr-assistant-validating-webhook-configuration"
+	ServiceName             = "tcr-assistant-webhook-service"
+)
+
+// The names of the webhooks in them.
+const (
+	mutatingWebhook   = "serviceaccounts.tcr.tencentcloudcr.com"
+	validatingWebhook = "imagepullsecrets.tcr.tencentcloudcr.com"
+)
+
+// Template is what the webhook configurations say besides the certificate to trust.
+type Template struct {
+	// Namespace is where the Service stands.
+	Namespace string
+	// URL, where set, is called instead of the Service: "https://host:port", for a manager outside the cluster.
+	URL string
+	// FailurePolicy of the mutating webhook. Under Ignore, reconciliation repairs what admission missed; under Fail, no
+	// ServiceAccount is created or changed while no replica answers.
+	FailurePolicy admissionregistrationv1.FailurePolicyType
+	// Owner, where set, is the object with which the configurations are to go: without it an uninstall could leave
+	// behind a webhook that nobody answers.
+	Owner *metav1.OwnerReference
+}
+
+// Mutating returns the configuration of the webhook that attaches Secrets to ServiceAccounts.
+func (t Template) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebhookConfiguration {
+	return &admissionregistrationv1.MutatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"},
+		ObjectMeta: t.meta(MutatingConfiguration),
+		Webhooks: []admissionregistrationv1.MutatingWebhook{{
+			Name:                    mutatingWebhook,
+			AdmissionReviewVersions: []string{"v1"},
+			ClientConfig:            t.clientConfig(MutatePath, bundle),
+			Rules:                   rules("", "v1", "serviceaccounts", admissionregistrationv1.NamespacedScope),
+			FailurePolicy:           &t.FailurePolicy,
+			ReinvocationPolicy:      pointer(admissionregistrationv1.IfNeededReinvocationPolicy),
+			SideEffects:             pointer(admissionregistrationv1.SideEffectClassNone),
+			TimeoutSeconds:          pointer[int32](3),
+		}},
+	}
+}
+
+// Validating returns the configuration of the webhook that refuses bad ImagePullSecrets.
+func (t Template) Validating(bundle []byte) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	return &admissionregistrationv1.ValidatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration"},
+		ObjectMeta: t.meta(ValidatingConfiguration),
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+			Name:                    validatingWebhook,
+			AdmissionReviewVersions: []string{"v1"},
+			ClientConfig:            t.clientConfig(ValidatePath, bundle),
+			Rules:                   rules(v1.GroupVersion.Group, v1.GroupVersion.Version, "imagepullsecrets", admissionregistrationv1.ClusterScope),
+			FailurePolicy:           pointer(admissionregistrationv1.Fail),
+			SideEffects:             pointer(admissionregistrationv1.SideEffectClassNone),
+			TimeoutSeconds:          pointer[int32](5),
+		}},
+	}
+}
+
+func (t Template) meta(name string) metav1.ObjectMeta {
+	meta := metav1.ObjectMeta{Name: name, Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}}
+	if t.Owner != nil {
+		meta.OwnerReferences = []metav1.OwnerReference{*t.Owner}
+	}
+	return meta
+}
+
+func (t Template) clientConfig(path string, bundle []byte) admissionregistrationv1.WebhookClientConfig {
+	if t.URL != "" {
+		url := strings.TrimSuffix(t.URL, "/") + path
+		return admissionregistrationv1.WebhookClientConfig{URL: &url, CABundle: bundle}
+	}
+	return admissionregistrationv1.WebhookClientConfig{
+		Service:  &admissionregistrationv1.ServiceReference{Namespace: t.Namespace, Name: ServiceName, Path: &path, Port: pointer[int32](443)},
+		CABundle: bundle,
+	}
+}
+
+func rules(group, version, resource string, scope admissionregistrationv1.ScopeType) []admissionregistrationv1.RuleWithOperations {
+	return []admissionregistrationv1.RuleWithOperations{{
+		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
+		Rule: admissionregistrationv1.Rule{
+			APIGroups: []string{group}, APIVersions: []string{version}, Resources: []string{resource}, Scope: &scope,
+		},
+	}}
+}
+
+func pointer[T any](value T) *T { return &value }

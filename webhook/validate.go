@@ -1,0 +1,58 @@
+package webhook
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// maxWarning is the length to which API conventions hold a warning, in characters.
+const maxWarning = 120
+
+// Validate refuses an ImagePullSecret whose spec cannot be understood, and warns of what is legal but hardly meant. An
+// update that leaves the spec as it was passes: an object that is bad already can still be labelled and deleted.
+func Validate(rules *pullsecret.Rules, request *request[v1.ImagePullSecret]) admissionv1.AdmissionResponse {
+	object := request.Object
+	if object.Name == "" {
+		object.Name = request.Name
+	}
+	unchanged := request.OldObject != nil && request.OldObject.Spec == object.Spec
+	if unchanged || object.DeletionTimestamp != nil {
+		return admissionv1.AdmissionResponse{Allowed: true}
+	}
+	rule, errs := pullsecret.Parse(object)
+	if len(errs) > 0 {
+		status := apierrors.NewInvalid(v1.Kind.GroupKind(), object.Name, errs).Status()
+		status.Code = http.StatusUnprocessableEntity
+		return admissionv1.AdmissionResponse{Result: &status}
+	}
+	return admissionv1.AdmissionResponse{Allowed: true, Warnings: warnings(rules, rule, object.Spec.Docker)}
+}
+
+func warnings(rules *pullsecret.Rules, rule *pullsecret.Rule, credential v1.DockerCredential) []string {
+	var warnings []string
+	if strings.TrimRight(credential.Password, "\r\n") != credential.Password {
+		warnings = append(warnings, "spec.docker.password ends in a line break, which registries take as part of the password")
+	}
+	for _, other := range rules.All() {
+		if other.Name != rule.Name && other.Server == rule.Server && other.Sum != rule.Sum && other.Namespaces.Intersects(rule.Namespaces) {
+			warnings = append(warnings, warning("%q gives %s other credentials in a common namespace", other.Name, rule.Server))
+		}
+	}
+	return warnings
+}
+
+// warning cuts the text to what a client shows.
+func warning(format string, args ...any) string {
+	text := []rune(fmt.Sprintf(format, args...))
+	if len(text) > maxWarning {
+		text = append(text[:maxWarning-1], '…')
+	}
+	return string(text)
+}
