@@ -28,10 +28,11 @@ const (
 )
 
 // Handler returns the HTTP handler of both webhooks. ready is asked before each request: while it returns an error the
-// answer is 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.)
-func Handler(log *slog.Logger, index *pullsecret.Index, ready func() error) http.Handler {
+// answer is 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.) The
+// observers, if any, are told what each request came to.
+func Handler(log *slog.Logger, index *pullsecret.Index, ready func() error, observers ...Observer) http.Handler {
 	router := chi.NewRouter()
-	router.Use(recoverer(log), deadline, readiness(ready), onlyJSON)
+	router.Use(observed(observers), recoverer(log), deadline, readiness(ready), onlyJSON)
 	router.Post(MutatePath, serve(log, "", "serviceaccounts", func(request *request[serviceAccount]) (admissionv1.AdmissionResponse, error) {
 		return Mutate(index.Rules(), request)
 	}))
@@ -63,21 +64,26 @@ func serve[Object any](log *slog.Logger, group, resource string, answer func(*re
 			http.Error(w, "answering the admission request: internal error", http.StatusInternalServerError)
 			return
 		}
-		respond(log, w, request.UID, response)
+		if respond(log, w, request.UID, response) {
+			conclude(r, response)
+		}
 	}
 }
 
-func respond(log *slog.Logger, w http.ResponseWriter, uid types.UID, response admissionv1.AdmissionResponse) {
+// respond reports whether the answer was given.
+func respond(log *slog.Logger, w http.ResponseWriter, uid types.UID, response admissionv1.AdmissionResponse) bool {
 	encoded, err := encodeResponse(uid, response)
 	if err != nil {
 		log.Error("admission response was not encoded", "error", err)
 		http.Error(w, "encoding the admission response: internal error", http.StatusInternalServerError)
-		return
+		return false
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if _, err := w.Write(encoded); err != nil {
 		log.Debug("admission response was not delivered", "error", err)
+		return false
 	}
+	return true
 }
 
 // refuse answers a request whose body could not be read.

@@ -36,6 +36,7 @@ type kept[Object object] struct {
 	written string // its resourceVersion after our last write
 	writing bool   // a write of ours is under way, and its echo may come before its answer
 	trusted []byte
+	uid     types.UID
 }
 
 func newKept[Object object](
@@ -72,7 +73,7 @@ func (k *kept[Object]) apply(ctx context.Context, body, bundle []byte) error {
 	}
 	k.mu.Lock()
 	k.written = stored.GetResourceVersion()
-	k.version, k.trusted = k.written, bundle
+	k.version, k.trusted, k.uid = k.written, bundle, stored.GetUID()
 	k.mu.Unlock()
 	return nil
 }
@@ -104,6 +105,9 @@ func (k *kept[Object]) set(version string, trusted []byte) error {
 
 func (k *kept[Object]) Add(added any) error {
 	configuration := added.(Object)
+	k.mu.Lock()
+	k.uid = configuration.GetUID()
+	k.mu.Unlock()
 	return k.set(configuration.GetResourceVersion(), k.bundle(configuration))
 }
 
