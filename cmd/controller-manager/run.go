@@ -89,7 +89,9 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 			return errors.New("the ImagePullSecrets are not yet known")
 		}
 	}
-	ready := func() error { return errors.Join(draining.err(), answerable(), serving.Ready(time.Now())) }
+	ready := func() error {
+		return errors.Join(draining.err(), answerable(), registrar.Registered(), serving.Ready(time.Now()))
+	}
 
 	servers, err := listen(log, o, webhook.Handler(log, index, answerable, counts.Admission), counts.Handler(), serving.GetCertificate, ready)
 	if err != nil {
@@ -111,9 +113,13 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 		leading.Go(func() { controller.Run(ctx) })
 		leading.Go(func() {
 			defer registrar.Withdraw()
-			if registrar.WaitForSync(ctx) == nil && wait(ctx, follower.Synced()) {
-				keeper.Run(ctx)
+			if registrar.WaitForSync(ctx) != nil || !wait(ctx, follower.Synced()) {
+				return
 			}
+			if err := registrar.Assume(ctx); err != nil {
+				log.Warn("webhook configurations were not brought up to date, trying again", "error", err)
+			}
+			keeper.Run(ctx)
 		})
 		leading.Wait()
 	}
