@@ -19,3 +19,7 @@ controlplane: ## build the Kubernetes that tests run on, once; it is cached outs
 .PHONY: run
 run: ## run the main job on a control plane of its own, until Ctrl-C
 	@cd test && go run ./demo
+
+.PHONY: prometheus
+prometheus: ## fetch the prometheus that tests run, once; it is cached outside the checkout
+	@test/prometheus/install

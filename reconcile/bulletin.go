@@ -22,13 +22,13 @@ const (
 
 const (
 	// eventPeriod is the least time between two events of one reason on one object.
-	eventPeriod = 10 * time.Second
+	eventPeriod = 5 * time.Second
 	// eventDelay bounds how long an event waits for writes that are still on their way, to be counted in it.
 	eventDelay = 30 * time.Second
 	// eventMemory is how long a failure that has gone is still known, so that one which comes and goes is one event. It is
 	// above maxPause, after which a contended object fails anew.
 	eventMemory = 15 * time.Minute
-	// maxNamed bounds how many namespaces an event names; of more it says how many.
+	// maxNamed bounds how many objects an event names; of more it says how many.
 	maxNamed = 3
 )
 
@@ -115,9 +115,12 @@ func (b *bulletin) due(secret string, status v1.ImagePullSecretStatus, failures 
 	return events, again
 }
 
-// tell says what was written.
+// tell says what was written. It names no namespace, so that equal events are counted as one.
 func tell(reason, secret string, namespaces map[string]bool) string {
-	where := places(slices.Sorted(maps.Keys(namespaces)), "namespace", "namespaces")
+	where := "1 namespace"
+	if len(namespaces) > 1 {
+		where = fmt.Sprintf("%d namespaces", len(namespaces))
+	}
 	switch reason {
 	case EventReissued:
 		return fmt.Sprintf("secret %s was issued again, with the current credential, in %s", secret, where)
@@ -140,16 +143,4 @@ func warn(failures []v1.Failure) string {
 		return fmt.Sprintf("%d objects, such as %s: %s", len(names), names[0], message)
 	}
 	return strings.Join(names, ", ") + ": " + message
-}
-
-// places names a few, and counts many.
-func places(names []string, one, many string) string {
-	switch {
-	case len(names) == 1:
-		return one + " " + names[0]
-	case len(names) <= maxNamed:
-		return many + " " + strings.Join(names, ", ")
-	default:
-		return fmt.Sprintf("%d %s", len(names), many)
-	}
 }

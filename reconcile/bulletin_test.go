@@ -57,9 +57,9 @@ func TestBulletin(t *testing.T) {
 		b := newBulletin()
 		b.wrote(EventIssued, "a", noon)
 		events, _ := b.due(secret, progress(1, 9), nil, noon.Add(eventDelay))
-		assert.Equal(t, []string{"Normal Issued: secret tcr.ipsfoo was issued in namespace a"}, messages(events))
+		assert.Equal(t, []string{"Normal Issued: secret tcr.ipsfoo was issued in 1 namespace"}, messages(events))
 	})
-	t.Run("a trickle is one event in ten seconds", func(t *testing.T) {
+	t.Run("a trickle is one event in five seconds", func(t *testing.T) {
 		b := newBulletin()
 		b.wrote(EventIssued, "a", noon)
 		events, _ := b.due(secret, done, nil, noon)
@@ -68,9 +68,9 @@ func TestBulletin(t *testing.T) {
 		b.wrote(EventIssued, "c", noon.Add(2*time.Second))
 		events, again := b.due(secret, done, nil, noon.Add(2*time.Second))
 		assert.Empty(t, events)
-		assert.Equal(t, 8*time.Second, again)
-		events, _ = b.due(secret, done, nil, noon.Add(10*time.Second))
-		assert.Equal(t, []string{"Normal Issued: secret tcr.ipsfoo was issued in namespaces b, c"}, messages(events))
+		assert.Equal(t, 3*time.Second, again)
+		events, _ = b.due(secret, done, nil, noon.Add(5*time.Second))
+		assert.Equal(t, []string{"Normal Issued: secret tcr.ipsfoo was issued in 2 namespaces"}, messages(events))
 	})
 	t.Run("issuing, re-issuing and restoring are told apart", func(t *testing.T) {
 		b := newBulletin()
@@ -79,9 +79,9 @@ func TestBulletin(t *testing.T) {
 		b.wrote(EventRestored, "c", noon)
 		events, _ := b.due(secret, done, nil, noon)
 		assert.Equal(t, []string{
-			"Normal Issued: secret tcr.ipsfoo was issued in namespace a",
-			"Normal Reissued: secret tcr.ipsfoo was issued again, with the current credential, in namespace b",
-			"Normal Restored: secret tcr.ipsfoo was restored in namespace c, where it had been changed or deleted",
+			"Normal Issued: secret tcr.ipsfoo was issued in 1 namespace",
+			"Normal Reissued: secret tcr.ipsfoo was issued again, with the current credential, in 1 namespace",
+			"Normal Restored: secret tcr.ipsfoo was restored in 1 namespace, where it had been changed or deleted",
 		}, messages(events))
 	})
 	t.Run("a thousand failures of one reason are one event", func(t *testing.T) {

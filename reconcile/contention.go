@@ -11,7 +11,7 @@ import (
 const (
 	// promptRepairs is how often the same write is repeated at once: what an operator or a hasty script undoes is put
 	// right without delay.
-	promptRepairs = 5
+	promptRepairs = 8
 	// firstPause is how long the repair after those waits. Each further one waits twice as long, up to maxPause.
 	firstPause = 5 * time.Second
 	maxPause   = 5 * time.Minute
@@ -70,6 +70,9 @@ func (c *contention) subject(change Change) (namespace string, written object, c
 	case EditAccount:
 		namespace, written = change.Namespace, object{account: true, name: change.Name}
 		put(change.Secrets...)
+		for _, operation := range change.Patch { // to add an entry that one has removed repeats nothing
+			put(operation.Operation)
+		}
 	}
 	return namespace, written, hash.Sum64()
 }

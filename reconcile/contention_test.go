@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"gomodules.xyz/jsonpatch/v2"
 
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -65,6 +66,16 @@ func TestContention(t *testing.T) {
 		_, _, held := c.held(renewed, now)
 		assert.False(t, held)
 		assert.False(t, c.wrote(renewed, now))
+	})
+	t.Run("to add what was removed repeats nothing", func(t *testing.T) {
+		edit := func(operation string) EditAccount {
+			return EditAccount{Namespace: "team", Name: "robot", Secrets: []string{"tcr.ipsfoo"}, Patch: []jsonpatch.Operation{{Operation: operation}}}
+		}
+		c := newContention()
+		for round := range 4 {
+			assert.False(t, c.wrote(edit("add"), noon), "round %d", round)
+			assert.False(t, c.wrote(edit("remove"), noon), "round %d", round)
+		}
 	})
 	t.Run("a fight is over after a quarter of an hour without a repair", func(t *testing.T) {
 		c, now := fought(change, 3*promptRepairs)

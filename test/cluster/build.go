@@ -58,7 +58,7 @@ func build(ctx context.Context, version string, progress io.Writer) (Binaries, e
 	if err != nil {
 		return Binaries{}, err
 	}
-	cache, err := cacheDir()
+	cache, err := CacheDir()
 	if err != nil {
 		return Binaries{}, err
 	}
