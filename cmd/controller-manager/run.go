@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/metrics"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
@@ -46,7 +46,7 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	if err != nil {
 		return fmt.Errorf("configuring the API client: %w", err)
 	}
-	imagePullSecrets, err := v1.NewClient(config, httpClient)
+	imagePullSecrets, err := typed.NewClient(config, httpClient)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/test/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
@@ -54,7 +55,7 @@ type world struct {
 	t        *testing.T
 	ctx      context.Context
 	client   kubernetes.Interface
-	ips      *v1.Client
+	ips      *typed.Client
 	managers []*manager.Manager // all that were ever started, for their logs
 }
 
@@ -69,7 +70,7 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	httpClient, err := rest.HTTPClientFor(w.RESTConfig())
 	require.NoError(t, err)
-	w.ips, err = v1.NewClient(w.RESTConfig(), httpClient)
+	w.ips, err = typed.NewClient(w.RESTConfig(), httpClient)
 	require.NoError(t, err)
 	return w
 }

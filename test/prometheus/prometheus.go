@@ -16,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tcr-assistant/tcr-assistant/test/cluster"
+	"github.com/tcr-assistant/tcr-assistant/test/binaries"
 )
 
 // Find returns the path of prometheus or promtool: the one in PATH, or the one in the cache folder.
@@ -24,7 +24,7 @@ func Find(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
 	}
-	cache, err := cluster.CacheDir()
+	cache, err := binaries.CacheDir()
 	if err != nil {
 		return "", err
 	}
