@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -111,9 +112,10 @@ func (w *statusWriter) write(ctx context.Context, name string) error {
 	var failures []v1.Failure
 	switch {
 	case rule != nil:
-		failures = append(w.access.failures(rule.Secret), w.state.Failures(name)...)
+		unseen := w.access.failures(rule.Secret)
+		failures = append(slices.Clone(unseen), w.state.Failures(name)...)
 		if w.state.Complete(rule.Secret) {
-			status = Summarize(rule, w.state, failures, observed.Status, now)
+			status = Summarize(rule, w.state, observed.Status, now, unseen...)
 		} else if len(failures) > 0 {
 			status = Blind(failures, rule.Generation, observed.Status, now)
 		} else {
