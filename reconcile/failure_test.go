@@ -133,4 +133,8 @@ func TestAccess(t *testing.T) {
 	assert.Len(t, a.failures("tcr.ipsbar"), 1, "namespaces concern all")
 	a.answered(list, nil)
 	assert.Empty(t, a.failures("tcr.ipsfoo")[1:], "what is granted is a failure no more")
+
+	a.answered(list, denied)
+	a.answered(watched{"watch", "secrets", "tcr.ipsfoo"}, nil)
+	assert.Empty(t, a.failures("tcr.ipsfoo")[1:], "a watch that is allowed needs no list")
 }

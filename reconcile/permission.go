@@ -47,11 +47,15 @@ type watched struct{ verb, resource, secret string }
 // answered takes in how the API server answered a list or the start of a watch: err is nil where it allowed it.
 func (a *access) answered(asked watched, err error) {
 	a.mu.Lock()
-	_, before := a.refused[asked]
+	_, known := a.refused[asked]
+	before := len(a.refused)
 	switch {
 	case err == nil:
 		delete(a.refused, asked)
-	case apierrors.IsForbidden(err) && !before:
+		if asked.verb == "watch" { // it can begin with a list of its own, after which no other one is asked for
+			delete(a.refused, watched{"list", asked.resource, asked.secret})
+		}
+	case apierrors.IsForbidden(err) && !known:
 		a.refused[asked] = v1.Failure{
 			NamespacedName: "*/" + cmp.Or(asked.secret, "*"),
 			Reason:         ReasonForbidden,
@@ -59,7 +63,7 @@ func (a *access) answered(asked watched, err error) {
 			Since:          a.now(),
 		}
 	}
-	_, after := a.refused[asked]
+	after := len(a.refused)
 	a.mu.Unlock()
 	if before != after {
 		a.changed(asked.secret)

@@ -5,6 +5,8 @@ go 1.26.0
 replace github.com/tcr-assistant/tcr-assistant => ../
 
 require (
+	github.com/prometheus/client_model v0.6.3
+	github.com/prometheus/common v0.72.0
 	github.com/stretchr/testify v1.12.1
 	github.com/tcr-assistant/tcr-assistant v0.0.0-00010101000000-000000000000
 	golang.org/x/sys v0.48.0
