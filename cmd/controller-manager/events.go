@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,9 +20,15 @@ import (
 // newRecorder returns a recorder of events, which works until ctx ends. It writes core/v1 events: their correlator keeps the
 // text of each and counts equal ones, where that of events.k8s.io/v1 keeps the text of the first and drops the rest.
 func newRecorder(ctx context.Context, client kubernetes.Interface) record.EventRecorder {
-	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{SpamKeyFunc: byReason}))
 	broadcaster.StartRecordingToSink(&coreclient.EventSinkImpl{Interface: client.CoreV1().Events("")})
 	return broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "tcr-assistant-controller-manager"})
+}
+
+// byReason makes the correlator drop events of a reason only where those of the same reason are too many: news of a busy
+// cluster must not crowd out a warning.
+func byReason(event *corev1.Event) string {
+	return strings.Join([]string{event.Source.Component, event.InvolvedObject.Kind, event.InvolvedObject.Name, string(event.InvolvedObject.UID), event.Reason}, "/")
 }
 
 // eventFellBack is the reason of the event that the webhook serves with a self-signed certificate.
