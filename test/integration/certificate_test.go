@@ -36,7 +36,9 @@ func TestTheCertificateComesFromTheClustersSigner(t *testing.T) {
 		request, err := w.client.CertificatesV1().CertificateSigningRequests().Get(w.ctx, theirs.Name, metav1.GetOptions{})
 		require.NoError(t, err)
 		assert.NotEqual(t, theirs.UID, request.UID, "it was replaced by ours")
-		approvals, err := w.Requests(func(r cluster.Request) bool { return r.Resource == "certificatesigningrequests" && r.Subresource == "approval" })
+		approvals, err := w.Requests(func(r cluster.Request) bool {
+			return r.Resource == "certificatesigningrequests" && r.Subresource == "approval"
+		})
 		require.NoError(t, err)
 		assert.Len(t, approvals, 1, "one request was ever approved")
 	})
