@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -57,7 +58,7 @@ func (c *contention) subject(change Change) (namespace string, written object, c
 	hash.SetSeed(c.seed)
 	put := func(texts ...string) {
 		for _, text := range texts {
-			fmt.Fprintf(&hash, "%d %s", len(text), text)
+			_, _ = hash.WriteString(strconv.Quote(text)) // it never fails
 		}
 	}
 	switch change := change.(type) {

@@ -363,23 +363,6 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	return errors.Join(errs...)
 }
 
-// write makes one change, and tells whoever counts them. A write that nothing needs any more is neither a success nor an error.
-func (c *Controller) write(ctx context.Context, change Change) error {
-	err := c.writer.write(ctx, change)
-	c.Log.Debug("change was written", "change", change.String(), "error", err)
-	if err == nil || ctx.Err() == nil { // what the end of the term cut short says nothing
-		c.Observer.wrote(change, resultOf(err))
-	}
-	switch {
-	case errors.Is(err, errGone):
-		return nil
-	case err == nil:
-		now := time.Now()
-		c.status.news.wrote(change, c.fights.wrote(change, now), now)
-	}
-	return err
-}
-
 // plan looks up what the plan cannot know from the watches: the Secrets behind entries that no ImagePullSecret accounts for.
 // An entry whose Secret cannot be looked up stays for now, and keeps nothing else from being planned.
 func (c *Controller) plan(ctx context.Context, namespace Namespace) (planned Planned, errs []error) {

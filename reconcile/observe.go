@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -73,6 +74,23 @@ func (o Observer) wrote(change Change, result Result) {
 	case EditAccount:
 		o.Wrote("serviceaccount", "edit", result)
 	}
+}
+
+// write makes one change, and tells whoever counts them. A write that nothing needs any more is neither a success nor an error.
+func (c *Controller) write(ctx context.Context, change Change) error {
+	err := c.writer.write(ctx, change)
+	c.Log.Debug("change was written", "change", change.String(), "error", err)
+	if err == nil || ctx.Err() == nil { // what the end of the term cut short says nothing
+		c.Observer.wrote(change, resultOf(err))
+	}
+	switch {
+	case errors.Is(err, errGone):
+		return nil
+	case err == nil:
+		now := time.Now()
+		c.status.news.wrote(change, c.fights.wrote(change, now), now)
+	}
+	return err
 }
 
 // Progress is how far one ImagePullSecret has got: the counts of its status, as of the last look at it.

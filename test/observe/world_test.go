@@ -221,18 +221,15 @@ func (w *world) namespaces(prefix string, total int) {
 }
 
 // status waits until the status of an ImagePullSecret satisfies check.
-func (w *world) status(name string, check func(v1.ImagePullSecretStatus) error) v1.ImagePullSecretStatus {
+func (w *world) status(name string, check func(v1.ImagePullSecretStatus) error) {
 	w.t.Helper()
-	var status v1.ImagePullSecretStatus
 	w.eventually("the status says so", func() error {
 		object, err := w.ips.Get(w.ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
-		status = object.Status
-		return check(status)
+		return check(object.Status)
 	})
-	return status
 }
 
 // fails waits until the status lists a failure of that reason, and returns it.

@@ -205,7 +205,7 @@ func (s *Server) get(ctx context.Context, path string, query url.Values, data an
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	answer := struct {
 		Status, Error string
 		Data          any
