@@ -30,9 +30,10 @@ const (
 	// else's doing.
 	watchLag = 5 * time.Second
 
-	// issueEvery and issueBurst bound how many certificates are issued when they keep getting lost.
+	// issueEvery and issueBurst bound how many certificates are issued when they keep getting lost: so many at once,
+	// then one at a time.
 	issueEvery = 10 * time.Second
-	issueBurst = 5
+	issueBurst = 30
 )
 
 func managedLabels() map[string]string {

@@ -1,0 +1,88 @@
+package certs_test
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tcr-assistant/tcr-assistant/certs"
+)
+
+// A clock is the real one, moved.
+type clock struct{ offset atomic.Int64 }
+
+func (c *clock) Now() time.Time { return time.Now().Add(time.Duration(c.offset.Load())) }
+
+// set moves the clock to a time.
+func (c *clock) set(now time.Time) { c.offset.Store(int64(time.Until(now))) }
+
+// A wire is what lies between a replica and the API server, and can fail.
+type wire struct {
+	next http.RoundTripper
+	hook atomic.Pointer[func(request *http.Request, send func() (*http.Response, error)) (*http.Response, error)]
+}
+
+func (w *wire) RoundTrip(request *http.Request) (*http.Response, error) {
+	if hook := w.hook.Load(); hook != nil {
+		return (*hook)(request, func() (*http.Response, error) { return w.next.RoundTrip(request) })
+	}
+	return w.next.RoundTrip(request)
+}
+
+// lines is a log.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// has says whether a line holds all the given parts.
+func (l *lines) has(parts ...string) bool {
+	for line := range strings.Lines(l.String()) {
+		all := true
+		for _, part := range parts {
+			all = all && strings.Contains(line, part)
+		}
+		if all {
+			return true
+		}
+	}
+	return false
+}
+
+// onApproval hooks into the approval of requests, onCreation into their creation; nil ends it.
+func (p *replica) onApproval(hook func(send func() (*http.Response, error)) (*http.Response, error)) {
+	p.on(http.MethodPut, "/certificatesigningrequests/"+certs.RequestName+"/approval", hook)
+}
+
+func (p *replica) onCreation(hook func(send func() (*http.Response, error)) (*http.Response, error)) {
+	p.on(http.MethodPost, "/certificatesigningrequests", hook)
+}
+
+func (p *replica) on(method, suffix string, hook func(send func() (*http.Response, error)) (*http.Response, error)) {
+	if hook == nil {
+		p.wire.hook.Store(nil)
+		return
+	}
+	whole := func(request *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
+		if request.Method == method && strings.HasSuffix(request.URL.Path, suffix) {
+			return hook(send)
+		}
+		return send()
+	}
+	p.wire.hook.Store(&whole)
+}
