@@ -183,8 +183,11 @@ type replica struct {
 }
 
 // start starts a replica that does not lead. It ends with the test.
-func (r *rig) start() *replica {
-	p := &replica{rig: r, wire: &wire{}}
+func (r *rig) start() *replica { return r.startOver(&wire{}) }
+
+// startOver starts a replica over the given wire.
+func (r *rig) startOver(w *wire) *replica {
+	p := &replica{rig: r, wire: w}
 	client, err := kubernetes.NewForConfig(r.identity(p.wire))
 	require.NoError(r, err)
 	p.ctx, p.kill = context.WithCancel(context.WithoutCancel(r.Context()))

@@ -63,7 +63,7 @@ func TestLeaderThatDiesAnywhereInARotationIsSucceeded(t *testing.T) {
 	r := newRig(t)
 	r.inMovedTime()
 	r.cfg.Duration, r.cfg.Settle, r.cfg.Grace = certs.MinDuration, 100*time.Millisecond, time.Second
-	standing := []*replica{r.start(), r.start()}
+	standing := []*replica{r.start(), r.start(), r.startOver(&wire{lag: 300 * time.Millisecond})}
 	resign := standing[0].lead()
 	leaf := r.settled(nil, standing...)
 	resign()
@@ -100,7 +100,7 @@ func TestLeaderThatDiesAnywhereInARotationIsSucceeded(t *testing.T) {
 		doomed.kill()
 		doomed.running.Wait()
 
-		resign := standing[int(writes)%2].lead()
+		resign := standing[int(writes)%2].lead() // never the slow one
 		if survived {
 			resign()
 			assert.GreaterOrEqual(t, writes, int32(9), "delete, create and approve the request, publish twice, write, retire twice")

@@ -2,6 +2,7 @@ package certs_test
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ func (c *clock) set(now time.Time) { c.offset.Store(int64(time.Until(now))) }
 // A wire is what lies between a replica and the API server, and can fail.
 type wire struct {
 	next http.RoundTripper
+	lag  time.Duration // by which the replica sees what happens to the Secret late
 	hook atomic.Pointer[func(request *http.Request, send func() (*http.Response, error)) (*http.Response, error)]
 }
 
@@ -29,7 +31,23 @@ func (w *wire) RoundTrip(request *http.Request) (*http.Response, error) {
 	if hook := w.hook.Load(); hook != nil {
 		return (*hook)(request, func() (*http.Response, error) { return w.next.RoundTrip(request) })
 	}
-	return w.next.RoundTrip(request)
+	response, err := w.next.RoundTrip(request)
+	if err == nil && w.lag > 0 && strings.HasSuffix(request.URL.Path, "/secrets") {
+		response.Body = late{response.Body, w.lag}
+	}
+	return response, err
+}
+
+// late is a body whose every part comes late.
+type late struct {
+	io.ReadCloser
+	lag time.Duration
+}
+
+func (l late) Read(p []byte) (int, error) {
+	n, err := l.ReadCloser.Read(p)
+	time.Sleep(l.lag)
+	return n, err
 }
 
 // lines is a log.
