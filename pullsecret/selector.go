@@ -16,6 +16,9 @@ const everything = "*"
 // blanks is what may surround an entry of a list; it is what \s means in the CRD's rules.
 const blanks = " \t\n\f\r"
 
+// maxErrors is how many bad entries of one list are told.
+const maxErrors = 10
+
 // Selector is a parsed list of names: every name, or just those listed. Its zero value selects nothing.
 type Selector struct {
 	all   bool
@@ -70,6 +73,9 @@ func parseSelector(path *field.Path, list string, kind nameKind) (Selector, fiel
 	names := make(map[string]struct{}, strings.Count(list, ",")+1)
 	var errs field.ErrorList
 	for entry := range strings.SplitSeq(list, ",") {
+		if len(errs) == maxErrors {
+			break // who reads ten mends the rest
+		}
 		entry = strings.Trim(entry, blanks)
 		if problem := kind.problem(entry); problem != "" {
 			errs = append(errs, field.Invalid(path, entry, problem))

@@ -17,7 +17,7 @@ import (
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/util/workqueue"
 
-	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -35,7 +35,7 @@ const (
 type Config struct {
 	Log      *slog.Logger
 	Core     coreclient.CoreV1Interface
-	Client   *v1.Client
+	Client   *typed.Client
 	Index    *pullsecret.Index
 	Follower *Follower
 	// Concurrency is the number of namespaces brought in line at a time.

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -13,7 +14,7 @@ import (
 // that it fills.
 type Follower struct {
 	log    *slog.Logger
-	client *v1.Client
+	client *typed.Client
 	index  *pullsecret.Index
 
 	mu     sync.RWMutex
@@ -23,7 +24,7 @@ type Follower struct {
 }
 
 // NewFollower returns a follower that fills index.
-func NewFollower(log *slog.Logger, client *v1.Client, index *pullsecret.Index) *Follower {
+func NewFollower(log *slog.Logger, client *typed.Client, index *pullsecret.Index) *Follower {
 	return &Follower{
 		log: log, client: client, index: index,
 		seen:   map[string]Observed{},

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -21,7 +22,7 @@ import (
 // never where nothing did.
 type statusWriter struct {
 	log      *slog.Logger
-	client   *v1.Client
+	client   *typed.Client
 	index    *pullsecret.Index
 	follower *Follower
 	state    *State

@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -27,8 +26,8 @@ type Registrar struct {
 	validating *kept[*admissionregistrationv1.ValidatingWebhookConfiguration]
 	changed    chan struct{}
 
-	mu     sync.Mutex
-	wanted []byte // the bundle that Publish was last asked for; nil while another replica publishes
+	mu      sync.Mutex
+	keeping bool // this replica publishes
 }
 
 // NewRegistrar returns a registrar of the configurations that template describes. onChange is called when what Published
@@ -44,26 +43,51 @@ func NewRegistrar(log *slog.Logger, client admissionregistrationclient.Admission
 	}
 	mutating, validating := client.MutatingWebhookConfigurations(), client.ValidatingWebhookConfigurations()
 	r.mutating = newKept(MutatingConfiguration, &admissionregistrationv1.MutatingWebhookConfiguration{}, mutating.Patch,
-		listWatch(MutatingConfiguration, mutating.List, mutating.Watch), mutatingBundle, notify)
+		listWatch(MutatingConfiguration, mutating.List, mutating.Watch), mutatingClient, notify)
 	r.validating = newKept(ValidatingConfiguration, &admissionregistrationv1.ValidatingWebhookConfiguration{}, validating.Patch,
-		listWatch(ValidatingConfiguration, validating.List, validating.Watch), validatingBundle, notify)
+		listWatch(ValidatingConfiguration, validating.List, validating.Watch), validatingClient, notify)
 	return r
 }
 
-// Publish makes both configurations trust exactly bundle, and returns once the API server has answered that it stored them
-// like this. From then on Run restores what others change in them, until Withdraw.
-func (r *Registrar) Publish(ctx context.Context, bundle []byte) error {
+// Assume begins to keep the configurations: from now on, until Withdraw, Run restores what others change in them. What an
+// earlier version or an earlier address of this process has left in them is brought up to date at once; which certificates
+// they trust is not touched.
+func (r *Registrar) Assume(ctx context.Context) error {
+	r.mutating.want(r.mutating.published())
+	r.validating.want(r.validating.published())
 	r.mu.Lock()
-	r.wanted = bundle
+	r.keeping = true
 	r.mu.Unlock()
-	return r.apply(ctx, bundle)
+	return r.restore(ctx)
+}
+
+// Publish makes both configurations trust exactly bundle, and returns once the API server has answered that it stored them
+// like this.
+func (r *Registrar) Publish(ctx context.Context, bundle []byte) error {
+	r.validating.want(bundle)
+	r.mutating.want(bundle)
+	if err := r.applyValidating(ctx); err != nil {
+		return err
+	}
+	return r.applyMutating(ctx)
 }
 
 // Withdraw ends the keeping of the configurations: another replica does it from now on. They stay as they are.
 func (r *Registrar) Withdraw() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.wanted = nil
+	r.keeping = false
+}
+
+// Registered returns nil when both configurations lead API servers here, and why not when they do not.
+func (r *Registrar) Registered() error {
+	if !r.mutating.leadsTo(r.template.clientConfig(MutatePath, nil)) {
+		return fmt.Errorf("%s does not point here", MutatingConfiguration)
+	}
+	if !r.validating.leadsTo(r.template.clientConfig(ValidatePath, nil)) {
+		return fmt.Errorf("%s does not point here", ValidatingConfiguration)
+	}
+	return nil
 }
 
 // Published returns the caBundle of each configuration as the API server has it, nil for one that does not exist.
@@ -112,48 +136,49 @@ func newBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 8, Cap: 10 * time.Second}
 }
 
-// restore applies the configurations again if others wrote to one since we did. That costs nothing but a request where
-// they left our fields alone.
+// restore applies each configuration that others wrote to since we did. That costs nothing but a request where they left
+// our fields alone.
 func (r *Registrar) restore(ctx context.Context) error {
 	r.mu.Lock()
-	wanted := r.wanted
+	keeping := r.keeping
 	r.mu.Unlock()
-	if wanted == nil || !r.mutating.touched() && !r.validating.touched() {
+	if !keeping {
 		return nil
 	}
-	r.log.Info("webhook configurations were changed by someone else, restoring them")
-	return r.apply(ctx, wanted)
+	if r.validating.touched() {
+		if err := r.applyValidating(ctx); err != nil {
+			return err
+		}
+	}
+	if r.mutating.touched() {
+		return r.applyMutating(ctx)
+	}
+	return nil
 }
 
-func (r *Registrar) apply(ctx context.Context, bundle []byte) error {
-	body, err := json.Marshal(r.template.Validating(bundle))
-	if err != nil {
-		return fmt.Errorf("encoding %s: %w", ValidatingConfiguration, err)
-	}
-	if err := r.validating.apply(ctx, body, bundle); err != nil {
-		return err
-	}
-	if body, err = json.Marshal(r.template.Mutating(bundle)); err != nil {
-		return fmt.Errorf("encoding %s: %w", MutatingConfiguration, err)
-	}
-	return r.mutating.apply(ctx, body, bundle)
+func (r *Registrar) applyValidating(ctx context.Context) error {
+	return r.validating.apply(ctx, func(bundle []byte) any { return r.template.Validating(bundle) })
 }
 
-// mutatingBundle returns the caBundle of our webhook in the configuration.
-func mutatingBundle(configuration *admissionregistrationv1.MutatingWebhookConfiguration) []byte {
-	for _, webhook := range configuration.Webhooks {
-		if webhook.Name == mutatingWebhook {
-			return webhook.ClientConfig.CABundle
+func (r *Registrar) applyMutating(ctx context.Context) error {
+	return r.mutating.apply(ctx, func(bundle []byte) any { return r.template.Mutating(bundle) })
+}
+
+// mutatingClient returns how API servers call our webhook in the configuration; nil where it is not there.
+func mutatingClient(configuration *admissionregistrationv1.MutatingWebhookConfiguration) *admissionregistrationv1.WebhookClientConfig {
+	for i := range configuration.Webhooks {
+		if configuration.Webhooks[i].Name == mutatingWebhook {
+			return &configuration.Webhooks[i].ClientConfig
 		}
 	}
 	return nil
 }
 
-// validatingBundle returns the caBundle of our webhook in the configuration.
-func validatingBundle(configuration *admissionregistrationv1.ValidatingWebhookConfiguration) []byte {
-	for _, webhook := range configuration.Webhooks {
-		if webhook.Name == validatingWebhook {
-			return webhook.ClientConfig.CABundle
+// validatingClient returns how API servers call our webhook in the configuration; nil where it is not there.
+func validatingClient(configuration *admissionregistrationv1.ValidatingWebhookConfiguration) *admissionregistrationv1.WebhookClientConfig {
+	for i := range configuration.Webhooks {
+		if configuration.Webhooks[i].Name == validatingWebhook {
+			return &configuration.Webhooks[i].ClientConfig
 		}
 	}
 	return nil

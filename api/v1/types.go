@@ -38,7 +38,7 @@ type ImagePullSecretSpec struct {
 	// +kubebuilder:validation:MaxLength=262144
 	// +kubebuilder:validation:XValidation:rule="self.trim() == '*' || !self.contains('*')",message="must be \"*\" alone, or exact namespace names separated by \",\": \"*\" cannot stand among names, and patterns are not supported"
 	// +kubebuilder:validation:XValidation:rule="self.trim() == '' || !self.matches('(^|,)\\\\s*(,|$)')",message="must not hold an empty entry: write exact namespace names separated by single \",\""
-	// +kubebuilder:validation:XValidation:rule="self.contains('*') || self.matches('(^|,)\\\\s*(,|$)') || self.matches('^\\\\s*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\\\\s*(,\\\\s*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\\\\s*)*$')",message="must hold exact namespace names: each at most 63 lower case letters, digits and \"-\", beginning and ending with a letter or digit; patterns are not supported"
+	// +kubebuilder:validation:XValidation:rule="self.contains('*') || self.matches('(^|,)\\\\s*(,|$)') || self.matches('^\\\\s*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\\\\s*(,\\\\s*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\\\\s*)*$')",message="must hold exact namespace names separated by \",\": each at most 63 lower case letters, digits and \"-\", beginning and ending with a letter or digit; patterns are not supported"
 	Namespaces string `json:"namespaces,omitempty"`
 
 	// ServiceAccounts that list the Secret in the selected namespaces: "*" or blank for every one, else exact names
@@ -48,7 +48,7 @@ type ImagePullSecretSpec struct {
 	// +kubebuilder:validation:MaxLength=262144
 	// +kubebuilder:validation:XValidation:rule="self.trim() == '*' || !self.contains('*')",message="must be \"*\" alone, or exact service account names separated by \",\": \"*\" cannot stand among names, and patterns are not supported"
 	// +kubebuilder:validation:XValidation:rule="self.trim() == '' || !self.matches('(^|,)\\\\s*(,|$)')",message="must not hold an empty entry: write exact service account names separated by single \",\""
-	// +kubebuilder:validation:XValidation:rule="self.contains('*') || self.matches('(^|,)\\\\s*(,|$)') || (self.matches('^\\\\s*[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*\\\\s*(,\\\\s*[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*\\\\s*)*$') && !self.matches('[-.a-z0-9]{254}'))",message="must hold exact service account names: each at most 253 lower case letters, digits, \"-\" and \".\", beginning and ending with a letter or digit; patterns are not supported"
+	// +kubebuilder:validation:XValidation:rule="self.contains('*') || self.matches('(^|,)\\\\s*(,|$)') || (self.matches('^\\\\s*[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*\\\\s*(,\\\\s*[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*\\\\s*)*$') && !self.matches('[-.a-z0-9]{254}'))",message="must hold exact service account names separated by \",\": each at most 253 lower case letters, digits, \"-\" and \".\", beginning and ending with a letter or digit; patterns are not supported"
 	ServiceAccounts string `json:"serviceAccounts,omitempty"`
 
 	// Docker is the credential of one registry.

@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile"
@@ -44,7 +44,7 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	if err != nil {
 		return fmt.Errorf("configuring the API client: %w", err)
 	}
-	imagePullSecrets, err := v1.NewClient(config, httpClient)
+	imagePullSecrets, err := typed.NewClient(config, httpClient)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,9 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 			return errors.New("the ImagePullSecrets are not yet known")
 		}
 	}
-	ready := func() error { return errors.Join(draining.err(), answerable(), serving.Ready(time.Now())) }
+	ready := func() error {
+		return errors.Join(draining.err(), answerable(), registrar.Registered(), serving.Ready(time.Now()))
+	}
 
 	servers, err := listen(log, o, webhook.Handler(log, index, answerable), serving.GetCertificate, ready)
 	if err != nil {
@@ -102,9 +104,13 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 		})
 		leading.Go(func() {
 			defer registrar.Withdraw()
-			if registrar.WaitForSync(ctx) == nil && wait(ctx, follower.Synced()) {
-				keeper.Run(ctx)
+			if registrar.WaitForSync(ctx) != nil || !wait(ctx, follower.Synced()) {
+				return
 			}
+			if err := registrar.Assume(ctx); err != nil {
+				log.Warn("webhook configurations were not brought up to date, trying again", "error", err)
+			}
+			keeper.Run(ctx)
 		})
 		leading.Wait()
 	}

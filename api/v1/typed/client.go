@@ -1,4 +1,6 @@
-package v1
+// Package typed is the client of tcr.tencentcloudcr.com/v1. It is apart from the types, so that who only needs to know what
+// an ImagePullSecret is does not link a client.
+package typed
 
 import (
 	"fmt"
@@ -8,29 +10,31 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/rest"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
 // Client reads and writes ImagePullSecret objects.
-type Client = gentype.ClientWithList[*ImagePullSecret, *ImagePullSecretList]
+type Client = gentype.ClientWithList[*v1.ImagePullSecret, *v1.ImagePullSecretList]
 
 // NewClient returns a client for the API server that config names. It speaks JSON, as every custom resource does, and
 // shares httpClient's connections.
 func NewClient(config *rest.Config, httpClient *http.Client) (*Client, error) {
 	scheme := runtime.NewScheme()
-	if err := AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering %s: %w", GroupVersion, err)
+	if err := v1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("registering %s: %w", v1.GroupVersion, err)
 	}
 	config = rest.CopyConfig(config)
-	config.GroupVersion = &GroupVersion
+	config.GroupVersion = &v1.GroupVersion
 	config.APIPath = "/apis"
 	config.AcceptContentTypes, config.ContentType = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	restClient, err := rest.RESTClientForConfigAndClient(config, httpClient)
 	if err != nil {
-		return nil, fmt.Errorf("configuring the client of %s: %w", GroupVersion, err)
+		return nil, fmt.Errorf("configuring the client of %s: %w", v1.GroupVersion, err)
 	}
-	return gentype.NewClientWithList[*ImagePullSecret, *ImagePullSecretList]("imagepullsecrets", restClient,
+	return gentype.NewClientWithList[*v1.ImagePullSecret, *v1.ImagePullSecretList]("imagepullsecrets", restClient,
 		runtime.NewParameterCodec(scheme), "",
-		func() *ImagePullSecret { return &ImagePullSecret{} },
-		func() *ImagePullSecretList { return &ImagePullSecretList{} }), nil
+		func() *v1.ImagePullSecret { return &v1.ImagePullSecret{} },
+		func() *v1.ImagePullSecretList { return &v1.ImagePullSecretList{} }), nil
 }

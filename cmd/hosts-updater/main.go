@@ -1,0 +1,153 @@
+//go:build linux
+
+// Command hosts-updater keeps lines of a node's hosts file. See docs/hosts-updater.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/tcr-assistant/tcr-assistant/hostsd"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// One process on every node of a cluster: no memory goes into profiles that nobody takes.
+func init() { runtime.MemProfileRate = 0 }
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailed  = 1 // a file could not be read or written, or the address not be listened on
+	exitUsage   = 2 // the command line is wrong
+	exitRefused = 3 // with --once: done, but for entries that were refused
+)
+
+type options struct {
+	config, hostsFile, metricsAddress string
+	logFormat                         string
+	logLevel                          slog.Level
+	resync                            time.Duration
+	once, cleanup, version            bool
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		fmt.Fprintln(stderr, "hosts-updater:", err)
+		return exitUsage
+	case o.version:
+		fmt.Fprintln(stdout, version)
+		return exitOK
+	}
+	handler := slog.Handler(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: o.logLevel}))
+	if o.logFormat == "text" {
+		handler = slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.logLevel})
+	}
+	log := slog.New(handler)
+
+	if o.cleanup {
+		removed, err := hostsd.Cleanup(ctx, o.hostsFile)
+		if err != nil {
+			log.Error("left lines in hosts file", "hostsFile", o.hostsFile, "error", err)
+			return exitFailed
+		}
+		log.Info("removed lines from hosts file", "hostsFile", o.hostsFile, "entries", removed)
+		return exitOK
+	}
+	// The live heap is a fraction of a megabyte; the default would let it grow to four before it
+	// is collected, on every node of a cluster.
+	debug.SetGCPercent(25)
+	daemon := hostsd.New(hostsd.Options{
+		Config:       o.config,
+		HostsFile:    o.hostsFile,
+		ResyncPeriod: o.resync,
+		NodeNames:    hostsd.NodeNames(o.hostsFile),
+		Version:      version,
+		Log:          log,
+	})
+	if o.once {
+		switch report := daemon.Sync(ctx, time.Now()); {
+		case report.Err() != nil:
+			return exitFailed
+		case len(report.Refused) > 0:
+			return exitRefused
+		}
+		return exitOK
+	}
+	if o.metricsAddress != "" {
+		listener, err := net.Listen("tcp", o.metricsAddress)
+		if err != nil {
+			log.Error("could not serve metrics and probes", "error", fmt.Errorf("listening on %q, see --metrics-bind-address: %w", o.metricsAddress, err))
+			return exitFailed
+		}
+		server := &http.Server{Handler: daemon.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(handler, slog.LevelWarn)}
+		defer server.Close()
+		go func() {
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				log.Error("stopped serving metrics and probes", "error", err)
+			}
+		}()
+	}
+	daemon.Run(ctx)
+	return exitOK
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("hosts-updater", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // the caller prints the error
+	flags.StringVar(&o.config, "config", "/config", "the configuration: a file, or the folder that the ConfigMap updater-config is mounted as")
+	flags.StringVar(&o.hostsFile, "hosts-file", "/host/etc/hosts", "the node's hosts file; its whole folder must be mounted, not the file alone")
+	flags.DurationVar(&o.resync, "resync-period", 5*time.Minute, "time between two passes when nothing changes, at least 1s")
+	flags.BoolVar(&o.once, "once", false, "do one pass and exit: 0 done, 1 failed, 3 done but for refused entries")
+	flags.BoolVar(&o.cleanup, "cleanup", false, "remove our lines from the hosts file and exit; the configuration is not read")
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of /metrics, /healthz and /readyz; empty for none")
+	flags.StringVar(&o.logFormat, "log-format", "json", "json or text")
+	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	flags.BoolVar(&o.version, "version", false, "print the version and exit")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			flags.SetOutput(stderr)
+			flags.Usage()
+		}
+		return options{}, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return options{}, fmt.Errorf("unexpected argument %q: all options are flags, see --help", flags.Arg(0))
+	case o.once && o.cleanup:
+		return options{}, errors.New("--once and --cleanup exclude each other: --cleanup runs once by itself")
+	case o.resync < time.Second:
+		return options{}, fmt.Errorf("--resync-period=%s: must be at least 1s", o.resync)
+	case o.logFormat != "json" && o.logFormat != "text":
+		return options{}, fmt.Errorf("--log-format=%q: must be json or text", o.logFormat)
+	case o.config == "" && !o.cleanup && !o.version:
+		return options{}, errors.New("--config is empty: name the configuration file or the folder it is mounted as")
+	case o.hostsFile == "":
+		return options{}, errors.New("--hosts-file is empty: name the node's hosts file, such as /host/etc/hosts")
+	}
+	return o, nil
+}

@@ -1,0 +1,75 @@
+package hostsd
+
+import "time"
+
+const (
+	// configDelay lets a folder's swap, which is several events, become one pass.
+	configDelay = 50 * time.Millisecond
+	// repairDelay is the same for the hosts file, and the first pause of a fight.
+	repairDelay = 100 * time.Millisecond
+	// maxRepairDelay bounds the pause between repairs while somebody keeps undoing them.
+	maxRepairDelay = 10 * time.Second
+	// fightIsOver is the time without a repair after which the next one is prompt again.
+	fightIsOver = time.Minute
+	retryDelay  = time.Second
+	// maxRetryDelay bounds how late a hosts file that became writable is noticed.
+	maxRetryDelay = 30 * time.Second
+)
+
+// pace decides when the next pass is due. Two instances that want different lines, or any
+// program that undoes ours, meet ever longer pauses, so that no fight uses the processor.
+type pace struct {
+	resync     time.Duration
+	failures   int       // passes in a row that failed
+	repairs    int       // repairs in a row
+	lastRepair time.Time // of the last repair
+	notBefore  time.Time // the earliest pass that a change of the hosts file may cause
+}
+
+// passed takes note of a pass and returns when the next is due if nothing happens. Jitter is
+// from 0 up to 1, and keeps the nodes of a cluster from working in step.
+func (p *pace) passed(now time.Time, failed, repaired bool, jitter float64) time.Time {
+	if now.Sub(p.lastRepair) > fightIsOver {
+		p.repairs = 0
+	}
+	if repaired {
+		p.repairs++
+		p.lastRepair = now
+	}
+	due := now.Add(p.resync + time.Duration((jitter-0.5)*0.2*float64(p.resync)))
+	p.notBefore = p.lastRepair.Add(doubled(repairDelay, p.repairs, maxRepairDelay))
+	if !failed {
+		p.failures = 0
+		return due
+	}
+	retry := now.Add(doubled(retryDelay, p.failures, maxRetryDelay))
+	p.failures++
+	if p.notBefore.Before(retry) {
+		p.notBefore = retry
+	}
+	if retry.Before(due) {
+		return retry
+	}
+	return due
+}
+
+// configChanged returns when a pass is due that the configuration's change asks for.
+func (p *pace) configChanged(now time.Time) time.Time { return now.Add(configDelay) }
+
+// fileChanged returns when a pass is due that the hosts file's change asks for.
+func (p *pace) fileChanged(now time.Time) time.Time {
+	due := now.Add(repairDelay)
+	if due.Before(p.notBefore) {
+		return p.notBefore
+	}
+	return due
+}
+
+func doubled(d time.Duration, times int, limit time.Duration) time.Duration {
+	for range times {
+		if d *= 2; d >= limit {
+			return limit
+		}
+	}
+	return d
+}

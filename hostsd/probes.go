@@ -1,0 +1,56 @@
+//go:build linux
+
+package hostsd
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// stuck is how long a pass may take before the process counts as stuck, as on a file system
+// that no longer answers. A pass waits for other writers for seconds at most.
+const stuck = time.Minute
+
+// Handler serves /metrics; /healthz, which fails only if a pass does not come to its end; and
+// /readyz, which tells why the hosts file is not as configured. Restarting mends neither a
+// broken configuration nor a file that cannot be written, so those leave /healthz well.
+func (d *Daemon) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: 4,
+		DisableCompression:  true, // a compressor needs more memory than all the rest
+	}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.healthy(time.Now())) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.ready()) })
+	return mux
+}
+
+func answer(w http.ResponseWriter, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+func (d *Daemon) healthy(now time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.began.IsZero() && now.Sub(d.began) > stuck {
+		return fmt.Errorf("a pass has not ended since %s", d.began.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+func (d *Daemon) ready() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.passes == 0 {
+		return errors.New("no pass has ended yet")
+	}
+	return errors.Join(d.errs[partConfig], d.errs[partFile])
+}

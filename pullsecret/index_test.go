@@ -1,0 +1,142 @@
+package pullsecret_test
+
+import (
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret/matchtest"
+)
+
+func TestMatchingCases(t *testing.T) {
+	cases, err := matchtest.Cases("m")
+	require.NoError(t, err)
+	require.NotEmpty(t, cases)
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			index := pullsecret.NewIndex()
+			for _, rule := range c.Rules {
+				index.Put(rule)
+				require.NotNil(t, index.Rules().Get(rule.Name), "%v", index.Rules().Invalid(rule.Name))
+			}
+			_, missing := pullsecret.Attach(c.Has, c.Has != nil, index.Rules().Secrets(c.Namespace, c.AccountName))
+			assert.Equal(t, c.Want, append(c.Has, missing...))
+		})
+	}
+}
+
+func imagePullSecret(name, namespaces string, generation int64) *v1.ImagePullSecret {
+	return &v1.ImagePullSecret{
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: "1", Generation: generation},
+		Spec: v1.ImagePullSecretSpec{
+			Namespaces: namespaces, Docker: v1.DockerCredential{Username: "u", Password: "p", Server: "s"},
+		},
+	}
+}
+
+func TestIndex(t *testing.T) {
+	type change struct{ before, after bool }
+	record := func(index *pullsecret.Index) *[]change {
+		var changes []change
+		index.Observe(func(before, after *pullsecret.Rule, _ string) {
+			changes = append(changes, change{before != nil, after != nil})
+		})
+		return &changes
+	}
+	t.Run("observers hear of what changes, and of nothing else", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		changes := record(index)
+		index.Put(imagePullSecret("a", "*", 1))
+		index.Put(imagePullSecret("a", "*", 1)) // its status was written
+		index.Put(imagePullSecret("a", "x", 2))
+		index.Remove("a")
+		index.Remove("a")
+		assert.Equal(t, []change{{false, true}, {true, true}, {true, false}}, *changes)
+	})
+	t.Run("an observer that has stopped hears nothing", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		stop := index.Observe(func(_, _ *pullsecret.Rule, _ string) { t.Error("it heard something") })
+		stop()
+		index.Put(imagePullSecret("a", "*", 1))
+	})
+	t.Run("one that cannot be read is frozen until it can", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		index.Put(imagePullSecret("a", "*", 1))
+		index.Put(imagePullSecret("a", "x,x", 2))
+		assert.Nil(t, index.Rules().Get("a"))
+		assert.NotEmpty(t, index.Rules().Invalid("a"))
+		assert.True(t, index.Rules().Frozen("tcr.ipsa"))
+		assert.False(t, index.Rules().Frozen("tcr.ipsb"))
+		assert.False(t, index.Rules().Frozen("a"))
+		index.Put(imagePullSecret("a", "x", 3))
+		assert.False(t, index.Rules().Frozen("tcr.ipsa"))
+	})
+	t.Run("one that is being deleted counts as gone", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		index.Put(imagePullSecret("a", "*", 1))
+		ending := imagePullSecret("a", "*", 2)
+		ending.DeletionTimestamp = &metav1.Time{}
+		index.Put(ending)
+		assert.Empty(t, index.Rules().Names())
+	})
+	t.Run("the same name with another identity is another one", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		changes := record(index)
+		index.Put(imagePullSecret("a", "*", 1))
+		reborn := imagePullSecret("a", "*", 1)
+		reborn.UID = "2"
+		index.Put(reborn)
+		assert.Len(t, *changes, 2)
+		assert.EqualValues(t, "2", index.Rules().Get("a").UID)
+	})
+	t.Run("a relist removes what it does not list", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		index.Put(imagePullSecret("a", "*", 1))
+		index.Put(imagePullSecret("b", "x,x", 1))
+		index.Replace([]*v1.ImagePullSecret{imagePullSecret("c", "*", 1)})
+		assert.Equal(t, []string{"c"}, index.Rules().Names())
+	})
+	t.Run("rules that are held do not change", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		index.Put(imagePullSecret("a", "*", 1))
+		held := index.Rules()
+		index.Put(imagePullSecret("b", "*", 1))
+		index.Remove("a")
+		assert.Equal(t, []string{"tcr.ipsa"}, held.Secrets("x", "y"))
+		assert.Equal(t, []string{"tcr.ipsb"}, index.Rules().Secrets("x", "y"))
+	})
+	t.Run("readers and writers do not wait for each other", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		var all sync.WaitGroup
+		for i := range 4 {
+			all.Go(func() {
+				for n := range int64(200) {
+					index.Put(imagePullSecret(string(rune('a'+i)), "*", n))
+					index.Rules().Secrets("x", "y")
+				}
+			})
+		}
+		all.Wait()
+		assert.Len(t, index.Rules().All(), 4)
+	})
+}
+
+// TestPure holds the package free of clients. (The API types themselves link net/http, for its status codes.)
+func TestPure(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	require.NoError(t, err)
+	for dep := range strings.Lines(string(out)) {
+		dep = strings.TrimSpace(dep)
+		assert.False(t, strings.HasPrefix(dep, "k8s.io/client-go"), dep)
+		if strings.HasPrefix(dep, "github.com/tcr-assistant/") {
+			assert.Contains(t, []string{"api/v1", "pullsecret"}, strings.TrimPrefix(dep, "github.com/tcr-assistant/tcr-assistant/"))
+		}
+	}
+}

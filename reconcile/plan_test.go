@@ -1,0 +1,150 @@
+package reconcile
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// rulesOf returns the rules of ImagePullSecrets, given by name as "namespaces".
+func rulesOf(t *testing.T, namespaces map[string]string, edit ...func(*v1.ImagePullSecret)) *pullsecret.Rules {
+	t.Helper()
+	index := pullsecret.NewIndex()
+	for name, list := range namespaces {
+		object := &v1.ImagePullSecret{
+			ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID("uid-" + name), Generation: 1},
+			Spec: v1.ImagePullSecretSpec{
+				Namespaces: list, Docker: v1.DockerCredential{Username: "robot", Password: "hidden", Server: "registry.example.com"},
+			},
+		}
+		for _, e := range edit {
+			e(object)
+		}
+		index.Put(object)
+	}
+	return index.Rules()
+}
+
+// good returns the Secret of a rule as it should be.
+func good(t *testing.T, rules *pullsecret.Rules, name string) Secret {
+	t.Helper()
+	rule := rules.Get(name)
+	require.NotNil(t, rule)
+	return Secret{Name: rule.Secret, Version: 7, Docker: true, Managed: true, Owners: []types.UID{rule.UID}, Sum: rule.Sum}
+}
+
+func everywhere(string) bool { return true }
+func nowhere(string) bool    { return false }
+
+func TestPlan(t *testing.T) {
+	rules := rulesOf(t, map[string]string{"r": "*", "s": "other"})
+	current := good(t, rules, "r")
+	edited := func(edit func(*Secret)) []Secret {
+		secret := current
+		edit(&secret)
+		return []Secret{secret}
+	}
+	attached := []Account{{Name: "default", Version: 3, Secrets: []string{"x", "tcr.ipsr"}}}
+	for name, test := range map[string]struct {
+		rules     *pullsecret.Rules
+		namespace Namespace
+		watched   func(string) bool
+		changes   []string
+		problems  []string
+		unknown   []string
+	}{
+		"a new namespace gets its secret": {
+			namespace: Namespace{Live: true}, changes: []string{"issue secret ns/tcr.ipsr"},
+		},
+		"what is in line gets nothing": {
+			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: attached},
+		},
+		"a terminating namespace gets nothing": {
+			namespace: Namespace{Live: false, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} }), Accounts: []Account{{Name: "default"}}},
+		},
+		"a secret whose watch has not begun is not guessed at": {
+			namespace: Namespace{Live: true}, watched: nowhere,
+		},
+		"an outdated credential is re-issued": {
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} })}, changes: []string{"re-issue secret ns/tcr.ipsr"},
+		},
+		"a secret without our label is adopted": {
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Managed = false })}, changes: []string{"re-issue secret ns/tcr.ipsr"},
+		},
+		"a secret of an earlier object of that name gets the new owner": {
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Owners = []types.UID{"earlier"} })}, changes: []string{"re-issue secret ns/tcr.ipsr"},
+		},
+		"a further owner is no harm": {
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Owners = append([]types.UID{"earlier"}, s.Owners...) })},
+		},
+		"a secret of another type is left alone and reported": {
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Docker, s.Managed = false, false })}, problems: []string{"r ns/tcr.ipsr ForeignSecret"},
+		},
+		"a secret of ours that no rule wants goes": {
+			namespace: Namespace{Live: true, Secrets: append(edited(func(*Secret) {}), Secret{Name: "tcr.ipss", Version: 9, Docker: true, Managed: true})},
+			changes:   []string{"delete secret ns/tcr.ipss at 9"},
+		},
+		"a secret of someone else's that no rule wants stays": {
+			namespace: Namespace{Live: true, Secrets: append(edited(func(*Secret) {}), Secret{Name: "tcr.ipss", Version: 9, Docker: true})},
+		},
+		"an account without a list gets one": {
+			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: []Account{{Name: "default", Version: 3}}},
+			changes:   []string{`edit service account ns/default at 3: {"op":"add","path":"/imagePullSecrets","value":[{"name":"tcr.ipsr"}]}`},
+		},
+		"a foreign entry keeps its place": {
+			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: []Account{{Name: "default", Version: 3, Secrets: []string{"x"}}}},
+			changes:   []string{`edit service account ns/default at 3: {"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}`},
+		},
+		"an entry that no rule wants goes, by its place, before others come": {
+			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: []Account{{Name: "default", Version: 3, Secrets: []string{"x", "tcr.ipss", "y", "tcr.ipsgone"}}}},
+			changes:   []string{`edit service account ns/default at 3: {"op":"remove","path":"/imagePullSecrets/3"} {"op":"remove","path":"/imagePullSecrets/1"} {"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}`},
+		},
+		"an entry for a secret of someone else's stays": {
+			namespace: Namespace{Live: true, Secrets: []Secret{current, {Name: "tcr.ipss", Docker: true}}, Accounts: []Account{{Name: "default", Secrets: []string{"tcr.ipss", "tcr.ipsr"}}}},
+		},
+		"an entry whose secret is not known is looked up first": {
+			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: []Account{
+				{Name: "a", Secrets: []string{"tcr.ipsgone", "tcr.ipsr"}}, {Name: "b", Secrets: []string{"tcr.ipsgone", "tcr.ipsr", "tcr.ipsfar"}},
+			}},
+			watched: nowhere, unknown: []string{"tcr.ipsfar", "tcr.ipsgone"},
+		},
+		"an object that cannot be read freezes what it has issued": {
+			rules: rulesOf(t, map[string]string{"r": "a,a"}),
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} }), Accounts: []Account{
+				{Name: "a", Secrets: []string{"tcr.ipsr"}}, {Name: "b"},
+			}},
+		},
+		"with no rules left everything of ours goes": {
+			rules: rulesOf(t, nil), namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: attached},
+			changes: []string{"delete secret ns/tcr.ipsr at 7", `edit service account ns/default at 3: {"op":"remove","path":"/imagePullSecrets/1"}`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.rules == nil {
+				test.rules = rules
+			}
+			if test.watched == nil {
+				test.watched = everywhere
+			}
+			test.namespace.Name = "ns"
+			planned := Plan(test.rules, test.namespace, test.watched)
+			var changes, problems []string
+			for _, change := range planned.Changes {
+				changes = append(changes, change.String())
+				assert.NotContains(t, change.String(), "hidden")
+			}
+			for _, problem := range planned.Problems {
+				problems = append(problems, problem.ImagePullSecret+" "+problem.NamespacedName+" "+problem.Reason)
+			}
+			assert.Equal(t, test.changes, changes)
+			assert.Equal(t, test.problems, problems)
+			assert.Equal(t, test.unknown, planned.Unknown)
+		})
+	}
+}

@@ -1,0 +1,112 @@
+package reconcile
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+)
+
+func TestState(t *testing.T) {
+	t.Run("the echo of our own write is no news", func(t *testing.T) {
+		state := NewState()
+		state.PutNamespace("a", true)
+		assert.True(t, state.PutSecret("a", Secret{Name: "s", Version: 5}))
+		assert.False(t, state.PutSecret("a", Secret{Name: "s", Version: 5}))
+	})
+	t.Run("a late event does not undo what is newer", func(t *testing.T) {
+		state := NewState()
+		state.PutAccount("a", Account{Name: "x", Version: 9, Secrets: []string{"new"}})
+		assert.False(t, state.PutAccount("a", Account{Name: "x", Version: 8}))
+		assert.False(t, state.RemoveAccount("a", "x", 8))
+		view, _ := state.View("a")
+		assert.Equal(t, []string{"new"}, view.Accounts[0].Secrets)
+		assert.True(t, state.RemoveAccount("a", "x", 10))
+	})
+	t.Run("what a new namespace of the same name holds survives the end of the old one", func(t *testing.T) {
+		state := NewState()
+		state.PutNamespace("a", true)
+		state.PutAccount("a", Account{Name: "x", Version: 20}) // of the new one, whose own event is still on its way
+		state.RemoveNamespace("a")
+		assert.True(t, state.PutNamespace("a", true))
+		view, _ := state.View("a")
+		assert.Len(t, view.Accounts, 1)
+	})
+	t.Run("of a namespace that is gone nothing is kept", func(t *testing.T) {
+		state := NewState()
+		state.PutNamespace("a", true)
+		state.PutAccount("a", Account{Name: "x", Version: 1})
+		state.PutSecret("a", Secret{Name: "s", Version: 1})
+		state.RemoveAccount("a", "x", 2)
+		state.RemoveNamespace("a")
+		state.RemoveSecret("a", "s", 3)
+		assert.Empty(t, state.namespaces)
+	})
+	t.Run("a relist brings what was missed and removes what is gone, but nothing that was written since", func(t *testing.T) {
+		state := NewState()
+		state.PutNamespace("a", true)
+		state.PutNamespace("b", true)
+		state.PutSecret("a", Secret{Name: "s", Version: 5})
+		state.PutSecret("b", Secret{Name: "s", Version: 30})
+		assert.ElementsMatch(t, []string{"a", "c"}, state.ReplaceSecrets("s", map[string]Secret{"c": {Name: "s", Version: 7}}, 20))
+		assert.True(t, state.Watched("s"))
+		_, found := mustView(t, state, "a").Secret("s")
+		assert.False(t, found)
+		_, found = mustView(t, state, "b").Secret("s")
+		assert.True(t, found)
+		state.PutAccount("a", Account{Name: "old", Version: 5})
+		state.PutAccount("a", Account{Name: "young", Version: 30})
+		assert.ElementsMatch(t, []string{"a", "b"}, state.ReplaceAccounts(map[string][]Account{"b": {{Name: "x", Version: 9}}}, 20))
+		assert.Equal(t, "young", mustView(t, state, "a").Accounts[0].Name)
+		assert.ElementsMatch(t, []string{"b"}, state.ReplaceNamespaces(map[string]bool{"a": true, "b": false}))
+	})
+	t.Run("a problem keeps its beginning for as long as it lasts", func(t *testing.T) {
+		state := NewState()
+		state.PutNamespace("a", true)
+		problem := Problem{ImagePullSecret: "r", Failure: v1.Failure{NamespacedName: "a/s", Reason: "Forbidden"}}
+		assert.True(t, state.SetProblems("a", []Problem{problem}))
+		later := problem
+		later.Since.Time = later.Since.AddDate(1, 0, 0)
+		assert.False(t, state.SetProblems("a", []Problem{later}))
+		assert.True(t, mustView(t, state, "a").Problems[0].Since.IsZero())
+		assert.True(t, state.SetProblems("a", nil))
+	})
+	t.Run("a name is mentioned as long as a secret of ours or an entry is left", func(t *testing.T) {
+		state := NewState()
+		state.PutNamespace("a", true)
+		assert.False(t, state.Mentions("s"))
+		state.PutSecret("a", Secret{Name: "s", Version: 1})
+		assert.False(t, state.Mentions("s"), "someone else's is none of our business")
+		state.PutSecret("a", Secret{Name: "s", Version: 2, Managed: true})
+		assert.True(t, state.Mentions("s"))
+		state.ForgetSecrets("s")
+		assert.False(t, state.Mentions("s"))
+		state.PutAccount("a", Account{Name: "x", Version: 1, Secrets: []string{"s"}})
+		assert.True(t, state.Mentions("s"))
+	})
+}
+
+func mustView(t *testing.T, state *State, name string) *Namespace {
+	t.Helper()
+	view, found := state.View(name)
+	require.True(t, found)
+	return &view
+}
+
+func TestQueueLetsNewNamespacesOvertake(t *testing.T) {
+	queue := newQueue(func(namespace string) bool { return namespace == "new" })
+	for _, namespace := range []string{"a", "b", "new", "c", "a"} {
+		queue.Add(namespace)
+	}
+	var order []string
+	for range 4 {
+		namespace, _ := queue.Get()
+		order = append(order, namespace)
+		queue.Done(namespace)
+	}
+	assert.Equal(t, []string{"new", "a", "b", "c"}, order)
+	assert.Zero(t, queue.Len())
+	queue.ShutDown()
+}

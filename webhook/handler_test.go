@@ -1,0 +1,298 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret/matchtest"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func indexOf(objects ...*v1.ImagePullSecret) *pullsecret.Index {
+	index := pullsecret.NewIndex()
+	for _, object := range objects {
+		index.Put(object)
+	}
+	return index
+}
+
+func imagePullSecret(name, namespaces string) *v1.ImagePullSecret {
+	return &v1.ImagePullSecret{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "tcr.tencentcloudcr.com/v1", Kind: "ImagePullSecret"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: "1"},
+		Spec: v1.ImagePullSecretSpec{
+			Namespaces: namespaces, Docker: v1.DockerCredential{Username: "robot", Password: "hidden-password", Server: "registry.example.com"},
+		},
+	}
+}
+
+// ask sends a request as the API server does and returns the answer.
+func ask(t *testing.T, handler http.Handler, path, body string, edit ...func(*http.Request)) *httptest.ResponseRecorder {
+	t.Helper()
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body))
+	request.Header.Set("Content-Type", "application/json")
+	for _, e := range edit {
+		e(request)
+	}
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, request)
+	return recorder
+}
+
+func answer(t *testing.T, recorder *httptest.ResponseRecorder) *admissionv1.AdmissionResponse {
+	t.Helper()
+	require.Equal(t, http.StatusOK, recorder.Code, recorder.Body)
+	var review admissionv1.AdmissionReview
+	require.NoError(t, json.Unmarshal(recorder.Body.Bytes(), &review))
+	assert.Equal(t, "AdmissionReview", review.Kind)
+	assert.Equal(t, "admission.k8s.io/v1", review.APIVersion)
+	require.NotNil(t, review.Response)
+	assert.EqualValues(t, "the-uid", review.Response.UID)
+	return review.Response
+}
+
+func ready() error { return nil }
+
+func accountReview(namespace, account string) string {
+	return fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"the-uid","kind":{"group":"","version":"v1","kind":"ServiceAccount"},
+		"resource":{"group":"","version":"v1","resource":"serviceaccounts"},"name":"","namespace":%q,"operation":"CREATE","userInfo":{"username":"x"},"object":%s,"oldObject":null,"dryRun":false,"options":{}}}`, namespace, account)
+}
+
+func objectReview(operation, object, old string) string {
+	return fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"the-uid","resource":{"group":"tcr.tencentcloudcr.com","version":"v1","resource":"imagepullsecrets"},
+		"operation":%q,"object":%s,"oldObject":%s}}`, operation, object, old)
+}
+
+func TestMutateMatchesLikeEverythingElse(t *testing.T) {
+	cases, err := matchtest.Cases("m")
+	require.NoError(t, err)
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			account := map[string]any{"metadata": map[string]any{"name": c.AccountName, "generateName": c.GenerateName}}
+			var list []map[string]string
+			for _, entry := range c.Has {
+				list = append(list, map[string]string{"name": entry})
+			}
+			if list != nil {
+				account["imagePullSecrets"] = list
+			}
+			object, err := json.Marshal(account)
+			require.NoError(t, err)
+			response := answer(t, ask(t, Handler(quiet, indexOf(c.Rules...), ready), MutatePath, accountReview(c.Namespace, string(object))))
+			assert.True(t, response.Allowed)
+			have := c.Has
+			if response.Patch != nil {
+				assert.Equal(t, admissionv1.PatchTypeJSONPatch, *response.PatchType)
+				for _, name := range strings.Split(response.AuditAnnotations[auditAttached], ",") {
+					have = append(have, name)
+				}
+			}
+			assert.Equal(t, c.Want, have)
+		})
+	}
+}
+
+func TestMutate(t *testing.T) {
+	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+	for name, test := range map[string]struct{ account, patch string }{
+		"no list":                   {`{"metadata":{"name":"a"}}`, `[{"op":"add","path":"/imagePullSecrets","value":[{"name":"tcr.ipsr"}]}]`},
+		"a list that is null":       {`{"metadata":{"name":"a"},"imagePullSecrets":null}`, `[{"op":"add","path":"/imagePullSecrets","value":[{"name":"tcr.ipsr"}]}]`},
+		"an empty list":             {`{"metadata":{"name":"a"},"imagePullSecrets":[]}`, `[{"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}]`},
+		"foreign entries":           {`{"metadata":{"name":"a"},"imagePullSecrets":[{"name":"x"},{}]}`, `[{"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}]`},
+		"the entry is there":        {`{"metadata":{"name":"a"},"imagePullSecrets":[{"name":"tcr.ipsr"}]}`, ``},
+		"one that is being deleted": {`{"metadata":{"name":"a","deletionTimestamp":"2026-01-01T00:00:00Z"}}`, ``},
+	} {
+		t.Run(name, func(t *testing.T) {
+			response := answer(t, ask(t, handler, MutatePath+"?timeout=3s", accountReview("team", test.account)))
+			assert.True(t, response.Allowed)
+			if test.patch == "" {
+				assert.Nil(t, response.Patch)
+				assert.Nil(t, response.PatchType)
+				return
+			}
+			assert.JSONEq(t, test.patch, string(response.Patch))
+		})
+	}
+}
+
+func TestValidate(t *testing.T) {
+	encode := func(object *v1.ImagePullSecret) string {
+		encoded, err := json.Marshal(object)
+		require.NoError(t, err)
+		return string(encoded)
+	}
+	handler := Handler(quiet, indexOf(imagePullSecret("other", "a,b")), ready)
+	t.Run("a good one is allowed", func(t *testing.T) {
+		good := imagePullSecret("good", "c")
+		good.Spec.Docker.Password = "another"
+		response := answer(t, ask(t, handler, ValidatePath, objectReview("CREATE", encode(good), "null")))
+		assert.True(t, response.Allowed)
+		assert.Empty(t, response.Warnings)
+	})
+	t.Run("a bad one is denied with code 422 and a cause for each mistake", func(t *testing.T) {
+		response := answer(t, ask(t, handler, ValidatePath, objectReview("CREATE", encode(imagePullSecret("bad", "a,a,B")), "null")))
+		assert.False(t, response.Allowed)
+		require.NotNil(t, response.Result)
+		assert.EqualValues(t, 422, response.Result.Code)
+		assert.Equal(t, metav1.StatusReasonInvalid, response.Result.Reason)
+		assert.Len(t, response.Result.Details.Causes, 2)
+		assert.Equal(t, "spec.namespaces", response.Result.Details.Causes[0].Field)
+		assert.Contains(t, response.Result.Message, `ImagePullSecret.tcr.tencentcloudcr.com "bad" is invalid`)
+		assert.NotContains(t, response.Result.Message, "hidden")
+	})
+	t.Run("a bad one whose spec stays as it was is allowed", func(t *testing.T) {
+		bad := encode(imagePullSecret("bad", "a,a"))
+		assert.True(t, answer(t, ask(t, handler, ValidatePath, objectReview("UPDATE", bad, bad))).Allowed)
+	})
+	t.Run("a bad one that is being deleted is allowed", func(t *testing.T) {
+		bad := imagePullSecret("bad", "a,a")
+		bad.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+		bad.Spec.Docker.Username = ""
+		assert.True(t, answer(t, ask(t, handler, ValidatePath, objectReview("UPDATE", encode(bad), encode(imagePullSecret("bad", "a"))))).Allowed)
+	})
+	t.Run("rivals are warned of, in at most 120 characters", func(t *testing.T) {
+		rival := imagePullSecret("rival", "*")
+		rival.Spec.Docker.Username = "another"
+		long := imagePullSecret(strings.Repeat("long", 60), "*")
+		response := answer(t, ask(t, Handler(quiet, indexOf(imagePullSecret("other", "a,b"), long), ready), ValidatePath, objectReview("CREATE", encode(rival), "null")))
+		assert.True(t, response.Allowed)
+		require.Len(t, response.Warnings, 2)
+		for _, warning := range response.Warnings {
+			assert.LessOrEqual(t, len([]rune(warning)), 120)
+			assert.NotContains(t, warning, "hidden")
+		}
+	})
+	t.Run("the same credential in a common namespace is no rival, nor is another in none", func(t *testing.T) {
+		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, objectReview("CREATE", encode(imagePullSecret("same", "a")), "null"))).Warnings)
+		apart := imagePullSecret("apart", "c")
+		apart.Spec.Docker.Username = "another"
+		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, objectReview("CREATE", encode(apart), "null"))).Warnings)
+	})
+	t.Run("a password that ends in a line break is warned of", func(t *testing.T) {
+		object := imagePullSecret("x", "c")
+		object.Spec.Docker.Password = "hidden\n"
+		response := answer(t, ask(t, handler, ValidatePath, objectReview("CREATE", encode(object), "null")))
+		require.Len(t, response.Warnings, 1)
+		assert.Contains(t, response.Warnings[0], "line break")
+	})
+}
+
+func TestHTTP(t *testing.T) {
+	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+	good := accountReview("team", `{"metadata":{"name":"a"}}`)
+	for name, test := range map[string]struct {
+		path, body string
+		edit       func(*http.Request)
+		code       int
+		says       string
+	}{
+		"GET":                        {MutatePath, "", func(r *http.Request) { r.Method = http.MethodGet }, 405, ""},
+		"another path":               {"/elsewhere", good, nil, 404, ""},
+		"no content type":            {MutatePath, good, func(r *http.Request) { r.Header.Del("Content-Type") }, 415, "application/json"},
+		"protobuf":                   {MutatePath, good, func(r *http.Request) { r.Header.Set("Content-Type", "application/vnd.kubernetes.protobuf") }, 415, "application/json"},
+		"a charset is fine":          {MutatePath, good, func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset=utf-8") }, 200, ""},
+		"no body":                    {MutatePath, "", nil, 400, "not valid JSON"},
+		"no JSON":                    {MutatePath, `{"password":"hidden`, nil, 400, "not valid JSON"},
+		"a wrong type":               {MutatePath, `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"hidden","object":"hidden"}}`, nil, 400, "request.object"},
+		"v1beta1":                    {MutatePath, strings.Replace(good, "admission.k8s.io/v1", "admission.k8s.io/v1beta1", 1), nil, 400, "admission.k8s.io/v1"},
+		"another kind":               {MutatePath, strings.Replace(good, `"AdmissionReview"`, `"Pod"`, 1), nil, 400, "AdmissionReview"},
+		"no uid":                     {MutatePath, strings.Replace(good, "the-uid", "", 1), nil, 400, "request.uid"},
+		"no object":                  {MutatePath, accountReview("team", "null"), nil, 400, "request.object"},
+		"pods":                       {MutatePath, strings.Replace(good, `"resource":"serviceaccounts"`, `"resource":"pods"`, 1), nil, 400, "serviceaccounts"},
+		"accounts where others go":   {ValidatePath, good, nil, 400, "imagepullsecrets"},
+		"a deadline that has passed": {MutatePath + "?timeout=1ns", good, nil, 500, "internal error"},
+		"a deadline that is none":    {MutatePath + "?timeout=soon", good, nil, 200, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var edits []func(*http.Request)
+			if test.edit != nil {
+				edits = append(edits, test.edit)
+			}
+			recorder := ask(t, handler, test.path, test.body, edits...)
+			assert.Equal(t, test.code, recorder.Code, recorder.Body)
+			assert.Contains(t, recorder.Body.String(), test.says)
+			assert.NotContains(t, recorder.Body.String(), "hidden")
+		})
+	}
+	t.Run("more than 7 MiB is refused", func(t *testing.T) {
+		assert.Equal(t, 413, ask(t, handler, MutatePath, strings.Repeat(" ", maxBody+1)).Code)
+	})
+	t.Run("what is not ready answers 503, so that the failure policy decides", func(t *testing.T) {
+		handler := Handler(quiet, indexOf(), func() error { return errors.New("no rules yet") })
+		recorder := ask(t, handler, MutatePath, good)
+		assert.Equal(t, 503, recorder.Code)
+		assert.Contains(t, recorder.Body.String(), "no rules yet")
+	})
+	t.Run("a panic answers 500 and tells nothing of the request", func(t *testing.T) {
+		var log bytes.Buffer
+		wrapped := recoverer(slog.New(slog.NewTextHandler(&log, nil)))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("hidden") }))
+		recorder := ask(t, wrapped, MutatePath, good)
+		assert.Equal(t, 500, recorder.Code)
+		assert.NotContains(t, recorder.Body.String()+log.String(), `"hidden"`)
+		assert.Contains(t, log.String(), "admission request panicked")
+	})
+	t.Run("a body that ends early is refused", func(t *testing.T) {
+		recorder := ask(t, handler, MutatePath, "", func(r *http.Request) { r.Body = io.NopCloser(brokenReader{}) })
+		assert.Equal(t, 400, recorder.Code)
+	})
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// FuzzHandler holds that whatever is sent gets a well-formed answer to its own UID or a clean HTTP error, and no panic.
+func FuzzHandler(f *testing.F) {
+	good := accountReview("team", `{"metadata":{"name":"a"},"imagePullSecrets":[{"name":"x"}]}`)
+	f.Add(MutatePath, good)
+	f.Add(ValidatePath, objectReview("UPDATE", `{"metadata":{"name":"a"},"spec":{"namespaces":"a,*","docker":{"server":"x"}}}`, `{}`))
+	f.Add(MutatePath, `{"request":{"uid":"x","object":{"imagePullSecrets":[null]}}}`)
+	f.Add(ValidatePath, `[`)
+	f.Add(MutatePath, strings.Repeat(`{"request":`, 200))
+	f.Add(MutatePath, strings.Replace(good, "team", "\\ud800", 1))
+	f.Fuzz(func(t *testing.T, path, body string) {
+		if path != MutatePath && path != ValidatePath {
+			path = MutatePath
+		}
+		handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+		request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, path, strings.NewReader(body))
+		request.Header.Set("Content-Type", "application/json")
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, request)
+		switch recorder.Code {
+		case http.StatusBadRequest:
+			return
+		case http.StatusOK:
+		default:
+			t.Fatalf("it answered %d: %s", recorder.Code, recorder.Body)
+		}
+		var review admissionv1.AdmissionReview
+		require.NoError(t, json.Unmarshal(recorder.Body.Bytes(), &review))
+		require.NotNil(t, review.Response)
+		assert.NotEmpty(t, review.Response.UID)
+		if review.Response.Patch != nil {
+			assert.True(t, json.Valid(review.Response.Patch))
+		}
+		if !review.Response.Allowed {
+			assert.EqualValues(t, 422, review.Response.Result.Code)
+		}
+	})
+}
