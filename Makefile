@@ -1,21 +1,57 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+VERSION ?= dev
+CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.22.0
+GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
 .PHONY: help
 help: ## list the targets
 	@awk 'BEGIN{FS=":.*## "} /^[a-z0-9-]+:.*## /{printf "  %-16s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
-CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.22.0
+.PHONY: build
+build: ## build both commands into bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/...
 
-.PHONY: generate
-generate: ## write every generated file anew
-	$(CONTROLLER_GEN) object paths=./api/... 
-	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=deploy/crd
+.PHONY: run
+run: ## run the main job on a control plane of its own, until Ctrl-C
+	@cd test && go run ./demo
+
+.PHONY: test
+test: unit integration ## run every test
+
+.PHONY: unit
+unit: ## run the tests of the product module
+	go vet ./...
+	go test ./...
+
+# One package at a time: each has a control plane of its own, and some hold bounds on time.
+.PHONY: integration
+integration: controlplane ## run the tests against a real control plane
+	cd test && go vet ./... && go test -p 1 -count=1 -timeout 45m ./...
 
 .PHONY: controlplane
 controlplane: ## build the Kubernetes that tests run on, once; it is cached outside the checkout
 	@cd test && go run ./cmd/controlplane
 
-.PHONY: run
-run: ## run the main job on a control plane of its own, until Ctrl-C
-	@cd test && go run ./demo
+.PHONY: fuzz
+fuzz: ## fuzz everything that can be fuzzed, a minute each
+	go test ./pullsecret -run '^$$' -fuzz FuzzParseSelector -fuzztime 1m
+	go test ./pullsecret -run '^$$' -fuzz FuzzEdits -fuzztime 1m
+	go test ./webhook -run '^$$' -fuzz FuzzHandler -fuzztime 1m
+	go test ./hostsd -run '^$$' -fuzz FuzzEdit -fuzztime 1m
+	go test ./hostsd -run '^$$' -fuzz FuzzParseConfig -fuzztime 1m
+
+.PHONY: lint
+lint: ## lint both modules
+	$(GOLANGCI_LINT) run ./...
+	cd test && $(GOLANGCI_LINT) run ./...
+
+.PHONY: generate
+generate: ## write every generated file anew
+	$(CONTROLLER_GEN) object paths=./api/...
+	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=deploy/crd
+
+.PHONY: verify
+verify: generate ## fail where a generated file is not what it would be generated as
+	git diff --exit-code -- api deploy

@@ -48,13 +48,13 @@ func (c *Cluster) clientConfig(now time.Time, user string, groups ...string) ([]
 }
 
 // KubectlPath is the path of a kubectl of the cluster's version.
-func (c *Cluster) KubectlPath() string { return c.binaries.Kubectl }
+func (c *Cluster) KubectlPath() string { return c.kubernetes.Kubectl }
 
 // KubectlCommand returns a kubectl command that is ready to run, as the one who may do
 // everything unless args hold --kubeconfig. It neither reads nor writes anything in the
 // user's home.
 func (c *Cluster) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, c.binaries.Kubectl, args...)
+	cmd := exec.CommandContext(ctx, c.kubernetes.Kubectl, args...)
 	cmd.Env = append(cmd.Environ(),
 		"KUBECONFIG="+c.Kubeconfig(),
 		"KUBECACHEDIR="+c.path(kubectlCacheFolder),

@@ -27,8 +27,8 @@ type Request struct {
 // AuditLog is the path of the API server's audit log: every request, at the level Metadata.
 func (c *Cluster) AuditLog() string { return c.path(auditLogFile) }
 
-// Requests returns those requests in the audit log that match, in the order in which
-// they appear there: of their end, or of a running watch's beginning. A request is in the log
+// Requests returns those requests in the audit log that match, in the order in which the
+// log has them: a request stands where it ended, a watch where it began. A request is in it
 // before its client has the whole answer.
 func (c *Cluster) Requests(match func(Request) bool) ([]Request, error) {
 	text, err := os.ReadFile(c.AuditLog())

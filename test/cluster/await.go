@@ -2,9 +2,7 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -16,9 +14,8 @@ import (
 // patience bounds how long one component may take to come up, on a busy machine too.
 const patience = 2 * time.Minute
 
-// await asks until ready returns no error, the component p ends or patience does. The
-// error holds the last answer and the end of the component's log.
-func await(ctx context.Context, p *process, ready func(context.Context) error) error {
+// await asks until ready returns no error, or some component ends, or patience does.
+func (c *Cluster) await(ctx context.Context, what string, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
@@ -26,33 +23,45 @@ func await(ctx context.Context, p *process, ready func(context.Context) error) e
 		if err == nil {
 			return nil
 		}
+		if dead := c.dead(); dead != nil {
+			return dead
+		}
 		select {
-		case <-p.ended:
-			return p.death()
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w; last: %w; %s ends with:\n%s", p.name, context.Cause(ctx), err, p.log, tail(p.log))
+			return fmt.Errorf("waiting for %s: %w; the last answer was: %w", what, context.Cause(ctx), err)
 		case <-time.After(25 * time.Millisecond):
 		}
 	}
 }
 
-func (c *Cluster) awaitEtcd(ctx context.Context, etcd *process) error {
-	return await(ctx, etcd, func(ctx context.Context) error {
-		connection, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path("etcd:2379"))
-		if err != nil {
-			return err
+// dead returns an error if the cluster was stopped or one of its components ended by
+// itself; then the error holds the end of the component's log.
+func (c *Cluster) dead() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.halted {
+		return errStopped
+	}
+	for _, p := range []*process{c.etcd, c.apiServer, c.controllerManager} {
+		if p == nil {
+			continue
 		}
-		return connection.Close()
-	})
+		select {
+		case <-p.ended:
+			return p.death()
+		default:
+		}
+	}
+	return nil
 }
 
-func (c *Cluster) awaitHealth(ctx context.Context, p *process, at *port, path string) error {
+func (c *Cluster) awaitHealth(ctx context.Context, name string, at *port, path string) error {
 	transport, err := rest.TransportFor(c.restConfig)
 	if err != nil {
 		return err
 	}
 	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
-	return await(ctx, p, func(ctx context.Context) error {
+	return c.await(ctx, name, func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url(at)+path, nil)
 		if err != nil {
 			return err
@@ -63,18 +72,18 @@ func (c *Cluster) awaitHealth(ctx context.Context, p *process, at *port, path st
 		}
 		_ = response.Body.Close()
 		if response.StatusCode != http.StatusOK {
-			return errors.New(path + ": " + response.Status)
+			return fmt.Errorf("%s: %s", path, response.Status)
 		}
 		return nil
 	})
 }
 
-func (c *Cluster) awaitDefaultServiceAccount(ctx context.Context, manager *process) error {
+func (c *Cluster) awaitDefaultServiceAccount(ctx context.Context) error {
 	client, err := kubernetes.NewForConfig(c.restConfig)
 	if err != nil {
 		return err
 	}
-	return await(ctx, manager, func(ctx context.Context) error {
+	return c.await(ctx, "the controller manager's first service account", func(ctx context.Context) error {
 		_, err := client.CoreV1().ServiceAccounts("default").Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})

@@ -18,6 +18,8 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/tcr-assistant/tcr-assistant/test/binaries"
 )
 
 // Options say how a cluster differs from the usual one. The zero value is the usual one.
@@ -37,7 +39,7 @@ type Options struct {
 
 // Cluster is a running control plane. Its methods may be called from several goroutines.
 type Cluster struct {
-	binaries      Binaries
+	kubernetes    binaries.Kubernetes
 	dir           string
 	authority     *authority
 	restConfig    *rest.Config
@@ -52,10 +54,12 @@ type Cluster struct {
 	etcd, apiServer, controllerManager *process // nil while stopped
 }
 
-// Start starts a control plane, and builds its binaries first where that was not done
-// yet (see Build). It returns once the API server is ready and the controller manager works: the
-// namespace default has its ServiceAccount. Where a component does not come up the
-// error holds the end of its log.
+var errStopped = errors.New("the cluster is stopped")
+
+// Start starts a control plane, and builds its binaries first where that was not done yet
+// (see [binaries.Build]). It returns once the API server is ready and the controller
+// manager works: the namespace default has its ServiceAccount. Where a component does not
+// come up the error holds the end of its log.
 //
 // When ctx ends, also later, the cluster is stopped.
 func Start(ctx context.Context, opts Options) (*Cluster, error) {
@@ -63,12 +67,12 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	if progress == nil {
 		progress = io.Discard
 	}
-	binaries, err := Build(ctx, opts.Version, progress)
+	kubernetes, err := binaries.Build(ctx, opts.Version, progress)
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	c, err := prepare(binaries, opts, began)
+	c, err := prepare(kubernetes, opts, began)
 	if err != nil {
 		return nil, fmt.Errorf("preparing a control plane: %w", err)
 	}
@@ -76,17 +80,20 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 		return nil, errors.Join(fmt.Errorf("starting a control plane: %w", err), c.Stop())
 	}
 	context.AfterFunc(ctx, func() { _ = c.Stop() })
-	fmt.Fprintf(progress, "Started Kubernetes %s in %s, in %s.\n", binaries.Version, time.Since(began).Round(100*time.Millisecond), c.dir)
+	_, _ = fmt.Fprintf(progress, "Started Kubernetes %s in %s, in %s.\n", kubernetes.Version, time.Since(began).Round(100*time.Millisecond), c.dir)
 	return c, nil
 }
 
 // prepare makes the scratch folder with all that the components read, and takes the ports.
-func prepare(binaries Binaries, opts Options, now time.Time) (c *Cluster, err error) {
+func prepare(kubernetes binaries.Kubernetes, opts Options, now time.Time) (c *Cluster, err error) {
 	dir, err := os.MkdirTemp(opts.Dir, "tcr-assistant-cluster-")
 	if err != nil {
 		return nil, err
 	}
-	c = &Cluster{binaries: binaries, dir: dir, apiServerArgs: opts.APIServerArgs}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	c = &Cluster{kubernetes: kubernetes, dir: dir, apiServerArgs: opts.APIServerArgs}
 	c.halt = sync.OnceValue(c.haltAll)
 	c.remove = sync.OnceValue(func() error { return os.RemoveAll(dir) })
 	defer func() {
@@ -94,9 +101,6 @@ func prepare(binaries Binaries, opts Options, now time.Time) (c *Cluster, err er
 			err = errors.Join(err, c.Stop())
 		}
 	}()
-	if c.dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
 	if c.apiServerPort, err = reservePort(); err != nil {
 		return nil, err
 	}
@@ -131,7 +135,7 @@ func (c *Cluster) writeFiles(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	accounts, err := c.authority.client(now, "service-accounts")
+	accounts, err := c.authority.client(now, "service-accounts") // for the key alone
 	if err != nil {
 		return err
 	}
@@ -161,36 +165,31 @@ func (c *Cluster) writeFiles(now time.Time) error {
 }
 
 func (c *Cluster) start(ctx context.Context, controllerManagerArgs []string) error {
-	etcd, err := c.run(&c.etcd, "etcd", etcdFlags())
-	if err != nil {
-		return err
-	}
-	if err := c.awaitEtcd(ctx, etcd); err != nil {
+	if err := c.run(&c.etcd, "etcd", etcdFlags()); err != nil {
 		return err
 	}
 	if err := c.StartAPIServer(ctx); err != nil {
 		return err
 	}
-	manager, err := c.restartControllerManager(ctx, controllerManagerArgs)
-	if err != nil {
+	if err := c.RestartControllerManager(ctx, controllerManagerArgs...); err != nil {
 		return err
 	}
-	return c.awaitDefaultServiceAccount(ctx, manager)
+	return c.awaitDefaultServiceAccount(ctx)
 }
 
 // run starts a component where none runs in its place.
-func (c *Cluster) run(place **process, name string, flags []string) (*process, error) {
+func (c *Cluster) run(place **process, name string, flags []string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.halted:
-		return nil, fmt.Errorf("starting %s: the cluster is stopped", name)
+		return fmt.Errorf("starting %s: %w", name, errStopped)
 	case *place != nil:
-		return nil, fmt.Errorf("starting %s: it runs already", name)
+		return fmt.Errorf("starting %s: it runs already", name)
 	}
-	p, err := startProcess(c.binaries.ControlPlane, name, c.dir, filepath.Join(c.LogDir(), name+".log"), flags)
+	p, err := startProcess(c.kubernetes.ControlPlane, name, c.dir, filepath.Join(c.LogDir(), name+".log"), flags)
 	*place = p
-	return p, err
+	return err
 }
 
 // end stops the component in a place, if one is there.
@@ -230,39 +229,33 @@ func (c *Cluster) StopAPIServer() error { return c.end(&c.apiServer) }
 // StartAPIServer starts the API server that StopAPIServer stopped, at the same address
 // and with the same data, and returns once it is ready.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
-	p, err := c.run(&c.apiServer, "kube-apiserver", apiServerFlags(c.apiServerPort.number, c.apiServerArgs))
-	if err != nil {
+	if err := c.run(&c.apiServer, "kube-apiserver", apiServerFlags(c.apiServerPort.number, c.apiServerArgs)); err != nil {
 		return err
 	}
-	return c.awaitHealth(ctx, p, c.apiServerPort, "/readyz")
+	return c.awaitHealth(ctx, "kube-apiserver", c.apiServerPort, "/readyz")
 }
 
 // RestartControllerManager kills the controller manager and starts it again, with args
 // after the usual flags; those of before are gone. It returns once the new one is
 // healthy; its controllers may still be filling their caches then.
 func (c *Cluster) RestartControllerManager(ctx context.Context, args ...string) error {
-	_, err := c.restartControllerManager(ctx, args)
-	return err
-}
-
-func (c *Cluster) restartControllerManager(ctx context.Context, args []string) (*process, error) {
 	if err := c.end(&c.controllerManager); err != nil {
-		return nil, err
+		return err
 	}
-	p, err := c.run(&c.controllerManager, "kube-controller-manager", controllerManagerFlags(c.controllerManagerPort.number, args))
-	if err != nil {
-		return nil, err
+	flags := controllerManagerFlags(c.controllerManagerPort.number, args)
+	if err := c.run(&c.controllerManager, "kube-controller-manager", flags); err != nil {
+		return err
 	}
-	return p, c.awaitHealth(ctx, p, c.controllerManagerPort, "/healthz")
+	return c.awaitHealth(ctx, "kube-controller-manager", c.controllerManagerPort, "/healthz")
 }
 
 // Version of Kubernetes that the cluster runs, as in v1.36.3.
-func (c *Cluster) Version() string { return c.binaries.Version }
+func (c *Cluster) Version() string { return c.kubernetes.Version }
 
 // Dir is the scratch folder.
 func (c *Cluster) Dir() string { return c.dir }
 
-// LogDir is the folder of the components' logs, one file for each.
+// LogDir is the folder of the components' logs, one file for each, and of the audit log.
 func (c *Cluster) LogDir() string { return c.path(logFolder) }
 
 func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }

@@ -21,8 +21,8 @@ const (
 	adminConfigFile    = "admin.kubeconfig"
 	managerConfigFile  = "kube-controller-manager.kubeconfig"
 	auditPolicyFile    = "audit-policy.yaml"
-	auditLogFile       = "audit.log"
 	logFolder          = "logs"
+	auditLogFile       = logFolder + "/audit.log"
 	kubectlCacheFolder = "kubectl-cache"
 )
 

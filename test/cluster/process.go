@@ -29,7 +29,7 @@ func startProcess(binary, name, dir, log string, args []string) (*process, error
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // the component has its own
 	cmd := exec.Command(binary)
 	cmd.Args = append([]string{name}, args...)
 	cmd.Dir = dir

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,8 +10,8 @@ import (
 )
 
 // StartT starts a cluster for a test and stops it when the test ends. After a failed test
-// the components' logs and the audit log are kept, and the test says where. Without
-// Options.Log it tells the process's standard error what it does.
+// the logs are kept (see KeepLogs), and the test says where. Without Options.Log it tells the
+// process's standard error what it does.
 func StartT(t testing.TB, opts Options) *Cluster {
 	t.Helper()
 	if opts.Log == nil {
@@ -26,7 +27,11 @@ func StartT(t testing.TB, opts Options) *Cluster {
 			t.Error(err)
 		}
 		if t.Failed() {
-			c.keepLogs(t)
+			if dir, err := c.KeepLogs(t.Name()); err != nil {
+				t.Error(err)
+			} else {
+				t.Logf("the control plane's logs are kept in %s", dir)
+			}
 		}
 		if err := c.remove(); err != nil {
 			t.Error(err)
@@ -35,18 +40,15 @@ func StartT(t testing.TB, opts Options) *Cluster {
 	return c
 }
 
-func (c *Cluster) keepLogs(t testing.TB) {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "tcr-assistant-logs-"+strings.ReplaceAll(t.Name(), "/", "-")+"-")
-	if err == nil {
+// KeepLogs copies the components' logs and the audit log to a new folder, which outlives
+// the cluster, and returns its path. The name of what failed becomes part of it.
+func (c *Cluster) KeepLogs(name string) (dir string, err error) {
+	name = strings.ReplaceAll(name, string(filepath.Separator), "-")
+	if dir, err = os.MkdirTemp("", "tcr-assistant-logs-"+name+"-"); err == nil {
 		err = os.CopyFS(dir, os.DirFS(c.LogDir()))
 	}
-	if err == nil {
-		err = os.Rename(c.AuditLog(), filepath.Join(dir, auditLogFile))
-	}
 	if err != nil {
-		t.Errorf("keeping the control plane's logs: %v", err)
-		return
+		return "", fmt.Errorf("keeping the control plane's logs: %w", err)
 	}
-	t.Logf("the control plane's logs are kept in %s", dir)
+	return dir, nil
 }

@@ -46,7 +46,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := manager.Install(ctx, c); err != nil {
+	if err := errors.Join(manager.Install(ctx, c), manager.InstallPolicy(ctx, c)); err != nil {
 		return err
 	}
 	log, err := os.Create(filepath.Join(scratch, "controller-manager.log"))

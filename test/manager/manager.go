@@ -73,6 +73,20 @@ func Install(ctx context.Context, c *cluster.Cluster) error {
 	return nil
 }
 
+// InstallPolicy lets the API server attach Secrets by itself. The API server takes it up within
+// moments.
+func InstallPolicy(ctx context.Context, c *cluster.Cluster) error {
+	root, err := Root(ctx)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(root, "deploy", "chart", "files", "mutating-admission-policy.yaml")
+	if _, stderr, err := c.Kubectl(ctx, "apply", "-f", file); err != nil {
+		return fmt.Errorf("installing the admission policy: %w: %s", err, stderr)
+	}
+	return nil
+}
+
 // Manager is a running controller-manager.
 type Manager struct {
 	// WebhookAddress and MetricsAddress are where it listens.

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/tcr-assistant/tcr-assistant/test/cluster"
+	"github.com/tcr-assistant/tcr-assistant/test/binaries"
 )
 
 func main() {
@@ -19,10 +19,10 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	binaries, err := cluster.Build(ctx, *version, os.Stderr)
+	kubernetes, err := binaries.Build(ctx, *version, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println(filepath.Dir(binaries.ControlPlane))
+	fmt.Println(filepath.Dir(kubernetes.ControlPlane))
 }

@@ -1,4 +1,4 @@
-package cluster
+package binaries
 
 import (
 	"crypto/sha256"
@@ -100,7 +100,7 @@ func (r recipe) linkerFlags() (string, error) {
 // another key.
 func (r recipe) key(source fs.FS) (string, error) {
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%q\n", r)
+	sum.Write(fmt.Appendf(nil, "%q\n", r))
 	modSum := strings.TrimSuffix(r.modFile, ".mod") + ".sum"
 	err := fs.WalkDir(source, ".", func(path string, entry fs.DirEntry, err error) error {
 		switch ext := filepath.Ext(path); {
@@ -110,7 +110,7 @@ func (r recipe) key(source fs.FS) (string, error) {
 			return nil
 		}
 		text, err := fs.ReadFile(source, path)
-		fmt.Fprintf(sum, "%q %q\n", path, text)
+		sum.Write(fmt.Appendf(nil, "%q %q\n", path, text))
 		return err
 	})
 	if err != nil {

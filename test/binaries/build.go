@@ -1,4 +1,8 @@
-package cluster
+// Package binaries builds the programs of a Kubernetes control plane from the modules that
+// Kubernetes is released as, once, and keeps them in a cache outside the checkout. It
+// imports nothing but the standard library, so that a fresh machine soon runs it and reads
+// what it does.
+package binaries
 
 import (
 	"bufio"
@@ -16,8 +20,8 @@ import (
 	"time"
 )
 
-// Binaries are the programs of one version of Kubernetes, built for this machine.
-type Binaries struct {
+// Kubernetes is where the programs of one version of Kubernetes are.
+type Kubernetes struct {
 	Version      string // of Kubernetes, as in v1.36.3
 	ControlPlane string // path of etcd, kube-apiserver and kube-controller-manager in one
 	Kubectl      string // path of kubectl
@@ -29,44 +33,44 @@ type Binaries struct {
 // wait. The empty version is the one in controlplane/go.mod.
 //
 // It needs the go command, and the checkout around the working folder.
-func Build(ctx context.Context, version string, progress io.Writer) (Binaries, error) {
-	b, err := build(ctx, version, progress)
+func Build(ctx context.Context, version string, progress io.Writer) (Kubernetes, error) {
+	k, err := build(ctx, version, progress)
 	if err != nil {
-		return Binaries{}, fmt.Errorf("building the control plane: %w", err)
+		return Kubernetes{}, fmt.Errorf("building the control plane: %w", err)
 	}
-	return b, nil
+	return k, nil
 }
 
-func build(ctx context.Context, version string, progress io.Writer) (Binaries, error) {
+func build(ctx context.Context, version string, progress io.Writer) (Kubernetes, error) {
 	working, err := os.Getwd()
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	source, err := findSource(working)
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	goVersion, platform, err := goEnvironment(ctx, source)
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	r, err := newRecipe(os.DirFS(source), version, goVersion, platform)
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	key, err := r.key(os.DirFS(source))
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	cache, err := cacheDir()
 	if err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
 	dir := filepath.Join(cache, "controlplane", key)
 	if err := once(ctx, dir, progress, func(dir string) error { return compile(ctx, r, source, dir, progress) }); err != nil {
-		return Binaries{}, err
+		return Kubernetes{}, err
 	}
-	return Binaries{
+	return Kubernetes{
 		Version:      r.version,
 		ControlPlane: filepath.Join(dir, "controlplane"),
 		Kubectl:      filepath.Join(dir, "kubectl"),
@@ -148,7 +152,7 @@ func lock(ctx context.Context, path string, progress io.Writer) (unlock func(), 
 			return nil, &fs.PathError{Op: "flock", Path: path, Err: err}
 		}
 		if !waited {
-			fmt.Fprintln(progress, "Waiting for another process that builds the control plane.")
+			say(progress, "Waiting for another process that builds the control plane.")
 		}
 		select {
 		case <-ctx.Done():
@@ -165,8 +169,8 @@ func compile(ctx context.Context, r recipe, source, dir string, progress io.Writ
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(progress, "Building the control plane of Kubernetes %s with %s, once, into %s.\n", r.version, r.goVersion, filepath.Dir(dir))
-	fmt.Fprintln(progress, "Nothing of it compiled yet, two cores take about 7 minutes.")
+	say(progress, "Building the control plane of Kubernetes %s with %s, once, into %s.", r.version, r.goVersion, filepath.Dir(dir))
+	say(progress, "With nothing of it compiled yet that takes two cores about 5 minutes.")
 	flags := []string{"-mod=readonly", "-modfile=" + r.modFile, "-trimpath", "-ldflags=" + linkerFlags}
 	targets := []string{"./cmd/controlplane", "./cmd/kubectl"}
 
@@ -185,7 +189,7 @@ func compile(ctx context.Context, r recipe, source, dir string, progress io.Writ
 	if err := m.run(goCommand(ctx, source, append(command, targets...)...), nil); err != nil {
 		return fmt.Errorf("compiling Kubernetes %s: %w", r.version, err)
 	}
-	fmt.Fprintf(progress, "Built the control plane in %s.\n", time.Since(m.began).Round(time.Second))
+	say(progress, "Built the control plane in %s.", time.Since(m.began).Round(time.Second))
 	return nil
 }
 
@@ -256,10 +260,15 @@ func (m *meter) report() {
 	elapsed := time.Since(m.began).Round(time.Second)
 	switch {
 	case m.stale == nil:
-		fmt.Fprintf(m.progress, "  %s: downloaded %d modules\n", elapsed, m.downloaded)
+		say(m.progress, "  %s: downloaded %d modules", elapsed, m.downloaded)
 	case m.compiled == len(m.stale):
-		fmt.Fprintf(m.progress, "  %s: compiled %d of %d packages, linking\n", elapsed, m.compiled, len(m.stale))
+		say(m.progress, "  %s: compiled %d of %d packages, linking", elapsed, m.compiled, len(m.stale))
 	default:
-		fmt.Fprintf(m.progress, "  %s: compiled %d of %d packages\n", elapsed, m.compiled, len(m.stale))
+		say(m.progress, "  %s: compiled %d of %d packages", elapsed, m.compiled, len(m.stale))
 	}
+}
+
+// say tells progress a line. A line that nobody gets is no reason to stop.
+func say(progress io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(progress, format+"\n", args...)
 }
