@@ -54,8 +54,8 @@ type Publisher interface {
 
 	// Published returns the PEM bundles that the webhook configurations hold as far as watched, one for each of them,
 	// nil for one that does not exist. It is called often, from several goroutines, and must not call the API. A
-	// keeper takes what it returns first for what replicas may rely on, so the watch must have synced before
-	// Keeper.Run is called.
+	// keeper takes what it returns first for what replicas may rely on, so the watch must have shown the
+	// configurations as they are before Keeper.Run is called.
 	Published() [][]byte
 }
 

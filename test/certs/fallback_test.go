@@ -2,6 +2,7 @@ package certs_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -95,30 +96,35 @@ func TestFallback(t *testing.T) {
 	t.Run("an API server that is away is no reason", func(t *testing.T) {
 		r := newRig(t)
 		r.cfg.SignerTimeout = 2 * time.Second
-		r.answer(func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
-			return issue(requests, csr, nil, time.Now())
-		})
 		p := r.start()
-		away := make(chan struct{})
+		away, back := make(chan struct{}), make(chan struct{})
 		p.onCreation(func(send func() (*http.Response, error)) (*http.Response, error) {
 			select {
 			case <-away:
+				select {
+				case <-back:
+					return send()
+				default:
+					return nil, errors.New("connection refused") // also while the API server comes up, and no signer can
+				}
 			default:
 				require.NoError(t, plane.StopAPIServer())
 				close(away)
+				return send()
 			}
-			return send()
 		})
 		p.lead()
 		<-away
 		r.eventually("an attempt that ended without an answer", func() bool { return r.log.has("serving certificate was not kept", "connect") })
 		require.NoError(t, plane.StartAPIServer(t.Context()))
 		r.answer(func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
-			return issue(requests, csr, nil, time.Now()) // the watch before went with the API server
+			return issue(requests, csr, nil, time.Now())
 		})
+		close(back)
 		leaf := r.settled(nil, p)
 		assert.Equal(t, "kubernetes", leaf.Issuer.CommonName)
 		assert.Empty(t, r.fellBack)
+		assert.Len(t, r.modes, 1, "the watch is waited for, however long it takes to start anew")
 	})
 }
 

@@ -61,17 +61,19 @@ func TestIssue(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, asked)
 	})
-	t.Run("a new leader finds all well and writes nothing", func(t *testing.T) {
+	t.Run("a new leader finds all well and changes nothing", func(t *testing.T) {
+		before := r.versions()
 		since := time.Now()
 		resign := follower.lead()
 		time.Sleep(time.Second)
 		resign()
+		assert.Equal(t, before, r.versions())
 		wrote, err := plane.Requests(func(request cluster.Request) bool {
-			return request.User == manager && request.Received.After(since) && request.Verb != "watch" && request.Verb != "list"
+			return request.User == manager && request.Received.After(since) && request.Verb != "watch" && request.Verb != "list" &&
+				request.APIGroup != "admissionregistration.k8s.io" // the registrar makes sure of its own
 		})
 		require.NoError(t, err)
 		assert.Empty(t, wrote)
-		assert.Equal(t, leaf, r.held())
 	})
 	t.Run("no private key is logged", func(t *testing.T) {
 		block, _ := pem.Decode(r.secret().Data[corev1.TLSPrivateKeyKey])

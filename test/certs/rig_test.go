@@ -201,7 +201,6 @@ func (r *rig) startOver(w *wire) *replica {
 	p.keeper = certs.NewKeeper(client, p.serving, p.registrar)
 	p.running.Go(func() { p.registrar.Run(p.ctx) })
 	p.running.Go(func() { p.serving.Run(p.ctx) })
-	require.NoError(r, p.registrar.WaitForSync(p.ctx))
 	return p
 }
 
@@ -223,6 +222,12 @@ func (p *replica) lead() (resign func()) {
 	p.running.Go(func() {
 		defer close(done)
 		defer p.registrar.Withdraw()
+		if p.registrar.WaitForSync(ctx) != nil {
+			return
+		}
+		if err := p.registrar.Assume(ctx); err != nil && ctx.Err() == nil {
+			p.Errorf("taking over the configurations: %v", err)
+		}
 		p.keeper.Run(ctx)
 	})
 	return func() { cancel(); <-done }
@@ -301,6 +306,17 @@ func (r *rig) settled(old *x509.Certificate, replicas ...*replica) *x509.Certifi
 		return true
 	})
 	return leaf
+}
+
+// versions are those of everything that the manager keeps.
+func (r *rig) versions() []string {
+	mutating, err := r.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(r.Context(), webhook.MutatingConfiguration, metav1.GetOptions{})
+	require.NoError(r, err)
+	validating, err := r.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(r.Context(), webhook.ValidatingConfiguration, metav1.GetOptions{})
+	require.NoError(r, err)
+	request, err := r.admin.CertificatesV1().CertificateSigningRequests().Get(r.Context(), certs.RequestName, metav1.GetOptions{})
+	require.NoError(r, err)
+	return []string{r.secret().ResourceVersion, mutating.ResourceVersion, validating.ResourceVersion, request.ResourceVersion}
 }
 
 func certificates(data []byte) []*x509.Certificate {

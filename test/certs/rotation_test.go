@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	certificatesv1 "k8s.io/api/certificates/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	certificatesclient "k8s.io/client-go/kubernetes/typed/certificates/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
@@ -111,5 +112,24 @@ func TestLeaderThatDiesAnywhereInARotationIsSucceeded(t *testing.T) {
 		require.True(t, r.clock.Now().Before(twoThirds(next)), "the successor finished the renewal")
 		leaf = next
 		resign()
+	}
+}
+
+func TestLeaderWhoseWatchesAreBehindTakesNothingBack(t *testing.T) {
+	r := newRig(t)
+	ahead, behind := r.start(), r.startOver(&wire{lag: 2 * time.Second})
+	resign := ahead.lead()
+	leaf := r.settled(nil, ahead, behind)
+	stop := r.promise(ahead)
+	defer stop()
+
+	for range 3 {
+		require.NoError(t, r.admin.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
+		leaf = r.settled(leaf, ahead)
+		resign()
+		late := behind.lead()
+		require.True(t, leaf.Equal(r.settled(nil, ahead, behind)), "the successor keeps what the leader before made")
+		late()
+		resign = ahead.lead()
 	}
 }

@@ -23,7 +23,7 @@ func (c *clock) set(now time.Time) { c.offset.Store(int64(time.Until(now))) }
 // A wire is what lies between a replica and the API server, and can fail.
 type wire struct {
 	next http.RoundTripper
-	lag  time.Duration // by which the replica sees what happens to the Secret late
+	lag  time.Duration // by which the replica sees late what it watches
 	hook atomic.Pointer[func(request *http.Request, send func() (*http.Response, error)) (*http.Response, error)]
 }
 
@@ -32,21 +32,25 @@ func (w *wire) RoundTrip(request *http.Request) (*http.Response, error) {
 		return (*hook)(request, func() (*http.Response, error) { return w.next.RoundTrip(request) })
 	}
 	response, err := w.next.RoundTrip(request)
-	if err == nil && w.lag > 0 && strings.HasSuffix(request.URL.Path, "/secrets") {
-		response.Body = late{response.Body, w.lag}
+	if err == nil && w.lag > 0 && request.URL.Query().Has("watch") {
+		response.Body = &late{ReadCloser: response.Body, lag: w.lag}
 	}
 	return response, err
 }
 
-// late is a body whose every part comes late.
+// late is a body whose every event comes late.
 type late struct {
 	io.ReadCloser
-	lag time.Duration
+	lag  time.Duration
+	last time.Time
 }
 
-func (l late) Read(p []byte) (int, error) {
+func (l *late) Read(p []byte) (int, error) {
 	n, err := l.ReadCloser.Read(p)
-	time.Sleep(l.lag)
+	if time.Since(l.last) > 20*time.Millisecond { // not the rest of an event
+		time.Sleep(l.lag)
+	}
+	l.last = time.Now()
 	return n, err
 }
 
