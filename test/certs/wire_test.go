@@ -23,7 +23,8 @@ func (c *clock) set(now time.Time) { c.offset.Store(int64(time.Until(now))) }
 // A wire is what lies between a replica and the API server, and can fail.
 type wire struct {
 	next http.RoundTripper
-	lag  time.Duration // by which the replica sees late what it watches
+	slow string        // the end of the paths that are watched late; blank for all
+	lag  time.Duration // by how much
 	hook atomic.Pointer[func(request *http.Request, send func() (*http.Response, error)) (*http.Response, error)]
 }
 
@@ -32,7 +33,7 @@ func (w *wire) RoundTrip(request *http.Request) (*http.Response, error) {
 		return (*hook)(request, func() (*http.Response, error) { return w.next.RoundTrip(request) })
 	}
 	response, err := w.next.RoundTrip(request)
-	if err == nil && w.lag > 0 && request.URL.Query().Has("watch") {
+	if err == nil && w.lag > 0 && request.URL.Query().Has("watch") && strings.HasSuffix(request.URL.Path, w.slow) {
 		response.Body = &late{ReadCloser: response.Body, lag: w.lag}
 	}
 	return response, err
