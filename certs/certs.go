@@ -72,7 +72,7 @@ const (
 )
 
 // Observer is told what happens to the certificate, for events and metrics. Any of its functions may be nil. They are
-// called from the keeper's goroutines, one at a time, and must not block.
+// called from the goroutine of Keeper.Run and must not block.
 type Observer struct {
 	// Issued is called for every certificate that was issued, before anything trusts or serves it.
 	Issued func(mode Mode, notAfter time.Time)
