@@ -8,8 +8,11 @@ import (
 	"sync"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
@@ -35,16 +38,41 @@ func elect(ctx context.Context, log *slog.Logger, client kubernetes.Interface, o
 	if err != nil {
 		return fmt.Errorf("configuring lease %s/%s: %w", o.namespace, leaseName, err)
 	}
+	vacant := make(chan struct{}, 1)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { watchLease(ctx, client, o.namespace, vacant) })
 	for ctx.Err() == nil {
-		if err := serveTerm(ctx, log, lock, lead); err != nil {
+		if err := serveTerm(ctx, log, lock, vacant, lead); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// watchLease tells vacant whenever the Lease was given up. Candidates look at it every few seconds only; this way a
+// hand-over takes no longer than the news of it.
+func watchLease(ctx context.Context, client kubernetes.Interface, namespace string, vacant chan<- struct{}) {
+	options := fields.OneTermEqualSelector("metadata.name", leaseName)
+	source := cache.NewListWatchFromClient(client.CoordinationV1().RESTClient(), "leases", namespace, options)
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: source, ObjectType: &coordinationv1.Lease{},
+		Handler: cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, updated any) {
+			if lease := updated.(*coordinationv1.Lease); lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "" {
+				select {
+				case vacant <- struct{}{}:
+				default: // the candidate knows already
+				}
+			}
+		}},
+	})
+	informer.RunWithContext(ctx)
+}
+
 // serveTerm waits for an election, leads, and returns when the term has ended and everything of it has stopped.
-func serveTerm(ctx context.Context, log *slog.Logger, lock resourcelock.Interface, lead func(context.Context)) error {
+//
+// It returns without having led when vacant tells that the Lease was given up: the next call then asks for it at once.
+func serveTerm(ctx context.Context, log *slog.Logger, lock resourcelock.Interface, vacant <-chan struct{}, lead func(context.Context)) error {
 	// The Lease is held until leading has stopped, even when ctx has ended: what it guards is still under way.
 	hold, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
@@ -67,24 +95,34 @@ func serveTerm(ctx context.Context, log *slog.Logger, lock resourcelock.Interfac
 					return
 				}
 				log.Info("leadership was won", "identity", lock.Identity())
+				defer log.Info("leadership ended", "identity", lock.Identity())
 				leadership, end := context.WithCancel(held)
 				defer context.AfterFunc(ctx, end)()
 				lead(leadership)
 			},
-			OnStoppedLeading: func() { log.Info("leadership ended", "identity", lock.Identity()) },
+			OnStoppedLeading: func() {}, // it is called before leading has stopped, and for who never led
 		},
 	})
 	if err != nil {
 		return fmt.Errorf("configuring the election: %w", err)
 	}
-	defer context.AfterFunc(ctx, func() {
+	var giveUp sync.WaitGroup
+	giveUp.Go(func() {
+		select {
+		case <-hold.Done():
+			return
+		case <-ctx.Done():
+		case <-vacant:
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		if ended = !leading; ended {
 			release() // never elected: there is nothing to wait for
 		}
-	})()
+	})
 	elector.Run(hold)
+	release()
+	giveUp.Wait()
 	mu.Lock()
 	led := !ended
 	mu.Unlock()

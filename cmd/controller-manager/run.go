@@ -89,6 +89,8 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	if err != nil {
 		return err
 	}
+	checked := make(chan error, 1)
+	running.Go(func() { checked <- preflight(background, log, client, o) })
 	running.Go(func() { follower.Run(background) })
 	running.Go(func() { registrar.Run(background) })
 	running.Go(func() { serving.Run(background) })
@@ -119,18 +121,27 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	defer resign()
 	running.Go(func() { elected <- elect(campaign, log, client, o, lead) })
 
-	select {
-	case err = <-failed:
-		resign()
-		<-elected
-	case err = <-elected:
-	case <-ctx.Done():
-		log.Info("shutdown was requested")
-		draining.begin()
-		err = <-elected
-		sleep(o.shutdownDelay, failed)
+	for {
+		select {
+		case err = <-checked:
+			if err == nil {
+				checked = nil // all is there
+				continue
+			}
+			resign()
+			<-elected
+		case err = <-failed:
+			resign()
+			<-elected
+		case err = <-elected:
+		case <-ctx.Done():
+			log.Info("shutdown was requested")
+			draining.begin()
+			err = <-elected
+			sleep(o.shutdownDelay, failed)
+		}
+		return errors.Join(err, servers.shutdown())
 	}
-	return errors.Join(err, servers.shutdown())
 }
 
 func wait(ctx context.Context, done <-chan struct{}) bool {
