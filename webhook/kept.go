@@ -9,6 +9,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -54,6 +55,24 @@ func newKept[Object object](
 // follow watches the configuration until ctx ends.
 func (k *kept[Object]) follow(ctx context.Context) {
 	cache.NewReflectorWithOptions(k.source, k.empty, k, cache.ReflectorOptions{Name: k.name}).RunWithContext(ctx)
+}
+
+// current reports whether the watch has shown the configuration as it is in the API now.
+func (k *kept[Object]) current(ctx context.Context) bool {
+	listed, err := k.source.ListWithContextFunc(ctx, metav1.ListOptions{})
+	if err != nil {
+		return false
+	}
+	version := ""
+	if err := meta.EachListItem(listed, func(item runtime.Object) error {
+		version = item.(Object).GetResourceVersion()
+		return nil
+	}); err != nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return version == k.version
 }
 
 // want sets the bundle to trust.

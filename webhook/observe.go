@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -29,8 +28,11 @@ const (
 // the request's goroutine and must not block.
 type Observer func(webhook string, outcome Outcome, took time.Duration)
 
-// outcomeKey is where a request's context holds its *Outcome.
-type outcomeKey struct{}
+// witness is a ResponseWriter that knows what the request came to.
+type witness struct {
+	http.ResponseWriter
+	outcome Outcome
+}
 
 // observed tells the observers of every request of a webhook, however it ended.
 func observed(observers []Observer) func(http.Handler) http.Handler {
@@ -42,25 +44,25 @@ func observed(observers []Observer) func(http.Handler) http.Handler {
 				next.ServeHTTP(w, r)
 				return
 			}
-			outcome, began := OutcomeError, time.Now()
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), outcomeKey{}, &outcome)))
+			seen, began := &witness{w, OutcomeError}, time.Now()
+			next.ServeHTTP(seen, r)
 			for _, observe := range observers {
-				observe(webhook, outcome, time.Since(began))
+				observe(webhook, seen.outcome, time.Since(began))
 			}
 		})
 	}
 }
 
 // conclude notes what a request came to.
-func conclude(r *http.Request, response admissionv1.AdmissionResponse) {
-	outcome, observed := r.Context().Value(outcomeKey{}).(*Outcome)
+func conclude(w http.ResponseWriter, response *admissionv1.AdmissionResponse) {
+	seen, observed := w.(*witness)
 	switch {
 	case !observed:
 	case !response.Allowed:
-		*outcome = OutcomeDenied
+		seen.outcome = OutcomeDenied
 	case len(response.Patch) > 0:
-		*outcome = OutcomePatched
+		seen.outcome = OutcomePatched
 	default:
-		*outcome = OutcomeAllowed
+		seen.outcome = OutcomeAllowed
 	}
 }

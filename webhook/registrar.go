@@ -106,7 +106,9 @@ func (r *Registrar) Reference() *corev1.ObjectReference {
 	}
 }
 
-// WaitForSync returns once both configurations, or their absence, are known, or with an error when ctx ends first.
+// WaitForSync returns once both configurations, or their absence, are known as they are in the API now, or with an error
+// when ctx ends first. A watch that had to start anew, after an outage, may be behind by long, and to keep the
+// configurations as it last showed them would take back what another replica has published since.
 func (r *Registrar) WaitForSync(ctx context.Context) error {
 	for _, synced := range []chan struct{}{r.mutating.synced, r.validating.synced} {
 		select {
@@ -115,7 +117,9 @@ func (r *Registrar) WaitForSync(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	return nil
+	return wait.PollUntilContextCancel(ctx, 250*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		return r.mutating.current(ctx) && r.validating.current(ctx), nil
+	})
 }
 
 // Run watches both configurations until ctx ends, and restores them while this replica publishes them.
