@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/record"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
@@ -83,6 +84,21 @@ func TestBulletin(t *testing.T) {
 			"Normal Reissued: secret tcr.ipsfoo was issued again, with the current credential, in 1 namespace",
 			"Normal Restored: secret tcr.ipsfoo was restored in 1 namespace, where it had been changed or deleted",
 		}, messages(events))
+	})
+	t.Run("what is repaired again and again is told of a few times only", func(t *testing.T) {
+		b := newBulletins(record.NewFakeRecorder(1))
+		for repairs := range promptRepairs + 2 {
+			b.byName = map[string]*bulletin{}
+			b.wrote(issueFoo("old"), repairs, noon)
+			switch {
+			case repairs == 0:
+				assert.Contains(t, b.of("foo").news, EventIssued)
+			case repairs <= promptRepairs:
+				assert.Contains(t, b.of("foo").news, EventRestored)
+			default:
+				assert.Empty(t, b.of("foo").news)
+			}
+		}
 	})
 	t.Run("a thousand failures of one reason are one event", func(t *testing.T) {
 		b := newBulletin()

@@ -99,8 +99,8 @@ func pause(before int) time.Duration {
 	return min(firstPause<<before, maxPause)
 }
 
-// wrote takes in that a change was written, and reports whether that repaired what someone had undone.
-func (c *contention) wrote(change Change, now time.Time) (repair bool) {
+// wrote takes in that a change was written, and returns how often by now that has repaired what someone had undone.
+func (c *contention) wrote(change Change, now time.Time) (repairs int) {
 	namespace, written, content := c.subject(change)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,14 +113,14 @@ func (c *contention) wrote(change Change, now time.Time) (repair bool) {
 	known, found := objects[written]
 	if !found || known.content != content || now.Sub(known.last) > truce {
 		objects[written] = fight{content: content, last: now}
-		return false
+		return 0
 	}
 	if known.repairs++; known.repairs == 1 {
 		known.since = now
 	}
 	known.last = now
 	objects[written] = known
-	return true
+	return known.repairs
 }
 
 // forget takes in that a namespace is gone: what is written into the next one of its name repeats nothing.

@@ -35,8 +35,8 @@ func TestContention(t *testing.T) {
 
 	t.Run("the first write is no repair and the second is", func(t *testing.T) {
 		c := newContention()
-		assert.False(t, c.wrote(change, noon))
-		assert.True(t, c.wrote(change, noon.Add(time.Second)))
+		assert.Zero(t, c.wrote(change, noon))
+		assert.Equal(t, 1, c.wrote(change, noon.Add(time.Second)))
 	})
 	t.Run("the first repairs are made at once", func(t *testing.T) {
 		c, now := fought(change, promptRepairs-1)
@@ -65,7 +65,7 @@ func TestContention(t *testing.T) {
 		renewed := issueFoo("new")
 		_, _, held := c.held(renewed, now)
 		assert.False(t, held)
-		assert.False(t, c.wrote(renewed, now))
+		assert.Zero(t, c.wrote(renewed, now))
 	})
 	t.Run("to add what was removed repeats nothing", func(t *testing.T) {
 		edit := func(operation string) EditAccount {
@@ -73,8 +73,8 @@ func TestContention(t *testing.T) {
 		}
 		c := newContention()
 		for round := range 4 {
-			assert.False(t, c.wrote(edit("add"), noon), "round %d", round)
-			assert.False(t, c.wrote(edit("remove"), noon), "round %d", round)
+			assert.Zero(t, c.wrote(edit("add"), noon), "round %d", round)
+			assert.Zero(t, c.wrote(edit("remove"), noon), "round %d", round)
 		}
 	})
 	t.Run("a fight is over after a quarter of an hour without a repair", func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestContention(t *testing.T) {
 		now = now.Add(truce + time.Second)
 		_, _, held := c.held(change, now)
 		assert.False(t, held)
-		assert.False(t, c.wrote(change, now))
+		assert.Zero(t, c.wrote(change, now))
 	})
 	t.Run("objects are told apart", func(t *testing.T) {
 		c, now := fought(change, promptRepairs)
@@ -97,13 +97,13 @@ func TestContention(t *testing.T) {
 	t.Run("a namespace that is made anew begins anew", func(t *testing.T) {
 		c, now := fought(change, promptRepairs)
 		c.forget("team")
-		assert.False(t, c.wrote(change, now))
+		assert.Zero(t, c.wrote(change, now))
 	})
 	t.Run("a service account that is made anew begins anew", func(t *testing.T) {
 		edit := EditAccount{Namespace: "team", Name: "robot", Secrets: []string{"tcr.ipsfoo"}}
 		c, now := fought(edit, promptRepairs)
 		c.forgetAccount("team", "robot")
-		assert.False(t, c.wrote(edit, now))
+		assert.Zero(t, c.wrote(edit, now))
 	})
 	t.Run("what lasts is forgotten", func(t *testing.T) {
 		c, now := fought(change, 1)

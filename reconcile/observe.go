@@ -125,15 +125,16 @@ func newBulletins(recorder record.EventRecorder) *bulletins {
 	return &bulletins{recorder: recorder, byName: map[string]*bulletin{}}
 }
 
-// wrote takes in a successful write; repair says that it put right what had been written before.
-func (b *bulletins) wrote(change Change, repair bool, now time.Time) {
+// wrote takes in a successful write; repairs says how often it has put right what had been written before. Of a fight it is
+// told that there is one, and not of every round.
+func (b *bulletins) wrote(change Change, repairs int, now time.Time) {
 	issue, ok := change.(IssueSecret)
-	if !ok || b.recorder == nil {
+	if !ok || b.recorder == nil || repairs > promptRepairs {
 		return
 	}
 	reason := EventIssued
 	switch {
-	case repair:
+	case repairs > 0:
 		reason = EventRestored
 	case issue.Exists:
 		reason = EventReissued
