@@ -143,7 +143,7 @@ func (k *kept[Object]) leadsTo(want admissionregistrationv1.WebhookClientConfig)
 	return equality.Semantic.DeepEqual(k.held.URL, want.URL) && equality.Semantic.DeepEqual(k.held.Service, want.Service)
 }
 
-func (k *kept[Object]) set(version string, held admissionregistrationv1.WebhookClientConfig) error {
+func (k *kept[Object]) set(version string, held admissionregistrationv1.WebhookClientConfig) {
 	k.mu.Lock()
 	changed := version != k.version
 	k.version, k.held = version, held
@@ -151,7 +151,6 @@ func (k *kept[Object]) set(version string, held admissionregistrationv1.WebhookC
 	if changed {
 		k.notify()
 	}
-	return nil
 }
 
 func (k *kept[Object]) Add(added any) error {
@@ -159,19 +158,21 @@ func (k *kept[Object]) Add(added any) error {
 	k.mu.Lock()
 	k.uid = configuration.GetUID()
 	k.mu.Unlock()
-	return k.set(configuration.GetResourceVersion(), k.client(configuration))
+	k.set(configuration.GetResourceVersion(), k.client(configuration))
+	return nil
 }
 
 func (k *kept[Object]) Update(updated any) error { return k.Add(updated) }
 
 func (k *kept[Object]) Delete(any) error {
-	return k.set("", admissionregistrationv1.WebhookClientConfig{})
+	k.set("", admissionregistrationv1.WebhookClientConfig{})
+	return nil
 }
 
 func (k *kept[Object]) Replace(listed []any, _ string) error {
 	defer k.once.Do(func() { close(k.synced) })
 	if len(listed) == 0 {
-		return k.set("", admissionregistrationv1.WebhookClientConfig{})
+		return k.Delete(nil)
 	}
 	return k.Add(listed[0])
 }

@@ -138,16 +138,15 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 				continue
 			}
 			resign()
-			<-elected
+			err = errors.Join(err, <-elected)
 		case err = <-failed:
 			resign()
-			<-elected
+			err = errors.Join(err, <-elected)
 		case err = <-elected:
 		case <-ctx.Done():
 			log.Info("shutdown was requested")
 			draining.begin()
-			err = <-elected
-			sleep(o.shutdownDelay, failed)
+			err = errors.Join(<-elected, sleep(o.shutdownDelay, failed))
 		}
 		return errors.Join(err, servers.shutdown())
 	}
@@ -162,10 +161,13 @@ func wait(ctx context.Context, done <-chan struct{}) bool {
 	}
 }
 
-func sleep(delay time.Duration, interrupted <-chan error) {
+// sleep waits for the delay, unless a server fails in it.
+func sleep(delay time.Duration, failed <-chan error) error {
 	select {
 	case <-time.After(delay):
-	case <-interrupted:
+		return nil
+	case err := <-failed:
+		return err
 	}
 }
 
