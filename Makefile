@@ -15,7 +15,7 @@ build: ## build both commands into bin/
 
 .PHONY: run
 run: ## run the main job on a control plane of its own, until Ctrl-C
-	@cd test && go run ./demo
+	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo
 
 .PHONY: test
 test: unit integration ## run every test
