@@ -34,7 +34,7 @@ func (c Command) Build(ctx context.Context, progress io.Writer) (binary string, 
 	if err != nil {
 		return "", err
 	}
-	cache, err := cacheDir()
+	cache, err := CacheDir()
 	if err != nil {
 		return "", err
 	}
