@@ -57,12 +57,13 @@ func modFiles(source fs.FS) (map[string]string, error) {
 	return files, nil
 }
 
-// recipe is all that decides what the binaries of a control plane are.
+// recipe is all that decides what the binaries are.
 type recipe struct {
 	version   string // of Kubernetes, as in v1.36.3
 	modFile   string // in the source folder
 	goVersion string // as in go1.26.8
 	platform  string // as in linux-amd64
+	programs  []string
 }
 
 // newRecipe finds the recipe of a version of Kubernetes, empty for the one in go.mod.
@@ -123,7 +124,8 @@ func (r recipe) key(source fs.FS) (string, error) {
 // binaries. Unset, it is tcr-assistant in the user's cache folder.
 const CacheVariable = "TCR_ASSISTANT_CACHE"
 
-func cacheDir() (string, error) {
+// CacheDir returns the folder that keeps what takes long to build or to fetch.
+func CacheDir() (string, error) {
 	if dir := os.Getenv(CacheVariable); dir != "" {
 		return filepath.Abs(dir)
 	}
