@@ -3,6 +3,7 @@ SHELL := /bin/bash
 
 VERSION ?= dev
 CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.22.0
+HELM := go run helm.sh/helm/v4/cmd/helm@v4.3.1
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: help
@@ -59,8 +60,29 @@ lint: ## lint both modules
 .PHONY: generate
 generate: ## write every generated file anew
 	$(CONTROLLER_GEN) object paths=./api/...
-	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=deploy/crd
+	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=deploy/chart/crds
+	$(MAKE) --no-print-directory manifests
 
 .PHONY: verify
 verify: generate ## fail where a generated file is not what it would be generated as
 	git diff --exit-code -- api deploy
+
+# --- chart and manifests ---
+
+define NAMESPACE
+# Generated from deploy/chart by "make manifests". It holds no credential: create ImagePullSecrets once it is applied.
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: tcr-assistant-system
+  labels:
+    pod-security.kubernetes.io/enforce: restricted
+---
+endef
+export NAMESPACE
+
+.PHONY: manifests
+manifests: ## write the all-in-one manifests from the chart
+	{ printf '%s\n' "$$NAMESPACE" && $(HELM) template tcr-assistant deploy/chart --namespace tcr-assistant-system \
+		--kube-version v1.30.0 --include-crds --no-hooks; } > deploy/allinone/tcr-assistant.yaml.new
+	mv deploy/allinone/tcr-assistant.yaml.new deploy/allinone/tcr-assistant.yaml

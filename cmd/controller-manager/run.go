@@ -32,19 +32,7 @@ const clusterRole = "tcr-assistant-manager-role"
 // run wires the packages and runs them until ctx ends: first leadership is handed over, then, after the shutdown delay, the
 // servers drain.
 func run(ctx context.Context, log *slog.Logger, o *options) error {
-	config, err := restConfig(o)
-	if err != nil {
-		return err
-	}
-	httpClient, err := rest.HTTPClientFor(config)
-	if err != nil {
-		return fmt.Errorf("configuring the API client: %w", err)
-	}
-	client, err := kubernetes.NewForConfigAndClient(protobuf(config), httpClient)
-	if err != nil {
-		return fmt.Errorf("configuring the API client: %w", err)
-	}
-	imagePullSecrets, err := typed.NewClient(config, httpClient)
+	client, imagePullSecrets, err := connect(o)
 	if err != nil {
 		return err
 	}
@@ -89,6 +77,8 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	if err != nil {
 		return err
 	}
+	checked := make(chan error, 1)
+	running.Go(func() { checked <- preflight(background, log, client, o) })
 	running.Go(func() { follower.Run(background) })
 	running.Go(func() { registrar.Run(background) })
 	running.Go(func() { serving.Run(background) })
@@ -117,20 +107,29 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	elected := make(chan error, 1)
 	campaign, resign := context.WithCancel(ctx)
 	defer resign()
-	running.Go(func() { elected <- elect(campaign, log, client, o, lead) })
+	running.Go(func() { elected <- elect(campaign, log, client, o, owner, lead) })
 
-	select {
-	case err = <-failed:
-		resign()
-		<-elected
-	case err = <-elected:
-	case <-ctx.Done():
-		log.Info("shutdown was requested")
-		draining.begin()
-		err = <-elected
-		sleep(o.shutdownDelay, failed)
+	for {
+		select {
+		case err = <-checked:
+			if err == nil {
+				checked = nil // all is there
+				continue
+			}
+			resign()
+			<-elected
+		case err = <-failed:
+			resign()
+			<-elected
+		case err = <-elected:
+		case <-ctx.Done():
+			log.Info("shutdown was requested")
+			draining.begin()
+			err = <-elected
+			sleep(o.shutdownDelay, failed)
+		}
+		return errors.Join(err, servers.shutdown())
 	}
-	return errors.Join(err, servers.shutdown())
 }
 
 func wait(ctx context.Context, done <-chan struct{}) bool {
@@ -147,6 +146,24 @@ func sleep(delay time.Duration, interrupted <-chan error) {
 	case <-time.After(delay):
 	case <-interrupted:
 	}
+}
+
+// connect returns the clients of the built-in types and of ImagePullSecrets. They share connections.
+func connect(o *options) (kubernetes.Interface, *typed.Client, error) {
+	config, err := restConfig(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("configuring the API client: %w", err)
+	}
+	client, err := kubernetes.NewForConfigAndClient(protobuf(config), httpClient)
+	if err != nil {
+		return nil, nil, fmt.Errorf("configuring the API client: %w", err)
+	}
+	imagePullSecrets, err := typed.NewClient(config, httpClient)
+	return client, imagePullSecrets, err
 }
 
 func restConfig(o *options) (*rest.Config, error) {
