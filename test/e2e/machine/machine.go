@@ -182,7 +182,10 @@ func keep() error {
 		_ = command.Process.Kill()
 	}()
 	err = command.Wait()
-	return errors.Join(err, removeGroups(groups))
+	if left := removeGroups(groups); left != nil {
+		return errors.Join(err, left)
+	}
+	return err
 }
 
 // boot makes the machine, runs the test on it and, as every first process must, collects the orphans.

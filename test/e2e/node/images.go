@@ -34,19 +34,20 @@ func Workload(ctx context.Context) (v1.Image, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the workload: %w: %s", err, out)
 	}
-	program, err := os.ReadFile(binary)
-	if err != nil {
-		return nil, err
-	}
-	image, err := imageOf("workload", program)
+	image, err := imageOf(binary)
 	if err != nil {
 		return nil, fmt.Errorf("making an image of the workload: %w", err)
 	}
 	return image, nil
 }
 
-// imageOf returns an image of one file, which it runs.
-func imageOf(file string, program []byte) (v1.Image, error) {
+// imageOf returns an image of one program, which it runs.
+func imageOf(binary string) (v1.Image, error) {
+	file := filepath.Base(binary)
+	program, err := os.ReadFile(binary)
+	if err != nil {
+		return nil, err
+	}
 	var layer bytes.Buffer
 	archive := tar.NewWriter(&layer)
 	if err := archive.WriteHeader(&tar.Header{Name: file, Mode: 0o755, Size: int64(len(program))}); err != nil {
