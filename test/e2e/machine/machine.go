@@ -32,6 +32,7 @@ const (
 	stageVariable  = "TCR_ASSISTANT_MACHINE_STAGE"
 	groupVariable  = "TCR_ASSISTANT_MACHINE_GROUP"
 	tempVariable   = "TCR_ASSISTANT_MACHINE_TMPDIR"
+	aloneVariable  = "TCR_ASSISTANT_MACHINE_ALONE"
 	keeperStage    = "keeper"
 	initStage      = "init"
 	insideStage    = "inside"
@@ -70,6 +71,7 @@ func Run(t *testing.T, body func(t *testing.T)) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	Alone(t)
 	before, err := Look()
 	if err != nil {
 		t.Fatal(err)
@@ -89,6 +91,28 @@ func Run(t *testing.T, body func(t *testing.T)) {
 	for _, change := range after.Since(before) {
 		t.Errorf("left behind: %s", change)
 	}
+}
+
+// Alone waits until no other test of this user has a machine, and keeps others from having one until this test ends. It
+// would see their Traces. Run calls it; a test calls it that looks by itself.
+func Alone(t *testing.T) {
+	t.Helper()
+	if os.Getenv(aloneVariable) != "" {
+		return // so is the test that started this one
+	}
+	cache, err := binaries.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(filepath.Join(cache, "machine.lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatalf("locking %s: %v", file.Name(), err)
+	}
+	t.Setenv(aloneVariable, "1")
 }
 
 // start starts the keeper. The machine ends when alive is closed.

@@ -95,6 +95,7 @@ func TestHeldMachine(t *testing.T) {
 }
 
 func TestNothingIsLeft(t *testing.T) {
+	Alone(t)
 	for _, c := range []struct {
 		name, hold string
 		end        func(p *os.Process) error
