@@ -4,24 +4,17 @@
 package e2e
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
-	ocispec "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -102,50 +95,16 @@ func newWorld(t *testing.T, password string) *world {
 	workload, err := node.Workload(ctx)
 	require.NoError(t, err)
 	require.NoError(t, w.registry.Push(ctx, "docker/app:1", workload, user, password))
-	product, err := productImage(ctx, w.dir)
+	var programs []string
+	for _, command := range []string{"controller-manager", "hosts-updater"} {
+		program, err := manager.Build(ctx, w.dir, command)
+		require.NoError(t, err)
+		programs = append(programs, program)
+	}
+	product, err := node.ImageOf(programs...)
 	require.NoError(t, err)
 	require.NoError(t, n.Import(ctx, "docker.io/tcr-assistant/tcr-assistant:v0.1.0", product))
 	return w
-}
-
-// productImage returns the product's image.
-func productImage(ctx context.Context, dir string) (ocispec.Image, error) {
-	var layer bytes.Buffer
-	archive := tar.NewWriter(&layer)
-	for _, command := range []string{"controller-manager", "hosts-updater"} {
-		binary, err := manager.Build(ctx, dir, command)
-		if err != nil {
-			return nil, err
-		}
-		program, err := os.ReadFile(binary)
-		if err != nil {
-			return nil, err
-		}
-		if err := archive.WriteHeader(&tar.Header{Name: command, Mode: 0o755, Size: int64(len(program))}); err != nil {
-			return nil, err
-		}
-		if _, err := archive.Write(program); err != nil {
-			return nil, err
-		}
-	}
-	if err := archive.Close(); err != nil {
-		return nil, err
-	}
-	content, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
-	if err != nil {
-		return nil, err
-	}
-	image, err := mutate.AppendLayers(empty.Image, content)
-	if err != nil {
-		return nil, err
-	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", runtime.GOARCH
-	return mutate.ConfigFile(image, config)
 }
 
 // describe prints what an operator would look at.

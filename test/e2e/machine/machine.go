@@ -180,7 +180,26 @@ func supported() error {
 	if len(groups) == 0 {
 		return fmt.Errorf("finding control groups in %s: this test knows version 1 of them only, with one hierarchy for each controller below it", groupRoot)
 	}
+	for _, variable := range []string{"GOROOT", "GOCACHE", "GOMODCACHE", "GOMOD"} {
+		path, err := exec.Command("go", "env", variable).Output()
+		if err != nil {
+			return fmt.Errorf("asking go for its %s: %w", variable, err)
+		}
+		if folder := hiding(strings.TrimSpace(string(path))); folder != "" {
+			return fmt.Errorf("this test hides %s from itself, and needs %s, which is %s: put it elsewhere", folder, variable, strings.TrimSpace(string(path)))
+		}
+	}
 	return nil
+}
+
+// hiding returns which of the folders that are empty on a machine a path is in, if any.
+func hiding(path string) string {
+	for _, folder := range inMemory {
+		if strings.HasPrefix(path, folder+"/") {
+			return folder
+		}
+	}
+	return ""
 }
 
 // keep runs the machine until it ends by itself or whoever started the keeper is gone.

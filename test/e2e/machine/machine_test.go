@@ -148,3 +148,10 @@ func TestControlGroups(t *testing.T) {
 	assert.Equal(t, "cpu,cpuacct", group{controllers: "cpu,cpuacct"}.options())
 	assert.Equal(t, "none,name=systemd", group{controllers: "name=systemd"}.options())
 }
+
+func TestWhatAMachineHides(t *testing.T) {
+	assert.Equal(t, "/opt", hiding("/opt/go"))
+	assert.Equal(t, "/var/lib", hiding("/var/lib/ci/checkout/go.mod"))
+	assert.Empty(t, hiding("/optional/go"))
+	assert.Empty(t, hiding("/root/.cache/go-build"))
+}

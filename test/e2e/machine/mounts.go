@@ -28,6 +28,9 @@ var kernelSettings = []string{
 	"/proc/sys/kernel/keys/root_maxbytes",
 }
 
+// inMemory are the folders that are empty on a machine, and in memory.
+var inMemory = []string{"/run", "/var/lib", "/var/log", "/opt"}
+
 // mountAll makes the machine out of the namespaces that this process was started in.
 func mountAll(usr string) error {
 	groups, err := ownGroups() // while the machine underneath is still in sight
@@ -39,7 +42,7 @@ func mountAll(usr string) error {
 		func() error { return mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "") },
 		func() error { return mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "") },
 		func() error { return mountGroups(groups) },
-		func() error { return mountMemory("/run", "/var/lib", "/var/log", "/opt") },
+		func() error { return mountMemory(inMemory...) },
 		func() error { return os.MkdirAll(temporary, 0o777|fs.ModeSticky) },
 		func() error { return lieOver("/usr", usr) },
 		copyEtc,

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -34,27 +35,32 @@ func Workload(ctx context.Context) (v1.Image, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the workload: %w: %s", err, out)
 	}
-	image, err := imageOf(binary)
+	return ImageOf(binary)
+}
+
+// ImageOf returns an image that holds nothing but some static programs, and runs the first.
+func ImageOf(programs ...string) (v1.Image, error) {
+	image, err := imageOf(programs)
 	if err != nil {
-		return nil, fmt.Errorf("making an image of the workload: %w", err)
+		return nil, fmt.Errorf("making an image of %s: %w", strings.Join(programs, " and "), err)
 	}
 	return image, nil
 }
 
-// imageOf returns an image of one program, which it runs.
-func imageOf(binary string) (v1.Image, error) {
-	file := filepath.Base(binary)
-	program, err := os.ReadFile(binary)
-	if err != nil {
-		return nil, err
-	}
+func imageOf(programs []string) (v1.Image, error) {
 	var layer bytes.Buffer
 	archive := tar.NewWriter(&layer)
-	if err := archive.WriteHeader(&tar.Header{Name: file, Mode: 0o755, Size: int64(len(program))}); err != nil {
-		return nil, err
-	}
-	if _, err := archive.Write(program); err != nil {
-		return nil, err
+	for _, program := range programs {
+		text, err := os.ReadFile(program)
+		if err != nil {
+			return nil, err
+		}
+		if err := archive.WriteHeader(&tar.Header{Name: filepath.Base(program), Mode: 0o755, Size: int64(len(text))}); err != nil {
+			return nil, err
+		}
+		if _, err := archive.Write(text); err != nil {
+			return nil, err
+		}
 	}
 	if err := archive.Close(); err != nil {
 		return nil, err
@@ -73,7 +79,7 @@ func imageOf(binary string) (v1.Image, error) {
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Config.Entrypoint = []string{"/" + file}
+	config.Config.Entrypoint = []string{"/" + filepath.Base(programs[0])}
 	return mutate.ConfigFile(image, config)
 }
 
