@@ -29,7 +29,16 @@ unit: ## run the tests of the product module
 # One package at a time: each has a control plane of its own, and some hold bounds on time.
 .PHONY: integration
 integration: controlplane prometheus ## run the tests against a real control plane
-	cd test && go vet ./... && go test -p 1 -count=1 -timeout 45m ./...
+	cd test && go vet ./... && go test -p 1 -count=1 -timeout 45m $$(go list ./... | grep -v /test/e2e)
+
+.PHONY: e2e
+e2e: node ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
+	cd test && go test -p 1 -count=1 -timeout 30m -v ./e2e/...
+
+.PHONY: node
+node: controlplane ## build and fetch what a node consists of, once; it is cached outside the checkout
+	@cd test && go run ./cmd/controlplane -node
+	@test/e2e/machine/install
 
 .PHONY: controlplane
 controlplane: ## build the Kubernetes that tests run on, once; it is cached outside the checkout
