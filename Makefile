@@ -16,7 +16,7 @@ build: ## build both commands into bin/
 
 .PHONY: run
 run: ## run the main job on a control plane of its own, until Ctrl-C
-	@cd test && go run ./demo
+	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo
 
 .PHONY: test
 test: unit integration ## run every test
@@ -28,7 +28,7 @@ unit: ## run the tests of the product module
 
 # One package at a time: each has a control plane of its own, and some hold bounds on time.
 .PHONY: integration
-integration: controlplane ## run the tests against a real control plane
+integration: controlplane prometheus ## run the tests against a real control plane
 	cd test && go vet ./... && go test -p 1 -count=1 -timeout 45m $$(go list ./... | grep -v /test/e2e)
 
 .PHONY: e2e
@@ -44,6 +44,10 @@ node: controlplane ## build and fetch what a node consists of, once; it is cache
 controlplane: ## build the Kubernetes that tests run on, once; it is cached outside the checkout
 	@cd test && go run ./cmd/controlplane
 
+.PHONY: prometheus
+prometheus: ## fetch the prometheus that tests run, once; it is cached outside the checkout
+	@test/prometheus/install
+
 .PHONY: fuzz
 fuzz: ## fuzz everything that can be fuzzed, a minute each
 	go test ./pullsecret -run '^$$' -fuzz FuzzParseSelector -fuzztime 1m
@@ -54,8 +58,8 @@ fuzz: ## fuzz everything that can be fuzzed, a minute each
 
 .PHONY: lint
 lint: ## lint both modules
-	$(GOLANGCI_LINT) run ./...
-	cd test && $(GOLANGCI_LINT) run ./...
+	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
+	cd test && $(GOLANGCI_LINT) run --allow-parallel-runners ./...
 
 .PHONY: generate
 generate: ## write every generated file anew
@@ -82,7 +86,8 @@ endef
 export NAMESPACE
 
 .PHONY: manifests
-manifests: ## write the all-in-one manifests from the chart
+manifests: ## write the all-in-one manifests from the chart, and into the chart what stands elsewhere
+	cp deploy/monitoring/prometheusrule.yaml deploy/chart/files/
 	{ printf '%s\n' "$$NAMESPACE" && $(HELM) template tcr-assistant deploy/chart --namespace tcr-assistant-system \
 		--kube-version v1.30.0 --include-crds --no-hooks; } > deploy/allinone/tcr-assistant.yaml.new
 	mv deploy/allinone/tcr-assistant.yaml.new deploy/allinone/tcr-assistant.yaml

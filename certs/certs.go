@@ -54,8 +54,8 @@ type Publisher interface {
 
 	// Published returns the PEM bundles that the webhook configurations hold as far as watched, one for each of them,
 	// nil for one that does not exist. It is called often, from several goroutines, and must not call the API. A
-	// keeper takes what it returns first for what replicas may rely on, so the watch must have synced before
-	// Keeper.Run is called.
+	// keeper takes what it returns first for what replicas may rely on, so the watch must have shown the
+	// configurations as they are before Keeper.Run is called.
 	Published() [][]byte
 }
 
@@ -72,7 +72,7 @@ const (
 )
 
 // Observer is told what happens to the certificate, for events and metrics. Any of its functions may be nil. They are
-// called from the keeper's goroutines, one at a time, and must not block.
+// called from the goroutine of Keeper.Run and must not block.
 type Observer struct {
 	// Issued is called for every certificate that was issued, before anything trusts or serves it.
 	Issued func(mode Mode, notAfter time.Time)

@@ -16,7 +16,6 @@ import (
 	metav1apply "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/flowcontrol"
 )
 
@@ -26,13 +25,18 @@ const (
 
 	labelManagedBy = "app.kubernetes.io/managed-by"
 
-	// watchLag is how long a watch may take to show what was written, before what it shows is taken for somebody
-	// else's doing.
+	// watchLag is how long a watch that is alive may show what was there before a write, before that is taken for
+	// somebody else's doing.
 	watchLag = 5 * time.Second
 
-	// issueEvery and issueBurst bound how many certificates are issued when they keep getting lost.
+	// watchDead is how long a watch that shows nothing since a write is waited for: longer than client-go takes to
+	// start one anew after an outage.
+	watchDead = 2 * time.Minute
+
+	// issueEvery and issueBurst bound how many certificates are issued when they keep getting lost: so many at once,
+	// then one at a time.
 	issueEvery = 10 * time.Second
-	issueBurst = 5
+	issueBurst = 30
 )
 
 func managedLabels() map[string]string {
@@ -70,7 +74,8 @@ func (k *Keeper) Wake() {
 // Run keeps the certificate until the context ends. Errors are logged and what failed is tried again. It may be run
 // again later, but not twice at a time.
 func (k *Keeper) Run(ctx context.Context) {
-	if !cache.WaitForCacheSync(ctx.Done(), k.serving.HasSynced) {
+	// What a leader before wrote last must not be undone for not having been seen yet.
+	if !k.serving.waitForNow(ctx) {
 		return
 	}
 	t := &term{Keeper: k, issued: make(chan issuance, 1), limit: flowcontrol.NewTokenBucketRateLimiter(float32(1/issueEvery.Seconds()), issueBurst), backoff: newBackoff()}
@@ -98,6 +103,7 @@ type term struct {
 	*Keeper
 
 	seen      *observation
+	seenSince time.Time
 	held      string    // fingerprint of the pair that the Secret was last seen with
 	heldSince time.Time // when it was first seen with it
 
@@ -155,7 +161,9 @@ func (t *term) step(ctx context.Context) time.Duration {
 
 // state gathers what decides the next step.
 func (t *term) state() state {
-	t.seen = t.serving.seen.Load()
+	if seen := t.serving.seen.Load(); seen != t.seen {
+		t.seen, t.seenSince = seen, time.Now()
+	}
 	held := ""
 	if t.seen.pair != nil {
 		held = t.seen.pair.fingerprint()
@@ -163,7 +171,11 @@ func (t *term) state() state {
 	if held != t.held {
 		t.held, t.heldSince = held, time.Now()
 	}
-	overdue := !t.writtenAt.IsZero() && time.Since(t.writtenAt) > watchLag
+	patience := watchDead
+	if t.seenSince.After(t.writtenAt) {
+		patience = watchLag
+	}
+	overdue := !t.writtenAt.IsZero() && time.Since(t.writtenAt) > patience
 	if t.fresh != nil && (t.fresh.fingerprint() == held || overdue) {
 		t.fresh, t.writtenAt = nil, time.Time{}
 	}

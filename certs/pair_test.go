@@ -175,7 +175,7 @@ func TestPairOf(t *testing.T) {
 func handshake(t *testing.T, served *pair, trusted bundle, name string) error {
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{served.tls}, MinVersion: tls.VersionTLS12})
 	require.NoError(t, err)
-	defer listener.Close()
+	t.Cleanup(func() { _ = listener.Close() })
 	go func() {
 		if conn, err := listener.Accept(); err == nil {
 			_ = conn.(*tls.Conn).Handshake()

@@ -14,10 +14,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 )
+
+// catchUp is how often a watch that is behind is compared with the API.
+const catchUp = 250 * time.Millisecond
 
 // Serving answers TLS handshakes with the certificate that all replicas share. It watches the Secret through the API
 // and makes no other call. A pair that replaces another is served from when the API server trusts it; until then, and
@@ -25,6 +29,7 @@ import (
 type Serving struct {
 	cfg       Config
 	published func() [][]byte
+	source    cache.ListerWithContext
 	informer  cache.SharedIndexInformer
 	handled   cache.ResourceEventHandlerRegistration
 
@@ -64,6 +69,7 @@ func NewServing(client kubernetes.Interface, cfg Config, published func() [][]by
 			return secrets.Watch(ctx, options)
 		},
 	}, client)
+	s.source = cache.ToListerWithContext(source)
 	s.informer = cache.NewSharedIndexInformer(source, &corev1.Secret{}, 0, cache.Indexers{})
 	var err error
 	s.handled, err = s.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -85,6 +91,29 @@ func (s *Serving) Run(ctx context.Context) {
 // HasSynced says whether the Secret, or its absence, has been seen.
 func (s *Serving) HasSynced() bool {
 	return s.handled.HasSynced()
+}
+
+// waitForNow returns once the watch has shown the Secret as it is in the API now; false when the context ends first. A watch
+// that had to start anew, after an outage, may be behind by long.
+func (s *Serving) waitForNow(ctx context.Context) bool {
+	return wait.PollUntilContextCancel(ctx, catchUp, true, func(ctx context.Context) (bool, error) {
+		if !s.HasSynced() {
+			return false, nil
+		}
+		listed, err := s.source.ListWithContext(ctx, metav1.ListOptions{})
+		if err != nil {
+			s.cfg.Log.Warn("secret was not read", "namespace", s.cfg.Namespace, "secret", s.cfg.SecretName, "error", err)
+			return false, nil
+		}
+		var now, seen string
+		for _, secret := range listed.(*corev1.SecretList).Items {
+			now = secret.ResourceVersion
+		}
+		if secret := s.seen.Load().secret; secret != nil {
+			seen = secret.ResourceVersion
+		}
+		return now == seen, nil
+	}) == nil
 }
 
 // observe takes note of what the Secret holds.

@@ -1,26 +1,26 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	admissionv1 "k8s.io/api/admission/v1"
-	"k8s.io/apimachinery/pkg/types"
 
-	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 const (
-	// MutatePath takes ServiceAccounts, ValidatePath ImagePullSecrets.
-	MutatePath   = "/mutate/serviceaccounts"
+	// MutatePath takes ServiceAccounts.
+	MutatePath = "/mutate/serviceaccounts"
+	// ValidatePath takes ImagePullSecrets.
 	ValidatePath = "/validate/imagepullsecrets"
 
 	// maxBody is above the 3 MiB that the API server accepts of an object, twice (object and old object).
@@ -28,56 +28,72 @@ const (
 )
 
 // Handler returns the HTTP handler of both webhooks. ready is asked before each request: while it returns an error the
-// answer is 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.)
-func Handler(log *slog.Logger, index *pullsecret.Index, ready func() error) http.Handler {
+// answer is 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.) The
+// observers, if any, are told what each request came to.
+func Handler(log *slog.Logger, index *pullsecret.Index, ready func() error, observers ...Observer) http.Handler {
 	router := chi.NewRouter()
-	router.Use(recoverer(log), deadline, readiness(ready), onlyJSON)
-	router.Post(MutatePath, serve(log, "", "serviceaccounts", func(request *request[serviceAccount]) (admissionv1.AdmissionResponse, error) {
-		return Mutate(index.Rules(), request)
+	router.Use(observed(observers), recoverer(log), readiness(ready), onlyJSON)
+	router.Post(MutatePath, serve(log, decodeAccountReview, func(request *accountRequest) (string, *admissionv1.AdmissionResponse, error) {
+		response, err := mutate(index.Rules(), request)
+		return request.uid, response, err
 	}))
-	router.Post(ValidatePath, serve(log, v1.GroupVersion.Group, "imagepullsecrets", func(request *request[v1.ImagePullSecret]) (admissionv1.AdmissionResponse, error) {
-		return Validate(index.Rules(), request), nil
+	router.Post(ValidatePath, serve(log, decodeObjectReview, func(request *objectRequest) (string, *admissionv1.AdmissionResponse, error) {
+		return request.UID, validate(index.Rules(), request), nil
 	}))
 	return router
 }
 
-// serve decodes a review of the resource, has it answered, and encodes the answer.
-func serve[Object any](log *slog.Logger, group, resource string, answer func(*request[Object]) (admissionv1.AdmissionResponse, error)) http.HandlerFunc {
+// serve reads a review, has it answered, and writes the answer.
+func serve[Request any](log *slog.Logger, decode func([]byte) (*Request, error), answer func(*Request) (uid string, response *admissionv1.AdmissionResponse, err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-		if err != nil {
+		began := time.Now()
+		body := bodies.Get().(*bytes.Buffer)
+		defer bodies.Put(body)
+		body.Reset()
+		if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
 			refuse(w, err)
 			return
 		}
-		request, err := decodeReview[Object](body, group, resource)
+		request, err := decode(body.Bytes())
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		response, err := answer(request)
-		if err == nil && r.Context().Err() != nil {
-			err = context.Cause(r.Context()) // the API server no longer waits
+		uid, response, err := answer(request)
+		var encoded []byte
+		if err == nil {
+			encoded, err = encodeResponse(uid, response)
+		}
+		if limit := deadline(r); err == nil && limit > 0 && time.Since(began) > limit {
+			err = context.DeadlineExceeded // the API server no longer waits
 		}
 		if err != nil {
-			log.Error("admission request was not answered", "resource", resource, "namespace", request.Namespace, "error", err)
+			log.Error("admission request was not answered", "path", r.URL.Path, "error", err)
 			http.Error(w, "answering the admission request: internal error", http.StatusInternalServerError)
 			return
 		}
-		respond(log, w, request.UID, response)
+		w.Header().Set("Content-Type", "application/json")
+		if _, err := w.Write(encoded); err != nil {
+			log.Debug("admission response was not delivered", "error", err)
+			return
+		}
+		conclude(w, response)
 	}
 }
 
-func respond(log *slog.Logger, w http.ResponseWriter, uid types.UID, response admissionv1.AdmissionResponse) {
-	encoded, err := encodeResponse(uid, response)
+// bodies are reused: what is kept of a request is copied out of its body.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// deadline is how long the API server waits for this answer, which its timeout parameter says; 0 where it does not say.
+func deadline(r *http.Request) time.Duration {
+	if r.URL.RawQuery == "" {
+		return 0
+	}
+	limit, err := time.ParseDuration(r.URL.Query().Get("timeout"))
 	if err != nil {
-		log.Error("admission response was not encoded", "error", err)
-		http.Error(w, "encoding the admission response: internal error", http.StatusInternalServerError)
-		return
+		return 0
 	}
-	w.Header().Set("Content-Type", "application/json")
-	if _, err := w.Write(encoded); err != nil {
-		log.Debug("admission response was not delivered", "error", err)
-	}
+	return limit
 }
 
 // refuse answers a request whose body could not be read.
@@ -104,18 +120,6 @@ func recoverer(log *slog.Logger) func(http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		})
 	}
-}
-
-// deadline ends a request when the API server stops waiting for it, which its timeout parameter says.
-func deadline(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if timeout, err := time.ParseDuration(r.URL.Query().Get("timeout")); err == nil && timeout > 0 {
-			ctx, cancel := context.WithTimeout(r.Context(), timeout)
-			defer cancel()
-			r = r.WithContext(ctx)
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 func readiness(ready func() error) func(http.Handler) http.Handler {

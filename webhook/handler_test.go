@@ -76,7 +76,7 @@ func accountReview(namespace, account string) string {
 		"resource":{"group":"","version":"v1","resource":"serviceaccounts"},"name":"","namespace":%q,"operation":"CREATE","userInfo":{"username":"x"},"object":%s,"oldObject":null,"dryRun":false,"options":{}}}`, namespace, account)
 }
 
-func objectReview(operation, object, old string) string {
+func reviewOf(operation, object, old string) string {
 	return fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"the-uid","resource":{"group":"tcr.tencentcloudcr.com","version":"v1","resource":"imagepullsecrets"},
 		"operation":%q,"object":%s,"oldObject":%s}}`, operation, object, old)
 }
@@ -101,9 +101,7 @@ func TestMutateMatchesLikeEverythingElse(t *testing.T) {
 			have := c.Has
 			if response.Patch != nil {
 				assert.Equal(t, admissionv1.PatchTypeJSONPatch, *response.PatchType)
-				for _, name := range strings.Split(response.AuditAnnotations[auditAttached], ",") {
-					have = append(have, name)
-				}
+				have = append(have, strings.Split(response.AuditAnnotations[auditAttached], ",")...)
 			}
 			assert.Equal(t, c.Want, have)
 		})
@@ -143,12 +141,12 @@ func TestValidate(t *testing.T) {
 	t.Run("a good one is allowed", func(t *testing.T) {
 		good := imagePullSecret("good", "c")
 		good.Spec.Docker.Password = "another"
-		response := answer(t, ask(t, handler, ValidatePath, objectReview("CREATE", encode(good), "null")))
+		response := answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(good), "null")))
 		assert.True(t, response.Allowed)
 		assert.Empty(t, response.Warnings)
 	})
 	t.Run("a bad one is denied with code 422 and a cause for each mistake", func(t *testing.T) {
-		response := answer(t, ask(t, handler, ValidatePath, objectReview("CREATE", encode(imagePullSecret("bad", "a,a,B")), "null")))
+		response := answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(imagePullSecret("bad", "a,a,B")), "null")))
 		assert.False(t, response.Allowed)
 		require.NotNil(t, response.Result)
 		assert.EqualValues(t, 422, response.Result.Code)
@@ -160,19 +158,19 @@ func TestValidate(t *testing.T) {
 	})
 	t.Run("a bad one whose spec stays as it was is allowed", func(t *testing.T) {
 		bad := encode(imagePullSecret("bad", "a,a"))
-		assert.True(t, answer(t, ask(t, handler, ValidatePath, objectReview("UPDATE", bad, bad))).Allowed)
+		assert.True(t, answer(t, ask(t, handler, ValidatePath, reviewOf("UPDATE", bad, bad))).Allowed)
 	})
 	t.Run("a bad one that is being deleted is allowed", func(t *testing.T) {
 		bad := imagePullSecret("bad", "a,a")
 		bad.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
 		bad.Spec.Docker.Username = ""
-		assert.True(t, answer(t, ask(t, handler, ValidatePath, objectReview("UPDATE", encode(bad), encode(imagePullSecret("bad", "a"))))).Allowed)
+		assert.True(t, answer(t, ask(t, handler, ValidatePath, reviewOf("UPDATE", encode(bad), encode(imagePullSecret("bad", "a"))))).Allowed)
 	})
 	t.Run("rivals are warned of, in at most 120 characters", func(t *testing.T) {
 		rival := imagePullSecret("rival", "*")
 		rival.Spec.Docker.Username = "another"
 		long := imagePullSecret(strings.Repeat("long", 60), "*")
-		response := answer(t, ask(t, Handler(quiet, indexOf(imagePullSecret("other", "a,b"), long), ready), ValidatePath, objectReview("CREATE", encode(rival), "null")))
+		response := answer(t, ask(t, Handler(quiet, indexOf(imagePullSecret("other", "a,b"), long), ready), ValidatePath, reviewOf("CREATE", encode(rival), "null")))
 		assert.True(t, response.Allowed)
 		require.Len(t, response.Warnings, 2)
 		for _, warning := range response.Warnings {
@@ -181,15 +179,15 @@ func TestValidate(t *testing.T) {
 		}
 	})
 	t.Run("the same credential in a common namespace is no rival, nor is another in none", func(t *testing.T) {
-		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, objectReview("CREATE", encode(imagePullSecret("same", "a")), "null"))).Warnings)
+		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(imagePullSecret("same", "a")), "null"))).Warnings)
 		apart := imagePullSecret("apart", "c")
 		apart.Spec.Docker.Username = "another"
-		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, objectReview("CREATE", encode(apart), "null"))).Warnings)
+		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(apart), "null"))).Warnings)
 	})
 	t.Run("a password that ends in a line break is warned of", func(t *testing.T) {
 		object := imagePullSecret("x", "c")
 		object.Spec.Docker.Password = "hidden\n"
-		response := answer(t, ask(t, handler, ValidatePath, objectReview("CREATE", encode(object), "null")))
+		response := answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(object), "null")))
 		require.Len(t, response.Warnings, 1)
 		assert.Contains(t, response.Warnings[0], "line break")
 	})
@@ -211,7 +209,16 @@ func TestHTTP(t *testing.T) {
 		"a charset is fine":          {MutatePath, good, func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset=utf-8") }, 200, ""},
 		"no body":                    {MutatePath, "", nil, 400, "not valid JSON"},
 		"no JSON":                    {MutatePath, `{"password":"hidden`, nil, 400, "not valid JSON"},
-		"a wrong type":               {MutatePath, `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"hidden","object":"hidden"}}`, nil, 400, "request.object"},
+		"a wrong type":               {MutatePath, `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"hidden","object":"hidden"}}`, nil, 400, "/request/object must be an object"},
+		"a list that is a string":    {MutatePath, accountReview("team", `{"imagePullSecrets":"hidden"}`), nil, 400, "/request/object/imagePullSecrets must be a list"},
+		"a name that is a number":    {MutatePath, accountReview("team", `{"metadata":{"name":7}}`), nil, 400, "/request/object/metadata/name must be a string"},
+		"a name that stands twice":   {MutatePath, accountReview("team", `{"metadata":{"name":"a","name":"b"}}`), nil, 400, "/request/object/metadata/name must stand once in its object"},
+		"something behind it":        {MutatePath, good + `{}`, nil, 400, "not valid JSON"},
+		"invalid UTF-8":              {MutatePath, strings.Replace(good, "team", "te\xffam", 1), nil, 400, "not valid JSON"},
+		"deep nesting in passing":    {MutatePath, accountReview("team", `{"x":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+`}`), nil, 200, ""},
+		"nesting without end":        {MutatePath, accountReview("team", `{"x":`+strings.Repeat("[", 1_000_000)), nil, 400, "not valid JSON"},
+		"escaped names are the same": {MutatePath, accountReview("team", `{"\u0069magePullSecrets":[{"name":"tcr.ips\u0072"}]}`), nil, 200, ""},
+		"another case is another":    {MutatePath, accountReview("team", `{"IMAGEPULLSECRETS":7,"Metadata":7}`), nil, 200, ""},
 		"v1beta1":                    {MutatePath, strings.Replace(good, "admission.k8s.io/v1", "admission.k8s.io/v1beta1", 1), nil, 400, "admission.k8s.io/v1"},
 		"another kind":               {MutatePath, strings.Replace(good, `"AdmissionReview"`, `"Pod"`, 1), nil, 400, "AdmissionReview"},
 		"no uid":                     {MutatePath, strings.Replace(good, "the-uid", "", 1), nil, 400, "request.uid"},
@@ -263,7 +270,7 @@ func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 func FuzzHandler(f *testing.F) {
 	good := accountReview("team", `{"metadata":{"name":"a"},"imagePullSecrets":[{"name":"x"}]}`)
 	f.Add(MutatePath, good)
-	f.Add(ValidatePath, objectReview("UPDATE", `{"metadata":{"name":"a"},"spec":{"namespaces":"a,*","docker":{"server":"x"}}}`, `{}`))
+	f.Add(ValidatePath, reviewOf("UPDATE", `{"metadata":{"name":"a"},"spec":{"namespaces":"a,*","docker":{"server":"x"}}}`, `{}`))
 	f.Add(MutatePath, `{"request":{"uid":"x","object":{"imagePullSecrets":[null]}}}`)
 	f.Add(ValidatePath, `[`)
 	f.Add(MutatePath, strings.Repeat(`{"request":`, 200))
@@ -295,4 +302,29 @@ func FuzzHandler(f *testing.F) {
 			assert.EqualValues(t, 422, review.Response.Result.Code)
 		}
 	})
+}
+
+// BenchmarkMutate is a review of a ServiceAccount as it comes from an API server, small and large.
+func BenchmarkMutate(b *testing.B) {
+	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+	for _, size := range []int{1 << 10, 5 << 10, 28 << 10} {
+		head := accountReview("team", `{"metadata":{"name":"a","annotations":{%s}}}`)
+		var annotations []string
+		for i := 0; len(head)+len(strings.Join(annotations, ",")) < size; i++ {
+			annotations = append(annotations, fmt.Sprintf(`"example.com/annotation-%d":"a value of some length, as they are"`, i))
+		}
+		body := strings.Replace(head, "%s", strings.Join(annotations, ","), 1)
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, MutatePath+"?timeout=3s", strings.NewReader(body))
+				request.Header.Set("Content-Type", "application/json")
+				recorder := httptest.NewRecorder()
+				handler.ServeHTTP(recorder, request)
+				if recorder.Code != http.StatusOK {
+					b.Fatal(recorder.Body)
+				}
+			}
+		})
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -40,6 +41,7 @@ type kept[Object object] struct {
 	wanted  []byte                                      // the bundle they are to trust; nil until we know one
 	written string                                      // its resourceVersion after our last write
 	writing bool                                        // a write of ours is under way, and its echo may come before its answer
+	uid     types.UID
 }
 
 func newKept[Object object](
@@ -53,6 +55,24 @@ func newKept[Object object](
 // follow watches the configuration until ctx ends.
 func (k *kept[Object]) follow(ctx context.Context) {
 	cache.NewReflectorWithOptions(k.source, k.empty, k, cache.ReflectorOptions{Name: k.name}).RunWithContext(ctx)
+}
+
+// current reports whether the watch has shown the configuration as it is in the API now.
+func (k *kept[Object]) current(ctx context.Context) bool {
+	listed, err := k.source.ListWithContextFunc(ctx, metav1.ListOptions{})
+	if err != nil {
+		return false
+	}
+	version := ""
+	if err := meta.EachListItem(listed, func(item runtime.Object) error {
+		version = item.(Object).GetResourceVersion()
+		return nil
+	}); err != nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return version == k.version
 }
 
 // want sets the bundle to trust.
@@ -78,7 +98,7 @@ func (k *kept[Object]) apply(ctx context.Context, template func(bundle []byte) a
 		return fmt.Errorf("applying %s: %w", k.name, err)
 	}
 	k.version, k.written = stored.GetResourceVersion(), stored.GetResourceVersion()
-	k.held = k.client(stored)
+	k.held, k.uid = k.client(stored), stored.GetUID()
 	if !bytes.Equal(k.held.CABundle, bundle) {
 		return fmt.Errorf("applying %s: it was stored with another caBundle", k.name)
 	}
@@ -123,7 +143,7 @@ func (k *kept[Object]) leadsTo(want admissionregistrationv1.WebhookClientConfig)
 	return equality.Semantic.DeepEqual(k.held.URL, want.URL) && equality.Semantic.DeepEqual(k.held.Service, want.Service)
 }
 
-func (k *kept[Object]) set(version string, held admissionregistrationv1.WebhookClientConfig) error {
+func (k *kept[Object]) set(version string, held admissionregistrationv1.WebhookClientConfig) {
 	k.mu.Lock()
 	changed := version != k.version
 	k.version, k.held = version, held
@@ -131,24 +151,28 @@ func (k *kept[Object]) set(version string, held admissionregistrationv1.WebhookC
 	if changed {
 		k.notify()
 	}
-	return nil
 }
 
 func (k *kept[Object]) Add(added any) error {
 	configuration := added.(Object)
-	return k.set(configuration.GetResourceVersion(), k.client(configuration))
+	k.mu.Lock()
+	k.uid = configuration.GetUID()
+	k.mu.Unlock()
+	k.set(configuration.GetResourceVersion(), k.client(configuration))
+	return nil
 }
 
 func (k *kept[Object]) Update(updated any) error { return k.Add(updated) }
 
 func (k *kept[Object]) Delete(any) error {
-	return k.set("", admissionregistrationv1.WebhookClientConfig{})
+	k.set("", admissionregistrationv1.WebhookClientConfig{})
+	return nil
 }
 
 func (k *kept[Object]) Replace(listed []any, _ string) error {
 	defer k.once.Do(func() { close(k.synced) })
 	if len(listed) == 0 {
-		return k.set("", admissionregistrationv1.WebhookClientConfig{})
+		return k.Delete(nil)
 	}
 	return k.Add(listed[0])
 }

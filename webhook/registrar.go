@@ -8,6 +8,7 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	admissionregistrationclient "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 )
@@ -95,7 +96,19 @@ func (r *Registrar) Published() [][]byte {
 	return [][]byte{r.mutating.published(), r.validating.published()}
 }
 
-// WaitForSync returns once both configurations, or their absence, are known, or with an error when ctx ends first.
+// Reference names the mutating webhook's configuration, as the subject of events.
+func (r *Registrar) Reference() *corev1.ObjectReference {
+	r.mutating.mu.Lock()
+	defer r.mutating.mu.Unlock()
+	return &corev1.ObjectReference{
+		APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration",
+		Name: MutatingConfiguration, UID: r.mutating.uid,
+	}
+}
+
+// WaitForSync returns once both configurations, or their absence, are known as they are in the API now, or with an error
+// when ctx ends first. A watch that had to start anew, after an outage, may be behind by long, and to keep the
+// configurations as it last showed them would take back what another replica has published since.
 func (r *Registrar) WaitForSync(ctx context.Context) error {
 	for _, synced := range []chan struct{}{r.mutating.synced, r.validating.synced} {
 		select {
@@ -104,7 +117,9 @@ func (r *Registrar) WaitForSync(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	return nil
+	return wait.PollUntilContextCancel(ctx, 250*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		return r.mutating.current(ctx) && r.validating.current(ctx), nil
+	})
 }
 
 // Run watches both configurations until ctx ends, and restores them while this replica publishes them.

@@ -15,24 +15,24 @@ import (
 // maxWarning is the length to which API conventions hold a warning, in characters.
 const maxWarning = 120
 
-// Validate refuses an ImagePullSecret whose spec cannot be understood, and warns of what is legal but hardly meant. An
+// validate refuses an ImagePullSecret whose spec cannot be understood, and warns of what is legal but hardly meant. An
 // update that leaves the spec as it was passes: an object that is bad already can still be labelled and deleted.
-func Validate(rules *pullsecret.Rules, request *request[v1.ImagePullSecret]) admissionv1.AdmissionResponse {
+func validate(rules *pullsecret.Rules, request *objectRequest) *admissionv1.AdmissionResponse {
 	object := request.Object
 	if object.Name == "" {
 		object.Name = request.Name
 	}
 	unchanged := request.OldObject != nil && request.OldObject.Spec == object.Spec
 	if unchanged || object.DeletionTimestamp != nil {
-		return admissionv1.AdmissionResponse{Allowed: true}
+		return &admissionv1.AdmissionResponse{Allowed: true}
 	}
 	rule, errs := pullsecret.Parse(object)
 	if len(errs) > 0 {
 		status := apierrors.NewInvalid(v1.Kind.GroupKind(), object.Name, errs).Status()
 		status.Code = http.StatusUnprocessableEntity
-		return admissionv1.AdmissionResponse{Result: &status}
+		return &admissionv1.AdmissionResponse{Result: &status}
 	}
-	return admissionv1.AdmissionResponse{Allowed: true, Warnings: warnings(rules, rule, object.Spec.Docker)}
+	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: warnings(rules, rule, object.Spec.Docker)}
 }
 
 func warnings(rules *pullsecret.Rules, rule *pullsecret.Rule, credential v1.DockerCredential) []string {

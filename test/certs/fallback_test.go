@@ -1,0 +1,152 @@
+package certs_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	certificatesclient "k8s.io/client-go/kubernetes/typed/certificates/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/certs"
+)
+
+// selfSigned is the issuer of a certificate that signed itself.
+const selfSigned = "tcr-assistant-webhook"
+
+func TestFallback(t *testing.T) {
+	newRig(t).withoutSigner()
+
+	for _, tc := range []struct {
+		name   string
+		answer func(certificatesclient.CertificateSigningRequestInterface, *certificatesv1.CertificateSigningRequest) error
+		spoil  func(*replica)
+		reason string
+	}{
+		{"a signer that never issues", nil, nil, "signer kubernetes.io/kubelet-serving issued nothing within 1s"},
+		{"a signer that fails the request", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+			csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+				Type: certificatesv1.CertificateFailed, Status: corev1.ConditionTrue, Reason: "SignerValidationFailure", Message: "no such names here"})
+			_, err := requests.UpdateStatus(context.Background(), csr, metav1.UpdateOptions{})
+			return err
+		}, nil, "was answered Failed: SignerValidationFailure: no such names here"},
+		{"a signer that certifies another key", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+			return issue(requests, csr, newKey(t).Public(), time.Now())
+		}, nil, "issued an unusable certificate"},
+		{"a certificate that is over before it begins", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+			return issue(requests, csr, nil, time.Now().Add(-48*time.Hour))
+		}, nil, "check the clock of this machine"},
+		{"a request that is denied", nil, func(p *replica) {
+			p.onApproval(func(send func() (*http.Response, error)) (*http.Response, error) {
+				_, _, err := plane.Kubectl(t.Context(), "certificate", "deny", certs.RequestName)
+				require.NoError(t, err)
+				return send()
+			})
+		}, "was answered Denied: KubectlDeny"},
+		{"a request that somebody keeps deleting", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+			return requests.Delete(context.Background(), csr.Name, metav1.DeleteOptions{})
+		}, nil, "was deleted before the signer answered"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t)
+			r.cfg.SignerTimeout = 5 * time.Second
+			if tc.answer == nil && tc.spoil == nil || strings.Contains(tc.reason, "deleted") {
+				r.cfg.SignerTimeout = time.Second
+			}
+			if tc.answer != nil {
+				r.answer(tc.answer)
+			}
+			p := r.start()
+			if tc.spoil != nil {
+				tc.spoil(p)
+			}
+			p.lead()
+			leaf := r.settled(nil, p)
+
+			assert.Equal(t, selfSigned, leaf.Issuer.CommonName)
+			assert.NoError(t, leaf.VerifyHostname(r.cfg.DNSNames[0]))
+			assert.False(t, leaf.IsCA)
+			_, mode := p.serving.Current()
+			assert.Equal(t, certs.ModeSelfSigned, mode)
+			assert.True(t, r.log.has(`"WARN"`, "fell back to a self-signed one", tc.reason))
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			require.Len(t, r.fellBack, 1, "told once, for an event and a metric")
+			assert.ErrorContains(t, r.fellBack[0], tc.reason)
+			assert.Equal(t, []certs.Mode{certs.ModeSelfSigned}, r.modes)
+		})
+	}
+
+	t.Run("a missing permission", func(t *testing.T) {
+		r := newRig(t)
+		r.cfg.Signer, r.cfg.SignerTimeout = "example.com/serving", time.Second
+		p := r.start()
+		p.lead()
+		r.settled(nil, p)
+		assert.True(t, r.log.has("fell back to a self-signed one", "approving certificate signing request tcr-assistant-webhook for signer example.com/serving", "forbidden"))
+	})
+
+	t.Run("an API server that is away is no reason", func(t *testing.T) {
+		r := newRig(t)
+		r.cfg.SignerTimeout = 2 * time.Second
+		p := r.start()
+		away, back := make(chan struct{}), make(chan struct{})
+		p.onCreation(func(send func() (*http.Response, error)) (*http.Response, error) {
+			select {
+			case <-away:
+				select {
+				case <-back:
+					return send()
+				default:
+					return nil, errors.New("connection refused") // also while the API server comes up, and no signer can
+				}
+			default:
+				require.NoError(t, plane.StopAPIServer())
+				close(away)
+				return send()
+			}
+		})
+		p.lead()
+		<-away
+		r.eventually("an attempt that ended without an answer", func() bool { return r.log.has("serving certificate was not kept", "connect") })
+		require.NoError(t, plane.StartAPIServer(t.Context()))
+		r.answer(func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+			return issue(requests, csr, nil, time.Now())
+		})
+		close(back)
+		leaf := r.settled(nil, p)
+		assert.Equal(t, "kubernetes", leaf.Issuer.CommonName)
+		assert.Empty(t, r.fellBack)
+		assert.Len(t, r.modes, 1, "the watch is waited for, however long it takes to start anew")
+	})
+}
+
+func TestRenewalAfterAFallbackUsesTheSignerAgain(t *testing.T) {
+	r := newRig(t)
+	r.withoutSigner()
+	r.cfg.SignerTimeout, r.cfg.Duration = time.Second, certs.MinDuration
+	p := r.start()
+	resign := p.lead()
+	first := r.settled(nil, p)
+	require.Equal(t, selfSigned, first.Issuer.CommonName)
+	resign()
+
+	require.NoError(t, plane.RestartControllerManager(t.Context()))
+	// The signer's clock stands still while ours moves, so the next certificate has to last longer than the move.
+	r.cfg.SignerTimeout, r.cfg.Duration = 20*time.Second, 24*time.Hour
+	r.clock.set(twoThirds(first))
+	next := r.start()
+	next.lead()
+	second := r.settled(first, p, next)
+	assert.Equal(t, "kubernetes", second.Issuer.CommonName)
+	_, mode := next.serving.Current()
+	assert.Equal(t, certs.ModeSigner, mode)
+	assert.Equal(t, []certs.Mode{certs.ModeSelfSigned, certs.ModeSigner}, r.modes)
+}

@@ -1,0 +1,347 @@
+package integration
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/test/manager"
+)
+
+// replica starts a manager behind the balancer, without waiting for it to be ready.
+func (w *world) replica(b *balancer, args ...string) *manager.Manager {
+	w.t.Helper()
+	m, err := manager.Start(w.ctx, w.Cluster, manager.Options{
+		Binary: binary, WebhookURL: b.url(), Args: append([]string{"--log-level=info"}, args...),
+	})
+	require.NoError(w.t, err)
+	w.managers = append(w.managers, m)
+	w.t.Cleanup(func() {
+		select {
+		case <-m.Done():
+		default:
+			if err := m.Stop(); err != nil {
+				w.t.Errorf("the manager did not end in order: %v", err)
+			}
+		}
+		if w.t.Failed() {
+			w.t.Logf("a manager's log ends with:\n%s", tail(m.Log(), 40))
+		}
+	})
+	return m
+}
+
+// behind puts managers, and no others, behind the balancer and waits until it sends connections to all of them.
+func (w *world) behind(b *balancer, managers ...*manager.Manager) {
+	w.t.Helper()
+	b.set(managers...)
+	w.eventually("the managers are ready", func() error { return b.sees(managers...) })
+}
+
+// TestAdmissionNeverFails creates ServiceAccounts without a pause while replicas are restarted and certificates rotated.
+// The webhook's failure policy is Fail, so that nothing it misses can hide.
+func TestAdmissionNeverFails(t *testing.T) {
+	const accounts, rotations = 5000, 10
+	w := newWorld(t)
+	b := newBalancer(t)
+	args := []string{"--webhook-failure-policy=Fail", "--shutdown-delay=1s"}
+	first, second := w.replica(b, args...), w.replica(b, args...)
+	w.behind(b, first, second)
+	w.create("steady")
+	w.holds("default", "steady")
+	for i := range 20 {
+		w.namespace(fmt.Sprintf("load-%02d", i))
+	}
+
+	var created, failed, bare atomic.Int64
+	done := make(chan struct{})
+	var load sync.WaitGroup
+	var firstError sync.Once
+	for worker := range 4 {
+		load.Go(func() {
+			for i := worker; ; i += 4 {
+				select {
+				case <-done:
+					if created.Load() >= accounts {
+						return
+					}
+				default:
+				}
+				account, err := w.client.CoreV1().ServiceAccounts(fmt.Sprintf("load-%02d", i%20)).Create(w.ctx,
+					&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("account-%06d", i)}}, metav1.CreateOptions{})
+				created.Add(1)
+				switch {
+				case err != nil:
+					failed.Add(1)
+					firstError.Do(func() { t.Logf("the first creation that failed: %v", err) })
+				case !slices.Contains(names(account), "tcr.ipssteady"):
+					bare.Add(1)
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+
+	for i := range rotations {
+		before := w.servingCertificate()
+		require.NoError(t, w.client.CoreV1().Secrets(manager.Namespace).Delete(w.ctx, servingSecret, metav1.DeleteOptions{}))
+		w.eventually("a new certificate was issued", func() error {
+			if now := w.servingCertificate(); now == nil || bytes.Equal(now, before) {
+				return fmt.Errorf("rotation %d: the secret holds no new one", i)
+			}
+			return nil
+		})
+	}
+	rotated := created.Load()
+	for range 2 {
+		for _, old := range []*manager.Manager{first, second} {
+			young := w.replica(b, args...)
+			w.behind(b, first, second, young)
+			require.NoError(t, old.Stop())
+			if old == first {
+				first = young
+			} else {
+				second = young
+			}
+			b.set(first, second)
+		}
+	}
+	close(done)
+	load.Wait()
+	t.Logf("%d accounts were created, %d of them during %d rotations, the rest while each replica was replaced twice", created.Load(), rotated, rotations)
+	assert.GreaterOrEqual(t, created.Load(), int64(accounts))
+	assert.Zero(t, failed.Load(), "no creation failed")
+	assert.Zero(t, bare.Load(), "no account is born without its entry")
+}
+
+const servingSecret = "tcr-assistant-webhook-server-cert"
+
+// servingCertificate returns the certificate in the shared Secret; nil where there is none.
+func (w *world) servingCertificate() []byte {
+	secret, err := w.client.CoreV1().Secrets(manager.Namespace).Get(w.ctx, servingSecret, metav1.GetOptions{})
+	if err != nil {
+		return nil
+	}
+	return secret.Data["tls.crt"]
+}
+
+func TestLeadership(t *testing.T) {
+	w := newWorld(t)
+	b := newBalancer(t)
+	leader := w.replica(b)
+	w.behind(b, leader)
+	holder := w.leaseHolder()
+	follower := w.replica(b)
+	w.behind(b, leader, follower)
+	w.create("kept")
+	w.holds("default", "kept")
+
+	t.Run("one writes, all answer", func(t *testing.T) {
+		assert.Contains(t, leader.Log(), "leadership was won")
+		assert.NotContains(t, follower.Log(), "leadership was won")
+		secret, err := w.client.CoreV1().Secrets(manager.Namespace).Get(w.ctx, servingSecret, metav1.GetOptions{})
+		require.NoError(t, err)
+		assert.NotEmpty(t, secret.Data["tls.crt"])
+	})
+	t.Run("a leader that ends hands over within 2 seconds", func(t *testing.T) {
+		asked := time.Now()
+		ended := make(chan error, 1)
+		go func() { ended <- leader.Stop() }()
+		w.within(2*time.Second, "the follower leads", func() error {
+			if now := w.leaseHolder(); now == holder || now == "" {
+				return fmt.Errorf("the lease is held by %q", now)
+			}
+			return nil
+		})
+		t.Logf("handed over within %s", time.Since(asked).Round(time.Millisecond))
+		require.NoError(t, <-ended)
+		w.namespace("after")
+		w.holds("after", "kept")
+	})
+	t.Run("one that drains is not ready, and goes on answering", func(t *testing.T) {
+		slow := w.replica(b, "--shutdown-delay=5s")
+		w.behind(b, slow)
+		ended := make(chan error, 1)
+		go func() { ended <- slow.Stop() }()
+		w.eventually("it is not ready", func() error {
+			if _, err := slow.Get(w.ctx, "/readyz"); err == nil {
+				return fmt.Errorf("it says that it is")
+			}
+			return nil
+		})
+		assert.Equal(t, "ok\n", must(slow.Get(w.ctx, "/healthz")))
+		require.NoError(t, dialTLS(slow.WebhookAddress), "it still shakes hands")
+		require.NoError(t, <-ended)
+	})
+}
+
+func (w *world) leaseHolder() string {
+	lease, err := w.client.CoordinationV1().Leases(manager.Namespace).Get(w.ctx, "tcr-assistant-leader-election", metav1.GetOptions{})
+	if err != nil || lease.Spec.HolderIdentity == nil {
+		return ""
+	}
+	return *lease.Spec.HolderIdentity
+}
+
+// TestBothReplicasDown holds that the policy in the API server gives accounts their entries while nobody answers, and that
+// nobody has to wait for that.
+func TestBothReplicasDown(t *testing.T) {
+	const accounts, period = 500, time.Minute
+	w := newWorld(t)
+	require.NoError(t, manager.InstallPolicy(w.ctx, w.Cluster))
+	m := w.run()
+	w.create("down")
+	w.namespace("down")
+	w.holds("down", "down")
+	w.lists("down", "default", "tcr.ipsdown")
+	require.NoError(t, m.Stop())
+
+	create := func(kind string, i int) (*corev1.ServiceAccount, time.Duration) {
+		began := time.Now()
+		account, err := w.client.CoreV1().ServiceAccounts("down").Create(w.ctx,
+			&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%03d", kind, i)}}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		return account, time.Since(began)
+	}
+	var refused, without []time.Duration
+	tick := time.NewTicker(period / accounts)
+	defer tick.Stop()
+	for i := range accounts {
+		<-tick.C
+		account, took := create("refused", i)
+		refused = append(refused, took)
+		assert.Equal(t, []string{"tcr.ipsdown"}, names(account), "it is born with its entry")
+	}
+	w.kubectl("delete", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration")
+	time.Sleep(time.Second) // the API server has to hear of it
+	for i := range 100 {
+		_, took := create("without", i)
+		without = append(without, took)
+	}
+	slices.Sort(refused)
+	slices.Sort(without)
+	ratio := float64(refused[len(refused)/2]) / float64(without[len(without)/2])
+	t.Logf("median creation: %s with a webhook that refuses connections, %s without one, ratio %.2f", refused[len(refused)/2], without[len(without)/2], ratio)
+	// A refusal costs the API server a few milliseconds; a webhook that it waited for would cost its timeout of 3 s.
+	assert.Less(t, ratio, 20.0, "no more than the refusal of a connection is waited for")
+}
+
+// TestLeaderKilledDuringReissue kills the leader without notice while a new password is on its way.
+func TestLeaderKilledDuringReissue(t *testing.T) {
+	const total, kills = 500, 20
+	w := newWorld(t)
+	for i := range total {
+		_, err := w.client.CoreV1().Namespaces().Create(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("many-%03d", i)}}, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	for i := range total {
+		w.eventually("the default service account exists", func() error {
+			_, err := w.client.CoreV1().ServiceAccounts(fmt.Sprintf("many-%03d", i)).Get(w.ctx, "default", metav1.GetOptions{})
+			return err
+		})
+	}
+	for i := range 50 {
+		w.account(fmt.Sprintf("many-%03d", i), "builder", "theirs")
+	}
+	b := newBalancer(t)
+	m := w.replica(b)
+	w.behind(b, m)
+	w.create("hunted", password("0"))
+	for kill := range kills {
+		time.Sleep(time.Duration(rand.IntN(800)) * time.Millisecond)
+		require.NoError(t, m.Kill())
+		// A killed leader's lease runs out after 15 s. The test does not wait for that: it takes the holder's name away.
+		w.kubectl("patch", "lease", "-n", manager.Namespace, "tcr-assistant-leader-election", "--type=merge", "-p", `{"spec":{"holderIdentity":""}}`)
+		m = w.replica(b)
+		w.behind(b, m)
+		w.edit("hunted", password(fmt.Sprint(kill+1)))
+	}
+	w.eventually("every namespace holds the last password, and every account the entry", func() error {
+		status := must(w.ips.Get(w.ctx, "hunted", metav1.GetOptions{})).Status
+		if !ready(status) || status.SecretsSuccess < total {
+			return fmt.Errorf("its counts are %d of %d", status.SecretsSuccess, status.SecretsDesired)
+		}
+		return nil
+	})
+	for i := range total {
+		_, err := w.current(fmt.Sprintf("many-%03d", i), "hunted")
+		require.NoError(t, err)
+	}
+	accounts, err := w.client.CoreV1().ServiceAccounts("").List(w.ctx, metav1.ListOptions{})
+	require.NoError(t, err)
+	for _, account := range accounts.Items {
+		want := []string{"tcr.ipshunted"}
+		if account.Name == "builder" {
+			want = []string{"theirs", "tcr.ipshunted"}
+		}
+		assert.Equal(t, want, names(&account), "%s/%s", account.Namespace, account.Name)
+	}
+}
+
+// TestAPIServerOutage takes the API server away under a running manager: for a moment, and for a minute.
+func TestAPIServerOutage(t *testing.T) {
+	w := newWorld(t)
+	m := w.run()
+	w.create("enduring")
+	for i := range 20 {
+		w.namespace(fmt.Sprintf("team-%02d", i))
+	}
+	for i := range 20 {
+		w.holds(fmt.Sprintf("team-%02d", i), "enduring")
+	}
+	w.settled("enduring")
+	for outage, name := range map[time.Duration]string{time.Second: "short", time.Minute: "long"} {
+		t.Run(fmt.Sprintf("after %s it goes on by itself", outage), func(t *testing.T) {
+			pid := m.Pid()
+			require.NoError(t, w.StopAPIServer())
+			time.Sleep(outage)
+			before := len(w.writes())
+			require.NoError(t, w.StartAPIServer(w.ctx))
+			w.namespace(name)
+			w.holds(name, "enduring")
+			w.lists(name, "default", "tcr.ipsenduring")
+			w.settled("enduring")
+			select {
+			case <-m.Done():
+				t.Fatal("the manager has ended")
+			default:
+			}
+			assert.Equal(t, pid, m.Pid())
+			writes := map[string]int{}
+			for _, write := range w.writes()[before:] {
+				writes[write.Verb+" "+write.Resource]++
+			}
+			t.Logf("writes since: %v", writes)
+			assert.Equal(t, 1, writes["create secrets"], "nothing is written anew that stood already")
+			assert.Zero(t, writes["patch secrets"])
+			assert.LessOrEqual(t, writes["patch serviceaccounts"], 1, "at most the new account, if the webhook missed it")
+		})
+	}
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+// dialTLS shakes hands with a webhook, whoever certified it.
+func dialTLS(address string) error {
+	connection, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		return err
+	}
+	return connection.Close()
+}
