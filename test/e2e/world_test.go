@@ -36,6 +36,9 @@ const (
 	chart = "../../deploy/chart"
 	image = node.RegistryHost + "/docker/app:1"
 	user  = "100012345678"
+
+	productImage = "product.invalid/tcr-assistant"
+	productTag   = "test"
 )
 
 var helm = binaries.Command{Package: "helm.sh/helm/v4/cmd/helm", Version: "v4.3.1"}
@@ -103,7 +106,7 @@ func newWorld(t *testing.T, password string) *world {
 	}
 	product, err := node.ImageOf(programs...)
 	require.NoError(t, err)
-	require.NoError(t, n.Import(ctx, "docker.io/tcr-assistant/tcr-assistant:v0.1.0", product))
+	require.NoError(t, n.Import(ctx, productImage+":"+productTag, product))
 	return w
 }
 
@@ -264,8 +267,8 @@ func (w *world) entries(namespace string, want ...string) {
 	})
 }
 
-// password waits until a namespace's Secret holds a password.
-func (w *world) password(namespace, secret, password string) {
+// issued waits until a namespace's Secret holds a password.
+func (w *world) issued(namespace, password string) {
 	w.t.Helper()
 	w.eventually("secret "+namespace+"/"+secret+" holds the password", func() error {
 		object, err := w.client.CoreV1().Secrets(namespace).Get(w.ctx, secret, metav1.GetOptions{})
