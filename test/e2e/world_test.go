@@ -33,9 +33,10 @@ const (
 	// pull an image, but no pod here needs so many.
 	hang = 3 * time.Minute
 
-	chart = "../../deploy/chart"
-	image = node.RegistryHost + "/docker/app:1"
-	user  = "100012345678"
+	chart  = "../../deploy/chart"
+	layout = "../../dist/image" // by "make image"
+	image  = node.RegistryHost + "/docker/app:1"
+	user   = "100012345678"
 
 	productImage = "product.invalid/tcr-assistant"
 	productTag   = "test"
@@ -98,14 +99,8 @@ func newWorld(t *testing.T, password string) *world {
 	workload, err := node.Workload(ctx)
 	require.NoError(t, err)
 	require.NoError(t, w.registry.Push(ctx, "docker/app:1", workload, user, password))
-	var programs []string
-	for _, command := range []string{"controller-manager", "hosts-updater"} {
-		program, err := manager.Build(ctx, w.dir, command)
-		require.NoError(t, err)
-		programs = append(programs, program)
-	}
-	product, err := node.ImageOf(programs...)
-	require.NoError(t, err)
+	product, err := node.FromLayout(layout)
+	require.NoError(t, err, "run \"make image\"")
 	require.NoError(t, n.Import(ctx, productImage+":"+productTag, product))
 	return w
 }
