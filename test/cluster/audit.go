@@ -22,6 +22,9 @@ type Request struct {
 	Code        int       // HTTP status of the response
 	Received    time.Time // when the API server got it
 	Running     bool      // a watch that has not ended
+
+	// Unauthorized says that the user has no permission for it, which is one of several reasons for the code 403.
+	Unauthorized bool
 }
 
 // AuditLog is the path of the API server's audit log: every request, at the level Metadata.
@@ -58,6 +61,7 @@ type event struct {
 	User       struct{ Username string }
 	ObjectRef  struct{ APIGroup, Resource, Subresource, Namespace, Name string }
 
+	Annotations              map[string]string
 	ResponseStatus           struct{ Code int }
 	RequestReceivedTimestamp time.Time
 }
@@ -82,7 +86,8 @@ func parseAudit(text []byte) ([]Request, error) {
 			APIGroup: e.ObjectRef.APIGroup, Resource: e.ObjectRef.Resource, Subresource: e.ObjectRef.Subresource,
 			Namespace: e.ObjectRef.Namespace, Name: e.ObjectRef.Name,
 			Code: e.ResponseStatus.Code, Received: e.RequestReceivedTimestamp,
-			Running: e.Stage == "ResponseStarted",
+			Running:      e.Stage == "ResponseStarted",
+			Unauthorized: e.Annotations["authorization.k8s.io/decision"] == "forbid",
 		}
 		if at, ok := byID[e.AuditID]; ok {
 			requests[at] = r
