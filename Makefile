@@ -32,7 +32,7 @@ integration: controlplane prometheus ## run the tests against a real control pla
 	cd test && go vet ./... && go test -p 1 -count=1 -timeout 45m $$(go list ./... | grep -v /test/e2e)
 
 .PHONY: e2e
-e2e: node ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
+e2e: node image ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
 	cd test && go test -p 1 -count=1 -timeout 30m -v ./e2e/...
 
 .PHONY: node
