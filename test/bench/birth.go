@@ -190,7 +190,7 @@ func (w *world) births(ctx context.Context, prefix string, n int, secret string)
 // bareBirths is births where all there is is a watch of namespaces and a POST of a ready-made Secret for each.
 func (w *world) bareBirths(ctx context.Context, n int) (births, error) {
 	const name = "floor-birth"
-	body, err := protobuf(floorSecret(name, 0))
+	body, err := protobuf(w.floorSecret(name, 0))
 	if err != nil {
 		return births{}, err
 	}

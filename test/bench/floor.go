@@ -42,12 +42,12 @@ func (w *world) targets(ctx context.Context) ([]target, error) {
 	return all, nil
 }
 
-// floorSecret returns the like of what the manager writes.
-func floorSecret(name string, generation int) *corev1.Secret {
-	rule := pullsecret.Rule{Name: name, UID: types.UID("5d1f5c1e-9a52-4c8c-8f0b-2f7f0d3c0a11"), Secret: name}
-	rule.Config = pullsecret.Render(credential(generation))
+// floorSecret returns the like of what the manager writes, with an owner that exists: the garbage collector would delete it
+// otherwise.
+func (w *world) floorSecret(name string, generation int) *corev1.Secret {
+	rule := pullsecret.Rule{Name: name, UID: w.owner.UID, Secret: name, Config: pullsecret.Render(credential(generation))}
 	secret := rule.NewSecret()
-	secret.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Namespace", Name: "default", UID: rule.UID}}
+	secret.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Namespace", Name: w.owner.Name, UID: w.owner.UID}}
 	return secret
 }
 
@@ -57,7 +57,7 @@ func (w *world) bareIssue(ctx context.Context, name string) (cost, error) {
 	if err != nil {
 		return cost{}, err
 	}
-	body, err := protobuf(floorSecret(name, 0))
+	body, err := protobuf(w.floorSecret(name, 0))
 	if err != nil {
 		return cost{}, err
 	}
@@ -105,7 +105,7 @@ func (w *world) bareApply(ctx context.Context, name string, generation int) (cos
 	if err != nil {
 		return cost{}, err
 	}
-	body, err := json.Marshal(floorSecret(name, generation))
+	body, err := json.Marshal(w.floorSecret(name, generation))
 	if err != nil {
 		return cost{}, err
 	}
