@@ -15,7 +15,7 @@ build: ## build both commands into bin/
 
 .PHONY: run
 run: ## run the main job on a control plane of its own, until Ctrl-C
-	@cd test && go run ./demo
+	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo
 
 .PHONY: test
 test: unit integration ## run every test
@@ -27,12 +27,16 @@ unit: ## run the tests of the product module
 
 # One package at a time: each has a control plane of its own, and some hold bounds on time.
 .PHONY: integration
-integration: controlplane ## run the tests against a real control plane
+integration: controlplane prometheus ## run the tests against a real control plane
 	cd test && go vet ./... && go test -p 1 -count=1 -timeout 45m ./...
 
 .PHONY: controlplane
 controlplane: ## build the Kubernetes that tests run on, once; it is cached outside the checkout
 	@cd test && go run ./cmd/controlplane
+
+.PHONY: prometheus
+prometheus: ## fetch the prometheus that tests run, once; it is cached outside the checkout
+	@test/prometheus/install
 
 .PHONY: fuzz
 fuzz: ## fuzz everything that can be fuzzed, a minute each
@@ -44,8 +48,8 @@ fuzz: ## fuzz everything that can be fuzzed, a minute each
 
 .PHONY: lint
 lint: ## lint both modules
-	$(GOLANGCI_LINT) run ./...
-	cd test && $(GOLANGCI_LINT) run ./...
+	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
+	cd test && $(GOLANGCI_LINT) run --allow-parallel-runners ./...
 
 .PHONY: generate
 generate: ## write every generated file anew

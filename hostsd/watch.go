@@ -121,7 +121,7 @@ func (w *watch) wait(ctx context.Context, p *pace, due time.Time) {
 			if event.Op != fsnotify.Chmod && (event.Name == w.opts.HostsFile || event.Name == target) {
 				earlier(p.fileChanged(time.Now()))
 			}
-		case <-errs: // such as an overflow: events are lost, so anything may have changed
+		case <-errs: //nolint:errcheck // such as an overflow: events are lost, so anything may have changed
 			earlier(p.fileChanged(time.Now()))
 		}
 	}

@@ -13,9 +13,9 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-func object(name string, edit ...func(*v1.ImagePullSecret)) *v1.ImagePullSecret {
+func sample(edit ...func(*v1.ImagePullSecret)) *v1.ImagePullSecret {
 	object := &v1.ImagePullSecret{
-		ObjectMeta: metav1.ObjectMeta{Name: name, UID: "uid-of-" + "x", Generation: 1},
+		ObjectMeta: metav1.ObjectMeta{Name: "sample", UID: "1", Generation: 1},
 		Spec: v1.ImagePullSecretSpec{
 			Namespaces: "*", ServiceAccounts: "*",
 			Docker: v1.DockerCredential{Username: "robot", Password: "hidden-password", Server: "registry.example.com"},
@@ -29,7 +29,7 @@ func object(name string, edit ...func(*v1.ImagePullSecret)) *v1.ImagePullSecret 
 
 func TestParse(t *testing.T) {
 	t.Run("a good spec becomes a rule", func(t *testing.T) {
-		rule, errs := Parse(object("sample", func(o *v1.ImagePullSecret) { o.Spec.Namespaces = "a,b" }))
+		rule, errs := Parse(sample(func(o *v1.ImagePullSecret) { o.Spec.Namespaces = "a,b" }))
 		require.Empty(t, errs)
 		assert.Equal(t, "tcr.ipssample", rule.Secret)
 		assert.True(t, rule.Namespaces.Matches("a"))
@@ -74,7 +74,7 @@ func TestParse(t *testing.T) {
 		"a service account in upper case": {func(o *v1.ImagePullSecret) { o.Spec.ServiceAccounts = "A" }, "spec.serviceAccounts", "must be an exact service account name"},
 	} {
 		t.Run(name+" is refused", func(t *testing.T) {
-			rule, errs := Parse(object("sample", test.edit))
+			rule, errs := Parse(sample(test.edit))
 			require.Len(t, errs, 1, "%v", errs)
 			assert.Nil(t, rule)
 			assert.Equal(t, test.path, errs[0].Field)
@@ -87,7 +87,7 @@ func TestParse(t *testing.T) {
 		"[2001:db8::1]:443", "[2001:DB8::1]:443", "a-b.c-d:1", strings.Repeat("a", 63) + ".com",
 	} {
 		t.Run("server "+good+" is accepted", func(t *testing.T) {
-			_, errs := Parse(object("sample", server(good)))
+			_, errs := Parse(sample(server(good)))
 			assert.Empty(t, errs)
 		})
 	}
@@ -104,7 +104,7 @@ func TestRender(t *testing.T) {
 }
 
 func TestNewSecret(t *testing.T) {
-	rule, errs := Parse(object("sample"))
+	rule, errs := Parse(sample())
 	require.Empty(t, errs)
 	secret := rule.NewSecret()
 	assert.Equal(t, "tcr.ipssample", secret.Name)

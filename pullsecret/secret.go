@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	// ManagedByLabel and ManagedByValue mark the Secrets that are ours. Only what bears the mark is ever deleted.
+	// ManagedByLabel is the key of the mark on the Secrets that are ours. Only what bears the mark is ever deleted.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
+	// ManagedByValue is the mark's value.
 	ManagedByValue = "tcr-assistant"
 )
 

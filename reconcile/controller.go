@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
@@ -43,6 +45,12 @@ type Config struct {
 	// ResyncPeriod is how often every namespace is compared anew, should an event ever be missed. It costs no API call
 	// where nothing is amiss.
 	ResyncPeriod time.Duration
+	// Recorder records events on the ImagePullSecrets; it may be nil. Each event stands for many writes, and a cluster in
+	// which nothing changes gets none.
+	Recorder record.EventRecorder
+	// Observer and QueueMetrics are told what happens, for metrics; both may be left out.
+	Observer     Observer
+	QueueMetrics workqueue.MetricsProvider
 }
 
 // Controller brings the cluster in line. It runs on the leader alone, and is made anew for each term.
@@ -52,6 +60,7 @@ type Controller struct {
 	state  *State
 	queue  workqueue.TypedRateLimitingInterface[string] // of namespaces
 	status *statusWriter
+	fights *contention
 
 	mu       sync.Mutex
 	watches  map[string]context.CancelFunc // by ImagePullSecret
@@ -64,14 +73,19 @@ func NewController(config Config) *Controller {
 	c := &Controller{
 		Config:  config,
 		state:   NewState(),
+		fights:  newContention(),
 		watches: map[string]context.CancelFunc{},
 		seen:    map[string]bool{},
 	}
-	c.queue = newQueue(c.unseen)
+	c.queue = newQueue(c.unseen, config.QueueMetrics)
 	c.writer = &writer{core: config.Core, state: c.state}
 	c.status = newStatusWriter(config, c.state, c.retire)
 	return c
 }
+
+// Progress returns how far each ImagePullSecret has got, as of the last look at it, which is at most a second or so old. It
+// never waits for reconciliation.
+func (c *Controller) Progress() []Progress { return c.status.board.all() }
 
 // Run brings the cluster in line until ctx ends, and returns once everything it started has stopped.
 func (c *Controller) Run(ctx context.Context) {
@@ -91,6 +105,8 @@ func (c *Controller) Run(ctx context.Context) {
 	for _, rule := range c.Index.Rules().All() {
 		c.watchSecrets(ctx, rule.Name)
 	}
+	c.watchers.Go(func() { c.status.run(ctx) })
+	defer c.status.stop()
 	for _, synced := range []chan struct{}{namespaces, accounts} {
 		select {
 		case <-synced:
@@ -103,18 +119,16 @@ func (c *Controller) Run(ctx context.Context) {
 	for range c.Concurrency {
 		c.watchers.Go(func() { c.work(ctx) })
 	}
-	c.watchers.Go(func() { c.status.run(ctx) })
 	c.status.touch(c.Index.Rules().Names()...)
 	c.watchers.Go(func() {
 		wait.JitterUntilWithContext(ctx, func(context.Context) { c.enqueue(everyNamespace) }, c.ResyncPeriod, 0.2, true)
 	})
 	<-ctx.Done()
 	c.queue.ShutDown()
-	c.status.stop()
 }
 
 func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
-	source := listWatch(c.Log, "namespaces", everyObject, c.Core.Namespaces().List, c.Core.Namespaces().Watch)
+	source := listWatch(c.answered("namespaces", ""), everyObject, c.Core.Namespaces().List, c.Core.Namespaces().Watch)
 	follow(ctx, "namespaces", source, &corev1.Namespace{}, &feed[*corev1.Namespace, observedNamespace]{
 		strip: stripNamespace,
 		put: func(namespace observedNamespace) {
@@ -140,7 +154,7 @@ func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
 
 func (c *Controller) followAccounts(ctx context.Context, synced func()) {
 	accounts := c.Core.ServiceAccounts(metav1.NamespaceAll)
-	source := listWatch(c.Log, "serviceaccounts", everyObject, accounts.List, accounts.Watch)
+	source := listWatch(c.answered("serviceaccounts", ""), everyObject, accounts.List, accounts.Watch)
 	follow(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &feed[*corev1.ServiceAccount, placed[Account]]{
 		strip: stripAccount,
 		put: func(account placed[Account]) {
@@ -150,6 +164,7 @@ func (c *Controller) followAccounts(ctx context.Context, synced func()) {
 		},
 		remove: func(account placed[Account]) {
 			if c.state.RemoveAccount(account.namespace, account.object.Name, account.object.Version) {
+				c.fights.forgetAccount(account.namespace, account.object.Name)
 				c.touch(account.namespace)
 			}
 		},
@@ -173,7 +188,7 @@ func (c *Controller) watchSecrets(ctx context.Context, name string) {
 
 func (c *Controller) followSecrets(ctx context.Context, name string) {
 	secrets := c.Core.Secrets(metav1.NamespaceAll)
-	source := listWatch(c.Log, "secrets", named(name), secrets.List, secrets.Watch)
+	source := listWatch(c.answered("secrets", name), named(name), secrets.List, secrets.Watch)
 	follow(ctx, "secrets "+name, source, &corev1.Secret{}, &feed[*corev1.Secret, placed[Secret]]{
 		strip: stripSecret,
 		put: func(secret placed[Secret]) {
@@ -193,6 +208,7 @@ func (c *Controller) followSecrets(ctx context.Context, name string) {
 				byNamespace[secret.namespace] = secret.object
 			}
 			c.state.ReplaceSecrets(name, byNamespace, version)
+			c.status.touch(strings.TrimPrefix(name, pullsecret.SecretPrefix))
 			c.enqueue(everyNamespace) // where it is missing has just become known
 		},
 	})
@@ -222,6 +238,7 @@ func (c *Controller) retire(name string) {
 		cancel()
 		delete(c.watches, name)
 		c.state.ForgetSecrets(secret)
+		c.status.access.forget(secret)
 	}
 }
 
@@ -274,6 +291,7 @@ func (c *Controller) unseen(namespace string) bool {
 }
 
 func (c *Controller) forget(namespace string) {
+	c.fights.forget(namespace)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.seen, namespace)
@@ -291,7 +309,11 @@ func (c *Controller) work(ctx context.Context) {
 }
 
 func (c *Controller) handle(ctx context.Context, namespace string) {
+	began := time.Now()
 	err := c.sync(ctx, namespace)
+	if ctx.Err() == nil {
+		c.Observer.synced(resultOf(err), time.Since(began))
+	}
 	switch {
 	case err == nil:
 		c.queue.Forget(namespace)
@@ -313,22 +335,24 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	if !found {
 		return nil
 	}
-	planned, err := c.plan(ctx, namespace)
-	if err != nil {
-		return err
-	}
-	var errs []error
+	planned, errs := c.plan(ctx, namespace)
 	for _, change := range planned.Changes {
-		err := c.writer.write(ctx, change)
+		if fight, until, held := c.fights.held(change, time.Now()); held {
+			planned.Problems = append(planned.Problems, contended(change, fight, until, namespace)...)
+			c.queue.AddAfter(name, time.Until(until))
+			continue
+		}
+		err := c.write(ctx, change)
 		planned.Problems = append(planned.Problems, problemsOf(change, err)...)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", change, err))
 		}
-		c.Log.Debug("change was written", "namespace", name, "change", change.String(), "error", err)
 	}
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	for i := range planned.Problems {
-		planned.Problems[i].Since = now
+		if planned.Problems[i].Since.IsZero() {
+			planned.Problems[i].Since = now
+		}
 	}
 	if news := c.state.SetProblems(name, planned.Problems); news || len(planned.Changes) > 0 {
 		c.touch(name)
@@ -340,9 +364,10 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 }
 
 // plan looks up what the plan cannot know from the watches: the Secrets behind entries that no ImagePullSecret accounts for.
-func (c *Controller) plan(ctx context.Context, namespace Namespace) (Planned, error) {
+// An entry whose Secret cannot be looked up stays for now, and keeps nothing else from being planned.
+func (c *Controller) plan(ctx context.Context, namespace Namespace) (planned Planned, errs []error) {
 	rules := c.Index.Rules()
-	planned := Plan(rules, namespace, c.state.Watched)
+	planned = Plan(rules, namespace, c.state.Watched)
 	if len(planned.Unknown) == 0 {
 		return planned, nil
 	}
@@ -352,11 +377,12 @@ func (c *Controller) plan(ctx context.Context, namespace Namespace) (Planned, er
 		switch {
 		case apierrors.IsNotFound(err):
 		case err != nil:
-			return Planned{}, fmt.Errorf("looking up secret %s/%s: %w", namespace.Name, name, err)
+			errs = append(errs, fmt.Errorf("looking up secret %s/%s: %w", namespace.Name, name, err))
+			continue
 		default:
 			put(&namespace.Secrets, name, stripSecret(secret).object)
 		}
 		looked[name] = true
 	}
-	return Plan(rules, namespace, func(secret string) bool { return looked[secret] || c.state.Watched(secret) }), nil
+	return Plan(rules, namespace, func(secret string) bool { return looked[secret] || c.state.Watched(secret) }), errs
 }

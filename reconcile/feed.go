@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 	"unique"
 
@@ -90,6 +91,7 @@ func stripSecret(secret *corev1.Secret) placed[Secret] {
 		Managed: pullsecret.Managed(secret.Labels),
 		Sum:     sha256.Sum256(secret.Data[corev1.DockerConfigJsonKey]),
 		Updated: updated(secret),
+		Writer:  writerAfterUs(secret, ""),
 	}
 	for _, owner := range secret.OwnerReferences {
 		if owner.Kind == v1.Kind.Kind && owner.APIVersion == v1.GroupVersion.String() {
@@ -104,6 +106,7 @@ func stripAccount(account *corev1.ServiceAccount) placed[Account] {
 		Name:    intern(account.Name),
 		Version: parseVersion(account.ResourceVersion),
 		Updated: updated(account),
+		Writer:  writerAfterUs(account, `"f:imagePullSecrets"`),
 	}
 	if len(account.ImagePullSecrets) > 0 {
 		stripped.Secrets = make([]string, len(account.ImagePullSecrets))
@@ -123,6 +126,20 @@ func updated(object metav1.Object) int64 {
 		}
 	}
 	return latest
+}
+
+// writerAfterUs returns the field manager that last wrote an object, not before our own last write. field, where set, is
+// what it must own of it, as managedFields spells it.
+func writerAfterUs(object metav1.Object, field string) string {
+	writer, latest := "", updated(object)
+	for _, entry := range object.GetManagedFields() {
+		if entry.Manager == fieldManager || entry.Time == nil || entry.Time.Unix() < latest ||
+			field != "" && (entry.FieldsV1 == nil || !strings.Contains(entry.FieldsV1.String(), field)) {
+			continue
+		}
+		writer, latest = intern(entry.Manager), entry.Time.Unix()
+	}
+	return writer
 }
 
 // intern keeps one copy of each name: a cluster repeats the same few in every namespace.
@@ -147,29 +164,32 @@ func named(name string) func(*metav1.ListOptions) {
 // everyObject narrows nothing.
 func everyObject(*metav1.ListOptions) {}
 
-// listWatch joins a typed client's List and Watch.
-func listWatch[List runtime.Object](
-	log *slog.Logger, resource string, narrow func(*metav1.ListOptions),
-	list func(context.Context, metav1.ListOptions) (List, error),
-	stream func(context.Context, metav1.ListOptions) (watch.Interface, error),
-) *cache.ListWatch {
-	// The reflector logs its own failures, but not which permission would mend a refusal.
-	explain := func(verb string, err error) {
+// logRefusal returns what logs a missing permission: the reflector logs its failures, but not what would mend them.
+func logRefusal(log *slog.Logger, resource string) func(verb string, err error) {
+	return func(verb string, err error) {
 		if apierrors.IsForbidden(err) {
 			log.Error("permission is missing", "verb", verb, "resource", resource, "error", err)
 		}
 	}
+}
+
+// listWatch joins a typed client's List and Watch. answered is told of each answer, with a nil error where there is none.
+func listWatch[List runtime.Object](
+	answered func(verb string, err error), narrow func(*metav1.ListOptions),
+	list func(context.Context, metav1.ListOptions) (List, error),
+	stream func(context.Context, metav1.ListOptions) (watch.Interface, error),
+) *cache.ListWatch {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			narrow(&options)
 			objects, err := list(ctx, options)
-			explain("list", err)
+			answered("list", err)
 			return objects, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			narrow(&options)
 			events, err := stream(ctx, options)
-			explain("watch", err)
+			answered("watch", err)
 			return events, err
 		},
 	}

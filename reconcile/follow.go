@@ -34,7 +34,7 @@ func NewFollower(log *slog.Logger, client *typed.Client, index *pullsecret.Index
 
 // Run follows until ctx ends.
 func (f *Follower) Run(ctx context.Context) {
-	source := listWatch(f.log, "imagepullsecrets.tcr.tencentcloudcr.com", everyObject, f.client.List, f.client.Watch)
+	source := listWatch(logRefusal(f.log, "imagepullsecrets.tcr.tencentcloudcr.com"), everyObject, f.client.List, f.client.Watch)
 	follow(ctx, "imagepullsecrets", source, &v1.ImagePullSecret{}, &feed[*v1.ImagePullSecret, *v1.ImagePullSecret]{
 		strip:  func(object *v1.ImagePullSecret) *v1.ImagePullSecret { return object },
 		put:    f.put,

@@ -13,7 +13,7 @@ import (
 )
 
 // rulesOf returns the rules of ImagePullSecrets, given by name as "namespaces".
-func rulesOf(t *testing.T, namespaces map[string]string, edit ...func(*v1.ImagePullSecret)) *pullsecret.Rules {
+func rulesOf(t *testing.T, namespaces map[string]string) *pullsecret.Rules {
 	t.Helper()
 	index := pullsecret.NewIndex()
 	for name, list := range namespaces {
@@ -22,9 +22,6 @@ func rulesOf(t *testing.T, namespaces map[string]string, edit ...func(*v1.ImageP
 			Spec: v1.ImagePullSecretSpec{
 				Namespaces: list, Docker: v1.DockerCredential{Username: "robot", Password: "hidden", Server: "registry.example.com"},
 			},
-		}
-		for _, e := range edit {
-			e(object)
 		}
 		index.Put(object)
 	}

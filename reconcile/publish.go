@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +28,9 @@ type statusWriter struct {
 	follower *Follower
 	state    *State
 	gone     func(imagePullSecret string) // called for one that is no longer there
+	access   *access
+	news     *bulletins
+	board    *board
 	queue    workqueue.TypedRateLimitingInterface[string]
 
 	mu      sync.Mutex
@@ -35,15 +39,27 @@ type statusWriter struct {
 }
 
 func newStatusWriter(config Config, state *State, gone func(string)) *statusWriter {
-	return &statusWriter{
+	w := &statusWriter{
 		log: config.Log, client: config.Client, index: config.Index, follower: config.Follower,
-		state: state, gone: gone,
+		state: state, gone: gone, news: newBulletins(config.Recorder), board: &board{byName: map[string]Progress{}},
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](statusPeriod, 30*time.Second),
-			workqueue.TypedRateLimitingQueueConfig[string]{Name: "statuses"}),
+			workqueue.TypedRateLimitingQueueConfig[string]{Name: "statuses", MetricsProvider: config.QueueMetrics}),
 		pending: map[string]bool{},
 		written: map[string]time.Time{},
 	}
+	w.access = &access{
+		refused: map[watched]v1.Failure{},
+		now:     func() metav1.Time { return metav1.NewTime(time.Now().Truncate(time.Second)) },
+		changed: func(secret string) {
+			for _, name := range config.Index.Rules().Names() {
+				if secret == "" || secret == pullsecret.SecretName(name) {
+					w.touch(name)
+				}
+			}
+		},
+	}
+	return w
 }
 
 // touch notes that the status of these ImagePullSecrets may have changed.
@@ -82,21 +98,40 @@ func (w *statusWriter) run(ctx context.Context) {
 func (w *statusWriter) stop() { w.queue.ShutDown() }
 
 func (w *statusWriter) write(ctx context.Context, name string) error {
+	if w.early(name) {
+		return nil
+	}
 	observed, found := w.follower.Observed(name)
 	if !found {
-		w.gone(name)
+		w.leave(name)
 		return nil
 	}
 	now := time.Now().Truncate(time.Second)
+	rule, errs := w.index.Rules().Get(name), w.index.Rules().Invalid(name)
 	var status v1.ImagePullSecretStatus
-	if rule := w.index.Rules().Get(name); rule != nil {
-		status = Summarize(rule, w.state, observed.Status, now)
-	} else if errs := w.index.Rules().Invalid(name); len(errs) > 0 {
+	var failures []v1.Failure
+	switch {
+	case rule != nil:
+		unseen := w.access.failures(rule.Secret)
+		failures = append(slices.Clone(unseen), w.state.Failures(name)...)
+		if w.state.Complete(rule.Secret) {
+			status = Summarize(rule, w.state, observed.Status, now, unseen...)
+		} else if len(failures) > 0 {
+			status = Blind(failures, rule.Generation, observed.Status, now)
+		} else {
+			return nil // it is looked at again once everything has been seen
+		}
+		if again := w.news.publish(name, rule.UID, status, failures, time.Now()); again > 0 {
+			w.queue.AddAfter(name, again)
+		}
+	case len(errs) > 0:
+		failures = []v1.Failure{{Reason: ReasonInvalidSpec}}
 		status = Reject(errs.ToAggregate(), observed.Generation, observed.Status, now)
-	} else {
-		w.gone(name) // it is being deleted
+	default:
+		w.leave(name) // it is being deleted
 		return nil
 	}
+	w.board.put(progressOf(name, status, failures))
 	if equality.Semantic.DeepEqual(status, observed.Status) {
 		return nil
 	}
@@ -113,4 +148,25 @@ func (w *statusWriter) write(ctx context.Context, name string) error {
 		return nil
 	}
 	return err
+}
+
+// early reports whether a status was written less than statusPeriod ago, and comes back to it.
+func (w *statusWriter) early(name string) bool {
+	w.mu.Lock()
+	recent := time.Since(w.written[name]) < statusPeriod
+	w.mu.Unlock()
+	if recent {
+		w.touch(name)
+	}
+	return recent
+}
+
+// leave forgets an ImagePullSecret that is no longer there.
+func (w *statusWriter) leave(name string) {
+	w.news.forget(name)
+	w.board.remove(name)
+	w.mu.Lock()
+	delete(w.written, name)
+	w.mu.Unlock()
+	w.gone(name)
 }

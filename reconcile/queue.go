@@ -8,9 +8,9 @@ import (
 
 // newQueue returns a queue of namespaces in which those that urgent reports overtake the rest: a new namespace does not
 // wait for a password's way through thousands of old ones. Failures are retried after 10 ms, then ever later, up to 30 s.
-func newQueue(urgent func(namespace string) bool) workqueue.TypedRateLimitingInterface[string] {
+func newQueue(urgent func(namespace string) bool, metrics workqueue.MetricsProvider) workqueue.TypedRateLimitingInterface[string] {
 	queue := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[string]{
-		Name: "namespaces",
+		Name: "namespaces", MetricsProvider: metrics,
 		Queue: &lanes{
 			urgent: urgent,
 			fast:   workqueue.DefaultQueue[string](),
@@ -20,9 +20,9 @@ func newQueue(urgent func(namespace string) bool) workqueue.TypedRateLimitingInt
 	return workqueue.NewTypedRateLimitingQueueWithConfig(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[string](10*time.Millisecond, 30*time.Second),
 		workqueue.TypedRateLimitingQueueConfig[string]{
-			Name: "namespaces",
+			Name: "namespaces", MetricsProvider: metrics,
 			DelayingQueue: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[string]{
-				Name: "namespaces", Queue: queue,
+				Name: "namespaces", MetricsProvider: metrics, Queue: queue,
 			}),
 		})
 }

@@ -24,6 +24,8 @@ type Secret struct {
 	Sum [32]byte
 	// Updated is when we last wrote it, in Unix seconds.
 	Updated int64
+	// Writer is the field manager that wrote it after us, where one is known.
+	Writer string
 }
 
 // Account is what reconciliation knows of a ServiceAccount.
@@ -34,6 +36,8 @@ type Account struct {
 	Secrets []string
 	// Updated is when we last wrote it, or when it was created where we never did, in Unix seconds.
 	Updated int64
+	// Writer is the field manager that wrote its imagePullSecrets after us, where one is known.
+	Writer string
 }
 
 // Namespace is one namespace with what stands in it.
@@ -75,6 +79,7 @@ type State struct {
 	mu         sync.RWMutex
 	namespaces map[string]*Namespace
 	watched    map[string]bool // Secret names whose watch has delivered its initial list
+	listed     struct{ namespaces, accounts bool }
 }
 
 // NewState returns an empty state.
@@ -114,6 +119,14 @@ func (s *State) Watched(secret string) bool {
 	return s.watched[secret]
 }
 
+// Complete reports whether every namespace, every ServiceAccount and every Secret of that name has been seen, so that what
+// is counted of them is so.
+func (s *State) Complete(secret string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.watched[secret] && s.listed.namespaces && s.listed.accounts
+}
+
 // PutNamespace takes in a namespace and reports whether that changed anything.
 func (s *State) PutNamespace(name string, live bool) bool {
 	s.mu.Lock()
@@ -136,6 +149,7 @@ func (s *State) RemoveNamespace(name string) {
 func (s *State) ReplaceNamespaces(live map[string]bool) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.listed.namespaces = true
 	for name := range s.namespaces {
 		if _, there := live[name]; !there {
 			s.end(name)
@@ -211,6 +225,7 @@ func (s *State) ReplaceSecrets(name string, secrets map[string]Secret, version u
 func (s *State) ReplaceAccounts(accounts map[string][]Account, version uint64) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.listed.accounts = true
 	for name, namespace := range s.namespaces {
 		listed := accounts[name]
 		kept := slices.DeleteFunc(slices.Clone(namespace.Accounts), func(have Account) bool {
@@ -255,6 +270,19 @@ func (s *State) Mentions(name string) bool {
 		}
 	})
 	return mentioned
+}
+
+// Failures returns all that could not be mended for one ImagePullSecret.
+func (s *State) Failures(imagePullSecret string) []v1.Failure {
+	var failures []v1.Failure
+	s.Each(func(namespace *Namespace) {
+		for _, problem := range namespace.Problems {
+			if problem.ImagePullSecret == imagePullSecret {
+				failures = append(failures, problem.Failure)
+			}
+		}
+	})
+	return failures
 }
 
 // SetProblems records what could not be mended in a namespace, and reports whether that was news. A problem that was there

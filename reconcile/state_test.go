@@ -96,7 +96,7 @@ func mustView(t *testing.T, state *State, name string) *Namespace {
 }
 
 func TestQueueLetsNewNamespacesOvertake(t *testing.T) {
-	queue := newQueue(func(namespace string) bool { return namespace == "new" })
+	queue := newQueue(func(namespace string) bool { return namespace == "new" }, nil)
 	for _, namespace := range []string{"a", "b", "new", "c", "a"} {
 		queue.Add(namespace)
 	}

@@ -16,8 +16,9 @@ import (
 const (
 	// maxUpdates bounds each of the status' two lists: an object that named 10,000 Secrets would not fit in etcd.
 	maxUpdates = 200
-	// maxFailures bounds the status' list of failures.
-	maxFailures = 50
+	// maxNames bounds the names in each of the two lists, in bytes: names that are long make the list shorter, so that the
+	// status stays below 100 KB whatever things are called.
+	maxNames = 16 << 10
 )
 
 // Reasons of the condition Ready.
@@ -28,18 +29,14 @@ const (
 	ReasonInvalidSpec = "InvalidSpec" // the spec cannot be read; what was issued before is left as it is
 )
 
-// Summarize counts how far a rule has got, and lists the newest of what is done and what fails. old is what the status was:
-// it knows of writes that were made before this process watched, so that a restart changes nothing.
-func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus, now time.Time) v1.ImagePullSecretStatus {
+// Summarize counts how far a rule has got, and lists the newest of what is done and the worst of what fails. old is what
+// the status was: it knows of writes that were made before this process watched, so that a restart changes nothing. unseen
+// is what keeps news of the cluster from us, which counts as failing too.
+func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus, now time.Time, unseen ...v1.Failure) v1.ImagePullSecretStatus {
+	failures := append(slices.Clone(unseen), state.Failures(rule.Name)...)
 	status := v1.ImagePullSecretStatus{ObservedGeneration: rule.Generation, Conditions: slices.Clone(old.Conditions)}
 	secrets, accounts := newNewest(old.SecretUpdateSuccessful), newNewest(old.ServiceAccountsModifySuccessful)
-	var failures []v1.Failure
 	state.Each(func(namespace *Namespace) {
-		for _, problem := range namespace.Problems {
-			if problem.ImagePullSecret == rule.Name {
-				failures = append(failures, problem.Failure)
-			}
-		}
 		if !rule.Namespaces.Matches(namespace.Name) {
 			return
 		}
@@ -73,6 +70,20 @@ func Reject(problem error, generation int64, old v1.ImagePullSecretStatus, now t
 	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
 		Type: v1.ConditionReady, Status: metav1.ConditionFalse, Reason: ReasonInvalidSpec,
 		Message:            problem.Error() + "; what was issued before is left as it is",
+		ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(now),
+	})
+	return status
+}
+
+// Blind is the status of an ImagePullSecret while the API server does not let us see what has become of it: as it was, and
+// not ready.
+func Blind(failures []v1.Failure, generation int64, old v1.ImagePullSecretStatus, now time.Time) v1.ImagePullSecretStatus {
+	status := *old.DeepCopy()
+	status.ObservedGeneration = generation
+	status.Failures = worst(failures)
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type: v1.ConditionReady, Status: metav1.ConditionFalse, Reason: ReasonFailing,
+		Message:            "the counts are those of before: what there is now cannot be seen, see status.failures",
 		ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(now),
 	})
 	return status
@@ -123,17 +134,13 @@ func (n *newest) add(at int64, namespace, name string) {
 // updates returns the newest ones first, those of one second by name.
 func (n *newest) updates() []v1.Update {
 	slices.SortFunc(n.all, func(a, b stamped) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(a.name, b.name)) })
-	updates := make([]v1.Update, min(len(n.all), maxUpdates))
-	for i := range updates {
-		updates[i] = v1.Update{NamespacedName: n.all[i].name, UpdatedAt: metav1.Unix(n.all[i].at, 0)}
+	var updates []v1.Update
+	room := maxNames
+	for _, one := range n.all[:min(len(n.all), maxUpdates)] {
+		if room -= len(one.name); room < 0 {
+			break
+		}
+		updates = append(updates, v1.Update{NamespacedName: one.name, UpdatedAt: metav1.Unix(one.at, 0)})
 	}
 	return updates
-}
-
-// worst returns the oldest failures first.
-func worst(failures []v1.Failure) []v1.Failure {
-	slices.SortFunc(failures, func(a, b v1.Failure) int {
-		return cmp.Or(a.Since.Compare(b.Since.Time), cmp.Compare(a.NamespacedName, b.NamespacedName), cmp.Compare(a.Reason, b.Reason))
-	})
-	return failures[:min(len(failures), maxFailures)]
 }

@@ -30,7 +30,10 @@ type writer struct {
 	applyOnly atomic.Bool
 }
 
-// write makes one change. An object that is gone, or whose namespace is ending, needs it no more: that is no error.
+// errGone says that the object, or its namespace, went away before it could be changed, and needs nothing more.
+var errGone = errors.New("it is gone")
+
+// write makes one change. It fails with errGone where that is no longer needed.
 func (w *writer) write(ctx context.Context, change Change) error {
 	var err error
 	switch change := change.(type) {
@@ -42,7 +45,7 @@ func (w *writer) write(ctx context.Context, change Change) error {
 		err = w.edit(ctx, change)
 	}
 	if apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-		return nil
+		return errGone
 	}
 	return err
 }
@@ -131,10 +134,19 @@ func problemsOf(change Change, err error) []Problem {
 	if reason == "" {
 		reason = "WriteFailed"
 	}
+	problems := concerned(change)
+	for i := range problems {
+		problems[i].Reason, problems[i].Message = reason, remedy(err)
+	}
+	return problems
+}
+
+// concerned returns a problem, yet to be described, for each ImagePullSecret that a change is made for.
+func concerned(change Change) []Problem {
 	problem := func(secret, object string) Problem {
 		return Problem{
 			ImagePullSecret: strings.TrimPrefix(secret, pullsecret.SecretPrefix),
-			Failure:         v1.Failure{NamespacedName: object, Reason: reason, Message: err.Error()},
+			Failure:         v1.Failure{NamespacedName: object},
 		}
 	}
 	var problems []Problem

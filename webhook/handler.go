@@ -28,10 +28,11 @@ const (
 )
 
 // Handler returns the HTTP handler of both webhooks. ready is asked before each request: while it returns an error the
-// answer is 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.)
-func Handler(log *slog.Logger, index *pullsecret.Index, ready func() error) http.Handler {
+// answer is 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.) The
+// observers, if any, are told what each request came to.
+func Handler(log *slog.Logger, index *pullsecret.Index, ready func() error, observers ...Observer) http.Handler {
 	router := chi.NewRouter()
-	router.Use(recoverer(log), readiness(ready), onlyJSON)
+	router.Use(observed(observers), recoverer(log), readiness(ready), onlyJSON)
 	router.Post(MutatePath, serve(log, decodeAccountReview, func(request *accountRequest) (string, *admissionv1.AdmissionResponse, error) {
 		response, err := mutate(index.Rules(), request)
 		return request.uid, response, err
@@ -74,7 +75,9 @@ func serve[Request any](log *slog.Logger, decode func([]byte) (*Request, error),
 		w.Header().Set("Content-Type", "application/json")
 		if _, err := w.Write(encoded); err != nil {
 			log.Debug("admission response was not delivered", "error", err)
+			return
 		}
+		conclude(w, response)
 	}
 }
 

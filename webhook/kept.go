@@ -41,6 +41,7 @@ type kept[Object object] struct {
 	wanted  []byte                                      // the bundle they are to trust; nil until we know one
 	written string                                      // its resourceVersion after our last write
 	writing bool                                        // a write of ours is under way, and its echo may come before its answer
+	uid     types.UID
 }
 
 func newKept[Object object](
@@ -97,7 +98,7 @@ func (k *kept[Object]) apply(ctx context.Context, template func(bundle []byte) a
 		return fmt.Errorf("applying %s: %w", k.name, err)
 	}
 	k.version, k.written = stored.GetResourceVersion(), stored.GetResourceVersion()
-	k.held = k.client(stored)
+	k.held, k.uid = k.client(stored), stored.GetUID()
 	if !bytes.Equal(k.held.CABundle, bundle) {
 		return fmt.Errorf("applying %s: it was stored with another caBundle", k.name)
 	}
@@ -142,7 +143,7 @@ func (k *kept[Object]) leadsTo(want admissionregistrationv1.WebhookClientConfig)
 	return equality.Semantic.DeepEqual(k.held.URL, want.URL) && equality.Semantic.DeepEqual(k.held.Service, want.Service)
 }
 
-func (k *kept[Object]) set(version string, held admissionregistrationv1.WebhookClientConfig) error {
+func (k *kept[Object]) set(version string, held admissionregistrationv1.WebhookClientConfig) {
 	k.mu.Lock()
 	changed := version != k.version
 	k.version, k.held = version, held
@@ -150,24 +151,28 @@ func (k *kept[Object]) set(version string, held admissionregistrationv1.WebhookC
 	if changed {
 		k.notify()
 	}
-	return nil
 }
 
 func (k *kept[Object]) Add(added any) error {
 	configuration := added.(Object)
-	return k.set(configuration.GetResourceVersion(), k.client(configuration))
+	k.mu.Lock()
+	k.uid = configuration.GetUID()
+	k.mu.Unlock()
+	k.set(configuration.GetResourceVersion(), k.client(configuration))
+	return nil
 }
 
 func (k *kept[Object]) Update(updated any) error { return k.Add(updated) }
 
 func (k *kept[Object]) Delete(any) error {
-	return k.set("", admissionregistrationv1.WebhookClientConfig{})
+	k.set("", admissionregistrationv1.WebhookClientConfig{})
+	return nil
 }
 
 func (k *kept[Object]) Replace(listed []any, _ string) error {
 	defer k.once.Do(func() { close(k.synced) })
 	if len(listed) == 0 {
-		return k.set("", admissionregistrationv1.WebhookClientConfig{})
+		return k.Delete(nil)
 	}
 	return k.Add(listed[0])
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	admissionregistrationclient "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 )
@@ -93,6 +94,16 @@ func (r *Registrar) Registered() error {
 // Published returns the caBundle of each configuration as the API server has it, nil for one that does not exist.
 func (r *Registrar) Published() [][]byte {
 	return [][]byte{r.mutating.published(), r.validating.published()}
+}
+
+// Reference names the mutating webhook's configuration, as the subject of events.
+func (r *Registrar) Reference() *corev1.ObjectReference {
+	r.mutating.mu.Lock()
+	defer r.mutating.mu.Unlock()
+	return &corev1.ObjectReference{
+		APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration",
+		Name: MutatingConfiguration, UID: r.mutating.uid,
+	}
 }
 
 // WaitForSync returns once both configurations, or their absence, are known as they are in the API now, or with an error

@@ -23,6 +23,7 @@ type permission struct {
 	group, resource, subresource string
 	name                         string // all objects where it is blank
 	namespaced                   bool   // in this process' own namespace
+	namespace                    string // in this one
 	// without says what goes wrong without it; blank where nothing works then.
 	without string
 }
@@ -42,6 +43,7 @@ func permissions(o *options) []permission {
 		{verbs: "update", group: "certificates.k8s.io", resource: "certificatesigningrequests", subresource: "approval", name: certs.RequestName, without: selfSigned},
 		{verbs: "approve", group: "certificates.k8s.io", resource: "signers", name: o.certSigner, without: selfSigned},
 	}
+	needed = append(needed, permission{verbs: "create,patch", resource: "events", namespace: metav1.NamespaceDefault, without: "no events will tell what happens"})
 	if o.leaderElect {
 		needed = append(needed,
 			permission{verbs: "create", group: "coordination.k8s.io", resource: "leases", namespaced: true},
@@ -78,7 +80,7 @@ func preflight(ctx context.Context, log *slog.Logger, client kubernetes.Interfac
 
 func (p permission) attributes(verb, namespace string) *authorizationv1.ResourceAttributes {
 	attributes := &authorizationv1.ResourceAttributes{
-		Verb: verb, Group: p.group, Version: "*", Resource: p.resource, Subresource: p.subresource, Name: p.name,
+		Verb: verb, Group: p.group, Version: "*", Resource: p.resource, Subresource: p.subresource, Name: p.name, Namespace: p.namespace,
 	}
 	if p.namespaced {
 		attributes.Namespace = namespace

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/metrics"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
@@ -66,7 +68,13 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 		Namespace: o.namespace, URL: o.webhookURL, Owner: owner,
 		FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy),
 	}, func() { keeper.Wake() })
-	serving, err := certs.NewServing(client, certConfig(log, o, owner), registrar.Published)
+	var serving *certs.Serving
+	counts := metrics.New(version, func() (*x509.Certificate, certs.Mode) { return serving.Current() })
+	counts.ObserveClient()
+	recorder := newRecorder(background, client)
+	certificate := certConfig(log, o, owner)
+	certificate.Observer = observeCertificate(counts, recorder, o.certSigner, registrar.Reference)
+	serving, err = certs.NewServing(client, certificate, registrar.Published)
 	if err != nil {
 		return fmt.Errorf("configuring the serving certificate: %w", err)
 	}
@@ -85,7 +93,7 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 		return errors.Join(draining.err(), answerable(), registrar.Registered(), serving.Ready(time.Now()))
 	}
 
-	servers, err := listen(log, o, webhook.Handler(log, index, answerable), serving.GetCertificate, ready)
+	servers, err := listen(log, o, webhook.Handler(log, index, answerable, counts.Admission), counts.Handler(), serving.GetCertificate, ready)
 	if err != nil {
 		return err
 	}
@@ -98,12 +106,13 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 
 	lead := func(ctx context.Context) {
 		var leading sync.WaitGroup
-		leading.Go(func() {
-			reconcile.NewController(reconcile.Config{
-				Log: log, Core: client.CoreV1(), Client: imagePullSecrets, Index: index, Follower: follower,
-				Concurrency: o.concurrency, ResyncPeriod: o.resyncPeriod,
-			}).Run(ctx)
+		controller := reconcile.NewController(reconcile.Config{
+			Log: log, Core: client.CoreV1(), Client: imagePullSecrets, Index: index, Follower: follower,
+			Concurrency: o.concurrency, ResyncPeriod: o.resyncPeriod,
+			Recorder: recorder, Observer: counts.Reconcile(), QueueMetrics: counts.Queues(),
 		})
+		defer counts.Lead(controller.Progress)()
+		leading.Go(func() { controller.Run(ctx) })
 		leading.Go(func() {
 			defer registrar.Withdraw()
 			if registrar.WaitForSync(ctx) != nil || !wait(ctx, follower.Synced()) {
@@ -129,16 +138,15 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 				continue
 			}
 			resign()
-			<-elected
+			err = errors.Join(err, <-elected)
 		case err = <-failed:
 			resign()
-			<-elected
+			err = errors.Join(err, <-elected)
 		case err = <-elected:
 		case <-ctx.Done():
 			log.Info("shutdown was requested")
 			draining.begin()
-			err = <-elected
-			sleep(o.shutdownDelay, failed)
+			err = errors.Join(<-elected, sleep(o.shutdownDelay, failed))
 		}
 		return errors.Join(err, servers.shutdown())
 	}
@@ -153,10 +161,13 @@ func wait(ctx context.Context, done <-chan struct{}) bool {
 	}
 }
 
-func sleep(delay time.Duration, interrupted <-chan error) {
+// sleep waits for the delay, unless a server fails in it.
+func sleep(delay time.Duration, failed <-chan error) error {
 	select {
 	case <-time.After(delay):
-	case <-interrupted:
+		return nil
+	case err := <-failed:
+		return err
 	}
 }
 

@@ -13,9 +13,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // drain says whether this replica is on its way out.
@@ -37,7 +34,7 @@ type servers struct {
 }
 
 // listen opens both sockets, so that a port in use is told before anything else happens.
-func listen(log *slog.Logger, o *options, admission http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), ready func() error) (*servers, error) {
+func listen(log *slog.Logger, o *options, admission, metrics http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), ready func() error) (*servers, error) {
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	s := &servers{
 		webhook: &http.Server{
@@ -51,7 +48,7 @@ func listen(log *slog.Logger, o *options, admission http.Handler, certificate fu
 			TLSConfig:   &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"h2", "http/1.1"}},
 		},
 		metrics: &http.Server{
-			Handler:           observability(ready),
+			Handler:           observability(metrics, ready),
 			ErrorLog:          errorLog,
 			ReadHeaderTimeout: 10 * time.Second,
 		},
@@ -89,11 +86,9 @@ func (s *servers) shutdown() error {
 	return errors.Join(s.webhook.Shutdown(ctx), s.metrics.Shutdown(ctx))
 }
 
-func observability(ready func() error) http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+func observability(metrics http.Handler, ready func() error) http.Handler {
 	router := chi.NewRouter()
-	router.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	router.Method(http.MethodGet, "/metrics", metrics)
 	router.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	router.Get("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := ready(); err != nil {

@@ -62,7 +62,7 @@ func build(ctx context.Context, version string, progress io.Writer) (Kubernetes,
 	if err != nil {
 		return Kubernetes{}, err
 	}
-	cache, err := cacheDir()
+	cache, err := CacheDir()
 	if err != nil {
 		return Kubernetes{}, err
 	}

@@ -114,7 +114,7 @@ func TestCacheKey(t *testing.T) {
 func TestCacheFolder(t *testing.T) {
 	t.Run("the variable names it", func(t *testing.T) {
 		t.Setenv(CacheVariable, "/somewhere")
-		dir, err := cacheDir()
+		dir, err := CacheDir()
 		require.NoError(t, err)
 		assert.Equal(t, "/somewhere", dir)
 	})
@@ -122,7 +122,7 @@ func TestCacheFolder(t *testing.T) {
 		for _, name := range []string{CacheVariable, "HOME", "XDG_CACHE_HOME"} {
 			t.Setenv(name, "")
 		}
-		_, err := cacheDir()
+		_, err := CacheDir()
 		require.ErrorContains(t, err, "finding a folder to keep binaries in: set TCR_ASSISTANT_CACHE, or HOME")
 	})
 }

@@ -123,7 +123,8 @@ func (r recipe) key(source fs.FS) (string, error) {
 // binaries. Unset, it is tcr-assistant in the user's cache folder.
 const CacheVariable = "TCR_ASSISTANT_CACHE"
 
-func cacheDir() (string, error) {
+// CacheDir returns the folder that keeps what takes long to build or to fetch.
+func CacheDir() (string, error) {
 	if dir := os.Getenv(CacheVariable); dir != "" {
 		return filepath.Abs(dir)
 	}

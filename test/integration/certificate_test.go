@@ -7,11 +7,14 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -85,4 +88,64 @@ func (w *world) requestInOurName() *certificatesv1.CertificateSigningRequest {
 	}, metav1.CreateOptions{})
 	require.NoError(w.t, err)
 	return request
+}
+
+func TestTheWebhookConfigurationsAreKept(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	configurations := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	const name = "tcr-assistant-mutating-webhook-configuration"
+	original, err := configurations.Get(w.ctx, name, metav1.GetOptions{})
+	require.NoError(t, err)
+	restored := func(what string, check func(*admissionregistrationv1.MutatingWebhook) bool) {
+		t.Helper()
+		w.within(time.Second, what, func() error {
+			now, err := configurations.Get(w.ctx, name, metav1.GetOptions{})
+			if err == nil && !check(&now.Webhooks[0]) {
+				err = errors.New("it is not")
+			}
+			return err
+		})
+	}
+	patch := func(t *testing.T, operations string) {
+		t.Helper()
+		w.kubectl("patch", "mutatingwebhookconfigurations", name, "--type=json", "-p", operations)
+	}
+
+	t.Run("a caBundle that someone replaced is restored", func(t *testing.T) {
+		patch(t, `[{"op":"replace","path":"/webhooks/0/clientConfig/caBundle","value":""}]`)
+		restored("the caBundle is restored", func(now *admissionregistrationv1.MutatingWebhook) bool {
+			return string(now.ClientConfig.CABundle) == string(original.Webhooks[0].ClientConfig.CABundle)
+		})
+	})
+	t.Run("so are its rules and its policy", func(t *testing.T) {
+		patch(t, `[{"op":"replace","path":"/webhooks/0/rules/0/operations","value":["DELETE"]},{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Fail"}]`)
+		restored("the rules are restored", func(now *admissionregistrationv1.MutatingWebhook) bool {
+			return len(now.Rules[0].Operations) == 2 && *now.FailurePolicy == admissionregistrationv1.Ignore
+		})
+	})
+	t.Run("what others add is left alone", func(t *testing.T) {
+		patch(t, `[{"op":"add","path":"/webhooks/0/namespaceSelector","value":{"matchExpressions":[{"key":"control-plane","operator":"DoesNotExist"}]}}]`)
+		patch(t, `[{"op":"replace","path":"/webhooks/0/timeoutSeconds","value":30}]`)
+		restored("our own field is restored", func(now *admissionregistrationv1.MutatingWebhook) bool { return *now.TimeoutSeconds == 3 })
+		now, err := configurations.Get(w.ctx, name, metav1.GetOptions{})
+		require.NoError(t, err)
+		require.Len(t, now.Webhooks[0].NamespaceSelector.MatchExpressions, 1, "the selector is still there")
+		before := len(w.writes())
+		time.Sleep(2 * time.Second)
+		assert.Len(t, w.writes(), before, "it is not fought over")
+	})
+	t.Run("a deleted configuration is created anew", func(t *testing.T) {
+		w.kubectl("delete", "mutatingwebhookconfigurations", name)
+		w.kubectl("delete", "validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration")
+		restored("the configuration is there", func(now *admissionregistrationv1.MutatingWebhook) bool {
+			return string(now.ClientConfig.CABundle) == string(original.Webhooks[0].ClientConfig.CABundle)
+		})
+		w.eventually("the other one is there too", func() error {
+			_, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(w.ctx, "tcr-assistant-validating-webhook-configuration", metav1.GetOptions{})
+			return err
+		})
+		w.create("kept")
+		w.holds("default", "kept")
+	})
 }

@@ -25,7 +25,7 @@ func TestWithTheManagerStoppedNothingIsBlocked(t *testing.T) {
 		w.kubectl("delete", "secret", "other", "-n", "meanwhile")
 	})
 	t.Run("an ImagePullSecret cannot, but can be deleted", func(t *testing.T) {
-		_, stderr, err := w.pipe(manifest(t, "blocked", nil), "create", "-f", "-")
+		stderr, err := w.pipe(manifest(t, "blocked", nil), "create", "-f", "-")
 		require.Error(t, err)
 		assert.Contains(t, stderr, "imagepullsecrets.tcr.tencentcloudcr.com")
 		w.kubectl("delete", "ipss", "resting")
@@ -57,12 +57,12 @@ func TestThePasswordAppearsNowhere(t *testing.T) {
 	for _, bad := range badSpecs {
 		if bad.set["password"] == nil && bad.set["username"] == nil {
 			text := strings.ReplaceAll(manifest(t, "bad", bad.set), "never-to-be-shown", secret)
-			_, stderr, err := w.pipe(text, "create", "-f", "-")
+			stderr, err := w.pipe(text, "create", "-f", "-")
 			require.Error(t, err)
 			said.WriteString(stderr)
 		}
 	}
-	_, stderr, err := w.pipe("", "patch", "ipss", "hidden", "--type=merge", "-p", `{"spec":{"namespaces":"a,a","docker":{"password":"`+secret+`"}}}`)
+	stderr, err := w.pipe("", "patch", "ipss", "hidden", "--type=merge", "-p", `{"spec":{"namespaces":"a,a","docker":{"password":"`+secret+`"}}}`)
 	require.Error(t, err)
 	said.WriteString(stderr)
 	// Refused by the API server in the middle of a write: the permission to issue is taken away.

@@ -233,7 +233,8 @@ func TestBothReplicasDown(t *testing.T) {
 	slices.Sort(without)
 	ratio := float64(refused[len(refused)/2]) / float64(without[len(without)/2])
 	t.Logf("median creation: %s with a webhook that refuses connections, %s without one, ratio %.2f", refused[len(refused)/2], without[len(without)/2], ratio)
-	assert.Less(t, ratio, 3.0, "no more than the refusal of a connection is waited for")
+	// A refusal costs the API server a few milliseconds; a webhook that it waited for would cost its timeout of 3 s.
+	assert.Less(t, ratio, 20.0, "no more than the refusal of a connection is waited for")
 }
 
 // TestLeaderKilledDuringReissue kills the leader without notice while a new password is on its way.

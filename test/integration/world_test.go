@@ -76,9 +76,9 @@ func newWorld(t *testing.T) *world {
 }
 
 // run starts a manager and waits until it is ready. The test stops it when it ends, if it has not done so itself.
-func (w *world) run(args ...string) *manager.Manager {
+func (w *world) run() *manager.Manager {
 	w.t.Helper()
-	m, err := manager.Start(w.ctx, w.Cluster, manager.Options{Binary: binary, Args: args})
+	m, err := manager.Start(w.ctx, w.Cluster, manager.Options{Binary: binary})
 	require.NoError(w.t, err)
 	w.managers = append(w.managers, m)
 	w.t.Cleanup(func() {
@@ -112,13 +112,13 @@ func (w *world) kubectl(args ...string) string {
 	return stdout
 }
 
-// pipe runs kubectl with input and returns what it prints to each of its outputs.
-func (w *world) pipe(input string, args ...string) (stdout, stderr string, err error) {
+// pipe runs kubectl with input and returns what it warns of or complains about.
+func (w *world) pipe(input string, args ...string) (stderr string, err error) {
 	command := w.KubectlCommand(w.ctx, args...)
-	var out, errs bytes.Buffer
-	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(input), &out, &errs
+	var errs bytes.Buffer
+	command.Stdin, command.Stderr = strings.NewReader(input), &errs
 	err = command.Run()
-	return out.String(), errs.String(), err
+	return errs.String(), err
 }
 
 // eventually waits until check returns nil.

@@ -1,0 +1,145 @@
+// Package metrics tells Prometheus what the process does. It gives each part of the product the observer that the part asks
+// for, and none of them knows of Prometheus. docs/metrics.md lists every metric; nothing is labelled with a name that grows
+// with the number of namespaces.
+package metrics
+
+import (
+	"crypto/x509"
+	"net/http"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/reconcile"
+	"github.com/tcr-assistant/tcr-assistant/webhook"
+)
+
+// prefix begins the name of every metric that is ours; client-go's keep the names that every Kubernetes component gives them.
+const prefix = "tcr_assistant_"
+
+// Metrics are the metrics of one process.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	admissions       *prometheus.CounterVec
+	admissionSeconds *prometheus.HistogramVec
+	reconciles       *prometheus.CounterVec
+	reconcileSeconds prometheus.Histogram
+	writes           *prometheus.CounterVec
+	leader           prometheus.Gauge
+	rotations        *prometheus.CounterVec
+	fallbacks        prometheus.Counter
+	queues           *queues
+
+	// progress is asked at each scrape; nil while this replica does not lead.
+	progress atomic.Pointer[func() []reconcile.Progress]
+}
+
+// New returns the metrics of a process of that version. certificate returns what is served and who issued it, or nil; it is
+// asked at each scrape.
+func New(version string, certificate func() (*x509.Certificate, certs.Mode)) *Metrics {
+	m := &Metrics{
+		registry:         prometheus.NewRegistry(),
+		admissions:       counters("admission_requests_total", "Admission requests by webhook and outcome.", "webhook", "outcome"),
+		admissionSeconds: prometheus.NewHistogramVec(histogram(prefix+"admission_duration_seconds", "How long admission requests took, reading them included.", 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3), []string{"webhook"}),
+		reconciles:       counters("reconciles_total", "Comparisons of a namespace with the rules, by result.", "result"),
+		reconcileSeconds: prometheus.NewHistogram(histogram(prefix+"reconcile_duration_seconds", "How long comparisons of a namespace took, writes included.", 0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)),
+		writes:           counters("writes_total", "Writes to the cluster by object, verb and result.", "object", "verb", "result"),
+		leader:           prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "leader", Help: "1 while this replica is the leader, else 0."}),
+		rotations:        counters("certificate_rotations_total", "Serving certificates put into use by this replica as the leader, by who issued them.", "mode"),
+		fallbacks:        prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + "certificate_fallbacks_total", Help: "Times that the signer gave no certificate and a self-signed one was made instead."}),
+		queues:           newQueues(),
+	}
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "build_info", Help: "1, labelled with the version of the product and of Go."}, []string{"version", "go_version"})
+	info.WithLabelValues(version, runtime.Version()).Set(1)
+	m.registry.MustRegister(m.admissions, m.admissionSeconds, m.reconciles, m.reconcileSeconds, m.writes, m.leader, m.rotations, m.fallbacks, info,
+		&progressCollector{&m.progress}, &certificateCollector{certificate},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.queues.register(m.registry)
+	m.start()
+	return m
+}
+
+// start makes every series appear at once, with 0: a counter whose first value is 1 has no rate.
+func (m *Metrics) start() {
+	for _, outcome := range []webhook.Outcome{webhook.OutcomeAllowed, webhook.OutcomePatched, webhook.OutcomeDenied, webhook.OutcomeError} {
+		for _, name := range []string{webhook.Mutating, webhook.Validating} {
+			if name == webhook.Mutating && outcome == webhook.OutcomeDenied || name == webhook.Validating && outcome == webhook.OutcomePatched {
+				continue // it never does
+			}
+			m.admissions.WithLabelValues(name, string(outcome))
+			m.admissionSeconds.WithLabelValues(name)
+		}
+	}
+	for _, result := range []reconcile.Result{reconcile.ResultSuccess, reconcile.ResultConflict, reconcile.ResultError} {
+		m.reconciles.WithLabelValues(string(result))
+	}
+	for _, result := range []reconcile.Result{reconcile.ResultSuccess, reconcile.ResultConflict, reconcile.ResultGone, reconcile.ResultError} {
+		for _, verb := range []string{"issue", "reissue", "delete"} {
+			m.writes.WithLabelValues("secret", verb, string(result))
+		}
+		m.writes.WithLabelValues("serviceaccount", "edit", string(result))
+	}
+	for _, mode := range []certs.Mode{certs.ModeSigner, certs.ModeSelfSigned} {
+		m.rotations.WithLabelValues(string(mode))
+	}
+}
+
+// Handler serves the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+}
+
+// Admission observes the webhook.
+func (m *Metrics) Admission(name string, outcome webhook.Outcome, took time.Duration) {
+	m.admissions.WithLabelValues(name, string(outcome)).Inc()
+	m.admissionSeconds.WithLabelValues(name).Observe(took.Seconds())
+}
+
+// Reconcile observes a controller.
+func (m *Metrics) Reconcile() reconcile.Observer {
+	return reconcile.Observer{
+		Synced: func(result reconcile.Result, took time.Duration) {
+			m.reconciles.WithLabelValues(string(result)).Inc()
+			m.reconcileSeconds.Observe(took.Seconds())
+		},
+		Wrote: func(object, verb string, result reconcile.Result) {
+			m.writes.WithLabelValues(object, verb, string(result)).Inc()
+		},
+	}
+}
+
+// Certificate observes the keeper of the serving certificate.
+func (m *Metrics) Certificate() certs.Observer {
+	return certs.Observer{
+		Rotated:  func(mode certs.Mode, _ time.Time) { m.rotations.WithLabelValues(string(mode)).Inc() },
+		FellBack: func(error) { m.fallbacks.Inc() },
+	}
+}
+
+// Queues observes client-go's work queues.
+func (m *Metrics) Queues() workqueue.MetricsProvider { return m.queues }
+
+// Lead notes that this replica leads until stop is called, and asks progress at each scrape until then.
+func (m *Metrics) Lead(progress func() []reconcile.Progress) (stop func()) {
+	m.leader.Set(1)
+	m.progress.Store(&progress)
+	return func() {
+		m.progress.Store(nil)
+		m.leader.Set(0)
+	}
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, labels)
+}
+
+func histogram(name, help string, buckets ...float64) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}
+}

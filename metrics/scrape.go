@@ -1,0 +1,106 @@
+package metrics
+
+import (
+	"crypto/x509"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/reconcile"
+)
+
+func description(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prefix+name, help, labels, nil)
+}
+
+// The metrics of each ImagePullSecret. There are as many series as ImagePullSecrets, or, for failures, some times as many.
+var (
+	secretsDesired  = description("secrets_desired", "Secrets that the image pull secret should have in the cluster.", "image_pull_secret")
+	secretsPresent  = description("secrets_present", "Secrets of the image pull secret that hold the current credential.", "image_pull_secret")
+	accountsDesired = description("service_accounts_desired", "Service accounts that should list the image pull secret's Secret.", "image_pull_secret")
+	accountsPresent = description("service_accounts_present", "Service accounts that list the image pull secret's Secret, of those that should.", "image_pull_secret")
+	isReady         = description("image_pull_secret_ready", "1 while the condition Ready of the image pull secret is True, else 0.", "image_pull_secret")
+	failures        = description("failures", "What is not as it should be of the image pull secret, by the reason its status gives.", "image_pull_secret", "reason")
+)
+
+// progressCollector asks the controller, while there is one, at each scrape.
+type progressCollector struct {
+	source *atomic.Pointer[func() []reconcile.Progress]
+}
+
+// Describe sends what Collect may send.
+func (c *progressCollector) Describe(descriptions chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{secretsDesired, secretsPresent, accountsDesired, accountsPresent, isReady, failures} {
+		descriptions <- d
+	}
+}
+
+// Collect sends the counts of now.
+func (c *progressCollector) Collect(metrics chan<- prometheus.Metric) {
+	progress := c.source.Load()
+	if progress == nil {
+		return
+	}
+	for _, p := range (*progress)() {
+		gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+			metrics <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, append([]string{p.ImagePullSecret}, labels...)...)
+		}
+		gauge(secretsDesired, float64(p.SecretsDesired))
+		gauge(secretsPresent, float64(p.SecretsPresent))
+		gauge(accountsDesired, float64(p.AccountsDesired))
+		gauge(accountsPresent, float64(p.AccountsServed))
+		gauge(isReady, truth(p.Ready))
+		// These are always there, so that it can be seen that nothing fails.
+		for _, reason := range []string{reconcile.ReasonForbidden, reconcile.ReasonForeignSecret, reconcile.ReasonContended} {
+			if _, counted := p.Failures[reason]; !counted {
+				gauge(failures, 0, reason)
+			}
+		}
+		for reason, count := range p.Failures {
+			gauge(failures, float64(count), reason)
+		}
+	}
+}
+
+// The metrics of the serving certificate.
+var (
+	notBefore = description("certificate_not_before_timestamp_seconds", "Unix time from which the serving certificate is valid.")
+	notAfter  = description("certificate_not_after_timestamp_seconds", "Unix time until which the serving certificate is valid.")
+	issuer    = description("certificate_issuer", "1 for who issued the serving certificate, else 0: the cluster's signer, or the manager itself.", "mode")
+)
+
+// certificateCollector asks at each scrape which certificate is served.
+type certificateCollector struct {
+	served func() (*x509.Certificate, certs.Mode)
+}
+
+// Describe sends what Collect may send.
+func (c *certificateCollector) Describe(descriptions chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{notBefore, notAfter, issuer} {
+		descriptions <- d
+	}
+}
+
+// Collect sends what is served; nothing as long as there is nothing.
+func (c *certificateCollector) Collect(metrics chan<- prometheus.Metric) {
+	leaf, mode := c.served()
+	if leaf == nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(notBefore, float64(leaf.NotBefore.Unix()))
+	gauge(notAfter, float64(leaf.NotAfter.Unix()))
+	for _, one := range []certs.Mode{certs.ModeSigner, certs.ModeSelfSigned} {
+		gauge(issuer, truth(one == mode), string(one))
+	}
+}
+
+func truth(holds bool) float64 {
+	if holds {
+		return 1
+	}
+	return 0
+}

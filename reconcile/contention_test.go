@@ -1,0 +1,137 @@
+package reconcile
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"gomodules.xyz/jsonpatch/v2"
+
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func issueFoo(password string) IssueSecret {
+	rule := &pullsecret.Rule{Name: "foo", Secret: "tcr.ipsfoo", UID: "u"}
+	copy(rule.Sum[:], password)
+	return IssueSecret{Namespace: "team", Rule: rule}
+}
+
+// fought returns a contention in which the change was undone and repaired so often, a second apart, and when that ended.
+func fought(change Change, repairs int) (*contention, time.Time) {
+	c, now := newContention(), noon
+	c.wrote(change, now)
+	for range repairs {
+		now = now.Add(time.Second)
+		c.wrote(change, now)
+	}
+	return c, now
+}
+
+func TestContention(t *testing.T) {
+	change := issueFoo("old")
+
+	t.Run("the first write is no repair and the second is", func(t *testing.T) {
+		c := newContention()
+		assert.Zero(t, c.wrote(change, noon))
+		assert.Equal(t, 1, c.wrote(change, noon.Add(time.Second)))
+	})
+	t.Run("the first repairs are made at once", func(t *testing.T) {
+		c, now := fought(change, promptRepairs-1)
+		_, _, held := c.held(change, now)
+		assert.False(t, held)
+	})
+	t.Run("later repairs wait twice as long each time, five minutes at most", func(t *testing.T) {
+		c, now := fought(change, promptRepairs)
+		of, _, _ := c.held(change, now)
+		assert.Equal(t, noon.Add(time.Second), of.since, "since the first repair")
+		var pauses []time.Duration
+		for range 9 {
+			_, until, held := c.held(change, now)
+			require.True(t, held)
+			pauses = append(pauses, until.Sub(now))
+			now = until
+			_, _, held = c.held(change, now)
+			require.False(t, held, "the pause ends when it says")
+			c.wrote(change, now)
+		}
+		s := time.Second
+		assert.Equal(t, []time.Duration{5 * s, 10 * s, 20 * s, 40 * s, 80 * s, 160 * s, 300 * s, 300 * s, 300 * s}, pauses)
+	})
+	t.Run("a new password is written at once and repeats nothing", func(t *testing.T) {
+		c, now := fought(change, promptRepairs)
+		renewed := issueFoo("new")
+		_, _, held := c.held(renewed, now)
+		assert.False(t, held)
+		assert.Zero(t, c.wrote(renewed, now))
+	})
+	t.Run("to add what was removed repeats nothing", func(t *testing.T) {
+		edit := func(operation string) EditAccount {
+			return EditAccount{Namespace: "team", Name: "robot", Secrets: []string{"tcr.ipsfoo"}, Patch: []jsonpatch.Operation{{Operation: operation}}}
+		}
+		c := newContention()
+		for round := range 4 {
+			assert.Zero(t, c.wrote(edit("add"), noon), "round %d", round)
+			assert.Zero(t, c.wrote(edit("remove"), noon), "round %d", round)
+		}
+	})
+	t.Run("a fight is over after a quarter of an hour without a repair", func(t *testing.T) {
+		c, now := fought(change, 3*promptRepairs)
+		now = now.Add(truce + time.Second)
+		_, _, held := c.held(change, now)
+		assert.False(t, held)
+		assert.Zero(t, c.wrote(change, now))
+	})
+	t.Run("objects are told apart", func(t *testing.T) {
+		c, now := fought(change, promptRepairs)
+		elsewhere := change
+		elsewhere.Namespace = "other"
+		account := EditAccount{Namespace: "team", Name: "tcr.ipsfoo", Secrets: []string{"tcr.ipsfoo"}}
+		for _, other := range []Change{elsewhere, account, DeleteSecret{Namespace: "team", Name: "tcr.ipsfoo"}} {
+			_, _, held := c.held(other, now)
+			assert.False(t, held, other.String())
+		}
+	})
+	t.Run("a namespace that is made anew begins anew", func(t *testing.T) {
+		c, now := fought(change, promptRepairs)
+		c.forget("team")
+		assert.Zero(t, c.wrote(change, now))
+	})
+	t.Run("a service account that is made anew begins anew", func(t *testing.T) {
+		edit := EditAccount{Namespace: "team", Name: "robot", Secrets: []string{"tcr.ipsfoo"}}
+		c, now := fought(edit, promptRepairs)
+		c.forgetAccount("team", "robot")
+		assert.Zero(t, c.wrote(edit, now))
+	})
+	t.Run("what lasts is forgotten", func(t *testing.T) {
+		c, now := fought(change, 1)
+		other := change
+		other.Namespace = "other"
+		c.wrote(other, now.Add(truce+2*time.Minute))
+		assert.NotContains(t, c.fresh, "team")
+		assert.Contains(t, c.fresh, "other")
+	})
+}
+
+func TestContended(t *testing.T) {
+	change := issueFoo("old")
+	of := fight{repairs: 7, since: noon, last: noon.Add(time.Minute)}
+	say := func(writer string) Problem {
+		problems := contended(change, of, noon.Add(2*time.Minute), Namespace{Name: "team", Secrets: []Secret{{Name: "tcr.ipsfoo", Writer: writer}}})
+		require.Len(t, problems, 1)
+		return problems[0]
+	}
+	t.Run("names who writes last", func(t *testing.T) {
+		problem := say("argocd-controller")
+		assert.Equal(t, "foo", problem.ImagePullSecret)
+		assert.Equal(t, "team/tcr.ipsfoo", problem.NamespacedName)
+		assert.Equal(t, ReasonContended, problem.Reason)
+		assert.True(t, problem.Since.Time.Equal(noon), "since the first repair")
+		assert.Equal(t, `"argocd-controller" undoes what is written here: repaired 7 times since 2026-03-01T12:00:00Z, next at 2026-03-01T12:02:00Z. Make it leave this object alone`, problem.Message)
+	})
+	t.Run("says someone where no field manager is known", func(t *testing.T) {
+		assert.Contains(t, say("").Message, "someone undoes what is written here")
+	})
+}
