@@ -76,6 +76,7 @@ func converge(ctx context.Context, r *report, binary string, n int) (err error) 
 		over.atMost(goal)
 	}
 	r.add("convergence", "processor time over bare writes", n, ratio, own.processor.Seconds()/floor.processor.Seconds())
+	r.add("convergence", "writes", n, count, float64(writes.count))
 	r.add("convergence", "refused writes", n, count, float64(writes.refused)).atMost(0)
 	r.add("convergence", "time", n, seconds, own.clock.Seconds())
 	r.add("convergence", "time to the first write", n, seconds, writes.first.Sub(began).Seconds())

@@ -110,6 +110,25 @@ func number(value float64) string {
 	}
 }
 
+// over returns this report, completed by an earlier one's figures of benchmarks that this one has none of.
+func (r *report) over(earlier *report) *report {
+	all := *r
+	if all.Kubernetes == "" {
+		all.Kubernetes = earlier.Kubernetes
+	}
+	all.Figures = nil
+	for _, old := range earlier.Figures {
+		if !slices.ContainsFunc(r.Figures, func(f *figure) bool { return f.Benchmark == old.Benchmark }) {
+			all.Figures = append(all.Figures, old)
+		}
+	}
+	all.Figures = append(all.Figures, r.Figures...)
+	slices.SortStableFunc(all.Figures, func(a, b *figure) int {
+		return cmp.Or(cmp.Compare(a.Benchmark, b.Benchmark), cmp.Compare(a.Size, b.Size))
+	})
+	return &all
+}
+
 func readReport(file string) (*report, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -81,7 +81,7 @@ func protobuf(object runtime.Object) ([]byte, error) {
 }
 
 func (w *world) barePost(ctx context.Context, namespace string, body []byte) error {
-	return w.client.CoreV1().RESTClient().Post().Namespace(namespace).Resource("secrets").
+	return w.peer.Post().Namespace(namespace).Resource("secrets").
 		SetHeader("Content-Type", runtime.ContentTypeProtobuf).Body(body).Do(ctx).Error()
 }
 
@@ -95,7 +95,7 @@ func (w *world) barePatch(ctx context.Context, account corev1.ServiceAccount, se
 	if err != nil {
 		return err
 	}
-	return w.client.CoreV1().RESTClient().Patch(types.JSONPatchType).Namespace(account.Namespace).Resource("serviceaccounts").
+	return w.peer.Patch(types.JSONPatchType).Namespace(account.Namespace).Resource("serviceaccounts").
 		Name(account.Name).Body(body).Do(ctx).Error()
 }
 
@@ -111,7 +111,7 @@ func (w *world) bareApply(ctx context.Context, name string, generation int) (cos
 	}
 	options := &metav1.PatchOptions{FieldManager: "floor", Force: new(true)}
 	apply := func(t target) error {
-		return w.client.CoreV1().RESTClient().Patch(types.ApplyPatchType).Namespace(t.namespace).Resource("secrets").Name(name).
+		return w.peer.Patch(types.ApplyPatchType).Namespace(t.namespace).Resource("secrets").Name(name).
 			VersionedParams(options, scheme.ParameterCodec).Body(body).Do(ctx).Error()
 	}
 	return costOf(func() error { return in(targets, apply) })

@@ -26,11 +26,12 @@ type program struct {
 	memory        []int // numbers of namespaces
 	idle          time.Duration
 	admissionTime time.Duration // for each figure
+	servers       bool          // admission over TLS, too
 }
 
 var (
-	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, births: 400, memory: []int{200, 1000, 2000, 10000}, idle: time.Minute, admissionTime: 2 * time.Second}
-	short = program{rounds: 3, convergence: []int{500}, births: 100, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
+	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, births: 400, memory: []int{200, 1000, 2000, 10000}, idle: time.Minute, admissionTime: time.Second, servers: true}
+	short = program{rounds: 3, convergence: []int{300}, births: 100, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
 )
 
 func main() {
@@ -48,7 +49,8 @@ func run(ctx context.Context) error {
 	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,hosts-updater,admission")
 	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
 	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence and memory, instead of the usual")
-	output := flag.String("json", "", "write the measurements to this `file`")
+	output := flag.String("json", "", "write the measurements to this `file`; what it holds of other benchmarks stays")
+	plotted := flag.String("plot", "", "draw what -json holds in this SVG `file`")
 	against := flag.String("baseline", "", "fail where a ratio or a count is worse than in this `file` by more than 25 %")
 	flag.Parse()
 	p := whole
@@ -81,13 +83,30 @@ func run(ctx context.Context) error {
 		return err
 	}
 	if err == nil && *output != "" {
-		err = measured.write(*output)
+		err = publish(measured, *output, *plotted)
 	}
 	if err != nil || baseline == nil {
 		return err
 	}
 	if lines := measured.worse(baseline); len(lines) > 0 {
 		return fmt.Errorf("worse than the baseline by more than %.0f %%:\n%s", tolerance*100, strings.Join(lines, "\n"))
+	}
+	return nil
+}
+
+// publish writes what was measured, and draws it with what is known from earlier runs.
+func publish(measured *report, file, plotted string) error {
+	all := measured
+	if earlier, err := readReport(file); err == nil {
+		all = measured.over(earlier)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := all.write(file); err != nil || plotted == "" {
+		return err
+	}
+	if err := os.WriteFile(plotted, plot(all), 0o644); err != nil {
+		return fmt.Errorf("drawing the measurements: %w", err)
 	}
 	return nil
 }
@@ -125,5 +144,8 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 		do("memory", func() error { return memory(ctx, r, controllerManager, p.memory, p.idle/4) })
 	}
 	do("hosts-updater", func() error { return hostsUpdater(ctx, r, updater, p.idle) })
+	for range p.rounds {
+		do("admission", func() error { return admission(ctx, r, dir, p.admissionTime, p.servers) })
+	}
 	return err
 }

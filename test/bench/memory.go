@@ -83,6 +83,10 @@ func (w *world) memoryAt(ctx context.Context, r *report, n, generation int, idle
 			return err
 		}
 	}
+	own, err := status(fmt.Sprintf("/proc/%d/status", m.Pid()), "RssAnon")
+	if err != nil {
+		return err
+	}
 	_, reissuing, err := resident(m.Pid())
 	if err != nil {
 		return err
@@ -95,6 +99,7 @@ func (w *world) memoryAt(ctx context.Context, r *report, n, generation int, idle
 	if goal, set := memoryGoals[n]; set {
 		figure.atMost(goal)
 	}
+	r.add("memory", "after a re-issue, without the pages of the executable", n, mebibytes, own/1024)
 	r.add("memory", "most while starting", n, mebibytes, starting)
 	r.add("memory", "most while bringing all in line", n, mebibytes, converging)
 	r.add("memory", "most while re-issuing", n, mebibytes, reissuing)
