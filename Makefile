@@ -3,6 +3,7 @@ SHELL := /bin/bash
 
 VERSION ?= dev
 CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.22.0
+HELM := go run helm.sh/helm/v4/cmd/helm@v4.3.1
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: help
@@ -28,7 +29,16 @@ unit: ## run the tests of the product module
 # One package at a time: each has a control plane of its own, and some hold bounds on time.
 .PHONY: integration
 integration: controlplane prometheus ## run the tests against a real control plane
-	cd test && go vet ./... && go test -p 1 -count=1 -timeout 45m ./...
+	cd test && go vet ./... && go test -p 1 -count=1 -timeout 45m $$(go list ./... | grep -v /test/e2e)
+
+.PHONY: e2e
+e2e: node ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
+	cd test && go test -p 1 -count=1 -timeout 30m -v ./e2e/...
+
+.PHONY: node
+node: controlplane ## build and fetch what a node consists of, once; it is cached outside the checkout
+	@cd test && go run ./cmd/controlplane -node
+	@test/e2e/machine/install
 
 .PHONY: controlplane
 controlplane: ## build the Kubernetes that tests run on, once; it is cached outside the checkout
@@ -67,8 +77,30 @@ lint: ## lint both modules
 .PHONY: generate
 generate: ## write every generated file anew
 	$(CONTROLLER_GEN) object paths=./api/...
-	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=deploy/crd
+	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=deploy/chart/crds
+	$(MAKE) --no-print-directory manifests
 
 .PHONY: verify
 verify: generate ## fail where a generated file is not what it would be generated as
 	git diff --exit-code -- api deploy
+
+# --- chart and manifests ---
+
+define NAMESPACE
+# Generated from deploy/chart by "make manifests". It holds no credential: create ImagePullSecrets once it is applied.
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: tcr-assistant-system
+  labels:
+    pod-security.kubernetes.io/enforce: restricted
+---
+endef
+export NAMESPACE
+
+.PHONY: manifests
+manifests: ## write the all-in-one manifests from the chart, and into the chart what stands elsewhere
+	cp deploy/monitoring/prometheusrule.yaml deploy/chart/files/
+	{ printf '%s\n' "$$NAMESPACE" && $(HELM) template tcr-assistant deploy/chart --namespace tcr-assistant-system \
+		--kube-version v1.30.0 --include-crds --no-hooks; } > deploy/allinone/tcr-assistant.yaml.new
+	mv deploy/allinone/tcr-assistant.yaml.new deploy/allinone/tcr-assistant.yaml

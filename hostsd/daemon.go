@@ -227,7 +227,7 @@ func (d *Daemon) Run(ctx context.Context) {
 		}
 		w.wait(ctx, &p, due)
 	}
-	d.opts.Log.Info("stopped, lines stay in place", "hostsFile", d.opts.HostsFile)
+	d.opts.Log.Info("stopped", "hostsFile", d.opts.HostsFile)
 }
 
 // NodeNames returns the names of the node whose hosts file is given: the host name in the file

@@ -376,6 +376,10 @@ func (c *Controller) plan(ctx context.Context, namespace Namespace) (planned Pla
 		secret, err := c.Core.Secrets(namespace.Name).Get(ctx, name, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
+		case apierrors.IsForbidden(err):
+			// RBAC can be narrowed to the Secrets of certain names. Whose entry another one is stays unknown, and so it stays.
+			c.Log.Debug("entries were left alone: their secret may not be read", "namespace", namespace.Name, "secret", name)
+			continue
 		case err != nil:
 			errs = append(errs, fmt.Errorf("looking up secret %s/%s: %w", namespace.Name, name, err))
 			continue

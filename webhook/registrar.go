@@ -129,21 +129,25 @@ func (r *Registrar) Run(ctx context.Context) {
 	watchers.Go(func() { r.mutating.follow(ctx) })
 	watchers.Go(func() { r.validating.follow(ctx) })
 	backoff := newBackoff()
-	var retry <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.changed:
-		case <-retry:
 		}
-		retry = nil
-		if err := r.restore(ctx); err != nil && ctx.Err() == nil {
+		for ctx.Err() == nil {
+			err := r.restore(ctx)
+			if err == nil {
+				backoff = newBackoff()
+				break
+			}
 			r.log.Warn("webhook configurations were not restored", "error", err)
-			retry = time.After(backoff.Step())
-			continue
+			// Nothing shortens the pause: the write that failed has told of a change itself.
+			select {
+			case <-ctx.Done():
+			case <-time.After(backoff.Step()):
+			}
 		}
-		backoff = newBackoff()
 	}
 }
 

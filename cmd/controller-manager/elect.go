@@ -9,6 +9,7 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/kubernetes"
@@ -23,7 +24,7 @@ const leaseName = "tcr-assistant-leader-election"
 // elect runs lead whenever this replica is elected, until ctx ends. A lost election is no reason to exit: admission goes on
 // being served, and this replica runs again. The Lease is released once lead has returned, so that the next leader need
 // not wait for it to expire.
-func elect(ctx context.Context, log *slog.Logger, client kubernetes.Interface, o *options, lead func(context.Context)) error {
+func elect(ctx context.Context, log *slog.Logger, client kubernetes.Interface, o *options, owner *metav1.OwnerReference, lead func(context.Context)) error {
 	if !o.leaderElect {
 		lead(ctx)
 		return nil
@@ -33,11 +34,11 @@ func elect(ctx context.Context, log *slog.Logger, client kubernetes.Interface, o
 		return fmt.Errorf("reading the host's name: %w", err)
 	}
 	identity := host + "_" + string(uuid.NewUUID())
-	lock, err := resourcelock.New(resourcelock.LeasesResourceLock, o.namespace, leaseName, client.CoreV1(), client.CoordinationV1(),
-		resourcelock.ResourceLockConfig{Identity: identity})
-	if err != nil {
-		return fmt.Errorf("configuring lease %s/%s: %w", o.namespace, leaseName, err)
-	}
+	lock := &ownedLease{owner: owner, LeaseLock: &resourcelock.LeaseLock{
+		LeaseMeta:  metav1.ObjectMeta{Namespace: o.namespace, Name: leaseName},
+		Client:     client.CoordinationV1(),
+		LockConfig: resourcelock.ResourceLockConfig{Identity: identity},
+	}}
 	vacant := make(chan struct{}, 1)
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -48,6 +49,28 @@ func elect(ctx context.Context, log *slog.Logger, client kubernetes.Interface, o
 		}
 	}
 	return nil
+}
+
+// ownedLease is a Lease that goes when its owner does: an uninstall leaves none behind, also where the release knows of none.
+type ownedLease struct {
+	*resourcelock.LeaseLock
+	owner *metav1.OwnerReference // may be nil
+}
+
+// Create creates the Lease for its first holder.
+func (l *ownedLease) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	lease := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: l.LeaseMeta.Namespace, Name: l.LeaseMeta.Name},
+		Spec:       resourcelock.LeaderElectionRecordToLeaseSpec(&record),
+	}
+	if l.owner != nil {
+		lease.OwnerReferences = []metav1.OwnerReference{*l.owner}
+	}
+	if _, err := l.Client.Leases(lease.Namespace).Create(ctx, lease, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	_, _, err := l.Get(ctx) // from here on, the lock knows the object that it updates
+	return err
 }
 
 // watchLease tells vacant whenever the Lease was given up. Candidates look at it every few seconds only; this way a

@@ -37,6 +37,7 @@ type options struct {
 	shutdownDelay time.Duration
 	logFormat     string
 	logLevel      slog.Level
+	cleanup       bool
 	version       bool
 }
 
@@ -62,6 +63,7 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "how long admission requests are still answered after SIGTERM, while the Service forgets this replica")
 	flags.StringVar(&o.logFormat, "log-format", "text", "`text` or json")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`debug`, info, warn or error")
+	flags.BoolVar(&o.cleanup, "cleanup", false, "delete every ImagePullSecret, remove its entry from every ServiceAccount, and exit: for an uninstall")
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {
 		return nil, err

@@ -30,7 +30,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	log := options.logger(os.Stderr)
-	if err := run(ctx, log, options); err != nil {
+	work := run
+	if options.cleanup {
+		work = cleanUp
+	}
+	if err := work(ctx, log, options); err != nil {
 		log.Error("controller manager ended", "error", err)
 		os.Exit(1)
 	}

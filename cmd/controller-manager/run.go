@@ -35,19 +35,7 @@ const clusterRole = "tcr-assistant-manager-role"
 // run wires the packages and runs them until ctx ends: first leadership is handed over, then, after the shutdown delay, the
 // servers drain.
 func run(ctx context.Context, log *slog.Logger, o *options) error {
-	config, err := restConfig(o)
-	if err != nil {
-		return err
-	}
-	httpClient, err := rest.HTTPClientFor(config)
-	if err != nil {
-		return fmt.Errorf("configuring the API client: %w", err)
-	}
-	client, err := kubernetes.NewForConfigAndClient(protobuf(config), httpClient)
-	if err != nil {
-		return fmt.Errorf("configuring the API client: %w", err)
-	}
-	imagePullSecrets, err := typed.NewClient(config, httpClient)
+	client, imagePullSecrets, err := connect(o)
 	if err != nil {
 		return err
 	}
@@ -129,7 +117,7 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	elected := make(chan error, 1)
 	campaign, resign := context.WithCancel(ctx)
 	defer resign()
-	running.Go(func() { elected <- elect(campaign, log, client, o, lead) })
+	running.Go(func() { elected <- elect(campaign, log, client, o, owner, lead) })
 
 	for {
 		select {
@@ -170,6 +158,24 @@ func sleep(delay time.Duration, failed <-chan error) error {
 	case err := <-failed:
 		return err
 	}
+}
+
+// connect returns the clients of the built-in types and of ImagePullSecrets. They share connections.
+func connect(o *options) (kubernetes.Interface, *typed.Client, error) {
+	config, err := restConfig(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("configuring the API client: %w", err)
+	}
+	client, err := kubernetes.NewForConfigAndClient(protobuf(config), httpClient)
+	if err != nil {
+		return nil, nil, fmt.Errorf("configuring the API client: %w", err)
+	}
+	imagePullSecrets, err := typed.NewClient(config, httpClient)
+	return client, imagePullSecrets, err
 }
 
 func restConfig(o *options) (*rest.Config, error) {

@@ -42,6 +42,7 @@ type options struct {
 	logLevel                          slog.Level
 	resync                            time.Duration
 	once, cleanup, version            bool
+	cleanupOnExit                     bool
 }
 
 func main() {
@@ -69,13 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	log := slog.New(handler)
 
 	if o.cleanup {
-		removed, err := hostsd.Cleanup(ctx, o.hostsFile)
-		if err != nil {
-			log.Error("left lines in hosts file", "hostsFile", o.hostsFile, "error", err)
-			return exitFailed
-		}
-		log.Info("removed lines from hosts file", "hostsFile", o.hostsFile, "entries", removed)
-		return exitOK
+		return cleanUp(ctx, log, o.hostsFile)
 	}
 	// The live heap is a fraction of a megabyte; the default would let it grow to four before it
 	// is collected, on every node of a cluster.
@@ -112,6 +107,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}()
 	}
 	daemon.Run(ctx)
+	if o.cleanupOnExit {
+		// Beyond ctx, which has ended. The kubelet ends the process if this takes too long.
+		return cleanUp(context.WithoutCancel(ctx), log, o.hostsFile)
+	}
+	return exitOK
+}
+
+func cleanUp(ctx context.Context, log *slog.Logger, hostsFile string) int {
+	removed, err := hostsd.Cleanup(ctx, hostsFile)
+	if err != nil {
+		log.Error("left lines in hosts file", "hostsFile", hostsFile, "error", err)
+		return exitFailed
+	}
+	log.Info("removed lines from hosts file", "hostsFile", hostsFile, "entries", removed)
 	return exitOK
 }
 
@@ -124,6 +133,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&o.resync, "resync-period", 5*time.Minute, "time between two passes when nothing changes, at least 1s")
 	flags.BoolVar(&o.once, "once", false, "do one pass and exit: 0 done, 1 failed, 3 done but for refused entries")
 	flags.BoolVar(&o.cleanup, "cleanup", false, "remove our lines from the hosts file and exit; the configuration is not read")
+	flags.BoolVar(&o.cleanupOnExit, "cleanup-on-exit", false, "remove our lines when ended by SIGTERM or SIGINT; in an update, start the new instance before the old one ends")
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of /metrics, /healthz and /readyz; empty for none")
 	flags.StringVar(&o.logFormat, "log-format", "json", "json or text")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")

@@ -94,7 +94,7 @@ func TestFlags(t *testing.T) {
 	t.Run("help tells of every flag", func(t *testing.T) {
 		var stderr bytes.Buffer
 		assert.Equal(t, exitOK, run(t.Context(), []string{"--help"}, io.Discard, &stderr))
-		for _, name := range []string{"config", "hosts-file", "resync-period", "once", "cleanup", "metrics-bind-address", "log-format", "log-level", "version"} {
+		for _, name := range []string{"config", "hosts-file", "resync-period", "once", "cleanup", "cleanup-on-exit", "metrics-bind-address", "log-format", "log-level", "version"} {
 			assert.Contains(t, stderr.String(), "\n  -"+name)
 		}
 	})
@@ -200,11 +200,13 @@ type process struct {
 	log                    *bytes.Buffer
 }
 
-func start(t *testing.T) *process {
+// start runs the command with flags that come after the usual ones and override them.
+func start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{config: write(t, "hosts.yaml", demoConfig), hosts: write(t, "hosts", etcHosts), log: &bytes.Buffer{}}
 	p.address = "127.0.0.1:" + freePort(t)
 	p.Cmd = exec.Command(binary, "--config", p.config, "--hosts-file", p.hosts, "--metrics-bind-address", p.address)
+	p.Args = append(p.Args, args...)
 	p.Stderr = p.log
 	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, p.Start())
@@ -265,7 +267,27 @@ func TestSIGTERMLeavesTheLines(t *testing.T) {
 	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, p.Wait())
 	assert.Equal(t, demoLine+etcHosts, read(t, p.hosts))
-	assert.Contains(t, p.log.String(), `"msg":"stopped, lines stay in place"`)
+	assert.Contains(t, p.log.String(), `"msg":"stopped"`)
+}
+
+func TestSIGTERMRemovesTheLinesWhenToldTo(t *testing.T) {
+	p := start(t, "--cleanup-on-exit")
+	require.Equal(t, demoLine+etcHosts, read(t, p.hosts))
+	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, p.Wait())
+	assert.Equal(t, etcHosts, read(t, p.hosts))
+}
+
+// TestAnUpdateKeepsTheLines does what a rolling update with a surge does on a node.
+func TestAnUpdateKeepsTheLines(t *testing.T) {
+	old := start(t, "--cleanup-on-exit")
+	update := start(t, "--cleanup-on-exit", "--hosts-file="+old.hosts, "--config="+old.config)
+	require.NoError(t, old.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, old.Wait())
+	require.Eventually(t, func() bool { return read(t, old.hosts) == demoLine+etcHosts }, soon, 10*time.Millisecond)
+	require.NoError(t, update.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, update.Wait())
+	assert.Equal(t, etcHosts, read(t, old.hosts))
 }
 
 func TestMemoryAtWork(t *testing.T) {

@@ -34,47 +34,56 @@ type Kubernetes struct {
 //
 // It needs the go command, and the checkout around the working folder.
 func Build(ctx context.Context, version string, progress io.Writer) (Kubernetes, error) {
-	k, err := build(ctx, version, progress)
+	dir, version, err := build(ctx, version, progress, "controlplane", "kubectl")
 	if err != nil {
 		return Kubernetes{}, fmt.Errorf("building the control plane: %w", err)
 	}
-	return k, nil
-}
-
-func build(ctx context.Context, version string, progress io.Writer) (Kubernetes, error) {
-	working, err := os.Getwd()
-	if err != nil {
-		return Kubernetes{}, err
-	}
-	source, err := findSource(working)
-	if err != nil {
-		return Kubernetes{}, err
-	}
-	goVersion, platform, err := goEnvironment(ctx, source)
-	if err != nil {
-		return Kubernetes{}, err
-	}
-	r, err := newRecipe(os.DirFS(source), version, goVersion, platform)
-	if err != nil {
-		return Kubernetes{}, err
-	}
-	key, err := r.key(os.DirFS(source))
-	if err != nil {
-		return Kubernetes{}, err
-	}
-	cache, err := CacheDir()
-	if err != nil {
-		return Kubernetes{}, err
-	}
-	dir := filepath.Join(cache, "controlplane", key)
-	if err := once(ctx, dir, progress, func(dir string) error { return compile(ctx, r, source, dir, progress) }); err != nil {
-		return Kubernetes{}, err
-	}
 	return Kubernetes{
-		Version:      r.version,
+		Version:      version,
 		ControlPlane: filepath.Join(dir, "controlplane"),
 		Kubectl:      filepath.Join(dir, "kubectl"),
 	}, nil
+}
+
+// BuildNode returns, as Build does, the path of kubelet, kube-proxy and kube-scheduler in
+// one binary.
+func BuildNode(ctx context.Context, version string, progress io.Writer) (path string, err error) {
+	dir, _, err := build(ctx, version, progress, "node")
+	if err != nil {
+		return "", fmt.Errorf("building a node: %w", err)
+	}
+	return filepath.Join(dir, "node"), nil
+}
+
+// build returns the folder of the programs, and their version.
+func build(ctx context.Context, version string, progress io.Writer, programs ...string) (dir, built string, err error) {
+	working, err := os.Getwd()
+	if err != nil {
+		return "", "", err
+	}
+	source, err := findSource(working)
+	if err != nil {
+		return "", "", err
+	}
+	goVersion, platform, err := goEnvironment(ctx, source)
+	if err != nil {
+		return "", "", err
+	}
+	r, err := newRecipe(os.DirFS(source), version, goVersion, platform)
+	if err != nil {
+		return "", "", err
+	}
+	r.programs = programs
+	key, err := r.key(os.DirFS(source))
+	if err != nil {
+		return "", "", err
+	}
+	cache, err := CacheDir()
+	if err != nil {
+		return "", "", err
+	}
+	dir = filepath.Join(cache, programs[0], key)
+	return dir, r.version, once(ctx, dir, progress, func(dir string) error { return compile(ctx, r, source, dir, progress) })
 }
 
 // goEnvironment returns the version of Go that compiles in a folder, and its target.
@@ -152,7 +161,7 @@ func lock(ctx context.Context, path string, progress io.Writer) (unlock func(), 
 			return nil, &fs.PathError{Op: "flock", Path: path, Err: err}
 		}
 		if !waited {
-			say(progress, "Waiting for another process that builds the control plane.")
+			say(progress, "Waiting for another process that builds the same.")
 		}
 		select {
 		case <-ctx.Done():
@@ -169,10 +178,14 @@ func compile(ctx context.Context, r recipe, source, dir string, progress io.Writ
 	if err != nil {
 		return err
 	}
-	say(progress, "Building the control plane of Kubernetes %s with %s, once, into %s.", r.version, r.goVersion, filepath.Dir(dir))
-	say(progress, "With nothing of it compiled yet that takes two cores about 5 minutes.")
+	what := strings.Join(r.programs, " and ")
+	say(progress, "Building %s of Kubernetes %s with %s, once, into %s.", what, r.version, r.goVersion, filepath.Dir(dir))
+	say(progress, "With nothing of it compiled yet that takes two cores up to 5 minutes.")
 	flags := []string{"-mod=readonly", "-modfile=" + r.modFile, "-trimpath", "-ldflags=" + linkerFlags}
-	targets := []string{"./cmd/controlplane", "./cmd/kubectl"}
+	var targets []string
+	for _, program := range r.programs {
+		targets = append(targets, "./cmd/"+program)
+	}
 
 	// What go list calls stale is what go build is going to name while it builds.
 	list := append([]string{"list", "-deps", "-f={{if .Stale}}{{.ImportPath}}{{end}}"}, flags...)
@@ -189,7 +202,7 @@ func compile(ctx context.Context, r recipe, source, dir string, progress io.Writ
 	if err := m.run(goCommand(ctx, source, append(command, targets...)...), nil); err != nil {
 		return fmt.Errorf("compiling Kubernetes %s: %w", r.version, err)
 	}
-	say(progress, "Built the control plane in %s.", time.Since(m.began).Round(time.Second))
+	say(progress, "Built %s in %s.", what, time.Since(m.began).Round(time.Second))
 	return nil
 }
 

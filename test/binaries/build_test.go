@@ -97,6 +97,7 @@ func TestCacheKey(t *testing.T) {
 		{"another checksum has another key", func(_ *recipe, s fstest.MapFS) { s["go.sum"].Data = nil }, false},
 		{"another Go has another key", func(r *recipe, _ fstest.MapFS) { r.goVersion = "go1.27.0" }, false},
 		{"another platform has another key", func(r *recipe, _ fstest.MapFS) { r.platform = "linux-arm64" }, false},
+		{"another program has another key", func(r *recipe, _ fstest.MapFS) { r.programs = []string{"node"} }, false},
 		{"another module file has another key", func(r *recipe, _ fstest.MapFS) { r.modFile = "kubernetes-1.30.mod" }, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -174,7 +175,7 @@ func TestOnce(t *testing.T) {
 		var progress bytes.Buffer
 		err = once(ctx, dir, &progress, func(string) error { return errors.New("must not be called") })
 		require.EqualError(t, err, "enough")
-		assert.Equal(t, "Waiting for another process that builds the control plane.\n", progress.String())
+		assert.Equal(t, "Waiting for another process that builds the same.\n", progress.String())
 	})
 }
 
@@ -184,7 +185,7 @@ func TestCompile(t *testing.T) {
 	write(t, source, "other.mod", "module example\n\ngo 1.26.0\n")
 	write(t, source, "cmd/kubectl/main.go", "package main\n\nfunc main() {}\n")
 	write(t, source, "cmd/controlplane/main.go", "package main\n\nfunc main() { undefined() }\n")
-	r := recipe{version: "v1.36.3", modFile: "other.mod", goVersion: "go1.26.0"}
+	r := recipe{version: "v1.36.3", modFile: "other.mod", goVersion: "go1.26.0", programs: []string{"controlplane", "kubectl"}}
 
 	t.Run("what the compiler says is in the error", func(t *testing.T) {
 		err := compile(t.Context(), r, source, t.TempDir(), &bytes.Buffer{})
@@ -198,8 +199,8 @@ func TestCompile(t *testing.T) {
 		require.NoError(t, compile(t.Context(), r, source, dir, &progress))
 		assert.FileExists(t, filepath.Join(dir, "controlplane"))
 		assert.FileExists(t, filepath.Join(dir, "kubectl"))
-		assert.Contains(t, progress.String(), "Building the control plane of Kubernetes v1.36.3 with go1.26.0")
-		assert.Contains(t, progress.String(), "Built the control plane in ")
+		assert.Contains(t, progress.String(), "Building controlplane and kubectl of Kubernetes v1.36.3 with go1.26.0")
+		assert.Contains(t, progress.String(), "Built controlplane and kubectl in ")
 	})
 }
 

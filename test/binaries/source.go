@@ -57,12 +57,13 @@ func modFiles(source fs.FS) (map[string]string, error) {
 	return files, nil
 }
 
-// recipe is all that decides what the binaries of a control plane are.
+// recipe is all that decides what the binaries are.
 type recipe struct {
 	version   string // of Kubernetes, as in v1.36.3
 	modFile   string // in the source folder
 	goVersion string // as in go1.26.8
 	platform  string // as in linux-amd64
+	programs  []string
 }
 
 // newRecipe finds the recipe of a version of Kubernetes, empty for the one in go.mod.

@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/tcr-assistant/tcr-assistant/test/process"
 )
 
 // patience bounds how long one component may take to come up, on a busy machine too.
@@ -42,13 +44,13 @@ func (c *Cluster) dead() error {
 	if c.halted {
 		return errStopped
 	}
-	for _, p := range []*process{c.etcd, c.apiServer, c.controllerManager} {
+	for _, p := range []*process.Process{c.etcd, c.apiServer, c.controllerManager} {
 		if p == nil {
 			continue
 		}
 		select {
-		case <-p.ended:
-			return p.death()
+		case <-p.Ended():
+			return p.Death()
 		default:
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/tcr-assistant/tcr-assistant/test/binaries"
+	"github.com/tcr-assistant/tcr-assistant/test/process"
 )
 
 // Options say how a cluster differs from the usual one. The zero value is the usual one.
@@ -51,7 +52,7 @@ type Cluster struct {
 
 	mu                                 sync.Mutex // guards what follows
 	halted                             bool
-	etcd, apiServer, controllerManager *process // nil while stopped
+	etcd, apiServer, controllerManager *process.Process // nil while stopped
 }
 
 var errStopped = errors.New("the cluster is stopped")
@@ -178,7 +179,7 @@ func (c *Cluster) start(ctx context.Context, controllerManagerArgs []string) err
 }
 
 // run starts a component where none runs in its place.
-func (c *Cluster) run(place **process, name string, flags []string) error {
+func (c *Cluster) run(place **process.Process, name string, flags []string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -187,19 +188,19 @@ func (c *Cluster) run(place **process, name string, flags []string) error {
 	case *place != nil:
 		return fmt.Errorf("starting %s: it runs already", name)
 	}
-	p, err := startProcess(c.kubernetes.ControlPlane, name, c.dir, filepath.Join(c.LogDir(), name+".log"), flags)
+	p, err := process.Start(c.kubernetes.ControlPlane, name, c.dir, filepath.Join(c.LogDir(), name+".log"), flags)
 	*place = p
 	return err
 }
 
 // end stops the component in a place, if one is there.
-func (c *Cluster) end(place **process) error {
+func (c *Cluster) end(place **process.Process) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if *place == nil {
 		return nil
 	}
-	err := (*place).stop()
+	err := (*place).Stop()
 	*place = nil
 	return err
 }

@@ -189,7 +189,7 @@ func testSecondCluster(t *testing.T, first *Cluster) {
 	_, err = clientOf(t, first).CoreV1().Namespaces().Get(t.Context(), "only-in-the-second", metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err), "the first cluster answered %v", err)
 
-	pids := []int{second.etcd.cmd.Process.Pid, second.apiServer.cmd.Process.Pid, second.controllerManager.cmd.Process.Pid}
+	pids := []int{second.etcd.Pid(), second.apiServer.Pid(), second.controllerManager.Pid()}
 	require.NoError(t, second.Stop())
 	for _, pid := range pids {
 		assert.ErrorIs(t, syscall.Kill(pid, 0), syscall.ESRCH, "process %d", pid)
@@ -206,7 +206,7 @@ func testContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c, err := Start(ctx, Options{Dir: dir})
 	require.NoError(t, err)
-	pid := c.etcd.cmd.Process.Pid
+	pid := c.etcd.Pid()
 	cancel()
 	eventually(t, func() bool {
 		left, err := os.ReadDir(dir)
@@ -244,8 +244,8 @@ func testKeepLogs(t *testing.T) {
 	f := &failing{TB: t}
 	c := StartT(f, Options{Dir: scratch})
 	t.Cleanup(func() { _ = c.Stop() })
-	require.NoError(t, syscall.Kill(c.controllerManager.cmd.Process.Pid, syscall.SIGTERM))
-	<-c.controllerManager.ended
+	require.NoError(t, syscall.Kill(c.controllerManager.Pid(), syscall.SIGTERM))
+	<-c.controllerManager.Ended()
 	require.Len(t, f.cleanups, 1)
 	f.cleanups[0]()
 

@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/tcr-assistant/tcr-assistant/test/process"
 )
 
 // holdVariable makes the test binary start a cluster, say where, and hold it.
@@ -72,13 +74,13 @@ func TestAwaitNamesTheComponentThatEnds(t *testing.T) {
 	dir := t.TempDir()
 	log := filepath.Join(dir, "etcd.log")
 	lines := strings.Repeat("echo early; ", 30) + "echo the disk is full >&2; exit 3"
-	etcd, err := startProcess("/bin/sh", "etcd", dir, log, []string{"-c", lines})
+	etcd, err := process.Start("/bin/sh", "etcd", dir, log, []string{"-c", lines})
 	require.NoError(t, err)
 	c := &Cluster{etcd: etcd}
 	err = c.await(t.Context(), "nothing", func(context.Context) error { return errors.New("not yet") })
 	require.EqualError(t, err, "etcd ended by itself: exit status 3; "+log+" ends with:\n"+
 		strings.Repeat("early\n", 19)+"the disk is full")
-	assert.EqualError(t, etcd.stop(), "stopping etcd: it had ended by itself: exit status 3")
+	assert.EqualError(t, etcd.Stop(), "stopping etcd: it had ended by itself: exit status 3")
 }
 
 func TestAwaitEndsWithItsContext(t *testing.T) {

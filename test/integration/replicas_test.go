@@ -19,27 +19,10 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
 )
 
-// replica starts a manager behind the balancer, without waiting for it to be ready.
+// replica starts a manager that API servers call through the balancer.
 func (w *world) replica(b *balancer, args ...string) *manager.Manager {
 	w.t.Helper()
-	m, err := manager.Start(w.ctx, w.Cluster, manager.Options{
-		Binary: binary, WebhookURL: b.url(), Args: append([]string{"--log-level=info"}, args...),
-	})
-	require.NoError(w.t, err)
-	w.managers = append(w.managers, m)
-	w.t.Cleanup(func() {
-		select {
-		case <-m.Done():
-		default:
-			if err := m.Stop(); err != nil {
-				w.t.Errorf("the manager did not end in order: %v", err)
-			}
-		}
-		if w.t.Failed() {
-			w.t.Logf("a manager's log ends with:\n%s", tail(m.Log(), 40))
-		}
-	})
-	return m
+	return w.start(manager.Options{WebhookURL: b.url(), Args: append([]string{"--log-level=info"}, args...)})
 }
 
 // behind puts managers, and no others, behind the balancer and waits until it sends connections to all of them.

@@ -75,10 +75,21 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// run starts a manager and waits until it is ready. The test stops it when it ends, if it has not done so itself.
+// run starts a manager and waits until it is ready.
 func (w *world) run() *manager.Manager {
 	w.t.Helper()
-	m, err := manager.Start(w.ctx, w.Cluster, manager.Options{Binary: binary})
+	m := w.start(manager.Options{})
+	ctx, cancel := context.WithTimeout(w.ctx, hang)
+	defer cancel()
+	require.NoError(w.t, m.Ready(ctx))
+	return m
+}
+
+// start starts a manager. The test stops it when it ends, if it has not done so itself.
+func (w *world) start(options manager.Options) *manager.Manager {
+	w.t.Helper()
+	options.Binary = binary
+	m, err := manager.Start(w.ctx, w.Cluster, options)
 	require.NoError(w.t, err)
 	w.managers = append(w.managers, m)
 	w.t.Cleanup(func() {
@@ -90,12 +101,9 @@ func (w *world) run() *manager.Manager {
 			}
 		}
 		if w.t.Failed() {
-			w.t.Logf("the manager's log ends with:\n%s", tail(m.Log(), 60))
+			w.t.Logf("a manager's log ends with:\n%s", tail(m.Log(), 60))
 		}
 	})
-	ctx, cancel := context.WithTimeout(w.ctx, hang)
-	defer cancel()
-	require.NoError(w.t, m.Ready(ctx))
 	return m
 }
 

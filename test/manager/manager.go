@@ -54,16 +54,15 @@ func Build(ctx context.Context, dir, command string) (string, error) {
 	return binary, nil
 }
 
-// Install creates what the manager needs of the cluster: the namespace, the CRD and the permissions.
+// Install applies the all-in-one manifests: the namespace, the CRD, the permissions and the policies that hold the manager
+// to them. The Deployment waits for a node that never comes; Start takes its place.
 func Install(ctx context.Context, c *cluster.Cluster) error {
 	root, err := Root(ctx)
 	if err != nil {
 		return err
 	}
 	for _, args := range [][]string{
-		{"create", "namespace", Namespace},
-		{"apply", "-f", filepath.Join(root, "deploy", "crd")},
-		{"apply", "-f", filepath.Join(root, "deploy", "rbac")},
+		{"apply", "-f", filepath.Join(root, "deploy", "allinone", "tcr-assistant.yaml")},
 		{"wait", "--for=condition=Established", "--timeout=30s", "crd/imagepullsecrets.tcr.tencentcloudcr.com"},
 	} {
 		if _, stderr, err := c.Kubectl(ctx, args...); err != nil {

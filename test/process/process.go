@@ -1,4 +1,5 @@
-package cluster
+// Package process starts and kills the components that tests run on, with a log for each.
+package process
 
 import (
 	"fmt"
@@ -11,8 +12,8 @@ import (
 	"syscall"
 )
 
-// process is a running component.
-type process struct {
+// Process is a running component.
+type Process struct {
 	name string
 	log  string // path of the file with all that it printed
 	cmd  *exec.Cmd
@@ -23,8 +24,12 @@ type process struct {
 	kill  func() error
 }
 
-// startProcess starts a component in a working folder. The log is appended to.
-func startProcess(binary, name, dir, log string, args []string) (*process, error) {
+// Start starts a component in a working folder; its name is its first argument. The log is
+// appended to.
+//
+// The component's standard input ends with this process, however that ends. It is the
+// component's part to end then too.
+func Start(binary, name, dir, log string, args []string) (*Process, error) {
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
@@ -44,7 +49,7 @@ func startProcess(binary, name, dir, log string, args []string) (*process, error
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
-	p := &process{name: name, log: log, cmd: cmd, alive: alive, ended: make(chan struct{})}
+	p := &Process{name: name, log: log, cmd: cmd, alive: alive, ended: make(chan struct{})}
 	p.kill = sync.OnceValue(func() error {
 		select {
 		case <-p.ended:
@@ -64,13 +69,19 @@ func startProcess(binary, name, dir, log string, args []string) (*process, error
 	return p, nil
 }
 
-// stop kills the component and returns when it is gone. It loses nothing that a client
+// Pid is the component's process ID.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Ended is closed when the component has ended.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// Stop kills the component and returns when it is gone. It loses nothing that a client
 // was told was done: what etcd holds is in the kernel's hands. The error says that it had
 // ended by itself before.
-func (p *process) stop() error { return p.kill() }
+func (p *Process) Stop() error { return p.kill() }
 
-// death describes the end of a component that nobody stopped. Call it once that came.
-func (p *process) death() error {
+// Death describes the end of a component that nobody stopped. Call it once that came.
+func (p *Process) Death() error {
 	return fmt.Errorf("%s ended by itself: %s; %s ends with:\n%s", p.name, p.cmd.ProcessState, p.log, tail(p.log))
 }
 

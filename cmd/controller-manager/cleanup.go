@@ -1,0 +1,18 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/tcr-assistant/tcr-assistant/uninstall"
+)
+
+// cleanUp removes what an uninstall would leave behind, and returns once there is nothing of it left.
+func cleanUp(ctx context.Context, log *slog.Logger, o *options) error {
+	client, imagePullSecrets, err := connect(o)
+	if err != nil {
+		return err
+	}
+	remover := uninstall.Remover{Log: log, Core: client.CoreV1(), Client: imagePullSecrets}
+	return remover.Run(ctx)
+}

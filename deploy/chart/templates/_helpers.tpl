@@ -1,0 +1,53 @@
+{{- define "tcr-assistant.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default (printf "v%s" $.Chart.AppVersion) }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The labels that select the pods of a component. The names of all objects are fixed, so there is one release in a cluster. */}}
+{{- define "tcr-assistant.selector" -}}
+app.kubernetes.io/name: tcr-assistant
+app.kubernetes.io/component: {{ . }}
+{{- end -}}
+
+{{/* The labels of an object: a component and the root context. */}}
+{{- define "tcr-assistant.labels" -}}
+{{ include "tcr-assistant.selector" (index . 0) }}
+app.kubernetes.io/version: {{ (index . 1).Chart.AppVersion | quote }}
+{{- end -}}
+
+{{/* What pod security "restricted" asks of a container. */}}
+{{- define "tcr-assistant.restricted" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "tcr-assistant.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* A value that may have been typed as a number. Helm reads those of files as floats. */}}
+{{- define "tcr-assistant.text" -}}
+{{- if kindIs "float64" . }}{{ printf "%.0f" . }}{{ else if not (kindIs "invalid" .) }}{{ . }}{{ end -}}
+{{- end -}}
+
+{{- define "tcr-assistant.hostsUpdater.namespace" -}}
+{{ .Values.hostsUpdater.namespace | default .Release.Namespace }}
+{{- end -}}
+
+{{/* The names of the Secrets that the values ask for, as a JSON list. */}}
+{{- define "tcr-assistant.secrets" -}}
+{{- $names := list -}}
+{{- range .Values.global.imagePullSecretsCrs }}{{ $names = append $names (printf "tcr.ips%s" .name) }}{{ end -}}
+{{ toJson $names }}
+{{- end -}}

@@ -1,0 +1,101 @@
+//go:build linux
+
+package node
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// Workload returns an image that holds one static program, the one in the folder workload, which runs until it is told to
+// end; with the argument "once" it ends at once.
+func Workload(ctx context.Context) (v1.Image, error) {
+	dir, err := os.MkdirTemp("", "workload-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary := filepath.Join(dir, "workload")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "github.com/tcr-assistant/tcr-assistant/test/e2e/node/workload")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("building the workload: %w: %s", err, out)
+	}
+	return ImageOf(binary)
+}
+
+// ImageOf returns an image that holds nothing but some static programs, and runs the first.
+func ImageOf(programs ...string) (v1.Image, error) {
+	image, err := imageOf(programs)
+	if err != nil {
+		return nil, fmt.Errorf("making an image of %s: %w", strings.Join(programs, " and "), err)
+	}
+	return image, nil
+}
+
+func imageOf(programs []string) (v1.Image, error) {
+	var layer bytes.Buffer
+	archive := tar.NewWriter(&layer)
+	for _, program := range programs {
+		text, err := os.ReadFile(program)
+		if err != nil {
+			return nil, err
+		}
+		if err := archive.WriteHeader(&tar.Header{Name: filepath.Base(program), Mode: 0o755, Size: int64(len(text))}); err != nil {
+			return nil, err
+		}
+		if _, err := archive.Write(text); err != nil {
+			return nil, err
+		}
+	}
+	if err := archive.Close(); err != nil {
+		return nil, err
+	}
+	content, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
+	if err != nil {
+		return nil, err
+	}
+	image, err := mutate.AppendLayers(empty.Image, content)
+	if err != nil {
+		return nil, err
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", runtime.GOARCH
+	config.Config.Entrypoint = []string{"/" + filepath.Base(programs[0])}
+	return mutate.ConfigFile(image, config)
+}
+
+// Import puts an image into the node's container runtime, as if it had been pulled before.
+func (n *Node) Import(ctx context.Context, reference string, image v1.Image) error {
+	tag, err := name.NewTag(reference)
+	if err != nil {
+		return fmt.Errorf("importing an image: %w", err)
+	}
+	file := filepath.Join(n.dir, "image.tar")
+	if err := tarball.WriteToFile(file, tag, image); err != nil {
+		return fmt.Errorf("importing image %s: %w", reference, err)
+	}
+	defer func() { _ = os.Remove(file) }()
+	if err := ctr(ctx, "images", "import", file); err != nil {
+		return fmt.Errorf("importing image %s: %w", reference, err)
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+//go:build linux
+
+package node
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"golang.org/x/crypto/bcrypt"
+)
+
+// RegistryHost is the registry's name. No DNS knows it.
+const RegistryHost = "demo.tencentcloudcr.com"
+
+// Registry is a private registry on RegistryAddress, which asks everybody for a name and a password, and whose certificate
+// the node trusts.
+type Registry struct {
+	dir       string
+	transport *http.Transport
+}
+
+// StartRegistry starts the registry with one user.
+func (n *Node) StartRegistry(ctx context.Context, user, password string) (*Registry, error) {
+	r := &Registry{dir: filepath.Join(n.dir, "registry")}
+	if err := os.MkdirAll(r.dir, 0o755); err != nil {
+		return nil, err
+	}
+	certificate, key, err := selfSigned(time.Now(), RegistryHost)
+	if err != nil {
+		return nil, fmt.Errorf("starting the registry: %w", err)
+	}
+	authority := filepath.Join(registryHosts, RegistryHost, "ca.crt")
+	for path, text := range map[string]string{
+		r.path("tls.crt"): string(certificate),
+		r.path("tls.key"): string(key),
+		r.path("config.yaml"): fmt.Sprintf(`version: 0.1
+storage: {filesystem: {rootdirectory: %q}}
+http: {addr: %q, tls: {certificate: %q, key: %q}}
+auth: {htpasswd: {realm: %q, path: %q}}
+`, r.path("storage"), net.JoinHostPort(RegistryAddress, "443"), r.path("tls.crt"), r.path("tls.key"), RegistryHost, r.path("htpasswd")),
+		authority: string(certificate),
+		filepath.Join(registryHosts, RegistryHost, "hosts.toml"): fmt.Sprintf("server = %q\nca = %q\n", "https://"+RegistryHost, authority),
+	} {
+		if err := write(path, text); err != nil {
+			return nil, fmt.Errorf("starting the registry: %w", err)
+		}
+	}
+	if err := r.SetPassword(user, password); err != nil {
+		return nil, err
+	}
+	if err := n.run("/usr/bin/docker-registry", "docker-registry", "serve", r.path("config.yaml")); err != nil {
+		return nil, err
+	}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(certificate)
+	r.transport = &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: trusted},
+		// The registry's name leads nowhere.
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(RegistryAddress, "443"))
+		},
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return r, n.await(ctx, "the registry", func() error {
+		_, err := r.Login(ctx, user, password)
+		return err
+	})
+}
+
+func (r *Registry) path(file string) string { return filepath.Join(r.dir, file) }
+
+// SetPassword makes a user with a password the only one that the registry lets in.
+func (r *Registry) SetPassword(user, password string) error {
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		return fmt.Errorf("hashing a password: %w", err)
+	}
+	// The registry reads the file again when its time changes.
+	return write(r.path("htpasswd"), user+":"+string(hash)+"\n")
+}
+
+// Login asks the registry whether it lets a user in, and returns the status of its answer.
+func (r *Registry) Login(ctx context.Context, user, password string) (status int, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+RegistryHost+"/v2/", nil)
+	if err != nil {
+		return 0, err
+	}
+	request.SetBasicAuth(user, password)
+	response, err := r.transport.RoundTrip(request)
+	if err != nil {
+		return 0, fmt.Errorf("asking the registry: %w", err)
+	}
+	return response.StatusCode, response.Body.Close()
+}
+
+// Push pushes an image to a repository and tag, as in docker/app:1.
+func (r *Registry) Push(ctx context.Context, repository string, image v1.Image, user, password string) error {
+	tag, err := name.NewTag(RegistryHost + "/" + repository)
+	if err == nil {
+		err = remote.Write(tag, image, remote.WithContext(ctx), remote.WithTransport(r.transport),
+			remote.WithAuth(&authn.Basic{Username: user, Password: password}))
+	}
+	if err != nil {
+		return fmt.Errorf("pushing %s: %w", repository, err)
+	}
+	return nil
+}
+
+// Requests returns how many lines of the registry's log hold all of some texts.
+func (n *Node) Requests(texts ...string) (int, error) {
+	log, err := os.ReadFile(filepath.Join(n.logDir(), "docker-registry.log"))
+	if err != nil {
+		return 0, err
+	}
+	count := 0
+lines:
+	for line := range strings.Lines(string(log)) {
+		for _, text := range texts {
+			if !strings.Contains(line, text) {
+				continue lines
+			}
+		}
+		count++
+	}
+	return count, nil
+}
+
+// selfSigned returns a certificate of a host and its key, in PEM.
+func selfSigned(now time.Time, host string) (certificate, key []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: host},
+		DNSNames:     []string{host},
+		NotBefore:    now.Add(-time.Hour),
+		NotAfter:     now.Add(24 * time.Hour),
+		KeyUsage:     x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		IsCA:         true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		return nil, nil, err
+	}
+	keyDER, err := x509.MarshalECPrivateKey(private)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}), nil
+}

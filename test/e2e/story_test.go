@@ -1,0 +1,375 @@
+//go:build linux
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/test/e2e/machine"
+	"github.com/tcr-assistant/tcr-assistant/test/e2e/node"
+	"github.com/tcr-assistant/tcr-assistant/test/manager"
+)
+
+const (
+	rule   = "demo"
+	secret = "tcr.ips" + rule
+	line   = node.RegistryAddress + " " + node.RegistryHost + " # managed by tcr hosts-updater\n"
+)
+
+// all is what runs of the product.
+var all = map[string]int{"controller-manager": 2, "hosts-updater": 1}
+
+// release returns the values of a release: those that users know, and the documented budget as limits, which the kernel
+// enforces.
+func release(disabled string, credentials ...map[string]any) map[string]any {
+	limits := func(memory string) map[string]any {
+		budget := map[string]any{"cpu": "100m", "memory": memory}
+		return map[string]any{"resources": map[string]any{"requests": budget, "limits": budget}}
+	}
+	return map[string]any{
+		"global": map[string]any{
+			"hosts":               []any{map[string]any{"domain": node.RegistryHost, "ip": node.RegistryAddress, "disabled": disabled}},
+			"imagePullSecretsCrs": credentials,
+		},
+		"manager":      limits("30Mi"),
+		"hostsUpdater": limits("100Mi"),
+	}
+}
+
+// TestStory is one story: each step begins where the one before it ended.
+func TestStory(t *testing.T) {
+	machine.Run(t, func(t *testing.T) {
+		began := time.Now()
+		w := newWorld(t, "first")
+		before := w.hostsFile()
+		for _, step := range []struct {
+			name string
+			tell func(w *world)
+		}{
+			{"installed with Helm it runs on the node, within its budget", install},
+			{"before it is configured a pod finds no registry", unresolved},
+			{"configured, twenty new namespaces run their pods at once", twenty},
+			{"a new password reaches the next pull", newPassword},
+			{"service accounts, Deployments, Jobs and CronJobs pull too", workloads},
+			{"who is not selected, or has a wrong password, is told", refusals},
+			{"a node that crashed comes back as it was", crash},
+			{"pods of new namespaces start while managers are deleted", deletedManagers},
+			{"uninstalled, it leaves nothing", func(w *world) { uninstall(w, before) }},
+		} {
+			started := time.Now()
+			done := t.Run(step.name, func(t *testing.T) {
+				inStep := *w
+				inStep.t = t
+				step.tell(&inStep)
+			})
+			t.Logf("%6.1fs: %s", time.Since(started).Seconds(), step.name)
+			if !done {
+				t.FailNow()
+			}
+		}
+		t.Logf("%6.1fs in all", time.Since(began).Seconds())
+	})
+}
+
+func install(w *world) {
+	// A disabled entry has no line; with none at all there would be no hosts-updater.
+	w.helm("install", "tcr-assistant", chart, "--namespace="+manager.Namespace, "--create-namespace", "--wait", "--timeout="+hang.String(),
+		"--values="+w.values(release("true")))
+	w.product(all)
+	assert.NotContains(w.t, w.hostsFile(), node.RegistryHost)
+
+	for _, kind := range []string{"mutating", "validating"} {
+		service := w.kubectl("get", kind+"webhookconfiguration", "tcr-assistant-"+kind+"-webhook-configuration", "-o", "jsonpath={.webhooks[*].clientConfig.service.name}{.webhooks[*].clientConfig.url}")
+		assert.Equal(w.t, "tcr-assistant-webhook-service", service)
+	}
+	// Only the webhook knows of two objects at once.
+	said := w.apply(imagePullSecret("one", "left", "registry.example.com", "a") + "---\n" + imagePullSecret("two", "left", "registry.example.com", "b"))
+	assert.Contains(w.t, said, "Warning: ")
+	w.kubectl("delete", "ipss", "one", "two")
+	w.usage()
+}
+
+func imagePullSecret(name, namespaces, server, password string) string {
+	return fmt.Sprintf(`apiVersion: tcr.tencentcloudcr.com/v1
+kind: ImagePullSecret
+metadata: {name: %s}
+spec:
+  namespaces: %q
+  docker: {username: %q, password: %q, server: %s}
+`, name, namespaces, user, password, server)
+}
+
+// usage logs what the product's containers have used, and holds them to not having been restarted: what exceeds its limit
+// is killed.
+func (w *world) usage() {
+	w.t.Helper()
+	for _, pod := range w.product(all) {
+		status := pod.Status.ContainerStatuses[0]
+		used, err := node.UsageOf(status.ContainerID)
+		require.NoError(w.t, err)
+		assert.Zero(w.t, status.RestartCount, pod.Name)
+		assert.LessOrEqual(w.t, used.MemoryPeak, used.MemoryLimit)
+		assert.Contains(w.t, []int64{30 << 20, 100 << 20}, used.MemoryLimit)
+		age := time.Since(status.State.Running.StartedAt.Time)
+		w.t.Logf("%s: %.1f MiB now, %.1f MiB at most with file cache, of %d MiB; %.0fm CPU over %.0f s", pod.Name,
+			float64(used.Memory)/(1<<20), float64(used.MemoryPeak)/(1<<20), used.MemoryLimit>>20, 1000*used.CPU.Seconds()/age.Seconds(), age.Seconds())
+	}
+}
+
+func unresolved(w *world) {
+	require.NoError(w.t, w.namespace("before"))
+	w.eventually("the pod is accepted", func() error { return w.pod("before", "app") })
+	w.refused("before", "app", "no such host")
+}
+
+func twenty(w *world) {
+	w.helm("upgrade", "tcr-assistant", chart, "--namespace="+manager.Namespace, "--wait", "--timeout="+hang.String(),
+		"--values="+w.values(release("false", map[string]any{
+			"name": rule, "namespaces": "*", "serviceAccounts": "*", "type": "docker",
+			"dockerUsername": user, "dockerPassword": "first", "dockerServer": node.RegistryHost,
+		})))
+	w.eventually("the hosts file has the line", func() error {
+		if text := w.hostsFile(); !strings.Contains(text, line) {
+			return fmt.Errorf("it is %q", text)
+		}
+		return nil
+	})
+	w.password("before", secret, "first")
+	w.entries("before", secret)
+
+	w.newNamespaces("new", 20, 0)
+	w.usage()
+
+	// A CronJob needs up to a minute: this one gets it now, and is looked at later.
+	require.NoError(w.t, w.namespace("cron"))
+	w.apply(`{apiVersion: batch/v1, kind: CronJob, metadata: {name: app, namespace: cron}, spec: {schedule: "* * * * *", jobTemplate: {spec: {template: ` + once + `}}}}`)
+}
+
+// newNamespaces creates namespaces, pause apart or all at once, each with a pod right behind it. It waits until all run, and
+// logs the times that it took.
+func (w *world) newNamespaces(prefix string, n int, pause time.Duration) {
+	w.t.Helper()
+	names := make([]string, n)
+	var creating sync.WaitGroup
+	for i := range n {
+		names[i] = fmt.Sprintf("%s-%d", prefix, i)
+		creating.Go(func() {
+			assert.NoError(w.t, w.namespace(names[i]))
+			assert.NoError(w.t, w.pod(names[i], "app"))
+		})
+		time.Sleep(pause)
+	}
+	creating.Wait()
+	var accepted, started []time.Duration
+	failed := 0
+	for _, name := range names {
+		w.running(name, "app")
+		namespace, err := w.client.CoreV1().Namespaces().Get(w.ctx, name, metav1.GetOptions{})
+		require.NoError(w.t, err)
+		pod, err := w.client.CoreV1().Pods(name).Get(w.ctx, "app", metav1.GetOptions{})
+		require.NoError(w.t, err)
+		assert.Equal(w.t, []corev1.LocalObjectReference{{Name: secret}}, pod.Spec.ImagePullSecrets, "what its account had when it was created")
+		events, err := w.client.CoreV1().Events(name).List(w.ctx, metav1.ListOptions{FieldSelector: "reason=Failed"})
+		require.NoError(w.t, err)
+		if len(events.Items) > 0 {
+			failed++
+		}
+		accepted = append(accepted, pod.CreationTimestamp.Sub(namespace.CreationTimestamp.Time))
+		started = append(started, pod.Status.ContainerStatuses[0].State.Running.StartedAt.Sub(namespace.CreationTimestamp.Time))
+	}
+	slices.Sort(accepted)
+	slices.Sort(started)
+	w.t.Logf("%d new namespaces, by timestamps of whole seconds: pod created %s after its namespace at most, running %s after it in the median, %s at most; %d needed a second pull",
+		n, accepted[n-1], started[n/2], started[n-1], failed)
+}
+
+func newPassword(w *world) {
+	require.NoError(w.t, w.registry.SetPassword(user, "second"))
+	w.eventually("the registry refuses the old password", func() error { return w.login("first", http.StatusUnauthorized) })
+	require.NoError(w.t, w.login("second", http.StatusOK))
+	w.kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"docker":{"password":"second"}}}`)
+	w.password("new-0", secret, "second")
+	require.NoError(w.t, w.pod("new-0", "after", pullAlways))
+	w.running("new-0", "after")
+}
+
+func (w *world) login(password string, want int) error {
+	status, err := w.registry.Login(w.ctx, user, password)
+	if err == nil && status != want {
+		err = fmt.Errorf("the registry answers %d instead of %d", status, want)
+	}
+	return err
+}
+
+// Pods of the private image, as in the template of a workload.
+const (
+	lasting = `{metadata: {labels: {app: app}}, spec: {containers: [{name: app, image: "` + image + `", imagePullPolicy: Always}]}}`
+	once    = `{metadata: {labels: {app: app}}, spec: {restartPolicy: Never, containers: [{name: app, image: "` + image + `", imagePullPolicy: Always, args: [once]}]}}`
+)
+
+func workloads(w *world) {
+	w.apply(`{apiVersion: v1, kind: Namespace, metadata: {name: work}}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: robot, namespace: work}}
+---
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: app, namespace: work}, spec: {replicas: 2, selector: {matchLabels: {app: app}}, template: ` + lasting + `}}
+---
+{apiVersion: batch/v1, kind: Job, metadata: {name: app, namespace: work}, spec: {template: ` + once + `}}
+`)
+	require.NoError(w.t, w.pod("work", "robot", pullAlways, func(spec *corev1.PodSpec) { spec.ServiceAccountName = "robot" }))
+	w.running("work", "robot")
+	w.kubectl("rollout", "status", "deployment/app", "--namespace=work", "--timeout="+hang.String())
+	w.kubectl("wait", "job/app", "--for=condition=Complete", "--namespace=work", "--timeout="+hang.String())
+	w.eventually("the CronJob has run", func() error {
+		cron, err := w.client.BatchV1().CronJobs("cron").Get(w.ctx, "app", metav1.GetOptions{})
+		if err == nil && cron.Status.LastSuccessfulTime == nil {
+			err = fmt.Errorf("its status is %+v", cron.Status)
+		}
+		return err
+	})
+	w.kubectl("delete", "cronjob", "app", "--namespace=cron")
+}
+
+func refusals(w *world) {
+	w.kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"namespaces":"work"}}`)
+	w.entries("new-1")
+	require.NoError(w.t, w.namespace("outside"))
+	w.eventually("the pod is accepted", func() error { return w.pod("outside", "app", pullAlways) })
+	// Newer runtimes say "no basic auth credentials" instead.
+	w.refused("outside", "app", "401 Unauthorized")
+	unknown, err := w.node.Requests("invalid authorization credential")
+	require.NoError(w.t, err)
+	assert.NotZero(w.t, unknown)
+	require.NoError(w.t, w.pod("work", "inside", pullAlways))
+	w.running("work", "inside")
+
+	w.kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"docker":{"password":"wrong"}}}`)
+	w.password("work", secret, "wrong")
+	require.NoError(w.t, w.pod("work", "wrong", pullAlways))
+	w.refused("work", "wrong", "401 Unauthorized")
+
+	// Put right, nobody has to do anything more.
+	w.kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"namespaces":"*","docker":{"password":"second"}}}`)
+	w.password("work", secret, "second")
+	w.running("work", "wrong")
+	w.entries("new-1", secret)
+}
+
+func crash(w *world) {
+	containers := func() map[string]string {
+		pods, err := w.client.CoreV1().Pods("").List(w.ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
+		require.NoError(w.t, err)
+		ids := map[string]string{}
+		for _, pod := range pods.Items {
+			if runs(&pod) == nil {
+				ids[pod.Namespace+"/"+pod.Name] = pod.Status.ContainerStatuses[0].ContainerID
+			}
+		}
+		return ids
+	}
+	before := containers()
+	require.NoError(w.t, w.node.Crash())
+	require.NoError(w.t, w.node.Boot(w.ctx))
+	w.eventually("every pod runs again, in a new container", func() error {
+		after := containers()
+		for pod, was := range before {
+			if is := after[pod]; is == "" || is == was {
+				return fmt.Errorf("%s: its container is %q, was %q", pod, is, was)
+			}
+		}
+		return nil
+	})
+	w.product(all)
+	assert.Equal(w.t, 1, strings.Count(w.hostsFile(), line))
+	w.newNamespaces("after-crash", 1, 0)
+}
+
+func deletedManagers(w *world) {
+	var deleting sync.WaitGroup
+	deleting.Go(func() {
+		for range 2 {
+			time.Sleep(time.Second)
+			_, _, err := w.node.Kubectl(w.ctx, "delete", "pod", "--namespace="+manager.Namespace, "--selector=app.kubernetes.io/component=controller-manager", "--wait=false")
+			assert.NoError(w.t, err)
+		}
+	})
+	w.newNamespaces("load", 20, 200*time.Millisecond)
+	deleting.Wait()
+	w.product(all)
+}
+
+func uninstall(w *world, hosts string) {
+	w.helm("uninstall", "tcr-assistant", "--namespace="+manager.Namespace, "--wait", "--timeout="+hang.String())
+	w.eventually("the hosts file is as before the install", func() error {
+		if text := w.hostsFile(); text != hosts {
+			return fmt.Errorf("it is %q instead of %q", text, hosts)
+		}
+		return nil
+	})
+	// Helm deletes neither the namespace nor what is in a chart's folder crds, of which the API server makes an APIService.
+	kept := []string{
+		"apiservice.apiregistration.k8s.io/v1.tcr.tencentcloudcr.com",
+		"customresourcedefinition.apiextensions.k8s.io/imagepullsecrets.tcr.tencentcloudcr.com",
+		"namespace/" + manager.Namespace,
+	}
+	w.eventually("nothing is left", func() error {
+		if left := w.left(); strings.Join(left, " ") != strings.Join(kept, " ") {
+			return fmt.Errorf("there is %q", left)
+		}
+		return nil
+	})
+	accounts, err := w.client.CoreV1().ServiceAccounts("").List(w.ctx, metav1.ListOptions{})
+	require.NoError(w.t, err)
+	for _, account := range accounts.Items {
+		assert.Empty(w.t, account.ImagePullSecrets, account.Namespace+"/"+account.Name)
+	}
+	running, err := w.client.CoreV1().Pods("new-0").Get(w.ctx, "app", metav1.GetOptions{})
+	require.NoError(w.t, err)
+	require.NoError(w.t, runs(running), "what runs goes on running")
+}
+
+// left returns every object that the product's names are in, but events, which go by themselves.
+func (w *world) left() []string {
+	w.t.Helper()
+	kinds := strings.Fields(w.kubectl("api-resources", "--verbs=list", "--output=name"))
+	var wanted []string
+	for _, kind := range kinds {
+		if kind != "events" && kind != "events.events.k8s.io" {
+			wanted = append(wanted, kind)
+		}
+	}
+	var list struct {
+		Items []struct {
+			APIVersion, Kind string
+			Metadata         struct{ Namespace, Name string }
+		}
+	}
+	require.NoError(w.t, json.Unmarshal([]byte(w.kubectl("get", strings.Join(wanted, ","), "--all-namespaces", "--output=json")), &list))
+	found := map[string]bool{}
+	for _, item := range list.Items {
+		for _, name := range []string{"tcr-assistant", "tcr.ips", "tcr.tencentcloudcr.com", "hosts-updater", "updater-config"} {
+			if strings.Contains(item.Metadata.Name, name) || item.APIVersion == "tcr.tencentcloudcr.com/v1" {
+				group, _, grouped := strings.Cut(item.APIVersion, "/")
+				kind := strings.ToLower(item.Kind)
+				if grouped {
+					kind += "." + group
+				}
+				found[kind+"/"+item.Metadata.Name] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
