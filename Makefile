@@ -48,6 +48,18 @@ controlplane: ## build the Kubernetes that tests run on, once; it is cached outs
 prometheus: ## fetch the prometheus that tests run, once; it is cached outside the checkout
 	@test/prometheus/install
 
+.PHONY: bench
+bench: controlplane ## measure everything next to bare writes of the same run; ONLY=memory,... measures only these
+	cd test && go run ./bench -only "$(ONLY)" -json ../docs/benchmarks.json -plot ../docs/benchmarks.svg
+
+.PHONY: bench-check
+bench-check: controlplane ## fail where a ratio or a count is worse than test/bench/baseline.json by more than 25 %
+	cd test && go run ./bench -short -baseline bench/baseline.json
+
+.PHONY: bench-baseline
+bench-baseline: controlplane ## measure what bench-check compares with anew
+	cd test && go run ./bench -short -json bench/baseline.json
+
 .PHONY: fuzz
 fuzz: ## fuzz everything that can be fuzzed, a minute each
 	go test ./pullsecret -run '^$$' -fuzz FuzzParseSelector -fuzztime 1m
@@ -60,6 +72,7 @@ fuzz: ## fuzz everything that can be fuzzed, a minute each
 lint: ## lint both modules
 	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	cd test && $(GOLANGCI_LINT) run --allow-parallel-runners ./...
+	cd test/bench/admission && $(GOLANGCI_LINT) run --allow-parallel-runners ./...
 
 .PHONY: generate
 generate: ## write every generated file anew

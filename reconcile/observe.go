@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -79,7 +80,9 @@ func (o Observer) wrote(change Change, result Result) {
 // write makes one change, and tells whoever counts them. A write that nothing needs any more is neither a success nor an error.
 func (c *Controller) write(ctx context.Context, change Change) error {
 	err := c.writer.write(ctx, change)
-	c.Log.Debug("change was written", "change", change.String(), "error", err)
+	if c.Log.Enabled(ctx, slog.LevelDebug) { // to put a change into words costs as much as to encode it
+		c.Log.Debug("change was written", "change", change.String(), "error", err)
+	}
 	if err == nil || ctx.Err() == nil { // what the end of the term cut short says nothing
 		c.Observer.wrote(change, resultOf(err))
 	}

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"strconv"
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -32,6 +33,9 @@ type Template struct {
 	// FailurePolicy of the mutating webhook. Under Ignore, reconciliation repairs what admission missed; under Fail, no
 	// ServiceAccount is created or changed while no replica answers.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
+	// Self, where set, is the user name of this process, about whose own writes the API server then does not ask it: it
+	// has planned them by the same rules. It takes an API server that knows matchConditions, from 1.28 on.
+	Self string
 	// Owner, where set, is the object with which the configurations are to go: without it an uninstall could leave
 	// behind a webhook that nobody answers.
 	Owner *metav1.OwnerReference
@@ -51,8 +55,20 @@ func (t Template) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebho
 			ReinvocationPolicy:      pointer(admissionregistrationv1.IfNeededReinvocationPolicy),
 			SideEffects:             pointer(admissionregistrationv1.SideEffectClassNone),
 			TimeoutSeconds:          pointer[int32](3),
+			MatchConditions:         t.matchConditions(),
 		}},
 	}
+}
+
+// matchConditions leaves out what this process writes itself.
+func (t Template) matchConditions() []admissionregistrationv1.MatchCondition {
+	if t.Self == "" {
+		return nil
+	}
+	return []admissionregistrationv1.MatchCondition{{
+		Name:       "not-written-by-the-manager-itself",
+		Expression: "request.userInfo.username != " + strconv.Quote(t.Self),
+	}}
 }
 
 // Validating returns the configuration of the webhook that refuses bad ImagePullSecrets.

@@ -26,6 +26,7 @@ type options struct {
 	webhookURL    string
 	failurePolicy string
 	metricsBind   string
+	pprofBind     string
 	leaderElect   bool
 	concurrency   int
 	resyncPeriod  time.Duration
@@ -51,6 +52,7 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.StringVar(&o.webhookURL, "webhook-url", "", "`URL` by which the API server calls this process when it runs outside the cluster, such as https://127.0.0.1:9443; empty for the Service")
 	flags.StringVar(&o.failurePolicy, "webhook-failure-policy", string(admissionregistrationv1.Ignore), "what becomes of a ServiceAccount while no replica answers: `Ignore` (created at once, repaired later) or Fail (refused)")
 	flags.StringVar(&o.metricsBind, "metrics-bind-address", ":8080", "`address` to serve /metrics, /healthz and /readyz on")
+	flags.StringVar(&o.pprofBind, "pprof-bind-address", "", "`address` to serve /debug/pprof on, such as 127.0.0.1:6060: profiles are for nobody else to see; empty for none")
 	flags.BoolVar(&o.leaderElect, "leader-elect", true, "let only one replica at a time write; false only where there is one")
 	flags.IntVar(&o.concurrency, "concurrency", 8, "`number` of namespaces brought in line at a time")
 	flags.DurationVar(&o.resyncPeriod, "resync-period", 10*time.Minute, "`period` after which every namespace is compared anew, without API calls")

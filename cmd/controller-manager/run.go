@@ -12,6 +12,7 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -53,7 +54,7 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	follower := reconcile.NewFollower(log, imagePullSecrets, index)
 	var keeper *certs.Keeper
 	registrar := webhook.NewRegistrar(log, client.AdmissionregistrationV1(), webhook.Template{
-		Namespace: o.namespace, URL: o.webhookURL, Owner: owner,
+		Namespace: o.namespace, URL: o.webhookURL, Owner: owner, Self: ownName(ctx, log, client),
 		FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy),
 	}, func() { keeper.Wake() })
 	var serving *certs.Serving
@@ -210,6 +211,16 @@ func findOwner(ctx context.Context, log *slog.Logger, client kubernetes.Interfac
 		return nil, fmt.Errorf("reading cluster role %s: %w", clusterRole, err)
 	}
 	return &metav1.OwnerReference{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRole", Name: role.Name, UID: role.UID}, nil
+}
+
+// ownName returns the user name by which the API server knows this process; blank where it does not tell, as before 1.28.
+func ownName(ctx context.Context, log *slog.Logger, client kubernetes.Interface) string {
+	review, err := client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		log.Info("own user name was not told: admission is asked about this process' own writes, too", "error", err)
+		return ""
+	}
+	return review.Status.UserInfo.Username
 }
 
 // certConfig names what API servers call this process by.

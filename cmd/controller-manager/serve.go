@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,13 +28,16 @@ func (d *drain) err() error {
 	return nil
 }
 
-// servers are the two servers of the process, each with the socket it listens on.
+// servers are the servers of the process, each with the socket it listens on.
 type servers struct {
 	webhook, metrics   *http.Server
 	webhooks, scraping net.Listener
+
+	pprof     *http.Server
+	profiling net.Listener // nil where no profiles are served
 }
 
-// listen opens both sockets, so that a port in use is told before anything else happens.
+// listen opens the sockets, so that a port in use is told before anything else happens.
 func listen(log *slog.Logger, o *options, admission, metrics http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), ready func() error) (*servers, error) {
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	s := &servers{
@@ -52,6 +56,7 @@ func listen(log *slog.Logger, o *options, admission, metrics http.Handler, certi
 			ErrorLog:          errorLog,
 			ReadHeaderTimeout: 10 * time.Second,
 		},
+		pprof: &http.Server{Handler: profiles(), ErrorLog: errorLog, ReadHeaderTimeout: 10 * time.Second},
 	}
 	var err error
 	if s.webhooks, err = net.Listen("tcp", o.webhookBind); err != nil {
@@ -60,12 +65,17 @@ func listen(log *slog.Logger, o *options, admission, metrics http.Handler, certi
 	if s.scraping, err = net.Listen("tcp", o.metricsBind); err != nil {
 		return nil, errors.Join(fmt.Errorf("listening for scrapes and probes (--metrics-bind-address=%s): %w", o.metricsBind, err), s.webhooks.Close())
 	}
+	if o.pprofBind != "" {
+		if s.profiling, err = net.Listen("tcp", o.pprofBind); err != nil {
+			return nil, errors.Join(fmt.Errorf("listening for profiles (--pprof-bind-address=%s): %w", o.pprofBind, err), s.webhooks.Close(), s.scraping.Close())
+		}
+	}
 	return s, nil
 }
 
-// serve starts both servers; the channel gets the error of one that fails.
+// serve starts the servers; the channel gets the error of one that fails.
 func (s *servers) serve(running *sync.WaitGroup) <-chan error {
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	running.Go(func() {
 		if err := s.webhook.ServeTLS(s.webhooks, "", ""); !errors.Is(err, http.ErrServerClosed) {
 			failed <- fmt.Errorf("serving admission requests: %w", err)
@@ -76,6 +86,13 @@ func (s *servers) serve(running *sync.WaitGroup) <-chan error {
 			failed <- fmt.Errorf("serving scrapes and probes: %w", err)
 		}
 	})
+	if s.profiling != nil {
+		running.Go(func() {
+			if err := s.pprof.Serve(s.profiling); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serving profiles: %w", err)
+			}
+		})
+	}
 	return failed
 }
 
@@ -83,7 +100,17 @@ func (s *servers) serve(running *sync.WaitGroup) <-chan error {
 func (s *servers) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return errors.Join(s.webhook.Shutdown(ctx), s.metrics.Shutdown(ctx))
+	// A profile under way is cut short: nobody waits for the end of a process that is to end.
+	return errors.Join(s.webhook.Shutdown(ctx), s.metrics.Shutdown(ctx), s.pprof.Close())
+}
+
+// profiles serves what Go's runtime tells of this process.
+func profiles() http.Handler {
+	router := chi.NewRouter()
+	router.Get("/debug/pprof/profile", pprof.Profile)
+	router.Get("/debug/pprof/trace", pprof.Trace)
+	router.Get("/debug/pprof/*", pprof.Index)
+	return router
 }
 
 func observability(metrics http.Handler, ready func() error) http.Handler {

@@ -21,6 +21,7 @@ type Request struct {
 	Name        string
 	Code        int       // HTTP status of the response
 	Received    time.Time // when the API server got it
+	Answered    time.Time // when the response was complete; of a running watch, when it began
 	Running     bool      // a watch that has not ended
 
 	// Unauthorized says that the user has no permission for it, which is one of several reasons for the code 403.
@@ -64,6 +65,7 @@ type event struct {
 	Annotations              map[string]string
 	ResponseStatus           struct{ Code int }
 	RequestReceivedTimestamp time.Time
+	StageTimestamp           time.Time
 }
 
 // parseAudit reads one event per line, and ignores a last line that is still being
@@ -85,7 +87,7 @@ func parseAudit(text []byte) ([]Request, error) {
 			User: e.User.Username, UserAgent: e.UserAgent, Verb: e.Verb, URI: e.RequestURI,
 			APIGroup: e.ObjectRef.APIGroup, Resource: e.ObjectRef.Resource, Subresource: e.ObjectRef.Subresource,
 			Namespace: e.ObjectRef.Namespace, Name: e.ObjectRef.Name,
-			Code: e.ResponseStatus.Code, Received: e.RequestReceivedTimestamp,
+			Code: e.ResponseStatus.Code, Received: e.RequestReceivedTimestamp, Answered: e.StageTimestamp,
 			Running:      e.Stage == "ResponseStarted",
 			Unauthorized: e.Annotations["authorization.k8s.io/decision"] == "forbid",
 		}

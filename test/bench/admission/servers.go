@@ -1,0 +1,305 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/webhook"
+)
+
+// pin keeps this process to one core.
+func pin(core int) error {
+	var set unix.CPUSet
+	set.Set(core % runtime.NumCPU())
+	threads, err := filepath.Glob("/proc/self/task/*")
+	if err != nil {
+		return err
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(filepath.Base(thread))
+		if err != nil {
+			return err
+		}
+		if err := unix.SchedSetaffinity(id, &set); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("pinning to a core: %w", err)
+		}
+	}
+	return nil
+}
+
+// serve serves a handler over TLS as the product's server does, on the first core, until standard input ends. It prints its
+// address.
+func serve(handler http.Handler) error {
+	if err := pin(0); err != nil {
+		return err
+	}
+	runtime.GOMAXPROCS(1)
+	certificate, err := selfSigned()
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*certificate}, NextProtos: []string{"h2", "http/1.1"}},
+	}
+	fmt.Println(listener.Addr())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		_ = server.Close()
+	}()
+	if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func selfSigned() (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
+}
+
+// server is a process that serves one of the handlers.
+type server struct {
+	command *exec.Cmd
+	stdin   io.Closer
+	url     string
+}
+
+func start(name string) (*server, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	s := &server{command: exec.Command(self, "-serve="+name)}
+	s.command.Stderr = os.Stderr
+	if s.stdin, err = s.command.StdinPipe(); err != nil {
+		return nil, err
+	}
+	stdout, err := s.command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.command.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	s.url = "https://" + strings.TrimSpace(line) + webhook.MutatePath + "?timeout=3s"
+	return s, err
+}
+
+func (s *server) stop() error { return errors.Join(s.stdin.Close(), s.command.Wait()) }
+
+// processor returns the time that the server's threads have run.
+func (s *server) processor() (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	var ticks int64
+	for _, field := range fields[11:13] { // utime and stime, in hundredths of a second
+		one, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += one
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}
+
+// load is how a server is asked.
+type load struct {
+	http2       bool
+	connections int
+	cold        bool // a connection for each request
+	size        int
+}
+
+func (l load) String() string {
+	protocol, kept := "HTTP/1.1", ""
+	if l.http2 {
+		protocol = "HTTP/2"
+	}
+	if l.cold {
+		kept = ", cold"
+	}
+	return fmt.Sprintf("%s, %d connections%s", protocol, l.connections, kept)
+}
+
+// result is how a server has answered.
+type result struct {
+	perSecond float64
+	processor time.Duration   // of the server, for each request
+	latencies []time.Duration // sorted
+}
+
+func (r result) percentile(thousandths int) float64 {
+	return float64(r.latencies[min(len(r.latencies)*thousandths/1000, len(r.latencies)-1)].Microseconds()) / 1000
+}
+
+// put loads a server for that long: as fast as each connection goes, or at so many requests a second altogether.
+func (l load) put(s *server, during time.Duration, perSecond float64) (result, error) {
+	body := review(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, l.size)
+	before, err := s.processor()
+	if err != nil {
+		return result{}, err
+	}
+	var mu sync.Mutex
+	var r result
+	var errs []error
+	var clients sync.WaitGroup
+	began := time.Now()
+	for i := range l.connections {
+		clients.Go(func() {
+			latencies, err := l.client(s.url, body, began.Add(during), i, perSecond/float64(l.connections))
+			mu.Lock()
+			defer mu.Unlock()
+			r.latencies, errs = append(r.latencies, latencies...), append(errs, err)
+		})
+	}
+	clients.Wait()
+	took := time.Since(began)
+	after, err := s.processor()
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return result{}, fmt.Errorf("loading a server over %s: %w", l, err)
+	}
+	slices.Sort(r.latencies)
+	r.perSecond = float64(len(r.latencies)) / took.Seconds()
+	r.processor = (after - before) / time.Duration(len(r.latencies))
+	return r, nil
+}
+
+// client asks over one connection, or over one after another. At a set pace a request's latency counts from when it was due.
+func (l load) client(url string, body []byte, until time.Time, offset int, perSecond float64) (latencies []time.Duration, err error) {
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: l.http2, DisableKeepAlives: l.cold}
+	if !l.http2 {
+		transport.TLSClientConfig.NextProtos = []string{"http/1.1"}
+	}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	var pace time.Duration
+	if perSecond > 0 {
+		pace = time.Duration(float64(time.Second) / perSecond)
+	}
+	due := time.Now().Add(pace * time.Duration(offset) / time.Duration(l.connections))
+	for {
+		began := time.Now()
+		if pace > 0 {
+			time.Sleep(time.Until(due))
+			began, due = due, due.Add(pace)
+		}
+		if began.After(until) {
+			return latencies, nil
+		}
+		response, err := client.Post(url, "application/json", bytes.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		_, err = io.Copy(io.Discard, response.Body)
+		if err := errors.Join(err, response.Body.Close()); err != nil || response.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("%s: %w", response.Status, err)
+		}
+		latencies = append(latencies, time.Since(began))
+		if l.cold {
+			transport.CloseIdleConnections()
+		}
+	}
+}
+
+// serverGoals are the times between answers over those of controller-runtime, by size.
+var serverGoals = map[int]float64{1 << 10: 1 / 1.4, 28 << 10: 1.0 / 3}
+
+// compareServers measures both servers on one core, asked from the other.
+func compareServers(all *figures, each time.Duration) (err error) {
+	ours, err := start("product")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ours.stop()) }()
+	theirs, err := start("controller-runtime")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, theirs.stop()) }()
+	if err := pin(1); err != nil {
+		return err
+	}
+	for _, size := range []int{1 << 10, 28 << 10} {
+		for _, http2 := range []bool{true, false} {
+			for _, l := range []load{{http2, 1, false, size}, {http2, 8, false, size}, {http2, 64, false, size}, {http2, 8, true, size}} {
+				if err := compareUnder(all, l, ours, theirs, each); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func compareUnder(all *figures, l load, ours, theirs *server, each time.Duration) error {
+	own, err := l.put(ours, each, 0)
+	if err != nil {
+		return err
+	}
+	other, err := l.put(theirs, each, 0)
+	if err != nil {
+		return err
+	}
+	half, err := l.put(ours, each, own.perSecond/2)
+	if err != nil {
+		return err
+	}
+	benchmark := "admission over " + l.String()
+	over := all.add(benchmark, "time per answer over controller-runtime", l.size, "x", other.perSecond/own.perSecond)
+	processor := all.add(benchmark, "processor time over controller-runtime", l.size, "x", own.processor.Seconds()/other.processor.Seconds())
+	if !l.cold {
+		over.atMost(serverGoals[l.size])
+		processor.atMost(serverGoals[l.size])
+	} else {
+		over.atMost(1)
+	}
+	all.add(benchmark, "time per answer", l.size, "us", 1e6/own.perSecond)
+	all.add(benchmark, "processor time", l.size, "us", own.processor.Seconds()*1e6)
+	all.add(benchmark, "p50 at full load", l.size, "ms", own.percentile(500))
+	all.add(benchmark, "p99 at full load", l.size, "ms", own.percentile(990))
+	all.add(benchmark, "p99.9 at full load", l.size, "ms", own.percentile(999))
+	all.add(benchmark, "p99 of controller-runtime at full load", l.size, "ms", other.percentile(990))
+	paced := all.add(benchmark, "p99 at half load", l.size, "ms", half.percentile(990))
+	if !l.cold {
+		paced.atMost(1)
+	}
+	return nil
+}

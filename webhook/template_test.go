@@ -1,0 +1,22 @@
+package webhook
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestWhoIsAskedAbout(t *testing.T) {
+	t.Run("the manager's own writes are left out", func(t *testing.T) {
+		conditions := Template{Self: `system:serviceaccount:"a":b`}.Mutating(nil).Webhooks[0].MatchConditions
+		require.Len(t, conditions, 1)
+		assert.Equal(t, `request.userInfo.username != "system:serviceaccount:\"a\":b"`, conditions[0].Expression)
+	})
+	t.Run("where its name is not known nothing is left out", func(t *testing.T) {
+		assert.Empty(t, Template{}.Mutating(nil).Webhooks[0].MatchConditions)
+	})
+	t.Run("nobody's ImagePullSecrets are left out", func(t *testing.T) {
+		assert.Empty(t, Template{Self: "somebody"}.Validating(nil).Webhooks[0].MatchConditions)
+	})
+}
