@@ -198,7 +198,10 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.settledIn("of-release")
 		w.kubectl("delete", "namespace", manager.Namespace, "--timeout=60s")
 		require.NoError(t, m.Stop())
-		w.kubectl("delete", "-f", allInOne, "-f", "../../deploy/chart/files/mutating-admission-policy.yaml", "--ignore-not-found")
+		w.kubectl("delete", "--ignore-not-found", "-f", allInOne)
+		if w.attachesByItself() {
+			w.kubectl("delete", "--ignore-not-found", "-f", "../../deploy/chart/files/mutating-admission-policy.yaml")
+		}
 		w.removeEntries()
 		assert.Empty(t, w.attached())
 		w.lists("builder", "theirs")
