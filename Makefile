@@ -19,7 +19,7 @@ run: ## run the main job on a control plane of its own, until Ctrl-C
 	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo
 
 .PHONY: test
-test: unit integration ## run every test
+test: unit test-image integration ## run every test
 
 .PHONY: unit
 unit: ## run the tests of the product module
@@ -32,7 +32,7 @@ integration: controlplane prometheus ## run the tests against a real control pla
 	cd test && go vet ./... && go test -p 1 -count=1 -timeout 45m $$(go list ./... | grep -v /test/e2e)
 
 .PHONY: e2e
-e2e: node ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
+e2e: node image ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
 	cd test && go test -p 1 -count=1 -timeout 30m -v ./e2e/...
 
 .PHONY: node
@@ -104,3 +104,20 @@ manifests: ## write the all-in-one manifests from the chart, and into the chart 
 	{ printf '%s\n' "$$NAMESPACE" && $(HELM) template tcr-assistant deploy/chart --namespace tcr-assistant-system \
 		--kube-version v1.30.0 --include-crds --no-hooks; } > deploy/allinone/tcr-assistant.yaml.new
 	mv deploy/allinone/tcr-assistant.yaml.new deploy/allinone/tcr-assistant.yaml
+
+# --- image ---
+
+.PHONY: image
+image: ## build the image for all platforms into dist/image; PUSH=host/path:tag pushes it too
+	cd deploy/image && go run . -source ../.. -version $(VERSION) -out ../../dist/image $(if $(PUSH),-push $(PUSH))
+
+.PHONY: test-image
+test-image: ## test the image: two builds, one digest
+	cd deploy/image && go vet ./... && go test -count=1 -timeout 20m ./...
+
+# --- the oldest Kubernetes ---
+
+.PHONY: test-oldest
+test-oldest: ## run the tests against the oldest Kubernetes that is supported; its build takes minutes, once
+	cd test && go run ./cmd/controlplane -version v1.30.14
+	cd test && TCR_ASSISTANT_KUBERNETES=v1.30.14 go test -p 1 -count=1 -timeout 60m ./integration ./install

@@ -23,6 +23,9 @@ type Request struct {
 	Received    time.Time // when the API server got it
 	Answered    time.Time // when the response was complete; of a running watch, when it began
 	Running     bool      // a watch that has not ended
+
+	// Unauthorized says that the user has no permission for it, which is one of several reasons for the code 403.
+	Unauthorized bool
 }
 
 // AuditLog is the path of the API server's audit log: every request, at the level Metadata.
@@ -59,6 +62,7 @@ type event struct {
 	User       struct{ Username string }
 	ObjectRef  struct{ APIGroup, Resource, Subresource, Namespace, Name string }
 
+	Annotations              map[string]string
 	ResponseStatus           struct{ Code int }
 	RequestReceivedTimestamp time.Time
 	StageTimestamp           time.Time
@@ -84,7 +88,8 @@ func parseAudit(text []byte) ([]Request, error) {
 			APIGroup: e.ObjectRef.APIGroup, Resource: e.ObjectRef.Resource, Subresource: e.ObjectRef.Subresource,
 			Namespace: e.ObjectRef.Namespace, Name: e.ObjectRef.Name,
 			Code: e.ResponseStatus.Code, Received: e.RequestReceivedTimestamp, Answered: e.StageTimestamp,
-			Running: e.Stage == "ResponseStarted",
+			Running:      e.Stage == "ResponseStarted",
+			Unauthorized: e.Annotations["authorization.k8s.io/decision"] == "forbid",
 		}
 		if at, ok := byID[e.AuditID]; ok {
 			requests[at] = r

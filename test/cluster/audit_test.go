@@ -14,6 +14,7 @@ func TestParseAudit(t *testing.T) {
 			`"verb":"get","user":{"username":"jane"},"userAgent":"kubectl","objectRef":{"apiGroup":"apps","resource":"deployments",` +
 			`"subresource":"status","namespace":"a","name":"b"},"responseStatus":{"code":200},` +
 			`"requestReceivedTimestamp":"2026-01-02T03:04:05.000006Z"}` + "\n"
+		forbidden  = `{"auditID":"4","stage":"ResponseComplete","verb":"list","responseStatus":{"code":403},"annotations":{"authorization.k8s.io/decision":"forbid"}}` + "\n"
 		health     = `{"auditID":"2","stage":"ResponseComplete","requestURI":"/readyz","verb":"get","responseStatus":{"code":500}}` + "\n"
 		watchBegun = `{"auditID":"3","stage":"ResponseStarted","verb":"watch","responseStatus":{"code":200}}` + "\n"
 		watchEnded = `{"auditID":"3","stage":"ResponseComplete","verb":"watch","responseStatus":{"code":200}}` + "\n"
@@ -31,6 +32,7 @@ func TestParseAudit(t *testing.T) {
 		{"an empty log has no request", "", nil},
 		{"every field is read", get, []Request{got}},
 		{"what is no resource has none", health, []Request{healthy}},
+		{"a request without permission is told from one that is refused otherwise", forbidden, []Request{{Verb: "list", Code: 403, Unauthorized: true}}},
 		{"a watch runs until it ends", watchBegun, []Request{{Verb: "watch", Code: 200, Running: true}}},
 		{"a watch that ended is one request, where it began", watchBegun + health + watchEnded, []Request{{Verb: "watch", Code: 200}, healthy}},
 		{"a line that is still being written is left for later", health + get[:40], []Request{healthy}},

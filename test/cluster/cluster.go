@@ -6,6 +6,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,10 +24,14 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/test/process"
 )
 
+// VersionVariable is the environment variable with the version of Kubernetes to start where
+// none is asked for.
+const VersionVariable = "TCR_ASSISTANT_KUBERNETES"
+
 // Options say how a cluster differs from the usual one. The zero value is the usual one.
 type Options struct {
-	// Version of Kubernetes, as in v1.36.3. Empty is the one of controlplane/go.mod;
-	// another one needs a module file of its own beside it.
+	// Version of Kubernetes, as in v1.36.3. Empty is what VersionVariable says, or else the
+	// one of controlplane/go.mod; another one needs a module file of its own beside it.
 	Version string
 	// Dir is the folder in which the cluster makes its scratch folder; empty is the
 	// system's folder for temporary files.
@@ -68,7 +73,7 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	if progress == nil {
 		progress = io.Discard
 	}
-	kubernetes, err := binaries.Build(ctx, opts.Version, progress)
+	kubernetes, err := binaries.Build(ctx, cmp.Or(opts.Version, os.Getenv(VersionVariable)), progress)
 	if err != nil {
 		return nil, err
 	}

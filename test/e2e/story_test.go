@@ -44,6 +44,7 @@ func release(disabled string, credentials ...map[string]any) map[string]any {
 			"hosts":               []any{map[string]any{"domain": node.RegistryHost, "ip": node.RegistryAddress, "disabled": disabled}},
 			"imagePullSecretsCrs": credentials,
 		},
+		"image":        map[string]any{"repository": productImage, "tag": productTag},
 		"manager":      limits("30Mi"),
 		"hostsUpdater": limits("100Mi"),
 	}
@@ -80,7 +81,9 @@ func TestStory(t *testing.T) {
 				t.FailNow()
 			}
 		}
-		t.Logf("%6.1fs in all", time.Since(began).Seconds())
+		memory, err := node.PeakMemory()
+		require.NoError(t, err)
+		t.Logf("%6.1fs in all, with %d MiB of memory at most, files and all", time.Since(began).Seconds(), memory>>20)
 	})
 }
 
@@ -147,7 +150,7 @@ func twenty(w *world) {
 		}
 		return nil
 	})
-	w.password("before", secret, "first")
+	w.issued("before", "first")
 	w.entries("before", secret)
 
 	w.newNamespaces("new", 20, 0)
@@ -201,7 +204,7 @@ func newPassword(w *world) {
 	w.eventually("the registry refuses the old password", func() error { return w.login("first", http.StatusUnauthorized) })
 	require.NoError(w.t, w.login("second", http.StatusOK))
 	w.kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"docker":{"password":"second"}}}`)
-	w.password("new-0", secret, "second")
+	w.issued("new-0", "second")
 	require.NoError(w.t, w.pod("new-0", "after", pullAlways))
 	w.running("new-0", "after")
 }
@@ -257,13 +260,13 @@ func refusals(w *world) {
 	w.running("work", "inside")
 
 	w.kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"docker":{"password":"wrong"}}}`)
-	w.password("work", secret, "wrong")
+	w.issued("work", "wrong")
 	require.NoError(w.t, w.pod("work", "wrong", pullAlways))
 	w.refused("work", "wrong", "401 Unauthorized")
 
 	// Put right, nobody has to do anything more.
 	w.kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"namespaces":"*","docker":{"password":"second"}}}`)
-	w.password("work", secret, "second")
+	w.issued("work", "second")
 	w.running("work", "wrong")
 	w.entries("new-1", secret)
 }

@@ -33,9 +33,13 @@ const (
 	// pull an image, but no pod here needs so many.
 	hang = 3 * time.Minute
 
-	chart = "../../deploy/chart"
-	image = node.RegistryHost + "/docker/app:1"
-	user  = "100012345678"
+	chart  = "../../deploy/chart"
+	layout = "../../dist/image" // by "make image"
+	image  = node.RegistryHost + "/docker/app:1"
+	user   = "100012345678"
+
+	productImage = "product.invalid/tcr-assistant"
+	productTag   = "test"
 )
 
 var helm = binaries.Command{Package: "helm.sh/helm/v4/cmd/helm", Version: "v4.3.1"}
@@ -95,15 +99,9 @@ func newWorld(t *testing.T, password string) *world {
 	workload, err := node.Workload(ctx)
 	require.NoError(t, err)
 	require.NoError(t, w.registry.Push(ctx, "docker/app:1", workload, user, password))
-	var programs []string
-	for _, command := range []string{"controller-manager", "hosts-updater"} {
-		program, err := manager.Build(ctx, w.dir, command)
-		require.NoError(t, err)
-		programs = append(programs, program)
-	}
-	product, err := node.ImageOf(programs...)
-	require.NoError(t, err)
-	require.NoError(t, n.Import(ctx, "docker.io/tcr-assistant/tcr-assistant:v0.1.0", product))
+	product, err := node.FromLayout(layout)
+	require.NoError(t, err, "run \"make image\"")
+	require.NoError(t, n.Import(ctx, productImage+":"+productTag, product))
 	return w
 }
 
@@ -264,8 +262,8 @@ func (w *world) entries(namespace string, want ...string) {
 	})
 }
 
-// password waits until a namespace's Secret holds a password.
-func (w *world) password(namespace, secret, password string) {
+// issued waits until a namespace's Secret holds a password.
+func (w *world) issued(namespace, password string) {
 	w.t.Helper()
 	w.eventually("secret "+namespace+"/"+secret+" holds the password", func() error {
 		object, err := w.client.CoreV1().Secrets(namespace).Get(w.ctx, secret, metav1.GetOptions{})

@@ -53,8 +53,6 @@ var (
 	binary string
 	// helmPaths are the programs of helms.
 	helmPaths []string
-	// kubernetesVersion is what to test on; empty is the usual one.
-	kubernetesVersion = os.Getenv("TCR_ASSISTANT_KUBERNETES")
 )
 
 func TestMain(m *testing.M) {
@@ -93,7 +91,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
-		Cluster: cluster.StartT(t, cluster.Options{Version: kubernetesVersion, Log: io.Discard}),
+		Cluster: cluster.StartT(t, cluster.Options{Log: io.Discard}),
 		t:       t, ctx: context.WithoutCancel(t.Context()), helm: helmPaths[len(helmPaths)-1],
 	}
 	var err error

@@ -4,6 +4,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -45,7 +46,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		return m.Run()
+		code := m.Run()
+		if code == 0 && flag.Lookup("test.run").Value.String() == "" {
+			return reportPermissions()
+		}
+		return code
 	}())
 }
 
@@ -57,6 +62,7 @@ type world struct {
 	client   kubernetes.Interface
 	ips      *typed.Client
 	managers []*manager.Manager // all that were ever started, for their logs
+	tampered bool               // the test has taken permissions away
 }
 
 // newWorld starts a control plane and installs the product, without running it.
@@ -65,6 +71,7 @@ func newWorld(t *testing.T) *world {
 	ctx := context.WithoutCancel(t.Context())
 	w := &world{Cluster: cluster.StartT(t, cluster.Options{Log: io.Discard}), t: t, ctx: ctx}
 	require.NoError(t, manager.Install(ctx, w.Cluster))
+	t.Cleanup(func() { w.noteRequests() })
 	var err error
 	w.client, err = kubernetes.NewForConfig(w.RESTConfig())
 	require.NoError(t, err)

@@ -29,16 +29,16 @@ import (
 // and removes the control groups, which nothing else would. The init is the first process of the machine: with it
 // everything in there ends. The third runs the body.
 const (
-	stageVariable  = "TCR_ASSISTANT_MACHINE_STAGE"
-	groupVariable  = "TCR_ASSISTANT_MACHINE_GROUP"
-	tempVariable   = "TCR_ASSISTANT_MACHINE_TMPDIR"
-	aloneVariable  = "TCR_ASSISTANT_MACHINE_ALONE"
-	keeperStage    = "keeper"
-	initStage      = "init"
-	insideStage    = "inside"
-	usrVariable    = "TCR_ASSISTANT_MACHINE_USR"
-	groupPrefix    = "tcr-assistant-machine-"
-	exitNotStarted = 125
+	stageVariable = "TCR_ASSISTANT_MACHINE_STAGE"
+	groupVariable = "TCR_ASSISTANT_MACHINE_GROUP"
+	tempVariable  = "TCR_ASSISTANT_MACHINE_TMPDIR"
+	aloneVariable = "TCR_ASSISTANT_MACHINE_ALONE"
+	keeperStage   = "keeper"
+	initStage     = "init"
+	insideStage   = "inside"
+	usrVariable   = "TCR_ASSISTANT_MACHINE_USR"
+	groupPrefix   = "tcr-assistant-machine-"
+	exitFailed    = 125
 )
 
 // Main plays the parts of a machine's own processes where this process is one of them, and returns otherwise. A test
@@ -202,13 +202,14 @@ func hiding(path string) string {
 	return ""
 }
 
-// keep runs the machine until it ends by itself or whoever started the keeper is gone.
-func keep() error {
+// keep runs the machine until it ends by itself or whoever started the keeper is gone, and returns its exit code.
+func keep() (code int, err error) {
 	// The kernel kills init when the thread ends that started it.
 	runtime.LockOSThread()
 	groups, err := makeGroups(os.Getenv(groupVariable))
+	defer func() { err = errors.Join(err, removeGroups(groups)) }()
 	if err != nil {
-		return errors.Join(err, removeGroups(groups))
+		return 0, err
 	}
 	command := again(initStage)
 	command.SysProcAttr = &syscall.SysProcAttr{
@@ -216,31 +217,33 @@ func keep() error {
 			syscall.CLONE_NEWIPC | syscall.CLONE_NEWCGROUP,
 		Pdeathsig: syscall.SIGKILL,
 	}
-	err = startIn(groups, command)
-	if err != nil {
-		return errors.Join(fmt.Errorf("starting a machine: %w", err), removeGroups(groups))
+	if err := startIn(groups, command); err != nil {
+		return 0, fmt.Errorf("starting a machine: %w", err)
 	}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		_ = command.Process.Kill()
 	}()
-	err = command.Wait()
-	if left := removeGroups(groups); left != nil {
-		return errors.Join(err, left)
+	var status *exec.ExitError
+	if err := command.Wait(); errors.As(err, &status) && status.Exited() {
+		return status.ExitCode(), nil
+	} else if err != nil {
+		return 0, fmt.Errorf("running a machine: %w", err)
 	}
-	return err
+	return 0, nil
 }
 
-// boot makes the machine, runs the test on it and, as every first process must, collects the orphans.
-func boot() error {
+// boot makes the machine, runs the test on it and, as every first process must, collects the orphans. It returns the test's
+// exit code.
+func boot() (code int, err error) {
 	if err := mountAll(os.Getenv(usrVariable)); err != nil {
-		return fmt.Errorf("making a machine: %w", err)
+		return 0, fmt.Errorf("making a machine: %w", err)
 	}
 	command := again(insideStage)
 	command.Env = append(command.Env, "TMPDIR="+temporary)
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := command.Start(); err != nil {
-		return fmt.Errorf("starting the test: %w", err)
+		return 0, fmt.Errorf("starting the test: %w", err)
 	}
 	for {
 		var status syscall.WaitStatus
@@ -248,11 +251,11 @@ func boot() error {
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil:
-			return fmt.Errorf("waiting for the test: %w", err)
+			return 0, fmt.Errorf("waiting for the test: %w", err)
 		case pid == command.Process.Pid && status.Exited():
-			return exit(status.ExitStatus())
+			return status.ExitStatus(), nil
 		case pid == command.Process.Pid:
-			return fmt.Errorf("the test ended by signal %s", status.Signal())
+			return 0, fmt.Errorf("the test ended by signal %s", status.Signal())
 		}
 	}
 }
@@ -265,25 +268,13 @@ func again(stage string) *exec.Cmd {
 	return command
 }
 
-// exit is the exit code of a process, 0 too.
-type exit int
-
-func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
-
-// outcome returns the exit code of a stage, and says what is wrong unless the stage below it said so.
-func outcome(err error) int {
-	var code exit
-	var status *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &code) && err == code:
-		return int(code)
-	case errors.As(err, &status) && err == error(status) && status.Exited():
-		return status.ExitCode()
+// outcome returns the exit code of a stage: that of the stage below it, or one of its own for an error, which it prints.
+func outcome(code int, err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "machine:", err)
+		return exitFailed
 	}
-	fmt.Fprintln(os.Stderr, "machine:", err)
-	return exitNotStarted
+	return code
 }
 
 // temporary is the machine's folder for temporary files.

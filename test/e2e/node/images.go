@@ -12,12 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/match"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
@@ -35,32 +37,27 @@ func Workload(ctx context.Context) (v1.Image, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the workload: %w: %s", err, out)
 	}
-	return ImageOf(binary)
-}
-
-// ImageOf returns an image that holds nothing but some static programs, and runs the first.
-func ImageOf(programs ...string) (v1.Image, error) {
-	image, err := imageOf(programs)
+	image, err := imageOf(binary)
 	if err != nil {
-		return nil, fmt.Errorf("making an image of %s: %w", strings.Join(programs, " and "), err)
+		return nil, fmt.Errorf("making an image of the workload: %w", err)
 	}
 	return image, nil
 }
 
-func imageOf(programs []string) (v1.Image, error) {
+// imageOf returns an image that holds nothing but a static program, and runs it.
+func imageOf(program string) (v1.Image, error) {
+	text, err := os.ReadFile(program)
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Base(program)
 	var layer bytes.Buffer
 	archive := tar.NewWriter(&layer)
-	for _, program := range programs {
-		text, err := os.ReadFile(program)
-		if err != nil {
-			return nil, err
-		}
-		if err := archive.WriteHeader(&tar.Header{Name: filepath.Base(program), Mode: 0o755, Size: int64(len(text))}); err != nil {
-			return nil, err
-		}
-		if _, err := archive.Write(text); err != nil {
-			return nil, err
-		}
+	if err := archive.WriteHeader(&tar.Header{Name: file, Mode: 0o755, Size: int64(len(text))}); err != nil {
+		return nil, err
+	}
+	if _, err := archive.Write(text); err != nil {
+		return nil, err
 	}
 	if err := archive.Close(); err != nil {
 		return nil, err
@@ -79,8 +76,38 @@ func imageOf(programs []string) (v1.Image, error) {
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Config.Entrypoint = []string{"/" + filepath.Base(programs[0])}
+	config.Config.Entrypoint = []string{"/" + file}
 	return mutate.ConfigFile(image, config)
+}
+
+// FromLayout returns this machine's image from a folder in the OCI image layout, which holds one index of images.
+func FromLayout(folder string) (v1.Image, error) {
+	image, err := fromLayout(folder)
+	if err != nil {
+		return nil, fmt.Errorf("reading the image in %s: %w", folder, err)
+	}
+	return image, nil
+}
+
+func fromLayout(folder string) (v1.Image, error) {
+	outer, err := layout.ImageIndexFromPath(folder)
+	if err != nil {
+		return nil, err
+	}
+	indexes, err := partial.FindIndexes(outer, func(d v1.Descriptor) bool { return d.MediaType.IsIndex() })
+	if err != nil {
+		return nil, err
+	}
+	for _, index := range indexes {
+		images, err := partial.FindImages(index, match.Platforms(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}))
+		if err != nil {
+			return nil, err
+		}
+		if len(images) == 1 {
+			return images[0], nil
+		}
+	}
+	return nil, fmt.Errorf("it has none for linux/%s", runtime.GOARCH)
 }
 
 // Import puts an image into the node's container runtime, as if it had been pulled before.

@@ -27,18 +27,16 @@ func UsageOf(containerID string) (Usage, error) {
 	id := strings.TrimPrefix(containerID, "containerd://")
 	memory := filepath.Join(containerGroups, id)
 	var u Usage
-	for file, value := range map[string]*int64{
+	for path, value := range map[string]*int64{
 		filepath.Join(memory, "memory.limit_in_bytes"):                      &u.MemoryLimit,
 		filepath.Join(memory, "memory.max_usage_in_bytes"):                  &u.MemoryPeak,
 		filepath.Join("/sys/fs/cgroup/cpuacct/k8s.io", id, "cpuacct.usage"): (*int64)(&u.CPU),
 	} {
-		text, err := os.ReadFile(file)
-		if err == nil {
-			*value, err = strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-		}
+		number, err := readNumber(path)
 		if err != nil {
 			return Usage{}, fmt.Errorf("reading the usage of container %s: %w", id, err)
 		}
+		*value = number
 	}
 	text, err := os.ReadFile(filepath.Join(memory, "memory.stat"))
 	if err != nil {
@@ -52,4 +50,21 @@ func UsageOf(containerID string) (Usage, error) {
 		}
 	}
 	return u, nil
+}
+
+// PeakMemory returns how many bytes the whole machine has used at most, with all its files.
+func PeakMemory() (int64, error) {
+	peak, err := readNumber("/sys/fs/cgroup/memory/memory.max_usage_in_bytes")
+	if err != nil {
+		return 0, fmt.Errorf("reading the usage of the machine: %w", err)
+	}
+	return peak, nil
+}
+
+func readNumber(path string) (int64, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 }

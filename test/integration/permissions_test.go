@@ -1,0 +1,53 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/tcr-assistant/tcr-assistant/test/cluster"
+	"github.com/tcr-assistant/tcr-assistant/test/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/permissions"
+)
+
+// requests are what the managers of all tests have asked for under the roles that are installed.
+var requests struct {
+	mu  sync.Mutex
+	all []cluster.Request
+}
+
+// noteRequests keeps what the world's managers asked for. None of it may have lacked a permission, unless the test took some
+// away.
+func (w *world) noteRequests() {
+	made, err := w.Requests(func(r cluster.Request) bool { return r.User == manager.User })
+	if !assert.NoError(w.t, err) || w.tampered {
+		return
+	}
+	for _, refused := range permissions.Refused(made) {
+		w.t.Errorf("the installed roles do not allow %s %s", refused.Verb, refused.URI)
+	}
+	requests.mu.Lock()
+	defer requests.mu.Unlock()
+	requests.all = append(requests.all, made...)
+}
+
+// reportPermissions fails where the roles that are installed grant what no test has made use of.
+func reportPermissions() (code int) {
+	manifest, err := os.ReadFile("../../deploy/allinone/tcr-assistant.yaml")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	grants, err := permissions.Grants(manifest)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	unused := permissions.Unused(grants, requests.all)
+	for _, grant := range unused {
+		fmt.Fprintf(os.Stderr, "a permission was never used: %s\n", grant)
+	}
+	return min(len(unused), 1)
+}
