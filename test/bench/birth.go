@@ -83,10 +83,10 @@ func birth(ctx context.Context, r *report, binary string, n int, idle time.Durat
 	return w.stop(ctx, m)
 }
 
-// upkeep reports whether a call is made at a steady pace, however much there is to do: the Lease, and the status, which is
-// written once a second at most.
+// upkeep reports whether a call is made at a steady pace, however much there is to do: the Lease, the status, which is
+// written once a second at most, and events, each of which stands for many writes.
 func upkeep(request cluster.Request) bool {
-	return request.Resource == "leases" || request.Subresource == "status"
+	return request.Resource == "leases" || request.Subresource == "status" || request.Resource == "events"
 }
 
 // births is what was seen of namespaces that were created.
