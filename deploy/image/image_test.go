@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"debug/elf"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -147,7 +148,7 @@ func unpack(t *testing.T, image v1.Image) map[string]string {
 	reader := tar.NewReader(mutate.Extract(image))
 	for {
 		header, err := reader.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return files
 		}
 		require.NoError(t, err)

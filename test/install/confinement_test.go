@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -55,7 +56,7 @@ func unlabelled(s *corev1.Secret) { s.Labels = nil }
 func TestAStolenTokenWritesNothingElse(t *testing.T) {
 	w := newWorld(t)
 	w.home()
-	w.account("team", "builder")
+	w.team("team")
 	_, err := w.client.CoreV1().Secrets("team").Create(w.ctx, secret("database", opaque), metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = w.client.CoreV1().Secrets("team").Create(w.ctx, secret("tcr.ipsforeign", unlabelled), metav1.CreateOptions{})
@@ -70,10 +71,10 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 	w.eventually("the policies are in force", func() error {
 		_, err := secrets.Create(w.ctx, secret("probe"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		if !apierrors.IsForbidden(err) {
-			return fmt.Errorf("a secret named probe may be created (%v)", err)
+			return errors.Join(errors.New("a secret named probe may be created"), err)
 		}
 		if err := account(`{"metadata":{"annotations":{"probe":"1"}}}`); !apierrors.IsForbidden(err) {
-			return fmt.Errorf("an account may be annotated (%v)", err)
+			return errors.Join(errors.New("an account may be annotated"), err)
 		}
 		return nil
 	})
@@ -179,7 +180,7 @@ func created(ctx context.Context, client kubernetes.Interface) error {
 func TestNamedSecrets(t *testing.T) {
 	w := newWorld(t)
 	w.home()
-	w.account("team", "builder")
+	w.team("team")
 	_, err := w.client.CoreV1().Secrets("team").Create(w.ctx, secret("database", opaque), metav1.CreateOptions{})
 	require.NoError(t, err)
 	// An entry that nobody can judge must not keep the others from being attached.
@@ -196,13 +197,13 @@ func TestNamedSecrets(t *testing.T) {
 	t.Run("it issues, repairs and rotates", func(t *testing.T) {
 		w.holds("team", "image-pull-secret-crs")
 		w.holds("team", "second")
-		w.lists("team", "builder", "theirs", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
-		w.lists("team", "stray", "tcr.ipsstray", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
+		w.lists("builder", "theirs", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
+		w.lists("stray", "tcr.ipsstray", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
 		w.kubectl("delete", "secret", "tcr.ipssecond", "-n", "team")
 		w.holds("team", "second")
 		w.runHelm("upgrade", append(append([]string{chart}, values...), "--set", "global.imagePullSecretsCrs[1].dockerPassword=rotated")...)
 		w.holds("team", "second")
-		w.account("late", "builder")
+		w.team("late")
 		w.holds("late", "second")
 	})
 	t.Run("it reads and writes no other Secret", func(t *testing.T) {
@@ -241,7 +242,7 @@ func TestNamedSecrets(t *testing.T) {
 			}
 			return nil
 		})
-		w.account("later", "builder")
+		w.team("later")
 		w.holds("later", "second")
 	})
 	t.Run("an uninstall leaves nothing", func(t *testing.T) {
@@ -249,7 +250,7 @@ func TestNamedSecrets(t *testing.T) {
 		w.runHelm("uninstall")
 		assert.Equal(t, 1, stop(), "jobs that ran")
 		require.NoError(t, m.Stop())
-		w.lists("team", "builder", "theirs")
+		w.lists("builder", "theirs")
 		assert.Equal(t, []string{"team/stray tcr.ipsstray"}, w.attached(), "what nobody can judge stays")
 		w.lacks("team", "second")
 	})
@@ -261,8 +262,8 @@ func TestWithoutCertificateRequests(t *testing.T) {
 	w.runHelm("install", chart, "--set", "rbac.certificates=false")
 	w.run()
 	w.create("plain")
-	w.account("team", "builder")
-	w.lists("team", "builder", "theirs", "tcr.ipsplain")
+	w.team("team")
+	w.lists("builder", "theirs", "tcr.ipsplain")
 	assert.Equal(t, "self-signed", w.kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o", `jsonpath={.metadata.annotations.tcr\.tencentcloudcr\.com/certificate-mode}`))
 	assert.Empty(t, w.kubectl("get", "certificatesigningrequests", "-o", "name"))
 }

@@ -37,11 +37,11 @@ func TestReappliedAccounts(t *testing.T) {
 				}
 				w.create("central")
 				w.holds("team", "central")
-				w.lists("team", "default", "tcr.ipscentral")
+				w.lists("default", "tcr.ipscentral")
 				if !early {
 					w.apply(manifest, args...)
 				}
-				w.lists("team", "builder", "theirs", "tcr.ipscentral")
+				w.lists("builder", "theirs", "tcr.ipscentral")
 				account, err := w.client.CoreV1().ServiceAccounts("team").Get(w.ctx, "builder", metav1.GetOptions{})
 				require.NoError(t, err)
 				ctx, cancel := context.WithCancel(w.ctx)
@@ -54,7 +54,7 @@ func TestReappliedAccounts(t *testing.T) {
 					w.apply(manifest, args...)
 					time.Sleep(time.Second)
 				}
-				have, err := w.entries("team", "builder")
+				have, err := w.entries("builder")
 				require.NoError(t, err)
 				assert.Equal(t, []string{"tcr.ipscentral", "theirs"}, have)
 				cancel()

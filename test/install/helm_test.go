@@ -44,13 +44,13 @@ func TestHelm(t *testing.T) {
 			w := newWorld(t)
 			w.helm = helmPaths[i]
 			w.home()
-			w.account("team", "builder")
+			w.team("team")
 			before := w.objects()
 
 			w.runHelm("install", append([]string{chart}, terraform...)...)
 			m := w.run()
 			first := w.holds("team", "image-pull-secret-crs")
-			w.lists("team", "builder", "theirs", "tcr.ipsimage-pull-secret-crs")
+			w.lists("builder", "theirs", "tcr.ipsimage-pull-secret-crs")
 
 			t.Run("the values arrive as they were written", func(t *testing.T) {
 				object, err := w.ips.Get(w.ctx, "image-pull-secret-crs", metav1.GetOptions{})
@@ -86,7 +86,7 @@ func TestHelm(t *testing.T) {
 					"--set", "global.imagePullSecretsCrs[1].dockerServer=second.tencentcloudcr.com:5000",
 					"--set-string", "global.hosts[0].ip=10.16.0.18")...)
 				w.holds("team", "second")
-				w.lists("team", "builder", "theirs", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
+				w.lists("builder", "theirs", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
 				assert.Equal(t, first.UID, w.holds("team", "image-pull-secret-crs").UID)
 				assert.Equal(t, []string{"10.16.0.18 fanjiankong-bj.tencentcloudcr.com"}, w.hosts())
 				object, err := w.ips.Get(w.ctx, "second", metav1.GetOptions{})
@@ -104,7 +104,7 @@ func TestHelm(t *testing.T) {
 			t.Run("a rollback takes effect", func(t *testing.T) {
 				w.runHelm("rollback", "1")
 				w.lacks("team", "second")
-				w.lists("team", "builder", "theirs", "tcr.ipsimage-pull-secret-crs")
+				w.lists("builder", "theirs", "tcr.ipsimage-pull-secret-crs")
 				object, err := w.ips.Get(w.ctx, "image-pull-secret-crs", metav1.GetOptions{})
 				require.NoError(t, err)
 				assert.Equal(t, "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", object.Spec.Docker.Password)
@@ -114,14 +114,14 @@ func TestHelm(t *testing.T) {
 			t.Run("an uninstall leaves nothing", func(t *testing.T) {
 				w.create("by-hand")
 				w.holds("team", "by-hand")
-				w.lists("team", "builder", "theirs", "tcr.ipsby-hand", "tcr.ipsimage-pull-secret-crs")
+				w.lists("builder", "theirs", "tcr.ipsby-hand", "tcr.ipsimage-pull-secret-crs")
 				stop := w.runJobs()
 				w.runHelm("uninstall")
 				assert.Equal(t, 1, stop(), "jobs that ran")
 				require.NoError(t, m.Stop())
 				assert.Empty(t, w.attached())
 				w.leaves(before, crd)
-				w.lists("team", "builder", "theirs")
+				w.lists("builder", "theirs")
 			})
 		})
 	}

@@ -39,8 +39,8 @@ func (w *world) settledIn(release string) {
 	for _, namespace := range []string{"default", "kube-node-lease", "kube-public", "kube-system", "team"} {
 		w.holds(namespace, "by-hand")
 	}
-	w.lists("team", "builder", "theirs", "tcr.ipsby-hand", "tcr.ips"+release)
-	w.lists("team", "default", "tcr.ipsby-hand", "tcr.ips"+release)
+	w.lists("builder", "theirs", "tcr.ipsby-hand", "tcr.ips"+release)
+	w.lists("default", "tcr.ipsby-hand", "tcr.ips"+release)
 }
 
 // collectorKnows waits until the cluster's garbage collector knows of ImagePullSecrets, as it does in any cluster within a minute
@@ -60,9 +60,12 @@ func (w *world) collectorKnows() {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("it is still there (%v)", err)
+		if err == nil {
+			err = assert.AnError
+		}
+		return fmt.Errorf("it may still be there: %w", err)
 	})
-	w.lists("team", "builder", "theirs")
+	w.lists("builder", "theirs")
 }
 
 func TestUninstallByHelm(t *testing.T) {
@@ -70,7 +73,7 @@ func TestUninstallByHelm(t *testing.T) {
 		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
 		w := newWorld(t)
 		w.home()
-		w.account("team", "builder")
+		w.team("team")
 		before := w.objects()
 		w.runHelm("install", append([]string{chart}, terraform...)...)
 		m := w.run()
@@ -84,16 +87,16 @@ func TestUninstallByHelm(t *testing.T) {
 		stop := w.runJobs()
 		w.runHelm("uninstall")
 		assert.Equal(t, 1, stop(), "jobs that ran")
-		w.lists("team", "builder", "theirs")
-		w.lists("team", "default")
-		w.lists("team", "stranger", "tcr.ipsforeign")
+		w.lists("builder", "theirs")
+		w.lists("default")
+		w.lists("stranger", "tcr.ipsforeign")
 		w.leaves(before, crd, "Secret team/tcr.ipsforeign", "ServiceAccount team/stranger")
 	})
 	t.Run("where no node runs the job it ends, has deleted nothing, and goes on without it", func(t *testing.T) {
 		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
 		w := newWorld(t)
 		w.home()
-		w.account("team", "builder")
+		w.team("team")
 		before := w.objects()
 		w.runHelm("install", append([]string{chart, "--set", "uninstall.timeoutSeconds=3"}, terraform...)...)
 		m := w.run()
@@ -110,14 +113,14 @@ func TestUninstallByHelm(t *testing.T) {
 		w.kubectl("delete", "crd", "imagepullsecrets.tcr.tencentcloudcr.com")
 		w.removeEntries()
 		assert.Empty(t, w.attached())
-		w.lists("team", "builder", "theirs")
+		w.lists("builder", "theirs")
 		w.leaves(before)
 	})
 	t.Run("credentials stay where that is wanted, and are taken up again", func(t *testing.T) {
 		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
 		w := newWorld(t)
 		w.home()
-		w.account("team", "builder")
+		w.team("team")
 		w.runHelm("install", append([]string{chart}, terraform...)...)
 		m := w.run()
 		w.settledIn("image-pull-secret-crs")
@@ -133,7 +136,7 @@ func TestUninstallByHelm(t *testing.T) {
 		})
 		assert.Equal(t, secret.UID, w.holds("team", "image-pull-secret-crs").UID)
 		w.holds("team", "by-hand")
-		w.lists("team", "builder", "theirs", "tcr.ipsby-hand", "tcr.ipsimage-pull-secret-crs")
+		w.lists("builder", "theirs", "tcr.ipsby-hand", "tcr.ipsimage-pull-secret-crs")
 
 		w.runHelm("install", append([]string{chart, "--set", "global.imagePullSecretsCrs[0].dockerPassword=again"}, terraform...)...)
 		w.run()
@@ -145,7 +148,7 @@ func TestUninstallByKubectl(t *testing.T) {
 	t.Run("in order, it leaves nothing", func(t *testing.T) {
 		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
 		w := newWorld(t)
-		w.account("team", "builder")
+		w.team("team")
 		before := w.objects()
 		w.kubectl("apply", "-f", allInOne)
 		m := w.run()
@@ -159,7 +162,7 @@ func TestUninstallByKubectl(t *testing.T) {
 			}
 			return nil
 		})
-		w.lists("team", "builder", "theirs")
+		w.lists("builder", "theirs")
 		w.kubectl("delete", "-f", allInOne)
 		require.NoError(t, m.Stop())
 		w.leaves(before)
@@ -167,7 +170,7 @@ func TestUninstallByKubectl(t *testing.T) {
 	t.Run("in one stroke, it leaves entries, and one command removes them", func(t *testing.T) {
 		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
 		w := newWorld(t)
-		w.account("team", "builder")
+		w.team("team")
 		before := w.objects()
 		w.kubectl("apply", "-f", allInOne)
 		m := w.run()
@@ -180,12 +183,12 @@ func TestUninstallByKubectl(t *testing.T) {
 		assert.NotEmpty(t, w.attached())
 		w.removeEntries()
 		assert.Empty(t, w.attached())
-		w.lists("team", "builder", "theirs")
+		w.lists("builder", "theirs")
 	})
 	t.Run("after its namespace", func(t *testing.T) {
 		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
 		w := newWorld(t)
-		w.account("team", "builder")
+		w.team("team")
 		before := w.objects()
 		w.home()
 		w.runHelm("install", chart)
@@ -198,7 +201,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.kubectl("delete", "-f", allInOne, "-f", "../../deploy/chart/files/mutating-admission-policy.yaml", "--ignore-not-found")
 		w.removeEntries()
 		assert.Empty(t, w.attached())
-		w.lists("team", "builder", "theirs")
+		w.lists("builder", "theirs")
 		w.leaves(before)
 	})
 }

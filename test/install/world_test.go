@@ -177,10 +177,10 @@ func (w *world) tokenFor(account string) (kubeconfig string, config *rest.Config
 }
 
 // run starts a manager with the ServiceAccount's token and waits until it is ready.
-func (w *world) run(args ...string) *manager.Manager {
+func (w *world) run() *manager.Manager {
 	w.t.Helper()
 	kubeconfig, _ := w.tokenFor(managerAccount)
-	m, err := manager.Start(w.ctx, w.Cluster, manager.Options{Binary: binary, Kubeconfig: kubeconfig, Args: args})
+	m, err := manager.Start(w.ctx, w.Cluster, manager.Options{Binary: binary, Kubeconfig: kubeconfig})
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() {
 		select {
@@ -217,11 +217,11 @@ func (w *world) eventually(what string, check func() error) {
 	}
 }
 
-// account creates a namespace with a ServiceAccount that has an entry of its own.
-func (w *world) account(namespace, name string) {
+// team creates a namespace with a ServiceAccount "builder" that has an entry of its own.
+func (w *world) team(namespace string) {
 	w.t.Helper()
 	w.kubectl("create", "namespace", namespace)
-	w.apply(fmt.Sprintf("{apiVersion: v1, kind: ServiceAccount, metadata: {name: %s, namespace: %s}, imagePullSecrets: [{name: theirs}]}", name, namespace))
+	w.apply(fmt.Sprintf("{apiVersion: v1, kind: ServiceAccount, metadata: {name: builder, namespace: %s}, imagePullSecrets: [{name: theirs}]}", namespace))
 }
 
 // create creates an ImagePullSecret by hand.
@@ -230,21 +230,21 @@ func (w *world) create(name string) {
 	w.apply(fmt.Sprintf(`{apiVersion: tcr.tencentcloudcr.com/v1, kind: ImagePullSecret, metadata: {name: %s}, spec: {docker: {username: u, password: p, server: %s.example.com}}}`, name, name))
 }
 
-// lists waits until a ServiceAccount lists exactly these entries, in any order.
-func (w *world) lists(namespace, name string, want ...string) {
+// lists waits until a ServiceAccount of the namespace "team" lists exactly these entries, in any order.
+func (w *world) lists(name string, want ...string) {
 	w.t.Helper()
 	slices.Sort(want)
 	w.eventually("the service account lists what it should", func() error {
-		have, err := w.entries(namespace, name)
+		have, err := w.entries(name)
 		if err == nil && !slices.Equal(have, want) {
-			err = fmt.Errorf("%s/%s lists %q instead of %q", namespace, name, have, want)
+			err = fmt.Errorf("%s lists %q instead of %q", name, have, want)
 		}
 		return err
 	})
 }
 
-func (w *world) entries(namespace, name string) ([]string, error) {
-	account, err := w.client.CoreV1().ServiceAccounts(namespace).Get(w.ctx, name, metav1.GetOptions{})
+func (w *world) entries(name string) ([]string, error) {
+	account, err := w.client.CoreV1().ServiceAccounts("team").Get(w.ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func TestThePasswordAppearsNowhere(t *testing.T) {
 	require.Error(t, err)
 	said.WriteString(stderr)
 	// Refused by the API server in the middle of a write: the permission to issue is taken away.
-	w.tampered = true
+	w.refusals = true
 	w.kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p", `[{"op":"replace","path":"/rules/4/verbs","value":["get","list","watch"]}]`)
 	w.edit("hidden", password(secret+"-3"))
 	w.settledWith("hidden", "Forbidden")

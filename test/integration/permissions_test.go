@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"testing"
 
 	"github.com/stretchr/testify/assert"
 
@@ -18,11 +19,11 @@ var requests struct {
 	all []cluster.Request
 }
 
-// noteRequests keeps what the world's managers asked for. None of it may have lacked a permission, unless the test took some
-// away.
+// noteRequests keeps what the world's managers asked for. None of it may have lacked a permission, unless the test
+// saw to it.
 func (w *world) noteRequests() {
 	made, err := w.Requests(func(r cluster.Request) bool { return r.User == manager.User })
-	if !assert.NoError(w.t, err) || w.tampered {
+	if !assert.NoError(w.t, err) || w.refusals {
 		return
 	}
 	for _, refused := range permissions.Refused(made) {
@@ -31,6 +32,13 @@ func (w *world) noteRequests() {
 	requests.mu.Lock()
 	defer requests.mu.Unlock()
 	requests.all = append(requests.all, made...)
+}
+
+func TestASecretInTheWayOfTheCertificateIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	w.kubectl("create", "secret", "generic", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "--from-literal=a=b")
+	w.run()
+	assert.Equal(t, "kubernetes.io/tls", w.kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o", "jsonpath={.type}"))
 }
 
 // reportPermissions fails where the roles that are installed grant what no test has made use of.

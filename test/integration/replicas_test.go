@@ -287,6 +287,7 @@ func TestAPIServerOutage(t *testing.T) {
 	for outage, name := range map[time.Duration]string{time.Second: "short", time.Minute: "long"} {
 		t.Run(fmt.Sprintf("after %s it goes on by itself", outage), func(t *testing.T) {
 			pid := m.Pid()
+			w.refusals = true
 			require.NoError(t, w.StopAPIServer())
 			time.Sleep(outage)
 			before := len(w.writes())

@@ -53,7 +53,7 @@ func TestBadInputAtTheStart(t *testing.T) {
 		})
 	}
 	t.Run("a permission that is missing is named, with all others that are", func(t *testing.T) {
-		w.tampered = true
+		w.refusals = true
 		w.kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p",
 			`[{"op":"replace","path":"/rules/2/verbs","value":["list"]},{"op":"replace","path":"/rules/3/verbs","value":["list","watch"]}]`)
 		var log string

@@ -3,6 +3,7 @@ package permissions
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -40,7 +41,7 @@ func Grants(manifest []byte) ([]Grant, error) {
 	for {
 		var role rbacv1.ClusterRole // a Role has the same shape
 		switch err := reader.Decode(&role); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return grants, nil
 		case err != nil:
 			return nil, fmt.Errorf("reading the roles of a manifest: %w", err)
@@ -83,8 +84,19 @@ func (g Grant) neededFor(r cluster.Request) bool {
 	case g.Namespace != "" && r.Namespace != g.Namespace, len(g.Names) > 0 && !slices.Contains(g.Names, r.Name):
 		return false
 	}
-	// A patch that creates its object, as a server-side apply may, needs both verbs.
-	return r.Verb == g.Verb || g.Verb == "create" && r.Verb == "patch" && r.Code == 201
+	switch g.Verb {
+	case r.Verb:
+		return true
+	case "create":
+		// A patch that creates its object, as a server-side apply may, needs both verbs.
+		return r.Verb == "patch" && r.Code == 201
+	case "list":
+		// A watch that begins with what there is takes the place of a list (KEP-3157). API servers that cannot do it refuse, and
+		// get the list.
+		return r.Verb == "watch" && strings.Contains(r.URI, "sendInitialEvents=true")
+	default:
+		return false
+	}
 }
 
 // Refused returns the requests for which there was no grant.
