@@ -54,10 +54,11 @@ func (f file) overwrite(old, next []byte) error {
 }
 
 // openExclusive opens the file for reading and writing. Programs that have it open get a
-// moment to close it; those that open it from then on wait until it is closed here, and so
-// never read half a file. A program that keeps it open stops neither: it may just read.
+// second to close it: one that has just emptied it may be about to write. Those that open it
+// from then on wait until it is closed here, and so never read half a file. A program that
+// keeps it open for longer stops neither: it may just read.
 func openExclusive(path string) (*os.File, error) {
-	for range 20 {
+	for range 200 {
 		w, err := openToWrite(path)
 		if err != nil {
 			return nil, err

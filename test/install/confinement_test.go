@@ -254,3 +254,15 @@ func TestNamedSecrets(t *testing.T) {
 		w.lacks("team", "second")
 	})
 }
+
+func TestWithoutCertificateRequests(t *testing.T) {
+	w := newWorld(t)
+	w.home()
+	w.runHelm("install", chart, "--set", "rbac.certificates=false")
+	w.run()
+	w.create("plain")
+	w.account("team", "builder")
+	w.lists("team", "builder", "theirs", "tcr.ipsplain")
+	assert.Equal(t, "self-signed", w.kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o", `jsonpath={.metadata.annotations.tcr\.tencentcloudcr\.com/certificate-mode}`))
+	assert.Empty(t, w.kubectl("get", "certificatesigningrequests", "-o", "name"))
+}

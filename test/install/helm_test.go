@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -11,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/yaml"
 
 	"github.com/tcr-assistant/tcr-assistant/hostsd"
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
@@ -54,6 +58,13 @@ func TestHelm(t *testing.T) {
 				assert.Equal(t, "100012345678", object.Spec.Docker.Username)
 				assert.Equal(t, "*", object.Spec.Namespaces)
 				assert.Equal(t, []string{"10.16.0.17 fanjiankong-bj.tencentcloudcr.com"}, w.hosts())
+			})
+			t.Run("the API server attaches by itself where it can", func(t *testing.T) {
+				policies := regexp.MustCompile(`admissionregistration.k8s.io/v1 .*MutatingAdmissionPolicy\n`)
+				served := policies.MatchString(w.kubectl("api-resources", "--api-group=admissionregistration.k8s.io", "--no-headers"))
+				manifest, err := w.tryHelm("get", "manifest", "tcr-assistant", "--namespace", manager.Namespace)
+				require.NoError(t, err)
+				assert.Equal(t, served, strings.Contains(manifest, "kind: MutatingAdmissionPolicyBinding"), "on Kubernetes %s", w.Version())
 			})
 			t.Run("pod security restricted admits the manager", func(t *testing.T) {
 				w.eventually("its pods were created", func() error {
@@ -146,6 +157,62 @@ global:
 		assert.Contains(t, out, `username: "100012345678"`, helm.Version)
 		assert.Contains(t, out, `password: "7"`, helm.Version)
 	}
+}
+
+// TestEveryFieldIsKnown has the API server read what is rendered with every switch on, and refuse fields that it does not know.
+func TestEveryFieldIsKnown(t *testing.T) {
+	w := newWorld(t)
+	w.home()
+	w.kubectl("apply", "-f", filepath.Join(chart, "crds"))
+	w.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/imagepullsecrets.tcr.tencentcloudcr.com")
+	everything := append([]string{"template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--kube-version", w.Version(),
+		"--set", "networkPolicy.enabled=true",
+		"--set", "image.digest=sha256:" + strings.Repeat("0", 64),
+		"--set", "imagePullSecrets[0]=own",
+		"--set", "manager.podAnnotations.a=b",
+		"--set", "manager.podLabels.a=b",
+		"--set", "manager.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight=1",
+		"--set", "manager.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey=a",
+		"--set", "manager.topologySpreadConstraints[0].maxSkew=1",
+		"--set", "manager.topologySpreadConstraints[0].topologyKey=a",
+		"--set", "manager.topologySpreadConstraints[0].whenUnsatisfiable=ScheduleAnyway",
+		"--set", "manager.extraArgs[0]=--concurrency=16",
+		"--set", "webhook.certDuration=24h",
+		"--set", "hostsUpdater.podAnnotations.a=b",
+		"--set", "hostsUpdater.podLabels.a=b",
+		"--set", "hostsUpdater.seLinuxOptions.type=spc_t",
+		"--set", "hostsUpdater.maxSurge=1",
+		"--set", "uninstall.keepCredentials=true",
+	}, terraform...)
+	for name, args := range map[string][]string{
+		"with credentials kept":        everything,
+		"with those of an uninstall":   append(slices.Clone(everything), "--set", "uninstall.keepCredentials=false"),
+		"with Secrets by name":         append(slices.Clone(everything), "--set", "rbac.secrets=named"),
+		"with none of it and no hosts": {"template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--kube-version", w.Version()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			manifest, err := w.tryHelm(args...)
+			require.NoError(t, err, manifest)
+			out, err := w.feed(manifest, "apply", "--dry-run=server", "--validate=strict", "-f", "-")
+			assert.NoError(t, err, out)
+		})
+	}
+	t.Run("for the Prometheus operator", func(t *testing.T) {
+		manifest, err := w.tryHelm("template", "x", chart, "--namespace", "elsewhere", "--kube-version", w.Version(), "--show-only", "templates/monitoring.yaml",
+			"--set", "monitoring.serviceMonitor.enabled=true", "--set", "monitoring.prometheusRule.enabled=true", "--set", "monitoring.prometheusRule.labels.release=prometheus")
+		require.NoError(t, err, manifest)
+		_, rule, found := strings.Cut(manifest, "kind: PrometheusRule")
+		require.True(t, found, manifest)
+		var rendered, source struct{ Spec any }
+		require.NoError(t, yaml.Unmarshal([]byte(rule), &rendered))
+		text, err := os.ReadFile("../../deploy/monitoring/prometheusrule.yaml")
+		require.NoError(t, err)
+		require.NoError(t, yaml.Unmarshal(text, &source))
+		assert.Equal(t, source.Spec, rendered.Spec, "the alerts are those of deploy/monitoring")
+		assert.Contains(t, rule, "release: prometheus")
+		assert.Contains(t, manifest, "kind: ServiceMonitor")
+		assert.NotContains(t, manifest, "tcr-assistant-system")
+	})
 }
 
 func TestPodSecurityOfTheOtherPods(t *testing.T) {

@@ -122,7 +122,8 @@ func (w *world) kubectl(args ...string) string {
 // apply feeds kubectl a manifest.
 func (w *world) apply(manifest string, args ...string) string {
 	w.t.Helper()
-	out, err := w.feed(manifest, append([]string{"apply", "-f", "-"}, args...)...)
+	// Older kubectls take what begins with a brace for JSON.
+	out, err := w.feed("---\n"+manifest, append([]string{"apply", "-f", "-"}, args...)...)
 	require.NoError(w.t, err, out)
 	return out
 }
