@@ -50,7 +50,7 @@ func birth(ctx context.Context, r *report, binary string, n int, idle time.Durat
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(m.Ready(ctx), w.complete(ctx, "bench", 1)); err != nil {
+	if err := errors.Join(m.Ready(ctx), w.complete(ctx, 1)); err != nil {
 		return err
 	}
 	time.Sleep(3 * time.Second) // the last write of the status
@@ -60,7 +60,7 @@ func birth(ctx context.Context, r *report, binary string, n int, idle time.Durat
 	if err != nil {
 		return err
 	}
-	if err := w.complete(ctx, "bench", n); err != nil {
+	if err := w.complete(ctx, n); err != nil {
 		return err
 	}
 	calls, err := w.requests(began)

@@ -50,7 +50,7 @@ func converge(ctx context.Context, r *report, binary string, n int, restricted b
 		if m, err = w.start(ctx); err != nil {
 			return err
 		}
-		return w.complete(ctx, "bench", n)
+		return w.complete(ctx, n)
 	})
 	if err != nil {
 		return err
@@ -108,7 +108,7 @@ func (w *world) reissue(ctx context.Context, r *report, n int, suffix string) er
 		if err := w.repassword(ctx, "bench", 1); err != nil {
 			return err
 		}
-		return w.complete(ctx, "bench", n)
+		return w.complete(ctx, n)
 	})
 	if err != nil {
 		return err

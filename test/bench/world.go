@@ -228,11 +228,11 @@ func (w *world) repassword(ctx context.Context, name string, generation int) err
 	return err
 }
 
-// complete waits until an ImagePullSecret says that everything has its current credential, and that this is at least so
+// complete waits until the ImagePullSecret says that everything has its current credential, and that this is at least so
 // many Secrets.
-func (w *world) complete(ctx context.Context, name string, secrets int) error {
+func (w *world) complete(ctx context.Context, secrets int) error {
 	return eventually(ctx, func() error {
-		object, err := w.ips.Get(ctx, name, metav1.GetOptions{})
+		object, err := w.ips.Get(ctx, "bench", metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -247,8 +247,8 @@ func (w *world) complete(ctx context.Context, name string, secrets int) error {
 }
 
 // start starts a manager with its usual log level.
-func (w *world) start(ctx context.Context, args ...string) (*manager.Manager, error) {
-	return manager.Start(ctx, w.Cluster, manager.Options{Binary: w.binary, Args: append([]string{"--log-level=info"}, args...)})
+func (w *world) start(ctx context.Context) (*manager.Manager, error) {
+	return manager.Start(ctx, w.Cluster, manager.Options{Binary: w.binary, Args: []string{"--log-level=info"}})
 }
 
 // stop ends a manager and removes its webhooks, which nobody answers from then on.
