@@ -405,6 +405,35 @@ func TestDaemonOnHostileNodes(t *testing.T) {
 	}
 }
 
+func TestWhatIsWrittenWhileOursIsCheckedStays(t *testing.T) {
+	inMountNamespace(t, func(t *testing.T) {
+		const rounds = 20
+		hosts := filepath.Join(t.TempDir(), "hosts")
+		theirs := func(round int) string { return fmt.Sprintf("10.9.9.9 theirs-%03d.example.com\n", round) }
+		require.NoError(t, os.WriteFile(hosts, []byte(theirs(0)), 0o644))
+		mount(t, hosts, hosts, "", unix.MS_BIND, "")
+		config := func(round int) string {
+			return fmt.Sprintf("hosts:\n- {domain: demo.tencentcloudcr.com, ip: 10.0.0.%d}\n", 100+round)
+		}
+		ours := func(round int) string {
+			return fmt.Sprintf("10.0.0.%d demo.tencentcloudcr.com # managed by tcr hosts-updater\n", 100+round)
+		}
+		r := start(t, hosts, config(0))
+		r.becomes(t, ours(0)+theirs(0))
+		for round := 1; round < rounds; round++ {
+			r.config.swap(t, config(round))
+			r.becomes(t, ours(round)+theirs(round-1))
+			// Ours is there, and is being read back. One write of the same length, which no one can see half of.
+			file, err := os.OpenFile(hosts, os.O_WRONLY, 0)
+			require.NoError(t, err)
+			_, err = file.WriteAt([]byte(theirs(round)), int64(len(ours(round))))
+			require.NoError(t, err)
+			require.NoError(t, file.Close())
+			r.becomes(t, ours(round)+theirs(round))
+		}
+	})
+}
+
 func TestNodeNames(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("NODE_NAME", "node-2")

@@ -43,6 +43,10 @@ func (f file) overwrite(old, next []byte) error {
 		return err
 	}
 	if err := setContent(w, next); err != nil {
+		if now, read := (snapshot{file: w}).read(); read == nil && !bytes.Equal(now, next) && !torn(now, old, next) {
+			f.discard()
+			return ErrBusy // somebody else has written it since: what they wrote stays
+		}
 		if undo := setContent(w, old); undo != nil {
 			return errors.Join(err, fmt.Errorf("restoring the content: %w", undo)) // both copies stay for recover
 		}
@@ -54,11 +58,11 @@ func (f file) overwrite(old, next []byte) error {
 }
 
 // openExclusive opens the file for reading and writing. Programs that have it open get a
-// second to close it: one that has just emptied it may be about to write. Those that open it
-// from then on wait until it is closed here, and so never read half a file. A program that
-// keeps it open for longer stops neither: it may just read.
+// moment to close it; those that open it from then on wait until it is closed here, and so
+// never read half a file. A program that keeps it open stops neither: it may just read. (A
+// file that is a mount is never had alone: the mount itself holds it.)
 func openExclusive(path string) (*os.File, error) {
-	for range 200 {
+	for range 20 {
 		w, err := openToWrite(path)
 		if err != nil {
 			return nil, err

@@ -22,6 +22,7 @@ import (
 type program struct {
 	rounds        int
 	convergence   []int // numbers of namespaces
+	restricted    []int // and the same under the policies that restrict the manager
 	births        int
 	memory        []int // numbers of namespaces
 	idle          time.Duration
@@ -30,8 +31,8 @@ type program struct {
 }
 
 var (
-	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, births: 400, memory: []int{200, 1000, 2000, 10000}, idle: time.Minute, admissionTime: time.Second, servers: true}
-	short = program{rounds: 3, convergence: []int{300}, births: 100, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
+	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, idle: time.Minute, admissionTime: time.Second, servers: true}
+	short = program{rounds: 2, convergence: []int{500}, births: 100, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
 )
 
 func main() {
@@ -136,7 +137,10 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 	}
 	for range p.rounds {
 		for _, n := range p.convergence {
-			do("convergence", func() error { return converge(ctx, r, controllerManager, n) })
+			do("convergence", func() error { return converge(ctx, r, controllerManager, n, false) })
+		}
+		for _, n := range p.restricted {
+			do("convergence", func() error { return converge(ctx, r, controllerManager, n, true) })
 		}
 		do("birth", func() error { return birth(ctx, r, controllerManager, p.births, p.idle) })
 	}

@@ -45,7 +45,7 @@ func (w *world) memoryAt(ctx context.Context, r *report, n, generation int, idle
 	if err != nil {
 		return err
 	}
-	if err := w.complete(ctx, "bench", n); err != nil {
+	if err := w.complete(ctx, n); err != nil {
 		return err
 	}
 	_, converging, err := resident(m.Pid())
@@ -79,7 +79,7 @@ func (w *world) memoryAt(ctx context.Context, r *report, n, generation int, idle
 		if err := w.repassword(ctx, "bench", generation+change+1); err != nil {
 			return err
 		}
-		if err := w.complete(ctx, "bench", n); err != nil {
+		if err := w.complete(ctx, n); err != nil {
 			return err
 		}
 	}

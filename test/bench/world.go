@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -35,7 +36,7 @@ type world struct {
 	*cluster.Cluster
 	binary string // of the controller-manager
 	client kubernetes.Interface
-	peer   rest.Interface // for bare writes: who the manager is, since the API server does more for it than for an administrator
+	peer   rest.Interface // for bare writes: what the manager may, since the API server does more for it than for an administrator
 	ips    *typed.Client
 	owner  *corev1.Namespace // of what bare writes leave behind
 }
@@ -73,16 +74,26 @@ func newWorld(ctx context.Context, binary string) (w *world, err error) {
 	if w.client, err = kubernetes.NewForConfigAndClient(config, httpClient); err != nil {
 		return nil, err
 	}
-	if w.peer, err = w.asManager(); err != nil {
+	if w.peer, err = w.asPeer(ctx); err != nil {
 		return nil, err
 	}
 	w.owner, err = w.client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceDefault, metav1.GetOptions{})
 	return w, err
 }
 
-// asManager returns a client for the core API with the manager's identity.
-func (w *world) asManager() (rest.Interface, error) {
-	file, err := w.KubeconfigFor(manager.User, "system:serviceaccounts", "system:serviceaccounts:"+manager.Namespace, "system:authenticated")
+// asPeer returns a client for the core API with the manager's permissions, by another name: what is held against the manager's
+// name does not concern it.
+func (w *world) asPeer(ctx context.Context) (rest.Interface, error) {
+	const name = "system:serviceaccount:" + manager.Namespace + ":floor"
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "floor"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "tcr-assistant-manager-role"},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+	}
+	if _, err := w.client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
+		return nil, err
+	}
+	file, err := w.KubeconfigFor(name, "system:serviceaccounts", "system:serviceaccounts:"+manager.Namespace, "system:authenticated")
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +102,6 @@ func (w *world) asManager() (rest.Interface, error) {
 		return nil, err
 	}
 	config.QPS = -1 // no limit
-	config.UserAgent = "floor"
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	client, err := kubernetes.NewForConfig(config)
@@ -99,6 +109,16 @@ func (w *world) asManager() (rest.Interface, error) {
 		return nil, err
 	}
 	return client.CoreV1().RESTClient(), nil
+}
+
+// unrestrict takes away the policies that hold the manager's name to what it is for. They are evaluated at each of its
+// writes, and at none of a bare loop's.
+func (w *world) unrestrict(ctx context.Context) error {
+	policies := w.client.AdmissionregistrationV1().ValidatingAdmissionPolicies()
+	if err := policies.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+		return fmt.Errorf("deleting the policies that restrict the manager: %w", err)
+	}
+	return nil
 }
 
 // in calls f for each of these items, from as many goroutines as there are workers.
@@ -208,11 +228,11 @@ func (w *world) repassword(ctx context.Context, name string, generation int) err
 	return err
 }
 
-// complete waits until an ImagePullSecret says that everything has its current credential, and that this is at least so
+// complete waits until the ImagePullSecret says that everything has its current credential, and that this is at least so
 // many Secrets.
-func (w *world) complete(ctx context.Context, name string, secrets int) error {
+func (w *world) complete(ctx context.Context, secrets int) error {
 	return eventually(ctx, func() error {
-		object, err := w.ips.Get(ctx, name, metav1.GetOptions{})
+		object, err := w.ips.Get(ctx, "bench", metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -227,8 +247,8 @@ func (w *world) complete(ctx context.Context, name string, secrets int) error {
 }
 
 // start starts a manager with its usual log level.
-func (w *world) start(ctx context.Context, args ...string) (*manager.Manager, error) {
-	return manager.Start(ctx, w.Cluster, manager.Options{Binary: w.binary, Args: append([]string{"--log-level=info"}, args...)})
+func (w *world) start(ctx context.Context) (*manager.Manager, error) {
+	return manager.Start(ctx, w.Cluster, manager.Options{Binary: w.binary, Args: []string{"--log-level=info"}})
 }
 
 // stop ends a manager and removes its webhooks, which nobody answers from then on.
@@ -245,6 +265,6 @@ func (w *world) stop(ctx context.Context, m *manager.Manager) error {
 // requests returns what the manager has asked of the API server since then, without watches.
 func (w *world) requests(since time.Time) ([]cluster.Request, error) {
 	return w.Requests(func(r cluster.Request) bool {
-		return r.User == manager.User && r.UserAgent != "floor" && r.Verb != "watch" && !r.Received.Before(since)
+		return r.User == manager.User && r.Verb != "watch" && !r.Received.Before(since)
 	})
 }

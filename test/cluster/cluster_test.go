@@ -117,7 +117,8 @@ func testAudit(t *testing.T, c *Cluster) {
 	require.NoError(t, err)
 	for i := range requests {
 		assert.WithinRange(t, requests[i].Received, began, time.Now())
-		requests[i].Received = time.Time{}
+		assert.WithinRange(t, requests[i].Answered, requests[i].Received, time.Now())
+		requests[i].Received, requests[i].Answered = time.Time{}, time.Time{}
 	}
 	assert.Equal(t, []Request{{
 		User: "kubernetes-admin", UserAgent: "audit-test", Verb: "create", URI: "/api/v1/namespaces/default/serviceaccounts/nobody/token",

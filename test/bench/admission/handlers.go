@@ -14,11 +14,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -58,6 +60,7 @@ func controllerRuntime() http.Handler {
 	if err := corev1.AddToScheme(scheme); err != nil {
 		panic(err) // the types are compiled in
 	}
+	log.SetLogger(logr.Discard())
 	rules, decoder := index(), admission.NewDecoder(scheme)
 	return &admission.Webhook{Handler: admission.HandlerFunc(func(_ context.Context, request admission.Request) admission.Response {
 		var account corev1.ServiceAccount

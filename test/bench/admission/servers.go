@@ -161,10 +161,21 @@ func (l load) String() string {
 
 // result is how a server has answered.
 type result struct {
-	perSecond float64
-	processor time.Duration   // of the server, for each request
-	latencies []time.Duration // sorted
+	took, used time.Duration   // on the clock, and of the server's processor
+	latencies  []time.Duration // sorted
 }
+
+// join takes in another part of the same measurement.
+func (r *result) join(part result) {
+	r.took, r.used = r.took+part.took, r.used+part.used
+	r.latencies = append(r.latencies, part.latencies...)
+	slices.Sort(r.latencies)
+}
+
+func (r result) perSecond() float64 { return float64(len(r.latencies)) / r.took.Seconds() }
+
+// processor returns what the server spent on a request.
+func (r result) processor() time.Duration { return r.used / time.Duration(len(r.latencies)) }
 
 func (r result) percentile(thousandths int) float64 {
 	return float64(r.latencies[min(len(r.latencies)*thousandths/1000, len(r.latencies)-1)].Microseconds()) / 1000
@@ -196,9 +207,7 @@ func (l load) put(s *server, during time.Duration, perSecond float64) (result, e
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return result{}, fmt.Errorf("loading a server over %s: %w", l, err)
 	}
-	slices.Sort(r.latencies)
-	r.perSecond = float64(len(r.latencies)) / took.Seconds()
-	r.processor = (after - before) / time.Duration(len(r.latencies))
+	r.took, r.used = took, after-before
 	return r, nil
 }
 
@@ -269,30 +278,38 @@ func compareServers(all *figures, each time.Duration) (err error) {
 	return nil
 }
 
+// parts is into how many parts each measurement is cut, so that both servers meet the same spells of a busy machine.
+const parts = 5
+
 func compareUnder(all *figures, l load, ours, theirs *server, each time.Duration) error {
-	own, err := l.put(ours, each, 0)
-	if err != nil {
-		return err
-	}
-	other, err := l.put(theirs, each, 0)
-	if err != nil {
-		return err
-	}
-	half, err := l.put(ours, each, own.perSecond/2)
-	if err != nil {
-		return err
+	var own, other, half result
+	for range parts {
+		for _, one := range []struct {
+			into   *result
+			server *server
+		}{{&own, ours}, {&other, theirs}, {&half, ours}} {
+			pace := 0.0 // as fast as it goes
+			if one.into == &half {
+				pace = own.perSecond() / 2
+			}
+			part, err := l.put(one.server, each/parts, pace)
+			if err != nil {
+				return err
+			}
+			one.into.join(part)
+		}
 	}
 	benchmark := "admission over " + l.String()
-	over := all.add(benchmark, "time per answer over controller-runtime", l.size, "x", other.perSecond/own.perSecond)
-	processor := all.add(benchmark, "processor time over controller-runtime", l.size, "x", own.processor.Seconds()/other.processor.Seconds())
+	over := all.add(benchmark, "time per answer over controller-runtime", l.size, "x", other.perSecond()/own.perSecond())
+	processor := all.add(benchmark, "processor time over controller-runtime", l.size, "x", own.processor().Seconds()/other.processor().Seconds())
 	if !l.cold {
 		over.atMost(serverGoals[l.size])
 		processor.atMost(serverGoals[l.size])
 	} else {
 		over.atMost(1)
 	}
-	all.add(benchmark, "time per answer", l.size, "us", 1e6/own.perSecond)
-	all.add(benchmark, "processor time", l.size, "us", own.processor.Seconds()*1e6)
+	all.add(benchmark, "time per answer", l.size, "us", 1e6/own.perSecond())
+	all.add(benchmark, "processor time", l.size, "us", own.processor().Seconds()*1e6)
 	all.add(benchmark, "p50 at full load", l.size, "ms", own.percentile(500))
 	all.add(benchmark, "p99 at full load", l.size, "ms", own.percentile(990))
 	all.add(benchmark, "p99.9 at full load", l.size, "ms", own.percentile(999))
