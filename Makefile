@@ -3,7 +3,7 @@ SHELL := /bin/bash
 
 VERSION ?= dev
 CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.22.0
-HELM := go run helm.sh/helm/v4/cmd/helm@v4.3.1
+HELM := go run -trimpath helm.sh/helm/v4/cmd/helm@v4.3.1
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: help
