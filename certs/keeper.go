@@ -5,18 +5,18 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
-	metav1apply "k8s.io/client-go/applyconfigurations/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/util/flowcontrol"
+
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
 const (
@@ -47,18 +47,18 @@ func managedLabels() map[string]string {
 // cluster it makes no call.
 type Keeper struct {
 	cfg       Config
-	secrets   corev1client.SecretInterface
+	secrets   *clientset.Secrets
 	requester *requester
 	serving   *Serving
 	publisher Publisher
 }
 
 // NewKeeper returns a keeper of the Secret that the Serving watches, with the same configuration.
-func NewKeeper(client kubernetes.Interface, serving *Serving, publisher Publisher) *Keeper {
+func NewKeeper(client *clientset.Clientset, serving *Serving, publisher Publisher) *Keeper {
 	cfg := serving.cfg
 	return &Keeper{
 		cfg:       cfg,
-		secrets:   client.CoreV1().Secrets(cfg.Namespace),
+		secrets:   client.Secrets(cfg.Namespace),
 		requester: newRequester(client, cfg),
 		serving:   serving,
 		publisher: publisher,
@@ -277,22 +277,30 @@ func (t *term) write(ctx context.Context) error {
 		}
 		found = nil
 	}
-	secret := corev1apply.Secret(t.cfg.SecretName, t.cfg.Namespace).
-		WithLabels(managedLabels()).
-		WithAnnotations(map[string]string{annotationMode: string(p.mode), annotationFingerprint: p.fingerprint()}).
-		WithType(corev1.SecretTypeTLS).
-		WithData(map[string][]byte{corev1.TLSCertKey: p.certPEM, corev1.TLSPrivateKeyKey: p.keyPEM})
+	secret := &corev1.Secret{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: t.cfg.Namespace, Name: t.cfg.SecretName, Labels: managedLabels(),
+			Annotations: map[string]string{annotationMode: string(p.mode), annotationFingerprint: p.fingerprint()},
+		},
+		Type: corev1.SecretTypeTLS,
+		Data: map[string][]byte{corev1.TLSCertKey: p.certPEM, corev1.TLSPrivateKeyKey: p.keyPEM},
+	}
 	if found != nil {
-		secret.WithUID(found.UID).WithResourceVersion(found.ResourceVersion)
+		secret.UID, secret.ResourceVersion = found.UID, found.ResourceVersion
 	}
 	switch owner, err := t.cfg.Owner(ctx); {
 	case err != nil:
 		t.cfg.Log.Warn("owner of the secret was not found", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName, "error", err)
 	case owner != nil:
-		secret.WithOwnerReferences(metav1apply.OwnerReference().
-			WithAPIVersion(owner.APIVersion).WithKind(owner.Kind).WithName(owner.Name).WithUID(owner.UID))
+		secret.OwnerReferences = []metav1.OwnerReference{*owner}
 	}
-	if _, err := t.secrets.Apply(ctx, secret, metav1.ApplyOptions{FieldManager: fieldManager, Force: true}); err != nil {
+	body, err := json.Marshal(secret)
+	if err != nil {
+		return fmt.Errorf("encoding secret %s: %w", name, err)
+	}
+	options := metav1.PatchOptions{FieldManager: fieldManager, Force: new(true)}
+	if _, err := t.secrets.Patch(ctx, t.cfg.SecretName, types.ApplyPatchType, body, options); err != nil {
 		return fmt.Errorf("writing secret %s: %w", name, err)
 	}
 	t.writtenAt = time.Now()

@@ -21,10 +21,10 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes"
-	certificatesclient "k8s.io/client-go/kubernetes/typed/certificates/v1"
 	"k8s.io/client-go/tools/cache"
 	toolswatch "k8s.io/client-go/tools/watch"
+
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
 // What kubernetes.io/kubelet-serving certifies, see ValidateKubeletServingCSR in k8s.io/kubernetes: exactly this
@@ -151,12 +151,12 @@ func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
 
 // requester gets certificates from the cluster's signer.
 type requester struct {
-	requests certificatesclient.CertificateSigningRequestInterface
+	requests *clientset.CertificateSigningRequests
 	cfg      Config
 }
 
-func newRequester(client kubernetes.Interface, cfg Config) *requester {
-	return &requester{client.CertificatesV1().CertificateSigningRequests(), cfg}
+func newRequester(client *clientset.Clientset, cfg Config) *requester {
+	return &requester{client.CertificateSigningRequests(), cfg}
 }
 
 // request gets a certificate for the key, within the signer's time. It creates the request, approves that very object
@@ -256,7 +256,7 @@ func (r *requester) approve(ctx context.Context, created *certificatesv1.Certifi
 			Reason:  "RequestedByManager",
 			Message: "The TCR Assistant manager made this request for its webhook's serving certificate.",
 		})
-		approved, err := r.requests.UpdateApproval(ctx, RequestName, request, metav1.UpdateOptions{})
+		approved, err := r.requests.UpdateApproval(ctx, request, metav1.UpdateOptions{})
 		if err == nil {
 			return approved, nil
 		}

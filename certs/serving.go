@@ -12,12 +12,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
 // catchUp is how often a watch that is behind is compared with the API.
@@ -50,25 +48,14 @@ type observation struct {
 
 // NewServing returns a Serving that has yet to be run. Published returns what the webhook configurations trust,
 // as Publisher.Published does.
-func NewServing(client kubernetes.Interface, cfg Config, published func() [][]byte) (*Serving, error) {
+func NewServing(client *clientset.Clientset, cfg Config, published func() [][]byte) (*Serving, error) {
 	if err := cfg.Validate().ToAggregate(); err != nil {
 		return nil, err
 	}
 	s := &Serving{cfg: cfg.withDefaults(), published: published, changed: make(chan struct{}, 1)}
 	s.observe(nil)
 
-	secrets := client.CoreV1().Secrets(s.cfg.Namespace)
-	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, s.cfg.SecretName).String()
-	source := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			options.FieldSelector = selector
-			return secrets.List(ctx, options)
-		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			options.FieldSelector = selector
-			return secrets.Watch(ctx, options)
-		},
-	}, client)
+	source := clientset.Named(client.Secrets(s.cfg.Namespace), s.cfg.SecretName)
 	s.source = cache.ToListerWithContext(source)
 	s.informer = cache.NewSharedIndexInformer(source, &corev1.Secret{}, 0, cache.Indexers{})
 	var err error

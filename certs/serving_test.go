@@ -3,14 +3,24 @@ package certs
 import (
 	"crypto/x509"
 	"log/slog"
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
+
+// unreachable returns clients of an API server that is never asked.
+func unreachable(t *testing.T) *clientset.Clientset {
+	t.Helper()
+	clients, err := clientset.New(&rest.Config{}, http.DefaultClient)
+	require.NoError(t, err)
+	return clients
+}
 
 func TestChoose(t *testing.T) {
 	a, b := stubPair("a"), stubPair("b")
@@ -47,7 +57,7 @@ func TestServing(t *testing.T) {
 	var published [][]byte
 	trust := func(leaves ...*x509.Certificate) { published = [][]byte{bundle(leaves).pem(), bundle(leaves).pem()} }
 
-	s, err := NewServing(kubernetes.NewForConfigOrDie(&rest.Config{}), cfg, func() [][]byte { return published })
+	s, err := NewServing(unreachable(t), cfg, func() [][]byte { return published })
 	require.NoError(t, err)
 	served := func() *x509.Certificate {
 		got, err := s.GetCertificate(nil)

@@ -15,11 +15,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -35,11 +35,11 @@ const (
 
 // Config is what a Controller needs to run.
 type Config struct {
-	Log      *slog.Logger
-	Core     coreclient.CoreV1Interface
-	Client   *typed.Client
-	Index    *pullsecret.Index
-	Follower *Follower
+	Log              *slog.Logger
+	Clients          *clientset.Clientset
+	ImagePullSecrets *typed.Client
+	Index            *pullsecret.Index
+	Follower         *Follower
 	// Concurrency is the number of namespaces brought in line at a time.
 	Concurrency int
 	// ResyncPeriod is how often every namespace is compared anew, should an event ever be missed. It costs no API call
@@ -78,7 +78,7 @@ func NewController(config Config) *Controller {
 		seen:    map[string]bool{},
 	}
 	c.queue = newQueue(c.unseen, config.QueueMetrics)
-	c.writer = &writer{core: config.Core, state: c.state}
+	c.writer = &writer{clients: config.Clients, state: c.state}
 	c.status = newStatusWriter(config, c.state, c.retire)
 	return c
 }
@@ -128,7 +128,7 @@ func (c *Controller) Run(ctx context.Context) {
 }
 
 func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
-	source := listWatch(c.answered("namespaces", ""), everyObject, c.Core.Namespaces().List, c.Core.Namespaces().Watch)
+	source := listWatch(c.answered("namespaces", ""), everyObject, c.Clients.Namespaces().List, c.Clients.Namespaces().Watch)
 	follow(ctx, "namespaces", source, &corev1.Namespace{}, &feed[*corev1.Namespace, observedNamespace]{
 		strip: stripNamespace,
 		put: func(namespace observedNamespace) {
@@ -153,7 +153,7 @@ func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
 }
 
 func (c *Controller) followAccounts(ctx context.Context, synced func()) {
-	accounts := c.Core.ServiceAccounts(metav1.NamespaceAll)
+	accounts := c.Clients.ServiceAccounts(metav1.NamespaceAll)
 	source := listWatch(c.answered("serviceaccounts", ""), everyObject, accounts.List, accounts.Watch)
 	follow(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &feed[*corev1.ServiceAccount, placed[Account]]{
 		strip: stripAccount,
@@ -187,7 +187,7 @@ func (c *Controller) watchSecrets(ctx context.Context, name string) {
 }
 
 func (c *Controller) followSecrets(ctx context.Context, name string) {
-	secrets := c.Core.Secrets(metav1.NamespaceAll)
+	secrets := c.Clients.Secrets(metav1.NamespaceAll)
 	source := listWatch(c.answered("secrets", name), named(name), secrets.List, secrets.Watch)
 	follow(ctx, "secrets "+name, source, &corev1.Secret{}, &feed[*corev1.Secret, placed[Secret]]{
 		strip: stripSecret,
@@ -373,7 +373,7 @@ func (c *Controller) plan(ctx context.Context, namespace Namespace) (planned Pla
 	}
 	looked := map[string]bool{}
 	for _, name := range planned.Unknown {
-		secret, err := c.Core.Secrets(namespace.Name).Get(ctx, name, metav1.GetOptions{})
+		secret, err := c.Clients.Secrets(namespace.Name).Get(ctx, name, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
 		case apierrors.IsForbidden(err):

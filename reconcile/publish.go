@@ -40,7 +40,7 @@ type statusWriter struct {
 
 func newStatusWriter(config Config, state *State, gone func(string)) *statusWriter {
 	w := &statusWriter{
-		log: config.Log, client: config.Client, index: config.Index, follower: config.Follower,
+		log: config.Log, client: config.ImagePullSecrets, index: config.Index, follower: config.Follower,
 		state: state, gone: gone, news: newBulletins(config.Recorder), board: &board{byName: map[string]Progress{}},
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](statusPeriod, 30*time.Second),

@@ -15,16 +15,16 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 // writer makes changes, and tells the state at once what each has led to.
 type writer struct {
-	core  coreclient.CoreV1Interface
-	state *State
+	clients *clientset.Clientset
+	state   *State
 	// applyOnly is set once a POST of a Secret was refused: RBAC can grant the creation of Secrets of certain names, but
 	// only to server-side apply, whose request names its object.
 	applyOnly atomic.Bool
@@ -54,7 +54,7 @@ func (w *writer) write(ctx context.Context, change Change) error {
 // already or where POST is not allowed.
 func (w *writer) issue(ctx context.Context, change IssueSecret) error {
 	if !change.Exists && !w.applyOnly.Load() {
-		secret, err := w.core.Secrets(change.Namespace).Create(ctx, change.Rule.NewSecret(), metav1.CreateOptions{FieldManager: fieldManager})
+		secret, err := w.clients.Secrets(change.Namespace).Create(ctx, change.Rule.NewSecret(), metav1.CreateOptions{FieldManager: fieldManager})
 		switch {
 		case err == nil:
 			w.putSecret(change.Namespace, secret)
@@ -79,7 +79,7 @@ func (w *writer) apply(ctx context.Context, namespace string, rule *pullsecret.R
 		return fmt.Errorf("encoding secret %s: %w", rule.Secret, err)
 	}
 	force := true // a Secret of our name and type is ours, whoever wrote it before
-	secret, err := w.core.Secrets(namespace).Patch(ctx, rule.Secret, types.ApplyPatchType, body,
+	secret, err := w.clients.Secrets(namespace).Patch(ctx, rule.Secret, types.ApplyPatchType, body,
 		metav1.PatchOptions{FieldManager: fieldManager, Force: &force})
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func (w *writer) putSecret(namespace string, secret *corev1.Secret) {
 
 func (w *writer) delete(ctx context.Context, change DeleteSecret) error {
 	version := strconv.FormatUint(change.Version, 10)
-	err := w.core.Secrets(change.Namespace).Delete(ctx, change.Name, metav1.DeleteOptions{
+	err := w.clients.Secrets(change.Namespace).Delete(ctx, change.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{ResourceVersion: &version},
 	})
 	if err == nil || apierrors.IsNotFound(err) {
@@ -114,7 +114,7 @@ func (w *writer) edit(ctx context.Context, change EditAccount) error {
 	if err != nil {
 		return fmt.Errorf("encoding the patch of service account %s/%s: %w", change.Namespace, change.Name, err)
 	}
-	account, err := w.core.ServiceAccounts(change.Namespace).Patch(ctx, change.Name, types.JSONPatchType, body,
+	account, err := w.clients.ServiceAccounts(change.Namespace).Patch(ctx, change.Name, types.JSONPatchType, body,
 		metav1.PatchOptions{FieldManager: fieldManager})
 	if err != nil {
 		return err

@@ -19,10 +19,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/pager"
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -38,9 +38,9 @@ const (
 
 // Remover removes what an uninstall would leave behind.
 type Remover struct {
-	Log    *slog.Logger
-	Core   coreclient.CoreV1Interface
-	Client *typed.Client
+	Log              *slog.Logger
+	Clients          *clientset.Clientset
+	ImagePullSecrets *typed.Client
 }
 
 // Run deletes every ImagePullSecret and removes its entry from every ServiceAccount, and returns once a pass over all of
@@ -70,7 +70,7 @@ func (r *Remover) Run(ctx context.Context) error {
 
 // deleteAll deletes every ImagePullSecret, counts them, and adds the names of their Secrets to ours.
 func (r *Remover) deleteAll(ctx context.Context, ours map[string]bool) (deleted int, err error) {
-	list, err := r.Client.List(ctx, metav1.ListOptions{})
+	list, err := r.ImagePullSecrets.List(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) {
 		return 0, nil // their kind is gone, and they with it
 	}
@@ -80,7 +80,7 @@ func (r *Remover) deleteAll(ctx context.Context, ours map[string]bool) (deleted 
 	for i := range list.Items {
 		name := list.Items[i].Name
 		ours[pullsecret.SecretName(name)] = true
-		if err := r.Client.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		if err := r.ImagePullSecrets.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			return deleted, fmt.Errorf("deleting image pull secret %s: %w", name, err)
 		}
 		deleted++
@@ -100,7 +100,7 @@ func (r *Remover) detachAll(ctx context.Context, ours map[string]bool) (removed 
 		slots   = make(chan struct{}, concurrency)
 	)
 	accounts := pager.New(pager.SimplePageFunc(func(options metav1.ListOptions) (runtime.Object, error) {
-		return r.Core.ServiceAccounts(metav1.NamespaceAll).List(ctx, options)
+		return r.Clients.ServiceAccounts(metav1.NamespaceAll).List(ctx, options)
 	}))
 	err = accounts.EachListItem(ctx, metav1.ListOptions{}, func(object runtime.Object) error {
 		account := object.(*corev1.ServiceAccount).DeepCopy()
@@ -141,7 +141,7 @@ func (r *Remover) detach(ctx context.Context, account *corev1.ServiceAccount, ou
 	if body == nil || err != nil {
 		return false, err
 	}
-	_, err = r.Core.ServiceAccounts(account.Namespace).Patch(ctx, account.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
+	_, err = r.Clients.ServiceAccounts(account.Namespace).Patch(ctx, account.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
 	switch {
 	case err == nil:
 		r.Log.Info("entries were removed", "namespace", account.Namespace, "serviceAccount", account.Name)
@@ -159,7 +159,7 @@ func (r *Remover) unowned(ctx context.Context, namespace, name string, ours map[
 	if ours[name] {
 		return true, nil
 	}
-	secret, err := r.Core.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	secret, err := r.Clients.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return true, nil

@@ -11,10 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -178,22 +176,3 @@ func (k *kept[Object]) Replace(listed []any, _ string) error {
 }
 
 func (k *kept[Object]) Resync() error { return nil }
-
-// listWatch narrows a typed client's List and Watch to the one object of that name, which is all that RBAC grants.
-func listWatch[List runtime.Object](
-	name string,
-	list func(context.Context, metav1.ListOptions) (List, error),
-	stream func(context.Context, metav1.ListOptions) (watch.Interface, error),
-) *cache.ListWatch {
-	selector := fields.OneTermEqualSelector("metadata.name", name).String()
-	return &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			options.FieldSelector = selector
-			return list(ctx, options)
-		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			options.FieldSelector = selector
-			return stream(ctx, options)
-		},
-	}
-}

@@ -10,7 +10,8 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	admissionregistrationclient "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
 // fieldManager is the name under which our fields of the configurations are recorded.
@@ -33,7 +34,7 @@ type Registrar struct {
 
 // NewRegistrar returns a registrar of the configurations that template describes. onChange is called when what Published
 // returns may have changed; it must not block.
-func NewRegistrar(log *slog.Logger, client admissionregistrationclient.AdmissionregistrationV1Interface, template Template, onChange func()) *Registrar {
+func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Template, onChange func()) *Registrar {
 	r := &Registrar{log: log, template: template, changed: make(chan struct{}, 1)}
 	notify := func() {
 		onChange()
@@ -44,9 +45,9 @@ func NewRegistrar(log *slog.Logger, client admissionregistrationclient.Admission
 	}
 	mutating, validating := client.MutatingWebhookConfigurations(), client.ValidatingWebhookConfigurations()
 	r.mutating = newKept(MutatingConfiguration, &admissionregistrationv1.MutatingWebhookConfiguration{}, mutating.Patch,
-		listWatch(MutatingConfiguration, mutating.List, mutating.Watch), mutatingClient, notify)
+		clientset.Named(mutating, MutatingConfiguration), mutatingClient, notify)
 	r.validating = newKept(ValidatingConfiguration, &admissionregistrationv1.ValidatingWebhookConfiguration{}, validating.Patch,
-		listWatch(ValidatingConfiguration, validating.List, validating.Watch), validatingClient, notify)
+		clientset.Named(validating, ValidatingConfiguration), validatingClient, notify)
 	return r
 }
 

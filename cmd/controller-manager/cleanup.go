@@ -13,6 +13,6 @@ func cleanUp(ctx context.Context, log *slog.Logger, o *options) error {
 	if err != nil {
 		return err
 	}
-	remover := uninstall.Remover{Log: log, Core: client.CoreV1(), Client: imagePullSecrets}
+	remover := uninstall.Remover{Log: log, Clients: client, ImagePullSecrets: imagePullSecrets}
 	return remover.Run(ctx)
 }

@@ -8,21 +8,40 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/scheme"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/metrics"
 )
 
 // newRecorder returns a recorder of events, which works until ctx ends. It writes core/v1 events: their correlator keeps the
 // text of each and counts equal ones, where that of events.k8s.io/v1 keeps the text of the first and drops the rest.
-func newRecorder(ctx context.Context, client kubernetes.Interface) record.EventRecorder {
+func newRecorder(ctx context.Context, client *clientset.Clientset) record.EventRecorder {
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{SpamKeyFunc: byReason}))
-	broadcaster.StartRecordingToSink(&coreclient.EventSinkImpl{Interface: client.CoreV1().Events("")})
-	return broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "tcr-assistant-controller-manager"})
+	broadcaster.StartRecordingToSink(eventSink{ctx, client})
+	return broadcaster.NewRecorder(client.Scheme(), corev1.EventSource{Component: "tcr-assistant-controller-manager"})
+}
+
+// eventSink writes events each in its own namespace.
+type eventSink struct {
+	ctx    context.Context // of the broadcaster, which passes none on
+	client *clientset.Clientset
+}
+
+func (s eventSink) Create(event *corev1.Event) (*corev1.Event, error) {
+	return s.client.Events(event.Namespace).Create(s.ctx, event, metav1.CreateOptions{})
+}
+
+func (s eventSink) Update(event *corev1.Event) (*corev1.Event, error) {
+	return s.client.Events(event.Namespace).Update(s.ctx, event, metav1.UpdateOptions{})
+}
+
+// Patch changes an event, such as its count, by a strategic merge patch.
+func (s eventSink) Patch(event *corev1.Event, patch []byte) (*corev1.Event, error) {
+	return s.client.Events(event.Namespace).Patch(s.ctx, event.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 }
 
 // byReason makes the correlator drop events of a reason only where those of the same reason are too many: news of a busy

@@ -57,7 +57,7 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.IntVar(&o.concurrency, "concurrency", 8, "`number` of namespaces brought in line at a time")
 	flags.DurationVar(&o.resyncPeriod, "resync-period", 10*time.Minute, "`period` after which every namespace is compared anew, without API calls")
 	flags.Float64Var(&o.qps, "kube-api-qps", 0, "requests a second to the API server; 0 for no limit on this side")
-	flags.IntVar(&o.burst, "kube-api-burst", 0, "requests to the API server at once beyond --kube-api-qps; 0 for no limit on this side")
+	flags.IntVar(&o.burst, "kube-api-burst", 0, "requests to the API server at once that --kube-api-qps lets pass; 0 where that is not limited")
 	flags.StringVar(&o.certSigner, "cert-signer", certs.DefaultSigner, "`signer` to request the serving certificate from")
 	flags.DurationVar(&o.certDuration, "cert-duration", certs.DefaultDuration, "`lifetime` of the serving certificate, 10m at least")
 	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "how long admission requests are still answered after SIGTERM, while the Service forgets this replica")
@@ -92,7 +92,7 @@ func (o *options) validate() error {
 	must(o.concurrency >= 1, "concurrency", fmt.Sprint(o.concurrency), "1 or more")
 	must(o.resyncPeriod >= time.Second, "resync-period", o.resyncPeriod.String(), "1s or more")
 	must(o.qps >= 0, "kube-api-qps", fmt.Sprint(o.qps), "0 (no limit) or more")
-	must(o.burst >= 0, "kube-api-burst", fmt.Sprint(o.burst), "0 (no limit) or more")
+	must(o.burst >= 1 || o.burst == 0 && o.qps == 0, "kube-api-burst", fmt.Sprint(o.burst), "1 or more where --kube-api-qps is set, or 0 where it is not")
 	must(o.shutdownDelay >= 0, "shutdown-delay", o.shutdownDelay.String(), "0s or more")
 	must(o.logFormat == "text" || o.logFormat == "json", "log-format", o.logFormat, "text or json")
 	levels := []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}

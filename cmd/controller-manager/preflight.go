@@ -10,9 +10,9 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
@@ -47,21 +47,21 @@ func permissions(o *options) []permission {
 	if o.leaderElect {
 		needed = append(needed,
 			permission{verbs: "create", group: "coordination.k8s.io", resource: "leases", namespaced: true},
-			permission{verbs: "get,update,list,watch", group: "coordination.k8s.io", resource: "leases", name: leaseName, namespaced: true})
+			permission{verbs: "list,watch,update", group: "coordination.k8s.io", resource: "leases", name: leaseName, namespaced: true})
 	}
 	return needed
 }
 
 // preflight asks the API server whether what this process needs is there, so that what is missing is told at once and in
 // full, instead of piece by piece by whatever stumbles over it.
-func preflight(ctx context.Context, log *slog.Logger, client kubernetes.Interface, o *options) error {
+func preflight(ctx context.Context, log *slog.Logger, client *clientset.Clientset, o *options) error {
 	if err := namespaceExists(ctx, client, o.namespace); err != nil {
 		return err
 	}
 	var missing []error
 	for _, needed := range permissions(o) {
 		for verb := range strings.SplitSeq(needed.verbs, ",") {
-			review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+			review, err := client.SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 				Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: needed.attributes(verb, o.namespace)},
 			}, metav1.CreateOptions{})
 			switch {
@@ -104,8 +104,8 @@ func (p permission) String() string {
 }
 
 // namespaceExists lists where it could get: RBAC grants the one for the watch of all namespaces anyway.
-func namespaceExists(ctx context.Context, client kubernetes.Interface, name string) error {
-	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{
+func namespaceExists(ctx context.Context, client *clientset.Clientset, name string) error {
+	list, err := client.Namespaces().List(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String(), Limit: 1,
 	})
 	switch {

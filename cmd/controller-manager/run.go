@@ -15,13 +15,13 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/metrics"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile"
@@ -53,7 +53,7 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	index := pullsecret.NewIndex()
 	follower := reconcile.NewFollower(log, imagePullSecrets, index)
 	var keeper *certs.Keeper
-	registrar := webhook.NewRegistrar(log, client.AdmissionregistrationV1(), webhook.Template{
+	registrar := webhook.NewRegistrar(log, client, webhook.Template{
 		Namespace: o.namespace, URL: o.webhookURL, Owner: owner, Self: ownName(ctx, log, client),
 		FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy),
 	}, func() { keeper.Wake() })
@@ -96,7 +96,7 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	lead := func(ctx context.Context) {
 		var leading sync.WaitGroup
 		controller := reconcile.NewController(reconcile.Config{
-			Log: log, Core: client.CoreV1(), Client: imagePullSecrets, Index: index, Follower: follower,
+			Log: log, Clients: client, ImagePullSecrets: imagePullSecrets, Index: index, Follower: follower,
 			Concurrency: o.concurrency, ResyncPeriod: o.resyncPeriod,
 			Recorder: recorder, Observer: counts.Reconcile(), QueueMetrics: counts.Queues(),
 		})
@@ -161,7 +161,7 @@ func sleep(delay time.Duration, failed <-chan error) error {
 }
 
 // connect returns the clients of the built-in types and of ImagePullSecrets. They share connections.
-func connect(o *options) (kubernetes.Interface, *typed.Client, error) {
+func connect(o *options) (*clientset.Clientset, *typed.Client, error) {
 	config, err := restConfig(o)
 	if err != nil {
 		return nil, nil, err
@@ -170,9 +170,9 @@ func connect(o *options) (kubernetes.Interface, *typed.Client, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("configuring the API client: %w", err)
 	}
-	client, err := kubernetes.NewForConfigAndClient(protobuf(config), httpClient)
+	client, err := clientset.New(config, httpClient)
 	if err != nil {
-		return nil, nil, fmt.Errorf("configuring the API client: %w", err)
+		return nil, nil, err
 	}
 	imagePullSecrets, err := typed.NewClient(config, httpClient)
 	return client, imagePullSecrets, err
@@ -184,25 +184,17 @@ func restConfig(o *options) (*rest.Config, error) {
 		return nil, fmt.Errorf("reading the API server's address (--kubeconfig=%q, empty only inside a cluster): %w", o.kubeconfig, err)
 	}
 	config.UserAgent = "tcr-assistant-controller-manager/" + version
-	config.QPS, config.Burst = float32(o.qps), o.burst
-	if o.qps == 0 {
-		config.QPS = -1 // no limit: the API server's priority and fairness is the real one
+	config.QPS = -1 // no limit: the API server's priority and fairness is the real one
+	if o.qps > 0 {
+		config.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(float32(o.qps), o.burst) // of all clients together
 	}
 	return config, nil
 }
 
-// protobuf makes clients of built-in types speak what the API server reads and writes fastest.
-func protobuf(config *rest.Config) *rest.Config {
-	config = rest.CopyConfig(config)
-	config.ContentType = runtime.ContentTypeProtobuf
-	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	return config
-}
-
 // findOwner returns a reference to the ClusterRole of this process; nil where there is none, as for a process that runs
 // outside the cluster under an account of its own.
-func findOwner(ctx context.Context, log *slog.Logger, client kubernetes.Interface) (*metav1.OwnerReference, error) {
-	role, err := client.RbacV1().ClusterRoles().Get(ctx, clusterRole, metav1.GetOptions{})
+func findOwner(ctx context.Context, log *slog.Logger, client *clientset.Clientset) (*metav1.OwnerReference, error) {
+	role, err := client.ClusterRoles().Get(ctx, clusterRole, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		log.Warn("cluster role was not found: the webhook configurations will have to be deleted by hand", "clusterRole", clusterRole)
@@ -214,8 +206,8 @@ func findOwner(ctx context.Context, log *slog.Logger, client kubernetes.Interfac
 }
 
 // ownName returns the user name by which the API server knows this process; blank where it does not tell, as before 1.28.
-func ownName(ctx context.Context, log *slog.Logger, client kubernetes.Interface) string {
-	review, err := client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+func ownName(ctx context.Context, log *slog.Logger, client *clientset.Clientset) string {
+	review, err := client.SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil {
 		log.Info("own user name was not told: admission is asked about this process' own writes, too", "error", err)
 		return ""

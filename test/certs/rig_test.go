@@ -28,6 +28,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/test/cluster"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
@@ -188,12 +189,15 @@ func (r *rig) start() *replica { return r.startOver(&wire{}) }
 // startOver starts a replica over the given wire.
 func (r *rig) startOver(w *wire) *replica {
 	p := &replica{rig: r, wire: w}
-	client, err := kubernetes.NewForConfig(r.identity(p.wire))
+	config := r.identity(p.wire)
+	httpClient, err := rest.HTTPClientFor(config)
+	require.NoError(r, err)
+	client, err := clientset.New(config, httpClient)
 	require.NoError(r, err)
 	p.ctx, p.kill = context.WithCancel(context.WithoutCancel(r.Context()))
 	r.Cleanup(func() { p.kill(); p.running.Wait() })
 
-	p.registrar = webhook.NewRegistrar(r.cfg.Log, client.AdmissionregistrationV1(), webhook.Template{
+	p.registrar = webhook.NewRegistrar(r.cfg.Log, client, webhook.Template{
 		Namespace: namespace, URL: r.url, FailurePolicy: r.policy, Owner: &r.owner,
 	}, func() { p.keeper.Wake() })
 	p.serving, err = certs.NewServing(client, r.cfg, p.registrar.Published)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -284,7 +285,11 @@ func TestAPIServerOutage(t *testing.T) {
 		w.holds(fmt.Sprintf("team-%02d", i), "enduring")
 	}
 	w.settled("enduring")
-	for outage, name := range map[time.Duration]string{time.Second: "short", time.Minute: "long"} {
+	for _, test := range []struct {
+		name   string
+		outage time.Duration
+	}{{"short", time.Second}, {"long", time.Minute}} {
+		name, outage := test.name, test.outage
 		t.Run(fmt.Sprintf("after %s it goes on by itself", outage), func(t *testing.T) {
 			pid := m.Pid()
 			w.refusals = true
@@ -302,6 +307,7 @@ func TestAPIServerOutage(t *testing.T) {
 			default:
 			}
 			assert.Equal(t, pid, m.Pid())
+			assert.Equal(t, name == "long", strings.Contains(m.Log(), "leadership was lost"), "it leads no longer than its lease is good for")
 			writes := map[string]int{}
 			for _, write := range w.writes()[before:] {
 				writes[write.Verb+" "+write.Resource]++

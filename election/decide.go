@@ -1,0 +1,101 @@
+package election
+
+import (
+	"strconv"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// sighting is the Lease as it was last seen, and since when it has been like this by the clock of this process: the clock of
+// whoever holds it is never asked, so it does not matter how far that is off.
+type sighting struct {
+	lease *coordinationv1.Lease // nil where there is none
+	since time.Time             // zero where there never was one
+}
+
+// holder returns who holds the Lease; blank where nobody does.
+func (s sighting) holder() string {
+	if s.lease == nil || s.lease.Spec.HolderIdentity == nil {
+		return ""
+	}
+	return *s.lease.Spec.HolderIdentity
+}
+
+// after returns the sighting once the Lease was seen like this: by the watch, which may be late, or in an answer to a write.
+func (s sighting) after(lease *coordinationv1.Lease, now time.Time) sighting {
+	switch {
+	case s.lease == nil:
+		return sighting{lease, now}
+	case version(lease) <= version(s.lease):
+		return s
+	case lease.UID == s.lease.UID && equality.Semantic.DeepEqual(lease.Spec, s.lease.Spec):
+		return sighting{lease, s.since} // somebody labelled it, which renews nothing
+	default:
+		return sighting{lease, now}
+	}
+}
+
+// without returns the sighting once the Lease was seen to be deleted.
+func (s sighting) without(deleted *coordinationv1.Lease, now time.Time) sighting {
+	if s.lease == nil || version(deleted) < version(s.lease) {
+		return s
+	}
+	return sighting{nil, now}
+}
+
+// vacantIn returns for how long the Lease is still not to be taken. Who holds it has as long as they said, from when that was
+// last seen to change. Who held one that was deleted leads on until they notice, so that a deleted one counts as held.
+func (s sighting) vacantIn(now time.Time) time.Duration {
+	good := Duration
+	switch {
+	case s.lease == nil && s.since.IsZero(), s.lease != nil && s.holder() == "":
+		return 0
+	case s.lease != nil && s.lease.Spec.LeaseDurationSeconds != nil:
+		good = time.Duration(*s.lease.Spec.LeaseDurationSeconds) * time.Second
+	}
+	return max(0, good-now.Sub(s.since))
+}
+
+// taken returns the Lease as identity holds it from now on. It carries the version that was seen, so that of several who
+// take it one succeeds.
+func (s sighting) taken(identity string, now time.Time) *coordinationv1.Lease {
+	lease, transitions := &coordinationv1.Lease{}, int32(0)
+	if s.lease != nil {
+		lease = s.lease.DeepCopy()
+		transitions = 1
+		if before := lease.Spec.LeaseTransitions; before != nil {
+			transitions += *before
+		}
+	}
+	at, seconds := metav1.NewMicroTime(now), int32(Duration/time.Second)
+	lease.Spec = coordinationv1.LeaseSpec{
+		HolderIdentity: &identity, LeaseDurationSeconds: &seconds, AcquireTime: &at, RenewTime: &at, LeaseTransitions: &transitions,
+	}
+	return lease
+}
+
+// renewed returns the Lease as its holder holds it on.
+func (s sighting) renewed(now time.Time) *coordinationv1.Lease {
+	lease, at := s.lease.DeepCopy(), metav1.NewMicroTime(now)
+	lease.Spec.RenewTime = &at
+	return lease
+}
+
+// released returns the Lease as its holder leaves it: whoever wants it may take it at once.
+func (s sighting) released(now time.Time) *coordinationv1.Lease {
+	lease := s.renewed(now)
+	lease.Spec.HolderIdentity = new("")
+	return lease
+}
+
+// version orders what was seen of one Lease, as the API server promises (KEP-5504).
+func version(lease *coordinationv1.Lease) uint64 {
+	number, err := strconv.ParseUint(lease.ResourceVersion, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return number
+}

@@ -1,0 +1,103 @@
+package election
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// lease returns one of that version, held by holder and renewed at that time by the holder's own clock.
+func lease(version, holder string, renewed time.Time) *coordinationv1.Lease {
+	at := metav1.NewMicroTime(renewed)
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Name: "lease", UID: "1", ResourceVersion: version},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity: &holder, LeaseDurationSeconds: new(int32(15)), AcquireTime: &at, RenewTime: &at, LeaseTransitions: new(int32(3)),
+		},
+	}
+}
+
+func TestVacantIn(t *testing.T) {
+	brief := lease("1", "a", noon)
+	brief.Spec.LeaseDurationSeconds = new(int32(4))
+	silent := lease("1", "a", noon)
+	silent.Spec.LeaseDurationSeconds = nil
+	for _, test := range []struct {
+		name string
+		seen sighting
+		now  time.Time
+		want time.Duration
+	}{
+		{"one that never was can be taken", sighting{}, noon, 0},
+		{"one that was given up can be taken", sighting{lease("1", "", noon), noon}, noon, 0},
+		{"one that was just renewed is good for as long as it says", sighting{lease("1", "a", noon), noon}, noon, 15 * time.Second},
+		{"its time runs", sighting{lease("1", "a", noon), noon}, noon.Add(14 * time.Second), time.Second},
+		{"one that was not renewed can be taken", sighting{lease("1", "a", noon), noon}, noon.Add(15 * time.Second), 0},
+		{"it stays so", sighting{lease("1", "a", noon), noon}, noon.Add(time.Hour), 0},
+		{"its holder says how long it is good", sighting{brief, noon}, noon.Add(time.Second), 3 * time.Second},
+		{"a holder that does not say has as long as we", sighting{silent, noon}, noon.Add(time.Second), 14 * time.Second},
+		{"the holder's clock is not asked", sighting{lease("1", "a", noon.Add(-time.Hour)), noon}, noon.Add(5 * time.Second), 10 * time.Second},
+		{"the holder of a deleted one has its time to notice", sighting{nil, noon}, noon.Add(5 * time.Second), 10 * time.Second},
+		{"a deleted one can be taken after that", sighting{nil, noon}, noon.Add(15 * time.Second), 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			assert.Equal(t, test.want, test.seen.vacantIn(test.now))
+		})
+	}
+}
+
+func TestSightings(t *testing.T) {
+	later := noon.Add(time.Second)
+	held := sighting{lease("5", "a", noon), noon}
+	labelled := lease("6", "a", noon)
+	labelled.Labels = map[string]string{"seen": "true"}
+	other := lease("6", "a", noon)
+	other.UID = "2"
+
+	assert.Equal(t, sighting{held.lease, later}, sighting{}.after(held.lease, later), "the first")
+	assert.Equal(t, sighting{lease("6", "a", later), later}, held.after(lease("6", "a", later), later), "a renewal")
+	assert.Equal(t, sighting{lease("6", "b", noon), later}, held.after(lease("6", "b", noon), later), "another holder")
+	assert.Equal(t, sighting{labelled, noon}, held.after(labelled, later), "a label renews nothing")
+	assert.Equal(t, sighting{other, later}, held.after(other, later), "another one of the same name")
+	assert.Equal(t, held, held.after(lease("5", "a", noon), later), "the same again")
+	assert.Equal(t, held, held.after(lease("4", "b", noon), later), "late news change nothing")
+
+	assert.Equal(t, sighting{nil, later}, held.without(lease("6", "a", noon), later), "a deletion")
+	assert.Equal(t, held, held.without(lease("4", "a", noon), later), "the deletion of the one before")
+	assert.Equal(t, sighting{}, sighting{}.without(lease("6", "", noon), later), "nothing was there, and nothing is")
+}
+
+func TestWrites(t *testing.T) {
+	later := noon.Add(20 * time.Second)
+	held := sighting{lease("5", "a", noon), noon}
+	before := held.lease.DeepCopy()
+
+	taken := held.taken("b", later)
+	assert.Equal(t, "5", taken.ResourceVersion, "it is written over what was seen")
+	assert.Equal(t, "b", *taken.Spec.HolderIdentity)
+	assert.Equal(t, int32(15), *taken.Spec.LeaseDurationSeconds)
+	assert.Equal(t, int32(4), *taken.Spec.LeaseTransitions)
+	assert.Equal(t, later, taken.Spec.AcquireTime.Time)
+	assert.Equal(t, later, taken.Spec.RenewTime.Time)
+
+	renewed := held.renewed(later)
+	assert.Equal(t, "5", renewed.ResourceVersion)
+	assert.Equal(t, "a", *renewed.Spec.HolderIdentity)
+	assert.Equal(t, noon, renewed.Spec.AcquireTime.Time)
+	assert.Equal(t, later, renewed.Spec.RenewTime.Time)
+	assert.Equal(t, int32(3), *renewed.Spec.LeaseTransitions)
+
+	released := held.released(later)
+	assert.Equal(t, "5", released.ResourceVersion)
+	assert.Zero(t, sighting{released, later}.vacantIn(later), "others may take it at once")
+
+	first := sighting{}.taken("a", noon)
+	assert.Empty(t, first.ResourceVersion, "it is written only where there is none")
+	assert.Zero(t, *first.Spec.LeaseTransitions)
+	assert.Equal(t, before, held.lease, "what was seen is not written to")
+}

@@ -1,0 +1,235 @@
+// Package election has one of several processes lead at a time: whoever holds a Lease. It reads and writes the Lease as
+// client-go's leaderelection does, so that replicas of either kind compete in order, and differs in three things. A candidate
+// watches the Lease instead of asking for it, so that a hand-over takes no longer than the news of it. The Lease is given up
+// only once what it guards has stopped. And nothing but the client of Leases is linked (see package clientset).
+package election
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/clientset"
+)
+
+// What Kubernetes' own components use. Between the deadline and the end of the Lease is what a leader has to stop.
+const (
+	// Duration is how long a Lease that is not renewed keeps others from taking it.
+	Duration = 15 * time.Second
+	// deadline is how long a leader that cannot renew goes on.
+	deadline = 10 * time.Second
+	// period is the time between two renewals, and between two tries.
+	period = 2 * time.Second
+)
+
+// Candidate competes for a Lease.
+type Candidate struct {
+	log    *slog.Logger
+	leases *clientset.Leases
+	meta   metav1.ObjectMeta
+	// identity is no other candidate's.
+	identity string
+
+	mu      sync.Mutex
+	seen    sighting
+	known   bool          // seen is what there is, or was a moment ago
+	changed chan struct{} // holds a token when seen changed
+}
+
+// NewCandidate returns a candidate for the Lease of that name and namespace, which is created where there is none. It goes
+// when owner does, which may be nil. identity must be no other candidate's.
+func NewCandidate(log *slog.Logger, clients *clientset.Clientset, namespace, name, identity string, owner *metav1.OwnerReference) *Candidate {
+	c := &Candidate{
+		log: log, leases: clients.Leases(namespace), identity: identity,
+		meta:    metav1.ObjectMeta{Namespace: namespace, Name: name},
+		changed: make(chan struct{}, 1),
+	}
+	if owner != nil {
+		c.meta.OwnerReferences = []metav1.OwnerReference{*owner}
+	}
+	return c
+}
+
+// Run calls lead whenever this candidate is elected, until ctx ends. lead must return soon after its context has ended: at
+// once where the Lease was lost, and the Lease is held as long as it takes where ctx ended.
+func (c *Candidate) Run(ctx context.Context, lead func(context.Context)) {
+	watched, stop := context.WithCancel(context.WithoutCancel(ctx)) // the end of a term is still to be seen
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stop()
+	watching.Go(func() { c.watch(watched) })
+	for {
+		since, elected := c.acquire(ctx)
+		if !elected {
+			return
+		}
+		c.log.Info("leadership was won", "identity", c.identity)
+		c.serve(ctx, since, lead)
+		c.log.Info("leadership ended", "identity", c.identity)
+	}
+}
+
+// acquire returns once the Lease is held, and since when; false when ctx ends first.
+func (c *Candidate) acquire(ctx context.Context) (since time.Time, elected bool) {
+	for ctx.Err() == nil {
+		now := time.Now()
+		pause := period
+		if seen, known := c.sighting(); known {
+			// Its own Lease, which it could not renew in time, a candidate may take back: it has stopped leading.
+			if pause = seen.vacantIn(now); pause == 0 || seen.holder() == c.identity {
+				err := c.take(ctx, seen, now, now.Add(deadline))
+				if err == nil {
+					return now, true
+				}
+				c.note(ctx, "lease was not taken", err)
+				pause = period + rand.N(period)
+			}
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-c.changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	return time.Time{}, false
+}
+
+// serve leads until ctx ends or the Lease, held since then, is lost, and returns once lead has.
+func (c *Candidate) serve(ctx context.Context, since time.Time, lead func(context.Context)) {
+	leading, end := context.WithCancel(ctx)
+	defer end()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		lead(leading)
+	}()
+	if !c.keep(context.WithoutCancel(ctx), since, ended) {
+		end()
+		<-ended
+		return
+	}
+	// Another try would do no harm, but the Lease runs out anyway.
+	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	if seen, _ := c.sighting(); seen.holder() == c.identity {
+		c.note(releasing, "lease was not released", c.update(releasing, seen.released(time.Now())))
+	}
+}
+
+// keep renews the Lease until lead has ended; false when the Lease is lost first.
+func (c *Candidate) keep(ctx context.Context, renewed time.Time, ended <-chan struct{}) bool {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		due := false
+		select {
+		case <-ended:
+			return true
+		case <-tick.C:
+			due = true
+		case <-c.changed:
+		}
+		now := time.Now()
+		seen, _ := c.sighting()
+		var err error
+		switch {
+		case seen.lease == nil:
+			err = c.take(ctx, seen, now, renewed.Add(deadline))
+		case seen.holder() != c.identity:
+			c.log.Warn("leadership was lost", "identity", c.identity, "holder", seen.holder())
+			return false
+		case due:
+			err = c.renew(ctx, seen, now, renewed.Add(deadline))
+		default:
+			continue
+		}
+		if err == nil {
+			renewed = now
+			continue
+		}
+		c.note(ctx, "lease was not renewed", err)
+		if time.Since(renewed) >= deadline {
+			c.log.Warn("leadership was lost", "identity", c.identity, "error", err)
+			return false
+		}
+	}
+}
+
+func (c *Candidate) renew(ctx context.Context, seen sighting, now, until time.Time) error {
+	timed, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	return c.update(timed, seen.renewed(now))
+}
+
+// take writes the Lease as held by this candidate: over the one that was seen, or anew.
+func (c *Candidate) take(ctx context.Context, seen sighting, now, until time.Time) error {
+	timed, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	lease := seen.taken(c.identity, now)
+	if seen.lease != nil {
+		return c.update(timed, lease)
+	}
+	lease.ObjectMeta = c.meta
+	created, err := c.leases.Create(timed, lease, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("creating lease %s/%s: %w", c.meta.Namespace, c.meta.Name, err)
+	}
+	c.see(created)
+	return nil
+}
+
+func (c *Candidate) update(ctx context.Context, lease *coordinationv1.Lease) error {
+	updated, err := c.leases.Update(ctx, lease, metav1.UpdateOptions{})
+	if err != nil {
+		return fmt.Errorf("updating lease %s/%s: %w", c.meta.Namespace, c.meta.Name, err)
+	}
+	c.see(updated)
+	return nil
+}
+
+// note logs what did not succeed. That somebody else was faster is how elections go.
+func (c *Candidate) note(ctx context.Context, message string, err error) {
+	switch {
+	case err == nil || errors.Is(ctx.Err(), context.Canceled):
+	case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
+		c.log.Debug(message, "identity", c.identity, "error", err)
+	default:
+		c.log.Warn(message, "identity", c.identity, "error", err)
+	}
+}
+
+func (c *Candidate) sighting() (seen sighting, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen, c.known
+}
+
+// see takes in a Lease.
+func (c *Candidate) see(lease *coordinationv1.Lease) {
+	c.put(func(seen sighting) sighting { return seen.after(lease, time.Now()) })
+}
+
+func (c *Candidate) put(change func(sighting) sighting) {
+	c.mu.Lock()
+	before, known := c.seen, c.known
+	c.seen, c.known = change(c.seen), true
+	changed := c.seen != before || !known
+	c.mu.Unlock()
+	if !changed {
+		return
+	}
+	select {
+	case c.changed <- struct{}{}:
+	default: // who waits has not looked yet
+	}
+}
