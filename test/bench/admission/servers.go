@@ -181,71 +181,115 @@ func (r result) percentile(thousandths int) float64 {
 	return float64(r.latencies[min(len(r.latencies)*thousandths/1000, len(r.latencies)-1)].Microseconds()) / 1000
 }
 
-// put loads a server for that long: as fast as each connection goes, or at so many requests a second altogether.
-func (l load) put(s *server, during time.Duration, perSecond float64) (result, error) {
+// put loads a server for that long: as fast as each connection goes, or at so many requests a second altogether. Connections
+// that are kept stand before the time begins.
+func (l load) put(s *server, during time.Duration, perSecond float64) (r result, err error) {
 	body := review(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, l.size)
+	clients := make([]*client, l.connections)
+	for i := range clients {
+		clients[i] = l.client(s.url, body)
+		defer clients[i].transport.CloseIdleConnections()
+		if err := clients[i].ask(); err != nil {
+			return result{}, fmt.Errorf("connecting to a server over %s: %w", l, err)
+		}
+	}
 	before, err := s.processor()
 	if err != nil {
 		return result{}, err
 	}
 	var mu sync.Mutex
-	var r result
 	var errs []error
-	var clients sync.WaitGroup
+	var asking sync.WaitGroup
 	began := time.Now()
-	for i := range l.connections {
-		clients.Go(func() {
-			latencies, err := l.client(s.url, body, began.Add(during), i, perSecond/float64(l.connections))
+	due := l.due(began.Add(during), perSecond)
+	for _, client := range clients {
+		asking.Go(func() {
+			latencies, err := client.askWhen(due)
 			mu.Lock()
 			defer mu.Unlock()
 			r.latencies, errs = append(r.latencies, latencies...), append(errs, err)
 		})
 	}
-	clients.Wait()
-	took := time.Since(began)
+	asking.Wait()
+	r.took = time.Since(began)
 	after, err := s.processor()
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return result{}, fmt.Errorf("loading a server over %s: %w", l, err)
 	}
-	r.took, r.used = took, after-before
+	r.used = after - before
 	return r, nil
 }
 
-// client asks over one connection, or over one after another. At a set pace a request's latency counts from when it was due.
-func (l load) client(url string, body []byte, until time.Time, offset int, perSecond float64) (latencies []time.Duration, err error) {
+// due returns what waits for the next request to be due and says when that was; false in the end. They are evenly spaced, or,
+// with no pace, due as soon as there is a connection for them.
+func (l load) due(until time.Time, perSecond float64) func() (time.Time, bool) {
+	if perSecond == 0 {
+		return func() (time.Time, bool) {
+			now := time.Now()
+			return now, now.Before(until)
+		}
+	}
+	pace := time.Duration(float64(time.Second) / perSecond)
+	due := make(chan time.Time, time.Until(until)/pace+1) // who is late does not slow down the pace
+	go func() {
+		defer close(due)
+		// The runtime's timers are as fine as a millisecond, the kernel's are finer by far.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		for next := time.Now(); next.Before(until); next = next.Add(pace) {
+			if pause := time.Until(next); pause > 0 {
+				_ = unix.Nanosleep(&unix.Timespec{Nsec: pause.Nanoseconds()}, nil) // woken early, it asks early
+			}
+			due <- next
+		}
+	}()
+	return func() (time.Time, bool) {
+		began, open := <-due
+		return began, open
+	}
+}
+
+// client asks over one connection, or over one after another.
+type client struct {
+	*http.Client
+	transport *http.Transport
+	url       string
+	body      []byte
+	cold      bool
+}
+
+func (l load) client(url string, body []byte) *client {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: l.http2, DisableKeepAlives: l.cold}
 	if !l.http2 {
 		transport.TLSClientConfig.NextProtos = []string{"http/1.1"}
 	}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport}
-	var pace time.Duration
-	if perSecond > 0 {
-		pace = time.Duration(float64(time.Second) / perSecond)
+	return &client{&http.Client{Transport: transport}, transport, url, body, l.cold}
+}
+
+func (c *client) ask() error {
+	response, err := c.Post(c.url, "application/json", bytes.NewReader(c.body))
+	if err != nil {
+		return err
 	}
-	due := time.Now().Add(pace * time.Duration(offset) / time.Duration(l.connections))
-	for {
-		began := time.Now()
-		if pace > 0 {
-			time.Sleep(time.Until(due))
-			began, due = due, due.Add(pace)
-		}
-		if began.After(until) {
-			return latencies, nil
-		}
-		response, err := client.Post(url, "application/json", bytes.NewReader(body))
-		if err != nil {
+	_, err = io.Copy(io.Discard, response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil || response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %w", response.Status, err)
+	}
+	if c.cold {
+		c.transport.CloseIdleConnections()
+	}
+	return nil
+}
+
+// askWhen asks whenever it is due. A request's latency counts from then.
+func (c *client) askWhen(due func() (time.Time, bool)) (latencies []time.Duration, err error) {
+	for began, more := due(); more; began, more = due() {
+		if err := c.ask(); err != nil {
 			return nil, err
 		}
-		_, err = io.Copy(io.Discard, response.Body)
-		if err := errors.Join(err, response.Body.Close()); err != nil || response.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("%s: %w", response.Status, err)
-		}
 		latencies = append(latencies, time.Since(began))
-		if l.cold {
-			transport.CloseIdleConnections()
-		}
 	}
+	return latencies, nil
 }
 
 // serverGoals are the times between answers over those of controller-runtime, by size.
@@ -263,6 +307,7 @@ func compareServers(all *figures, each time.Duration) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, theirs.stop()) }()
+	runtime.GOMAXPROCS(1)
 	if err := pin(1); err != nil {
 		return err
 	}
