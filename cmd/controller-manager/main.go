@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
 // version is set by the linker.
@@ -30,6 +32,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	log := options.logger(os.Stderr)
+	// Close to nine tenths of what its container may hold, the process collects garbage more often instead of being killed.
+	// GOMEMLIMIT overrides it.
+	if limit, err := memlimit.Set(); err != nil {
+		log.Debug("memory limit of the container was not found", "error", err)
+	} else {
+		log.Debug("memory limit was set", "bytes", limit)
+	}
 	work := run
 	if options.cleanup {
 		work = cleanUp

@@ -103,6 +103,10 @@ func install(w *world) {
 	assert.Contains(w.t, said, "Warning: ")
 	w.kubectl("delete", "ipss", "one", "two")
 	w.usage()
+	for _, pod := range w.product(map[string]int{"controller-manager": 2}) {
+		metrics := w.kubectl("get", "--raw", "/api/v1/namespaces/"+manager.Namespace+"/pods/"+pod.Name+":8080/proxy/metrics")
+		assert.Contains(w.t, metrics, "\ngo_gc_gomemlimit_bytes 2.8311552e+07\n", "the runtime knows nine tenths of its container's limit")
+	}
 }
 
 func imagePullSecret(name, namespaces, server, password string) string {
