@@ -291,7 +291,7 @@ func (t *term) write(ctx context.Context) error {
 	}
 	switch owner, err := t.cfg.Owner(ctx); {
 	case err != nil:
-		t.cfg.Log.Warn("owner of the secret was not found", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName, "error", err)
+		return fmt.Errorf("writing secret %s: %w", name, err)
 	case owner != nil:
 		secret.OwnerReferences = []metav1.OwnerReference{*owner}
 	}

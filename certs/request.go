@@ -203,7 +203,7 @@ func (r *requester) try(ctx context.Context, key *ecdsa.PrivateKey) (*pair, erro
 func (r *requester) create(ctx context.Context, key *ecdsa.PrivateKey) (*certificatesv1.CertificateSigningRequest, error) {
 	owner, err := r.cfg.Owner(ctx)
 	if err != nil {
-		r.cfg.Log.Warn("owner of the certificate signing request was not found", "certificateSigningRequest", RequestName, "error", err)
+		return nil, fmt.Errorf("creating certificate signing request %s: %w", RequestName, err)
 	}
 	sent, err := newRequest(key, r.cfg, owner)
 	if err != nil {

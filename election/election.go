@@ -35,6 +35,7 @@ type Candidate struct {
 	log    *slog.Logger
 	leases *clientset.Leases
 	meta   metav1.ObjectMeta
+	owner  func(context.Context) (*metav1.OwnerReference, error)
 	// identity is no other candidate's.
 	identity string
 
@@ -44,18 +45,15 @@ type Candidate struct {
 	changed chan struct{} // holds a token when seen changed
 }
 
-// NewCandidate returns a candidate for the Lease of that name and namespace, which is created where there is none. It goes
-// when owner does, which may be nil. identity must be no other candidate's.
-func NewCandidate(log *slog.Logger, clients *clientset.Clientset, namespace, name, identity string, owner *metav1.OwnerReference) *Candidate {
-	c := &Candidate{
-		log: log, leases: clients.Leases(namespace), identity: identity,
+// NewCandidate returns a candidate for the Lease of that name and namespace, which is created where there is none. identity
+// must be no other candidate's. owner is asked for the object with which the Lease is to go, nil for none, whenever it is
+// created.
+func NewCandidate(log *slog.Logger, clients *clientset.Clientset, namespace, name, identity string, owner func(context.Context) (*metav1.OwnerReference, error)) *Candidate {
+	return &Candidate{
+		log: log, leases: clients.Leases(namespace), identity: identity, owner: owner,
 		meta:    metav1.ObjectMeta{Namespace: namespace, Name: name},
 		changed: make(chan struct{}, 1),
 	}
-	if owner != nil {
-		c.meta.OwnerReferences = []metav1.OwnerReference{*owner}
-	}
-	return c
 }
 
 // Run calls lead whenever this candidate is elected, until ctx ends. lead must return soon after its context has ended: at
@@ -143,15 +141,15 @@ func (c *Candidate) keep(ctx context.Context, renewed time.Time, ended <-chan st
 		seen, _ := c.sighting()
 		var err error
 		switch {
-		case seen.lease == nil:
-			err = c.take(ctx, seen, now, renewed.Add(deadline))
-		case seen.holder() != c.identity:
+		case seen.lease != nil && seen.holder() != c.identity:
 			c.log.Warn("leadership was lost", "identity", c.identity, "holder", seen.holder())
 			return false
-		case due:
-			err = c.renew(ctx, seen, now, renewed.Add(deadline))
+		case !due:
+			continue // others leave a Lease that was deleted alone for as long as one that is held
+		case seen.lease == nil:
+			err = c.take(ctx, seen, now, renewed.Add(deadline))
 		default:
-			continue
+			err = c.renew(ctx, seen, now, renewed.Add(deadline))
 		}
 		if err == nil {
 			renewed = now
@@ -179,7 +177,14 @@ func (c *Candidate) take(ctx context.Context, seen sighting, now, until time.Tim
 	if seen.lease != nil {
 		return c.update(timed, lease)
 	}
+	owner, err := c.owner(timed)
+	if err != nil {
+		return fmt.Errorf("creating lease %s/%s: %w", c.meta.Namespace, c.meta.Name, err)
+	}
 	lease.ObjectMeta = c.meta
+	if owner != nil {
+		lease.OwnerReferences = []metav1.OwnerReference{*owner}
+	}
 	created, err := c.leases.Create(timed, lease, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("creating lease %s/%s: %w", c.meta.Namespace, c.meta.Name, err)

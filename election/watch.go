@@ -5,7 +5,6 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/cache"
 
@@ -27,15 +26,16 @@ func (s store) Add(lease any) error    { s.see(lease.(*coordinationv1.Lease)); r
 func (s store) Update(lease any) error { return s.Add(lease) }
 func (s store) Resync() error          { return nil }
 
+// Delete is told of the version at which it was deleted.
 func (s store) Delete(lease any) error {
-	s.put(func(seen sighting) sighting { return seen.without(lease.(*coordinationv1.Lease), time.Now()) })
-	return nil
+	return s.Replace(nil, lease.(*coordinationv1.Lease).ResourceVersion)
 }
 
-// Replace takes in that this is all there is.
+// Replace takes in that this is all there is at that version.
 func (s store) Replace(leases []any, version string) error {
 	if len(leases) > 0 {
 		return s.Add(leases[0])
 	}
-	return s.Delete(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}})
+	s.put(func(seen sighting) sighting { return seen.without(parseVersion(version), time.Now()) })
+	return nil
 }

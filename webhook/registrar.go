@@ -9,7 +9,9 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
@@ -23,6 +25,7 @@ const fieldManager = "tcr-assistant"
 type Registrar struct {
 	log      *slog.Logger
 	template Template
+	owner    func(context.Context) (*metav1.OwnerReference, error)
 
 	mutating   *kept[*admissionregistrationv1.MutatingWebhookConfiguration]
 	validating *kept[*admissionregistrationv1.ValidatingWebhookConfiguration]
@@ -32,10 +35,11 @@ type Registrar struct {
 	keeping bool // this replica publishes
 }
 
-// NewRegistrar returns a registrar of the configurations that template describes. onChange is called when what Published
-// returns may have changed; it must not block.
-func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Template, onChange func()) *Registrar {
-	r := &Registrar{log: log, template: template, changed: make(chan struct{}, 1)}
+// NewRegistrar returns a registrar of the configurations that template describes. owner is asked at each write for the
+// template's Owner, since one that was made anew is another one, and whatever names the old one is collected at once; while
+// it fails nothing is written. onChange is called when what Published returns may have changed; it must not block.
+func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Template, owner func(context.Context) (*metav1.OwnerReference, error), onChange func()) *Registrar {
+	r := &Registrar{log: log, template: template, owner: owner, changed: make(chan struct{}, 1)}
 	notify := func() {
 		onChange()
 		select {
@@ -130,11 +134,16 @@ func (r *Registrar) Run(ctx context.Context) {
 	watchers.Go(func() { r.mutating.follow(ctx) })
 	watchers.Go(func() { r.validating.follow(ctx) })
 	backoff := newBackoff()
+	// Somebody who takes back whatever is restored, at once, is not fought at full speed.
+	limit := flowcontrol.NewTokenBucketRateLimiter(1, restoreBurst)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.changed:
+		}
+		if r.pending() && limit.Wait(ctx) != nil {
+			return
 		}
 		for ctx.Err() == nil {
 			err := r.restore(ctx)
@@ -152,6 +161,9 @@ func (r *Registrar) Run(ctx context.Context) {
 	}
 }
 
+// restoreBurst is how often the configurations are restored before that is done once a second at most.
+const restoreBurst = 10
+
 func newBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 8, Cap: 10 * time.Second}
 }
@@ -159,10 +171,7 @@ func newBackoff() wait.Backoff {
 // restore applies each configuration that others wrote to since we did. That costs nothing but a request where they left
 // our fields alone.
 func (r *Registrar) restore(ctx context.Context) error {
-	r.mu.Lock()
-	keeping := r.keeping
-	r.mu.Unlock()
-	if !keeping {
+	if !r.pending() {
 		return nil
 	}
 	if r.validating.touched() {
@@ -176,12 +185,34 @@ func (r *Registrar) restore(ctx context.Context) error {
 	return nil
 }
 
+// pending reports whether there is anything to restore.
+func (r *Registrar) pending() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.keeping && (r.validating.touched() || r.mutating.touched())
+}
+
 func (r *Registrar) applyValidating(ctx context.Context) error {
-	return r.validating.apply(ctx, func(bundle []byte) any { return r.template.Validating(bundle) })
+	template, err := r.owned(ctx)
+	if err != nil {
+		return fmt.Errorf("applying %s: %w", ValidatingConfiguration, err)
+	}
+	return r.validating.apply(ctx, func(bundle []byte) any { return template.Validating(bundle) })
 }
 
 func (r *Registrar) applyMutating(ctx context.Context) error {
-	return r.mutating.apply(ctx, func(bundle []byte) any { return r.template.Mutating(bundle) })
+	template, err := r.owned(ctx)
+	if err != nil {
+		return fmt.Errorf("applying %s: %w", MutatingConfiguration, err)
+	}
+	return r.mutating.apply(ctx, func(bundle []byte) any { return template.Mutating(bundle) })
+}
+
+// owned returns the template with the owner that there is now.
+func (r *Registrar) owned(ctx context.Context) (template Template, err error) {
+	template = r.template
+	template.Owner, err = r.owner(ctx)
+	return template, err
 }
 
 // mutatingClient returns how API servers call our webhook in the configuration; nil where it is not there.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -39,9 +40,9 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	if err != nil {
 		return err
 	}
-	owner, err := findOwner(ctx, log, client)
-	if err != nil {
-		return err
+	owner := ownership(log, client)
+	if _, err := owner(ctx); err != nil {
+		return err // better told at once than by whoever needs it first
 	}
 
 	// Everything below lives until background ends, which is after the servers have drained.
@@ -54,9 +55,9 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	follower := reconcile.NewFollower(log, imagePullSecrets, index)
 	var keeper *certs.Keeper
 	registrar := webhook.NewRegistrar(log, client, webhook.Template{
-		Namespace: o.namespace, URL: o.webhookURL, Owner: owner, Self: ownName(ctx, log, client),
+		Namespace: o.namespace, URL: o.webhookURL, Self: ownName(ctx, log, client),
 		FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy),
-	}, func() { keeper.Wake() })
+	}, owner, func() { keeper.Wake() })
 	var serving *certs.Serving
 	counts := metrics.New(version, func() (*x509.Certificate, certs.Mode) { return serving.Current() })
 	counts.ObserveClient()
@@ -191,18 +192,26 @@ func restConfig(o *options) (*rest.Config, error) {
 	return config, nil
 }
 
-// findOwner returns a reference to the ClusterRole of this process; nil where there is none, as for a process that runs
-// outside the cluster under an account of its own.
-func findOwner(ctx context.Context, log *slog.Logger, client *clientset.Clientset) (*metav1.OwnerReference, error) {
-	role, err := client.ClusterRoles().Get(ctx, clusterRole, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
+// ownership returns what looks up a reference to the ClusterRole of this process: nil where there is none, as for a process
+// that runs outside the cluster under an account of its own. Once there was one, it fails where there is none: whatever was
+// written then would be left behind by an uninstall. A role that was deleted and made anew is another owner.
+func ownership(log *slog.Logger, client *clientset.Clientset) func(context.Context) (*metav1.OwnerReference, error) {
+	var known atomic.Bool
+	warn := sync.OnceFunc(func() {
 		log.Warn("cluster role was not found: the webhook configurations will have to be deleted by hand", "clusterRole", clusterRole)
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("reading cluster role %s: %w", clusterRole, err)
+	})
+	return func(ctx context.Context) (*metav1.OwnerReference, error) {
+		role, err := client.ClusterRoles().Get(ctx, clusterRole, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err) && !known.Load():
+			warn()
+			return nil, nil
+		case err != nil:
+			return nil, fmt.Errorf("reading cluster role %s: %w", clusterRole, err)
+		}
+		known.Store(true)
+		return &metav1.OwnerReference{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRole", Name: role.Name, UID: role.UID}, nil
 	}
-	return &metav1.OwnerReference{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRole", Name: role.Name, UID: role.UID}, nil
 }
 
 // ownName returns the user name by which the API server knows this process; blank where it does not tell, as before 1.28.
@@ -216,11 +225,11 @@ func ownName(ctx context.Context, log *slog.Logger, client *clientset.Clientset)
 }
 
 // certConfig names what API servers call this process by.
-func certConfig(log *slog.Logger, o *options, owner *metav1.OwnerReference) certs.Config {
+func certConfig(log *slog.Logger, o *options, owner func(context.Context) (*metav1.OwnerReference, error)) certs.Config {
 	config := certs.Config{
 		Log: log, Namespace: o.namespace, Signer: o.certSigner, Duration: o.certDuration,
 		DNSNames: []string{webhook.ServiceName + "." + o.namespace + ".svc"},
-		Owner:    func(context.Context) (*metav1.OwnerReference, error) { return owner, nil },
+		Owner:    owner,
 	}
 	if o.webhookURL == "" {
 		return config

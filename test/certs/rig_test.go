@@ -198,8 +198,8 @@ func (r *rig) startOver(w *wire) *replica {
 	r.Cleanup(func() { p.kill(); p.running.Wait() })
 
 	p.registrar = webhook.NewRegistrar(r.cfg.Log, client, webhook.Template{
-		Namespace: namespace, URL: r.url, FailurePolicy: r.policy, Owner: &r.owner,
-	}, func() { p.keeper.Wake() })
+		Namespace: namespace, URL: r.url, FailurePolicy: r.policy,
+	}, r.cfg.Owner, func() { p.keeper.Wake() })
 	p.serving, err = certs.NewServing(client, r.cfg, p.registrar.Published)
 	require.NoError(r, err)
 	p.keeper = certs.NewKeeper(client, p.serving, p.registrar)
