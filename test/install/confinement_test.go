@@ -28,10 +28,10 @@ import (
 
 // stolen returns a client with the manager's token.
 func (w *world) stolen() kubernetes.Interface {
-	w.t.Helper()
+	w.T.Helper()
 	_, config := w.tokenFor(managerAccount)
 	client, err := kubernetes.NewForConfig(config)
-	require.NoError(w.t, err)
+	require.NoError(w.T, err)
 	return client
 }
 
@@ -57,19 +57,19 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 	w := newWorld(t)
 	w.home()
 	w.team("team")
-	_, err := w.client.CoreV1().Secrets("team").Create(w.ctx, secret("database", opaque), metav1.CreateOptions{})
+	_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, secret("database", opaque), metav1.CreateOptions{})
 	require.NoError(t, err)
-	_, err = w.client.CoreV1().Secrets("team").Create(w.ctx, secret("tcr.ipsforeign", unlabelled), metav1.CreateOptions{})
+	_, err = w.Client.CoreV1().Secrets("team").Create(w.Ctx, secret("tcr.ipsforeign", unlabelled), metav1.CreateOptions{})
 	require.NoError(t, err)
 	w.runHelm("install", chart)
 	stolen := w.stolen()
 	secrets, accounts := stolen.CoreV1().Secrets("team"), stolen.CoreV1().ServiceAccounts("team")
 	account := func(patch string) error {
-		_, err := accounts.Patch(w.ctx, "builder", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		_, err := accounts.Patch(w.Ctx, "builder", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 		return err
 	}
-	w.eventually("the policies are in force", func() error {
-		_, err := secrets.Create(w.ctx, secret("probe"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	w.Eventually("the policies are in force", func() error {
+		_, err := secrets.Create(w.Ctx, secret("probe"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		if !apierrors.IsForbidden(err) {
 			return errors.Join(errors.New("a secret named probe may be created"), err)
 		}
@@ -80,7 +80,7 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 	})
 
 	write := func(object *corev1.Secret) error {
-		_, err := secrets.Create(w.ctx, object, metav1.CreateOptions{})
+		_, err := secrets.Create(w.Ctx, object, metav1.CreateOptions{})
 		return err
 	}
 	request := func(edit func(*certificatesv1.CertificateSigningRequest)) error {
@@ -92,7 +92,7 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 			},
 		}
 		edit(object)
-		_, err := stolen.CertificatesV1().CertificateSigningRequests().Create(w.ctx, object, metav1.CreateOptions{})
+		_, err := stolen.CertificatesV1().CertificateSigningRequests().Create(w.Ctx, object, metav1.CreateOptions{})
 		return err
 	}
 	const (
@@ -116,9 +116,9 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 		"its certificate in another namespace": {write(secret("tcr-assistant-webhook-server-cert", func(s *corev1.Secret) {
 			s.Type, s.Data = corev1.SecretTypeTLS, map[string][]byte{corev1.TLSCertKey: nil, corev1.TLSPrivateKeyKey: nil}
 		})), secretsOnly},
-		"to change a foreign Secret":              {patched(w.ctx, secrets.Patch, "database", `{"data":{"password":"aGE="}}`), secretsOnly},
-		"to delete a foreign Secret":              {secrets.Delete(w.ctx, "database", metav1.DeleteOptions{}), secretsOnly},
-		"to delete a foreign Secret of such name": {secrets.Delete(w.ctx, "tcr.ipsforeign", metav1.DeleteOptions{}), secretsOnly},
+		"to change a foreign Secret":              {patched(w.Ctx, secrets.Patch, "database", `{"data":{"password":"aGE="}}`), secretsOnly},
+		"to delete a foreign Secret":              {secrets.Delete(w.Ctx, "database", metav1.DeleteOptions{}), secretsOnly},
+		"to delete a foreign Secret of such name": {secrets.Delete(w.Ctx, "tcr.ipsforeign", metav1.DeleteOptions{}), secretsOnly},
 		"to annotate an account":                  {account(`{"metadata":{"annotations":{"eks.amazonaws.com/role-arn":"admin"}}}`), oneField},
 		"to label an account":                     {account(`{"metadata":{"labels":{"a":"b"}}}`), oneField},
 		"to add a finalizer to an account":        {account(`{"metadata":{"finalizers":["example.com/hold"]}}`), oneField},
@@ -126,8 +126,8 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 		"to add a mountable Secret":               {account(`{"secrets":[{"name":"database"}]}`), oneField},
 		"to add a foreign entry":                  {account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"database"}]}`), ownEntries},
 		"to remove a foreign entry":               {account(`{"imagePullSecrets":[{"name":"tcr.ipsx"}]}`), ownEntries},
-		"to create an account":                    {created(w.ctx, stolen), notByRBAC},
-		"to delete an account":                    {accounts.Delete(w.ctx, "builder", metav1.DeleteOptions{}), notByRBACDel},
+		"to create an account":                    {created(w.Ctx, stolen), notByRBAC},
+		"to delete an account":                    {accounts.Delete(w.Ctx, "builder", metav1.DeleteOptions{}), notByRBACDel},
 		"a certificate of another signer": {request(func(r *certificatesv1.CertificateSigningRequest) {
 			r.Spec.SignerName = "kubernetes.io/kube-apiserver-client"
 		}), oneRequest},
@@ -146,13 +146,13 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 		require.NoError(t, write(secret("tcr.ipsx")))
 		require.NoError(t, account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"tcr.ipsx"}]}`))
 		require.NoError(t, account(`{"imagePullSecrets":[{"name":"theirs"}]}`))
-		require.NoError(t, patched(w.ctx, secrets.Patch, "tcr.ipsx", `{"data":{".dockerconfigjson":"e30="}}`))
-		require.NoError(t, secrets.Delete(w.ctx, "tcr.ipsx", metav1.DeleteOptions{}))
+		require.NoError(t, patched(w.Ctx, secrets.Patch, "tcr.ipsx", `{"data":{".dockerconfigjson":"e30="}}`))
+		require.NoError(t, secrets.Delete(w.Ctx, "tcr.ipsx", metav1.DeleteOptions{}))
 	})
 	t.Run("nobody else is held to it", func(t *testing.T) {
-		_, err := w.client.CoreV1().Secrets("team").Create(w.ctx, secret("anything", opaque), metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, secret("anything", opaque), metav1.CreateOptions{})
 		require.NoError(t, err)
-		w.kubectl("annotate", "serviceaccount", "builder", "-n", "team", "a=b")
+		w.Kubectl("annotate", "serviceaccount", "builder", "-n", "team", "a=b")
 	})
 }
 
@@ -181,10 +181,10 @@ func TestNamedSecrets(t *testing.T) {
 	w := newWorld(t)
 	w.home()
 	w.team("team")
-	_, err := w.client.CoreV1().Secrets("team").Create(w.ctx, secret("database", opaque), metav1.CreateOptions{})
+	_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, secret("database", opaque), metav1.CreateOptions{})
 	require.NoError(t, err)
 	// An entry that nobody can judge must not keep the others from being attached.
-	w.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stray, namespace: team}, imagePullSecrets: [{name: tcr.ipsstray}]}")
+	w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stray, namespace: team}, imagePullSecrets: [{name: tcr.ipsstray}]}")
 	values := append(terraform,
 		"--set", "rbac.secrets=named",
 		"--set", "global.imagePullSecretsCrs[1].name=second",
@@ -195,16 +195,16 @@ func TestNamedSecrets(t *testing.T) {
 	m := w.run()
 
 	t.Run("it issues, repairs and rotates", func(t *testing.T) {
-		w.holds("team", "image-pull-secret-crs")
-		w.holds("team", "second")
-		w.lists("builder", "theirs", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
-		w.lists("stray", "tcr.ipsstray", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
-		w.kubectl("delete", "secret", "tcr.ipssecond", "-n", "team")
-		w.holds("team", "second")
+		w.Holds("team", "image-pull-secret-crs")
+		w.Holds("team", "second")
+		w.teamLists("builder", "theirs", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
+		w.teamLists("stray", "tcr.ipsstray", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
+		w.Kubectl("delete", "secret", "tcr.ipssecond", "-n", "team")
+		w.Holds("team", "second")
 		w.runHelm("upgrade", append(append([]string{chart}, values...), "--set", "global.imagePullSecretsCrs[1].dockerPassword=rotated")...)
-		w.holds("team", "second")
+		w.Holds("team", "second")
 		w.team("late")
-		w.holds("late", "second")
+		w.Holds("late", "second")
 	})
 	t.Run("an entry that nobody can judge is left alone for good", func(t *testing.T) {
 		assert.NotContains(t, m.Log(), "namespace was not brought in line")
@@ -214,18 +214,18 @@ func TestNamedSecrets(t *testing.T) {
 		byName := func(name string) metav1.ListOptions {
 			return metav1.ListOptions{FieldSelector: "metadata.name=" + name}
 		}
-		_, get := stolen.Secrets("team").Get(w.ctx, "database", metav1.GetOptions{})
-		_, list := stolen.Secrets("").List(w.ctx, metav1.ListOptions{})
-		_, listOne := stolen.Secrets("team").List(w.ctx, metav1.ListOptions{})
-		_, listOther := stolen.Secrets("").List(w.ctx, byName("database"))
-		_, listOwn := stolen.Secrets(manager.Namespace).List(w.ctx, metav1.ListOptions{})
-		_, watch := stolen.Secrets("").Watch(w.ctx, metav1.ListOptions{})
-		_, watchOther := stolen.Secrets("team").Watch(w.ctx, byName("database"))
-		_, post := stolen.Secrets("team").Create(w.ctx, secret("tcr.ipssecond"), metav1.CreateOptions{})
-		_, apply := stolen.Secrets("team").Patch(w.ctx, "tcr.ipsthird", types.ApplyPatchType, []byte(`{"apiVersion":"v1","kind":"Secret"}`), metav1.PatchOptions{FieldManager: "x"})
-		_, patch := stolen.Secrets("team").Patch(w.ctx, "database", types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
-		remove := stolen.Secrets("team").Delete(w.ctx, "database", metav1.DeleteOptions{})
-		all := stolen.Secrets("team").DeleteCollection(w.ctx, metav1.DeleteOptions{}, byName("tcr.ipssecond"))
+		_, get := stolen.Secrets("team").Get(w.Ctx, "database", metav1.GetOptions{})
+		_, list := stolen.Secrets("").List(w.Ctx, metav1.ListOptions{})
+		_, listOne := stolen.Secrets("team").List(w.Ctx, metav1.ListOptions{})
+		_, listOther := stolen.Secrets("").List(w.Ctx, byName("database"))
+		_, listOwn := stolen.Secrets(manager.Namespace).List(w.Ctx, metav1.ListOptions{})
+		_, watch := stolen.Secrets("").Watch(w.Ctx, metav1.ListOptions{})
+		_, watchOther := stolen.Secrets("team").Watch(w.Ctx, byName("database"))
+		_, post := stolen.Secrets("team").Create(w.Ctx, secret("tcr.ipssecond"), metav1.CreateOptions{})
+		_, apply := stolen.Secrets("team").Patch(w.Ctx, "tcr.ipsthird", types.ApplyPatchType, []byte(`{"apiVersion":"v1","kind":"Secret"}`), metav1.PatchOptions{FieldManager: "x"})
+		_, patch := stolen.Secrets("team").Patch(w.Ctx, "database", types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
+		remove := stolen.Secrets("team").Delete(w.Ctx, "database", metav1.DeleteOptions{})
+		all := stolen.Secrets("team").DeleteCollection(w.Ctx, metav1.DeleteOptions{}, byName("tcr.ipssecond"))
 		for name, err := range map[string]error{
 			"get": get, "list": list, "list in a namespace": listOne, "list by name": listOther, "list at home": listOwn,
 			"watch": watch, "watch by name": watchOther, "create": post, "apply": apply, "patch": patch, "delete": remove, "delete all": all,
@@ -234,9 +234,9 @@ func TestNamedSecrets(t *testing.T) {
 		}
 	})
 	t.Run("a credential that is not among the values is told of, and stops no other", func(t *testing.T) {
-		w.create("unnamed")
-		w.eventually("its status says so", func() error {
-			object, err := w.ips.Get(w.ctx, "unnamed", metav1.GetOptions{})
+		w.Create("unnamed")
+		w.Eventually("its status says so", func() error {
+			object, err := w.IPS.Get(w.Ctx, "unnamed", metav1.GetOptions{})
 			if err != nil {
 				return err
 			}
@@ -246,16 +246,16 @@ func TestNamedSecrets(t *testing.T) {
 			return nil
 		})
 		w.team("later")
-		w.holds("later", "second")
+		w.Holds("later", "second")
 	})
 	t.Run("an uninstall leaves nothing", func(t *testing.T) {
 		stop := w.runJobs()
 		w.runHelm("uninstall")
 		assert.Equal(t, 1, stop(), "jobs that ran")
 		require.NoError(t, m.Stop())
-		w.lists("builder", "theirs")
+		w.teamLists("builder", "theirs")
 		assert.Equal(t, []string{"team/stray tcr.ipsstray"}, w.attached(), "what nobody can judge stays")
-		w.lacks("team", "second")
+		w.Lacks("team", "second")
 	})
 }
 
@@ -264,9 +264,9 @@ func TestWithoutCertificateRequests(t *testing.T) {
 	w.home()
 	w.runHelm("install", chart, "--set", "rbac.certificates=false")
 	w.run()
-	w.create("plain")
+	w.Create("plain")
 	w.team("team")
-	w.lists("builder", "theirs", "tcr.ipsplain")
-	assert.Equal(t, "self-signed", w.kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o", `jsonpath={.metadata.annotations.tcr\.tencentcloudcr\.com/certificate-mode}`))
-	assert.Empty(t, w.kubectl("get", "certificatesigningrequests", "-o", "name"))
+	w.teamLists("builder", "theirs", "tcr.ipsplain")
+	assert.Equal(t, "self-signed", w.Kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o", `jsonpath={.metadata.annotations.tcr\.tencentcloudcr\.com/certificate-mode}`))
+	assert.Empty(t, w.Kubectl("get", "certificatesigningrequests", "-o", "name"))
 }

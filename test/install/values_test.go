@@ -91,7 +91,7 @@ func TestBadValuesFailTheInstall(t *testing.T) {
 			})
 		})
 	}
-	assert.Empty(t, w.kubectl("get", "deployments,secrets,clusterroles", "-A", "-l", "app.kubernetes.io/name=tcr-assistant", "-o", "name"), "nothing of them was installed")
+	assert.Empty(t, w.Kubectl("get", "deployments,secrets,clusterroles", "-A", "-l", "app.kubernetes.io/name=tcr-assistant", "-o", "name"), "nothing of them was installed")
 }
 
 func TestGoodValuesAreTaken(t *testing.T) {
