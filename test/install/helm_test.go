@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -62,7 +61,7 @@ func TestHelm(t *testing.T) {
 			t.Run("the API server attaches by itself where it can", func(t *testing.T) {
 				manifest, err := w.tryHelm("get", "manifest", "tcr-assistant", "--namespace", manager.Namespace)
 				require.NoError(t, err)
-				assert.Equal(t, w.attachesByItself(), strings.Contains(manifest, "kind: MutatingAdmissionPolicyBinding"), "on Kubernetes %s", w.Version())
+				assert.Equal(t, w.AttachesByItself(), strings.Contains(manifest, "kind: MutatingAdmissionPolicyBinding"), "on Kubernetes %s", w.Version())
 			})
 			t.Run("pod security restricted admits the manager", func(t *testing.T) {
 				w.Eventually("its pods were created", func() error {
@@ -123,13 +122,6 @@ func TestHelm(t *testing.T) {
 			})
 		})
 	}
-}
-
-// attachesByItself says whether the API server serves the policy that attaches Secrets.
-func (w *world) attachesByItself() bool {
-	w.T.Helper()
-	policies := regexp.MustCompile(`admissionregistration.k8s.io/v1 .*MutatingAdmissionPolicy\n`)
-	return policies.MatchString(w.Kubectl("api-resources", "--api-group=admissionregistration.k8s.io", "--no-headers"))
 }
 
 // hosts returns what hosts-updater would read.

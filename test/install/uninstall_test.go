@@ -199,7 +199,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.Kubectl("delete", "namespace", manager.Namespace, "--timeout=60s")
 		require.NoError(t, m.Stop())
 		w.Kubectl("delete", "--ignore-not-found", "-f", allInOne)
-		if w.attachesByItself() {
+		if w.AttachesByItself() {
 			w.Kubectl("delete", "--ignore-not-found", "-f", "../../deploy/chart/files/mutating-admission-policy.yaml")
 		}
 		w.removeEntries()

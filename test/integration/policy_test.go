@@ -19,12 +19,26 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/test/suite"
 )
 
-// TestPolicyAndWebhookMeanTheSame puts the shared cases to a real API server: once with the admission policy alone, no
-// manager running, and once with the webhook alone.
+// TestPolicyAndWebhookMeanTheSame puts the shared cases to a real API server: with the webhook alone, with the admission
+// policy alone, no manager running, and with both.
 func TestPolicyAndWebhookMeanTheSame(t *testing.T) {
-	t.Run("the policy, while no manager runs", func(t *testing.T) {
+	t.Run("the webhook, without the policy", func(t *testing.T) {
 		w := newWorld(t)
-		require.NoError(t, manager.InstallPolicy(w.Ctx, w.Cluster))
+		w.run()
+		w.matchingCases(t)
+	})
+	w := newWorld(t)
+	err := manager.InstallPolicy(w.Ctx, w.Cluster)
+	if !w.AttachesByItself() {
+		t.Run("the policy is refused where its kind is not served, and nothing else attaches while no manager runs", func(t *testing.T) {
+			require.ErrorContains(t, err, `no matches for kind "MutatingAdmissionPolicy"`)
+			w.Create("idle")
+			assert.Empty(t, w.born(t, matchtest.Case{Namespace: "default", AccountName: "probe"}))
+		})
+		return
+	}
+	require.NoError(t, err)
+	t.Run("the policy, while no manager runs", func(t *testing.T) {
 		w.matchingCases(t)
 		t.Run("without any ImagePullSecret accounts are created as ever", func(t *testing.T) {
 			w.Kubectl("delete", "ipss", "--all")
@@ -35,11 +49,6 @@ func TestPolicyAndWebhookMeanTheSame(t *testing.T) {
 				return nil
 			})
 		})
-	})
-	t.Run("the webhook, without the policy", func(t *testing.T) {
-		w := newWorld(t)
-		w.run()
-		w.matchingCases(t)
 	})
 	t.Run("both", func(t *testing.T) {
 		w := newWorld(t)

@@ -5,11 +5,13 @@ package suite
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -54,6 +56,15 @@ func On(t *testing.T, c *cluster.Cluster) *World {
 	w.IPS, err = typed.NewClient(w.RESTConfig(), httpClient)
 	require.NoError(t, err)
 	return w
+}
+
+// AttachesByItself says whether the API server serves the kind of policy by which it attaches Secrets itself, as it does from
+// Kubernetes 1.36 on.
+func (w *World) AttachesByItself() bool {
+	w.T.Helper()
+	served, err := w.Client.Discovery().ServerResourcesForGroupVersion("admissionregistration.k8s.io/v1")
+	require.NoError(w.T, err)
+	return slices.ContainsFunc(served.APIResources, func(r metav1.APIResource) bool { return r.Kind == "MutatingAdmissionPolicy" })
 }
 
 // RunManager starts a manager and waits until it is ready.
