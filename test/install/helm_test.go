@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
-	"sigs.k8s.io/yaml"
 
 	"github.com/tcr-assistant/tcr-assistant/hostsd"
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
@@ -194,22 +193,6 @@ func TestEveryFieldIsKnown(t *testing.T) {
 			assert.NoError(t, err, out)
 		})
 	}
-	t.Run("for the Prometheus operator", func(t *testing.T) {
-		manifest, err := w.tryHelm("template", "x", chart, "--namespace", "elsewhere", "--kube-version", w.Version(), "--show-only", "templates/monitoring.yaml",
-			"--set", "monitoring.serviceMonitor.enabled=true", "--set", "monitoring.prometheusRule.enabled=true", "--set", "monitoring.prometheusRule.labels.release=prometheus")
-		require.NoError(t, err, manifest)
-		_, rule, found := strings.Cut(manifest, "kind: PrometheusRule")
-		require.True(t, found, manifest)
-		var rendered, source struct{ Spec any }
-		require.NoError(t, yaml.Unmarshal([]byte(rule), &rendered))
-		text, err := os.ReadFile("../../deploy/monitoring/prometheusrule.yaml")
-		require.NoError(t, err)
-		require.NoError(t, yaml.Unmarshal(text, &source))
-		assert.Equal(t, source.Spec, rendered.Spec, "the alerts are those of deploy/monitoring")
-		assert.Contains(t, rule, "release: prometheus")
-		assert.Contains(t, manifest, "kind: ServiceMonitor")
-		assert.NotContains(t, manifest, "tcr-assistant-system")
-	})
 }
 
 func TestPodSecurityOfTheOtherPods(t *testing.T) {

@@ -101,8 +101,8 @@ func (w *World) StartManager(options manager.Options) *manager.Manager {
 // Kubectl runs kubectl, which must succeed, and returns what it prints. Cluster.Kubectl may fail.
 func (w *World) Kubectl(args ...string) (stdout string) {
 	w.T.Helper()
-	stdout, stderr, err := w.Cluster.Kubectl(w.Ctx, args...)
-	require.NoError(w.T, err, "kubectl %s: %s", strings.Join(args, " "), stderr)
+	stdout, _, err := w.Cluster.Kubectl(w.Ctx, args...)
+	require.NoError(w.T, err)
 	return stdout
 }
 
