@@ -178,7 +178,7 @@ func (r *rig) forbid(resource, verb string) {
 	narrowed := granted.DeepCopy()
 	for i := range narrowed.Rules {
 		if rule := &narrowed.Rules[i]; slices.Contains(rule.Resources, resource) {
-			rule.Verbs = slices.DeleteFunc(rule.Verbs, func(v string) bool { return v == verb })
+			rule.Verbs = append(slices.DeleteFunc(rule.Verbs, func(v string) bool { return v == verb }), "nothing") // a rule needs a verb
 		}
 	}
 	set := func(ctx context.Context, role *rbacv1.ClusterRole, allowed bool) {
