@@ -117,10 +117,7 @@ test-image: ## test the image: two builds, one digest
 
 # --- the oldest Kubernetes ---
 
-# What the API server does by itself, it does from Kubernetes 1.36 on.
-SINCE_1_36 := TestPolicyAndWebhookMeanTheSame/the_policy|TestPolicyAndWebhookMeanTheSame/both|TestBothReplicasDown
-
 .PHONY: test-oldest
 test-oldest: ## run the tests against the oldest Kubernetes that is supported; its build takes minutes, once
 	cd test && go run ./cmd/controlplane -version v1.30.14
-	cd test && TCR_ASSISTANT_KUBERNETES=v1.30.14 go test -p 1 -count=1 -timeout 60m -skip '$(SINCE_1_36)' ./integration ./install
+	cd test && TCR_ASSISTANT_KUBERNETES=v1.30.14 go test -p 1 -count=1 -timeout 60m ./integration ./install

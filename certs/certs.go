@@ -109,7 +109,8 @@ type Config struct {
 	// be cluster-scoped. Asked whenever one of them is written; nil for no owner.
 	Owner func(context.Context) (*metav1.OwnerReference, error)
 
-	// SignerTimeout is how long a signer has to issue before a self-signed certificate stands in; 30 s.
+	// SignerTimeout is how long a signer has to issue before a self-signed certificate stands in; 30 s. A missing
+	// permission to ask it is not waited for.
 	SignerTimeout time.Duration
 
 	// Settle is how long a published bundle is left alone before replicas serve what it newly trusts, because every

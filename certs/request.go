@@ -41,6 +41,10 @@ var requestUsages = []certificatesv1.KeyUsage{
 	certificatesv1.UsageServerAuth,
 }
 
+// forbiddenFor is how long the API server is asked again after it said that the keeper may not: one that has just started
+// knows of no roles, and a role that was just granted is a moment late everywhere.
+const forbiddenFor = time.Second
+
 // A refusal is the reason why there will be no certificate for this request.
 type refusal struct {
 	error
@@ -161,16 +165,25 @@ func newRequester(client *clientset.Clientset, cfg Config) *requester {
 
 // request gets a certificate for the key, within the signer's time. It creates the request, approves that very object
 // and waits for the signer. Whatever goes wrong on the way, short of a refusal by the signer, is tried again from the
-// start as long as there is time.
+// start as long as there is time; a missing permission, for forbiddenFor.
 func (r *requester) request(ctx context.Context, key *ecdsa.PrivateKey) (*pair, error) {
 	timed, cancel := context.WithTimeout(ctx, r.cfg.SignerTimeout)
 	defer cancel()
 	backoff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 7, Cap: 5 * time.Second}
+	var forbiddenSince time.Time // zero unless that was the last answer
 	for {
 		p, err := r.try(timed, key)
 		var fault refusal
 		if err == nil || errors.As(err, &fault) && !fault.again {
 			return p, err
+		}
+		switch {
+		case !apierrors.IsForbidden(err):
+			forbiddenSince = time.Time{}
+		case forbiddenSince.IsZero():
+			forbiddenSince = time.Now()
+		case time.Since(forbiddenSince) >= forbiddenFor:
+			return nil, err
 		}
 		pause := time.NewTimer(backoff.Step())
 		select {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	certificatesclient "k8s.io/client-go/kubernetes/typed/certificates/v1"
 
@@ -84,13 +85,51 @@ func TestFallback(t *testing.T) {
 		})
 	}
 
-	t.Run("a missing permission", func(t *testing.T) {
+	for name, tc := range map[string]struct {
+		lacking func(*rig)
+		reason  string
+	}{
+		"to make requests": {func(r *rig) { r.forbid("certificatesigningrequests", "create") },
+			"creating certificate signing request tcr-assistant-webhook"},
+		"to replace the request that stands": {func(r *rig) {
+			_, err := r.admin.CertificatesV1().CertificateSigningRequests().Create(r.Context(), copied(r.T, r, certs.RequestName), metav1.CreateOptions{})
+			require.NoError(r, err)
+			r.forbid("certificatesigningrequests", "delete")
+		}, "replacing certificate signing request tcr-assistant-webhook"},
+		"to approve for the signer": {func(r *rig) { r.cfg.Signer = "example.com/serving" },
+			"approving certificate signing request tcr-assistant-webhook for signer example.com/serving"},
+	} {
+		t.Run("a missing permission "+name+" is not waited for", func(t *testing.T) {
+			r := newRig(t)
+			r.cfg.SignerTimeout = 10 * hang
+			tc.lacking(r)
+			p := r.start()
+			p.lead()
+			r.settled(nil, p)
+			_, mode := p.serving.Current()
+			assert.Equal(t, certs.ModeSelfSigned, mode)
+			assert.True(t, r.log.has("fell back to a self-signed one", tc.reason, "forbidden"))
+		})
+	}
+
+	t.Run("an API server that knows of no roles yet is no reason", func(t *testing.T) {
 		r := newRig(t)
-		r.cfg.Signer, r.cfg.SignerTimeout = "example.com/serving", time.Second
+		r.answer(func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+			return issue(requests, csr, nil, time.Now())
+		})
 		p := r.start()
+		refusals := 3 // within half a second
+		p.onCreation(func(send func() (*http.Response, error)) (*http.Response, error) {
+			if refusals == 0 {
+				return send()
+			}
+			refusals--
+			return answered(http.StatusForbidden, apierrors.NewForbidden(certificatesv1.Resource("certificatesigningrequests"), "", errors.New("no role says so")).ErrStatus)
+		})
 		p.lead()
-		r.settled(nil, p)
-		assert.True(t, r.log.has("fell back to a self-signed one", "approving certificate signing request tcr-assistant-webhook for signer example.com/serving", "forbidden"))
+		assert.Equal(t, "kubernetes", r.settled(nil, p).Issuer.CommonName)
+		assert.Zero(t, refusals)
+		assert.Empty(t, r.fellBack)
 	})
 
 	t.Run("an API server that is away is no reason", func(t *testing.T) {

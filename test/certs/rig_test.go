@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -168,6 +169,33 @@ func (r *rig) install() {
 func (r *rig) withoutSigner() {
 	require.NoError(r, plane.RestartControllerManager(r.Context(), "--controllers=*,-certificatesigningrequest-signing-controller"))
 	r.Cleanup(func() { assert.NoError(r, plane.RestartControllerManager(context.Background())) })
+}
+
+// forbid takes a verb on a resource of certificates.k8s.io away from the manager until the test ends, and returns once that
+// has taken effect.
+func (r *rig) forbid(resource, verb string) {
+	roles := r.admin.RbacV1().ClusterRoles()
+	granted, _ := permissions()
+	narrowed := granted.DeepCopy()
+	for i := range narrowed.Rules {
+		if rule := &narrowed.Rules[i]; slices.Contains(rule.Resources, resource) {
+			rule.Verbs = append(slices.DeleteFunc(rule.Verbs, func(v string) bool { return v == verb }), "nothing") // a rule needs a verb
+		}
+	}
+	set := func(ctx context.Context, role *rbacv1.ClusterRole, allowed bool) {
+		_, err := roles.Update(ctx, role, metav1.UpdateOptions{})
+		require.NoError(r, err)
+		r.eventually("a role that has taken effect", func() bool {
+			review, err := r.admin.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
+				Spec: authorizationv1.SubjectAccessReviewSpec{User: manager, ResourceAttributes: &authorizationv1.ResourceAttributes{
+					Group: "certificates.k8s.io", Resource: resource, Verb: verb, Name: certs.RequestName,
+				}},
+			}, metav1.CreateOptions{})
+			return err == nil && review.Status.Allowed == allowed
+		})
+	}
+	r.Cleanup(func() { set(context.Background(), granted, true) })
+	set(r.Context(), narrowed, false)
 }
 
 // A replica is one process of the manager, as far as certificates go.

@@ -2,12 +2,15 @@ package certs_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
 )
@@ -108,4 +111,11 @@ func (p *replica) on(method, suffix string, hook func(send func() (*http.Respons
 		return send()
 	}
 	p.wire.hook.Store(&whole)
+}
+
+// answered is what an API server would have said.
+func answered(code int, status metav1.Status) (*http.Response, error) {
+	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	text, err := json.Marshal(status)
+	return &http.Response{StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(text))}, err
 }

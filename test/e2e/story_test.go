@@ -72,9 +72,8 @@ func TestStory(t *testing.T) {
 		} {
 			started := time.Now()
 			done := t.Run(step.name, func(t *testing.T) {
-				inStep := *w
-				inStep.t = t
-				step.tell(&inStep)
+				w.T = t
+				step.tell(w)
 			})
 			t.Logf("%6.1fs: %s", time.Since(started).Seconds(), step.name)
 			if !done {
@@ -92,16 +91,16 @@ func install(w *world) {
 	w.helm("install", "tcr-assistant", chart, "--namespace="+manager.Namespace, "--create-namespace", "--wait", "--timeout="+hang.String(),
 		"--values="+w.values(release("true")))
 	w.product(all)
-	assert.NotContains(w.t, w.hostsFile(), node.RegistryHost)
+	assert.NotContains(w.T, w.hostsFile(), node.RegistryHost)
 
 	for _, kind := range []string{"mutating", "validating"} {
-		service := w.kubectl("get", kind+"webhookconfiguration", "tcr-assistant-"+kind+"-webhook-configuration", "-o", "jsonpath={.webhooks[*].clientConfig.service.name}{.webhooks[*].clientConfig.url}")
-		assert.Equal(w.t, "tcr-assistant-webhook-service", service)
+		service := w.Kubectl("get", kind+"webhookconfiguration", "tcr-assistant-"+kind+"-webhook-configuration", "-o", "jsonpath={.webhooks[*].clientConfig.service.name}{.webhooks[*].clientConfig.url}")
+		assert.Equal(w.T, "tcr-assistant-webhook-service", service)
 	}
 	// Only the webhook knows of two objects at once.
-	said := w.apply(imagePullSecret("one", "left", "registry.example.com", "a") + "---\n" + imagePullSecret("two", "left", "registry.example.com", "b"))
-	assert.Contains(w.t, said, "Warning: ")
-	w.kubectl("delete", "ipss", "one", "two")
+	said := w.Apply(imagePullSecret("one", "left", "registry.example.com", "a") + "---\n" + imagePullSecret("two", "left", "registry.example.com", "b"))
+	assert.Contains(w.T, said, "Warning: ")
+	w.Kubectl("delete", "ipss", "one", "two")
 	w.usage()
 	for _, pod := range w.product(map[string]int{"controller-manager": 2}) {
 		metrics := w.kubectl("get", "--raw", "/api/v1/namespaces/"+manager.Namespace+"/pods/"+pod.Name+":8080/proxy/metrics")
@@ -122,23 +121,23 @@ spec:
 // usage logs what the product's containers have used, and holds them to not having been restarted: what exceeds its limit
 // is killed.
 func (w *world) usage() {
-	w.t.Helper()
+	w.T.Helper()
 	for _, pod := range w.product(all) {
 		status := pod.Status.ContainerStatuses[0]
 		used, err := node.UsageOf(status.ContainerID)
-		require.NoError(w.t, err)
-		assert.Zero(w.t, status.RestartCount, pod.Name)
-		assert.LessOrEqual(w.t, used.MemoryPeak, used.MemoryLimit)
-		assert.Contains(w.t, []int64{30 << 20, 100 << 20}, used.MemoryLimit)
+		require.NoError(w.T, err)
+		assert.Zero(w.T, status.RestartCount, pod.Name)
+		assert.LessOrEqual(w.T, used.MemoryPeak, used.MemoryLimit)
+		assert.Contains(w.T, []int64{30 << 20, 100 << 20}, used.MemoryLimit)
 		age := time.Since(status.State.Running.StartedAt.Time)
-		w.t.Logf("%s: %.1f MiB now, %.1f MiB at most with file cache, of %d MiB; %.0fm CPU over %.0f s", pod.Name,
+		w.T.Logf("%s: %.1f MiB now, %.1f MiB at most with file cache, of %d MiB; %.0fm CPU over %.0f s", pod.Name,
 			float64(used.Memory)/(1<<20), float64(used.MemoryPeak)/(1<<20), used.MemoryLimit>>20, 1000*used.CPU.Seconds()/age.Seconds(), age.Seconds())
 	}
 }
 
 func unresolved(w *world) {
-	require.NoError(w.t, w.namespace("before"))
-	w.eventually("the pod is accepted", func() error { return w.pod("before", "app") })
+	require.NoError(w.T, w.namespace("before"))
+	w.Eventually("the pod is accepted", func() error { return w.pod("before", "app") })
 	w.refused("before", "app", "no such host")
 }
 
@@ -148,34 +147,34 @@ func twenty(w *world) {
 			"name": rule, "namespaces": "*", "serviceAccounts": "*", "type": "docker",
 			"dockerUsername": user, "dockerPassword": "first", "dockerServer": node.RegistryHost,
 		})))
-	w.eventually("the hosts file has the line", func() error {
+	w.Eventually("the hosts file has the line", func() error {
 		if text := w.hostsFile(); !strings.Contains(text, line) {
 			return fmt.Errorf("it is %q", text)
 		}
 		return nil
 	})
 	w.issued("before", "first")
-	w.entries("before", secret)
+	w.Lists("before", "default", secret)
 
 	w.newNamespaces("new", 20, 0)
 	w.usage()
 
 	// A CronJob needs up to a minute: this one gets it now, and is looked at later.
-	require.NoError(w.t, w.namespace("cron"))
-	w.apply(`{apiVersion: batch/v1, kind: CronJob, metadata: {name: app, namespace: cron}, spec: {schedule: "* * * * *", jobTemplate: {spec: {template: ` + once + `}}}}`)
+	require.NoError(w.T, w.namespace("cron"))
+	w.Apply(`{apiVersion: batch/v1, kind: CronJob, metadata: {name: app, namespace: cron}, spec: {schedule: "* * * * *", jobTemplate: {spec: {template: ` + once + `}}}}`)
 }
 
 // newNamespaces creates namespaces, pause apart or all at once, each with a pod right behind it. It waits until all run, and
 // logs the times that it took.
 func (w *world) newNamespaces(prefix string, n int, pause time.Duration) {
-	w.t.Helper()
+	w.T.Helper()
 	names := make([]string, n)
 	var creating sync.WaitGroup
 	for i := range n {
 		names[i] = fmt.Sprintf("%s-%d", prefix, i)
 		creating.Go(func() {
-			assert.NoError(w.t, w.namespace(names[i]))
-			assert.NoError(w.t, w.pod(names[i], "app"))
+			assert.NoError(w.T, w.namespace(names[i]))
+			assert.NoError(w.T, w.pod(names[i], "app"))
 		})
 		time.Sleep(pause)
 	}
@@ -184,13 +183,13 @@ func (w *world) newNamespaces(prefix string, n int, pause time.Duration) {
 	failed := 0
 	for _, name := range names {
 		w.running(name, "app")
-		namespace, err := w.client.CoreV1().Namespaces().Get(w.ctx, name, metav1.GetOptions{})
-		require.NoError(w.t, err)
-		pod, err := w.client.CoreV1().Pods(name).Get(w.ctx, "app", metav1.GetOptions{})
-		require.NoError(w.t, err)
-		assert.Equal(w.t, []corev1.LocalObjectReference{{Name: secret}}, pod.Spec.ImagePullSecrets, "what its account had when it was created")
-		events, err := w.client.CoreV1().Events(name).List(w.ctx, metav1.ListOptions{FieldSelector: "reason=Failed"})
-		require.NoError(w.t, err)
+		namespace, err := w.Client.CoreV1().Namespaces().Get(w.Ctx, name, metav1.GetOptions{})
+		require.NoError(w.T, err)
+		pod, err := w.Client.CoreV1().Pods(name).Get(w.Ctx, "app", metav1.GetOptions{})
+		require.NoError(w.T, err)
+		assert.Equal(w.T, []corev1.LocalObjectReference{{Name: secret}}, pod.Spec.ImagePullSecrets, "what its account had when it was created")
+		events, err := w.Client.CoreV1().Events(name).List(w.Ctx, metav1.ListOptions{FieldSelector: "reason=Failed"})
+		require.NoError(w.T, err)
 		if len(events.Items) > 0 {
 			failed++
 		}
@@ -199,22 +198,22 @@ func (w *world) newNamespaces(prefix string, n int, pause time.Duration) {
 	}
 	slices.Sort(accepted)
 	slices.Sort(started)
-	w.t.Logf("%d new namespaces, by timestamps of whole seconds: pod created %s after its namespace at most, running %s after it in the median, %s at most; %d needed a second pull",
+	w.T.Logf("%d new namespaces, by timestamps of whole seconds: pod created %s after its namespace at most, running %s after it in the median, %s at most; %d needed a second pull",
 		n, accepted[n-1], started[n/2], started[n-1], failed)
 }
 
 func newPassword(w *world) {
-	require.NoError(w.t, w.registry.SetPassword(user, "second"))
-	w.eventually("the registry refuses the old password", func() error { return w.login("first", http.StatusUnauthorized) })
-	require.NoError(w.t, w.login("second", http.StatusOK))
-	w.kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"docker":{"password":"second"}}}`)
+	require.NoError(w.T, w.registry.SetPassword(user, "second"))
+	w.Eventually("the registry refuses the old password", func() error { return w.login("first", http.StatusUnauthorized) })
+	require.NoError(w.T, w.login("second", http.StatusOK))
+	w.Kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"docker":{"password":"second"}}}`)
 	w.issued("new-0", "second")
-	require.NoError(w.t, w.pod("new-0", "after", pullAlways))
+	require.NoError(w.T, w.pod("new-0", "after", pullAlways))
 	w.running("new-0", "after")
 }
 
 func (w *world) login(password string, want int) error {
-	status, err := w.registry.Login(w.ctx, user, password)
+	status, err := w.registry.Login(w.Ctx, user, password)
 	if err == nil && status != want {
 		err = fmt.Errorf("the registry answers %d instead of %d", status, want)
 	}
@@ -228,7 +227,7 @@ const (
 )
 
 func workloads(w *world) {
-	w.apply(`{apiVersion: v1, kind: Namespace, metadata: {name: work}}
+	w.Apply(`{apiVersion: v1, kind: Namespace, metadata: {name: work}}
 ---
 {apiVersion: v1, kind: ServiceAccount, metadata: {name: robot, namespace: work}}
 ---
@@ -236,49 +235,49 @@ func workloads(w *world) {
 ---
 {apiVersion: batch/v1, kind: Job, metadata: {name: app, namespace: work}, spec: {template: ` + once + `}}
 `)
-	require.NoError(w.t, w.pod("work", "robot", pullAlways, func(spec *corev1.PodSpec) { spec.ServiceAccountName = "robot" }))
+	require.NoError(w.T, w.pod("work", "robot", pullAlways, func(spec *corev1.PodSpec) { spec.ServiceAccountName = "robot" }))
 	w.running("work", "robot")
-	w.kubectl("rollout", "status", "deployment/app", "--namespace=work", "--timeout="+hang.String())
-	w.kubectl("wait", "job/app", "--for=condition=Complete", "--namespace=work", "--timeout="+hang.String())
-	w.eventually("the CronJob has run", func() error {
-		cron, err := w.client.BatchV1().CronJobs("cron").Get(w.ctx, "app", metav1.GetOptions{})
+	w.Kubectl("rollout", "status", "deployment/app", "--namespace=work", "--timeout="+hang.String())
+	w.Kubectl("wait", "job/app", "--for=condition=Complete", "--namespace=work", "--timeout="+hang.String())
+	w.Eventually("the CronJob has run", func() error {
+		cron, err := w.Client.BatchV1().CronJobs("cron").Get(w.Ctx, "app", metav1.GetOptions{})
 		if err == nil && cron.Status.LastSuccessfulTime == nil {
 			err = fmt.Errorf("its status is %+v", cron.Status)
 		}
 		return err
 	})
-	w.kubectl("delete", "cronjob", "app", "--namespace=cron")
+	w.Kubectl("delete", "cronjob", "app", "--namespace=cron")
 }
 
 func refusals(w *world) {
-	w.kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"namespaces":"work"}}`)
-	w.entries("new-1")
-	require.NoError(w.t, w.namespace("outside"))
-	w.eventually("the pod is accepted", func() error { return w.pod("outside", "app", pullAlways) })
+	w.Kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"namespaces":"work"}}`)
+	w.Lists("new-1", "default")
+	require.NoError(w.T, w.namespace("outside"))
+	w.Eventually("the pod is accepted", func() error { return w.pod("outside", "app", pullAlways) })
 	// Newer runtimes say "no basic auth credentials" instead.
 	w.refused("outside", "app", "401 Unauthorized")
 	unknown, err := w.node.Requests("invalid authorization credential")
-	require.NoError(w.t, err)
-	assert.NotZero(w.t, unknown)
-	require.NoError(w.t, w.pod("work", "inside", pullAlways))
+	require.NoError(w.T, err)
+	assert.NotZero(w.T, unknown)
+	require.NoError(w.T, w.pod("work", "inside", pullAlways))
 	w.running("work", "inside")
 
-	w.kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"docker":{"password":"wrong"}}}`)
+	w.Kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"docker":{"password":"wrong"}}}`)
 	w.issued("work", "wrong")
-	require.NoError(w.t, w.pod("work", "wrong", pullAlways))
+	require.NoError(w.T, w.pod("work", "wrong", pullAlways))
 	w.refused("work", "wrong", "401 Unauthorized")
 
 	// Put right, nobody has to do anything more.
-	w.kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"namespaces":"*","docker":{"password":"second"}}}`)
+	w.Kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"namespaces":"*","docker":{"password":"second"}}}`)
 	w.issued("work", "second")
 	w.running("work", "wrong")
-	w.entries("new-1", secret)
+	w.Lists("new-1", "default", secret)
 }
 
 func crash(w *world) {
 	containers := func() map[string]string {
-		pods, err := w.client.CoreV1().Pods("").List(w.ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
-		require.NoError(w.t, err)
+		pods, err := w.Client.CoreV1().Pods("").List(w.Ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
+		require.NoError(w.T, err)
 		ids := map[string]string{}
 		for _, pod := range pods.Items {
 			if runs(&pod) == nil {
@@ -288,9 +287,9 @@ func crash(w *world) {
 		return ids
 	}
 	before := containers()
-	require.NoError(w.t, w.node.Crash())
-	require.NoError(w.t, w.node.Boot(w.ctx))
-	w.eventually("every pod runs again, in a new container", func() error {
+	require.NoError(w.T, w.node.Crash())
+	require.NoError(w.T, w.node.Boot(w.Ctx))
+	w.Eventually("every pod runs again, in a new container", func() error {
 		after := containers()
 		for pod, was := range before {
 			if is := after[pod]; is == "" || is == was {
@@ -300,7 +299,7 @@ func crash(w *world) {
 		return nil
 	})
 	w.product(all)
-	assert.Equal(w.t, 1, strings.Count(w.hostsFile(), line))
+	assert.Equal(w.T, 1, strings.Count(w.hostsFile(), line))
 	w.newNamespaces("after-crash", 1, 0)
 }
 
@@ -309,8 +308,8 @@ func deletedManagers(w *world) {
 	deleting.Go(func() {
 		for range 2 {
 			time.Sleep(time.Second)
-			_, _, err := w.node.Kubectl(w.ctx, "delete", "pod", "--namespace="+manager.Namespace, "--selector=app.kubernetes.io/component=controller-manager", "--wait=false")
-			assert.NoError(w.t, err)
+			_, _, err := w.Cluster.Kubectl(w.Ctx, "delete", "pod", "--namespace="+manager.Namespace, "--selector=app.kubernetes.io/component=controller-manager", "--wait=false")
+			assert.NoError(w.T, err)
 		}
 	})
 	w.newNamespaces("load", 20, 200*time.Millisecond)
@@ -320,7 +319,7 @@ func deletedManagers(w *world) {
 
 func uninstall(w *world, hosts string) {
 	w.helm("uninstall", "tcr-assistant", "--namespace="+manager.Namespace, "--wait", "--timeout="+hang.String())
-	w.eventually("the hosts file is as before the install", func() error {
+	w.Eventually("the hosts file is as before the install", func() error {
 		if text := w.hostsFile(); text != hosts {
 			return fmt.Errorf("it is %q instead of %q", text, hosts)
 		}
@@ -332,26 +331,26 @@ func uninstall(w *world, hosts string) {
 		"customresourcedefinition.apiextensions.k8s.io/imagepullsecrets.tcr.tencentcloudcr.com",
 		"namespace/" + manager.Namespace,
 	}
-	w.eventually("nothing is left", func() error {
+	w.Eventually("nothing is left", func() error {
 		if left := w.left(); strings.Join(left, " ") != strings.Join(kept, " ") {
 			return fmt.Errorf("there is %q", left)
 		}
 		return nil
 	})
-	accounts, err := w.client.CoreV1().ServiceAccounts("").List(w.ctx, metav1.ListOptions{})
-	require.NoError(w.t, err)
+	accounts, err := w.Client.CoreV1().ServiceAccounts("").List(w.Ctx, metav1.ListOptions{})
+	require.NoError(w.T, err)
 	for _, account := range accounts.Items {
-		assert.Empty(w.t, account.ImagePullSecrets, account.Namespace+"/"+account.Name)
+		assert.Empty(w.T, account.ImagePullSecrets, account.Namespace+"/"+account.Name)
 	}
-	running, err := w.client.CoreV1().Pods("new-0").Get(w.ctx, "app", metav1.GetOptions{})
-	require.NoError(w.t, err)
-	require.NoError(w.t, runs(running), "what runs goes on running")
+	running, err := w.Client.CoreV1().Pods("new-0").Get(w.Ctx, "app", metav1.GetOptions{})
+	require.NoError(w.T, err)
+	require.NoError(w.T, runs(running), "what runs goes on running")
 }
 
 // left returns every object that the product's names are in, but events, which go by themselves.
 func (w *world) left() []string {
-	w.t.Helper()
-	kinds := strings.Fields(w.kubectl("api-resources", "--verbs=list", "--output=name"))
+	w.T.Helper()
+	kinds := strings.Fields(w.Kubectl("api-resources", "--verbs=list", "--output=name"))
 	var wanted []string
 	for _, kind := range kinds {
 		if kind != "events" && kind != "events.events.k8s.io" {
@@ -364,7 +363,7 @@ func (w *world) left() []string {
 			Metadata         struct{ Namespace, Name string }
 		}
 	}
-	require.NoError(w.t, json.Unmarshal([]byte(w.kubectl("get", strings.Join(wanted, ","), "--all-namespaces", "--output=json")), &list))
+	require.NoError(w.T, json.Unmarshal([]byte(w.Kubectl("get", strings.Join(wanted, ","), "--all-namespaces", "--output=json")), &list))
 	found := map[string]bool{}
 	for _, item := range list.Items {
 		for _, name := range []string{"tcr-assistant", "tcr.ips", "tcr.tencentcloudcr.com", "hosts-updater", "updater-config"} {

@@ -19,13 +19,13 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
 	"github.com/tcr-assistant/tcr-assistant/test/binaries"
 	"github.com/tcr-assistant/tcr-assistant/test/e2e/machine"
 	"github.com/tcr-assistant/tcr-assistant/test/e2e/node"
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/suite"
 )
 
 const (
@@ -66,11 +66,9 @@ func prepare(ctx context.Context) error {
 
 // world is a node with the product's image, and a registry with the image of a workload.
 type world struct {
-	t        *testing.T
-	ctx      context.Context
+	*suite.World
 	node     *node.Node
 	registry *node.Registry
-	client   kubernetes.Interface
 	helmPath string
 	dir      string
 }
@@ -80,18 +78,17 @@ func newWorld(t *testing.T, password string) *world {
 	ctx := context.WithoutCancel(t.Context()) // cleanups come after the test's own has ended
 	n, err := node.Start(ctx, os.Stderr)
 	require.NoError(t, err)
-	w := &world{t: t, ctx: ctx, node: n, dir: t.TempDir()}
+	w := &world{World: suite.On(t, n.Cluster), node: n, dir: t.TempDir()}
+	w.Hang = hang
 	t.Cleanup(func() {
 		if t.Failed() {
-			w.describe()
+			w.describe(t)
 			dir, err := n.KeepLogs("e2e")
 			assert.NoError(t, err)
 			t.Logf("logs are kept in %s", dir)
 		}
 		assert.NoError(t, n.Stop())
 	})
-	w.client, err = kubernetes.NewForConfig(n.RESTConfig())
-	require.NoError(t, err)
 	w.helmPath, err = helm.Build(ctx, os.Stderr)
 	require.NoError(t, err)
 	w.registry, err = n.StartRegistry(ctx, user, password)
@@ -106,14 +103,14 @@ func newWorld(t *testing.T, password string) *world {
 }
 
 // describe prints what an operator would look at.
-func (w *world) describe() {
+func (w *world) describe(t *testing.T) {
 	for _, args := range [][]string{
 		{"get", "pods", "-A", "-o", "wide"},
 		{"get", "events", "-A", "--sort-by=.lastTimestamp"},
 		{"get", "ipss", "-o", "wide"},
 	} {
-		stdout, stderr, _ := w.node.Kubectl(w.ctx, args...)
-		w.t.Logf("kubectl %s:\n%s%s", strings.Join(args, " "), tail(stdout, 60), stderr)
+		stdout, stderr, _ := w.Cluster.Kubectl(w.Ctx, args...)
+		t.Logf("kubectl %s:\n%s%s", strings.Join(args, " "), tail(stdout, 60), stderr)
 	}
 }
 
@@ -124,56 +121,26 @@ func tail(text string, lines int) string {
 
 // helm runs Helm, which must succeed.
 func (w *world) helm(args ...string) {
-	w.t.Helper()
-	command := exec.CommandContext(w.ctx, w.helmPath, args...)
-	command.Env = append(os.Environ(), "KUBECONFIG="+w.node.Kubeconfig(), "HELM_CONFIG_HOME="+w.dir, "HELM_CACHE_HOME="+w.dir, "HELM_DATA_HOME="+w.dir)
+	w.T.Helper()
+	command := exec.CommandContext(w.Ctx, w.helmPath, args...)
+	command.Env = append(os.Environ(), "KUBECONFIG="+w.Kubeconfig(), "HELM_CONFIG_HOME="+w.dir, "HELM_CACHE_HOME="+w.dir, "HELM_DATA_HOME="+w.dir)
 	out, err := command.CombinedOutput()
-	require.NoError(w.t, err, "helm %s: %s", strings.Join(args, " "), out)
+	require.NoError(w.T, err, "helm %s: %s", strings.Join(args, " "), out)
 }
 
 // values writes the values of a release into a file and returns its path.
 func (w *world) values(values map[string]any) string {
-	w.t.Helper()
+	w.T.Helper()
 	text, err := yaml.Marshal(values)
-	require.NoError(w.t, err)
+	require.NoError(w.T, err)
 	path := filepath.Join(w.dir, "values.yaml")
-	require.NoError(w.t, os.WriteFile(path, text, 0o600))
+	require.NoError(w.T, os.WriteFile(path, text, 0o600))
 	return path
 }
 
-// kubectl runs kubectl, which must succeed, and returns what it prints.
-func (w *world) kubectl(args ...string) string {
-	w.t.Helper()
-	stdout, _, err := w.node.Kubectl(w.ctx, args...)
-	require.NoError(w.t, err)
-	return stdout
-}
-
-// apply feeds kubectl a manifest, and returns all that it prints.
-func (w *world) apply(manifest string) string {
-	w.t.Helper()
-	command := w.node.KubectlCommand(w.ctx, "apply", "-f", "-")
-	command.Stdin = strings.NewReader(manifest)
-	out, err := command.CombinedOutput()
-	require.NoError(w.t, err, "%s", out)
-	return string(out)
-}
-
-// eventually waits until ready returns no error.
-func (w *world) eventually(what string, ready func() error) {
-	w.t.Helper()
-	var err error
-	for deadline := time.Now().Add(hang); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if err = ready(); err == nil {
-			return
-		}
-	}
-	require.NoError(w.t, err, what)
-}
-
-// namespace creates a namespace.
+// namespace creates a namespace, and waits for nothing.
 func (w *world) namespace(name string) error {
-	_, err := w.client.CoreV1().Namespaces().Create(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	return err
 }
 
@@ -186,7 +153,7 @@ func (w *world) pod(namespace, name string, change ...func(*corev1.PodSpec)) err
 	for _, c := range change {
 		c(&pod.Spec)
 	}
-	_, err := w.client.CoreV1().Pods(namespace).Create(w.ctx, pod, metav1.CreateOptions{})
+	_, err := w.Client.CoreV1().Pods(namespace).Create(w.Ctx, pod, metav1.CreateOptions{})
 	return err
 }
 
@@ -195,9 +162,9 @@ func pullAlways(spec *corev1.PodSpec) { spec.Containers[0].ImagePullPolicy = cor
 
 // running waits until a pod runs.
 func (w *world) running(namespace, name string) {
-	w.t.Helper()
-	w.eventually("pod "+namespace+"/"+name+" runs", func() error {
-		pod, err := w.client.CoreV1().Pods(namespace).Get(w.ctx, name, metav1.GetOptions{})
+	w.T.Helper()
+	w.Eventually("pod "+namespace+"/"+name+" runs", func() error {
+		pod, err := w.Client.CoreV1().Pods(namespace).Get(w.Ctx, name, metav1.GetOptions{})
 		if err == nil {
 			err = runs(pod)
 		}
@@ -223,9 +190,9 @@ func runs(pod *corev1.Pod) error {
 
 // refused waits until the events of a pod say why its image cannot be had.
 func (w *world) refused(namespace, name, why string) {
-	w.t.Helper()
-	w.eventually("pod "+namespace+"/"+name+" says why it does not run", func() error {
-		events, err := w.client.CoreV1().Events(namespace).List(w.ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=" + name + ",reason=Failed"})
+	w.T.Helper()
+	w.Eventually("pod "+namespace+"/"+name+" says why it does not run", func() error {
+		events, err := w.Client.CoreV1().Events(namespace).List(w.Ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=" + name + ",reason=Failed"})
 		if err != nil {
 			return err
 		}
@@ -238,35 +205,16 @@ func (w *world) refused(namespace, name, why string) {
 		}
 		return fmt.Errorf("its events are %q", messages)
 	})
-	pod, err := w.client.CoreV1().Pods(namespace).Get(w.ctx, name, metav1.GetOptions{})
-	require.NoError(w.t, err)
-	require.Error(w.t, runs(pod))
-}
-
-// entries waits until a namespace's default ServiceAccount lists these Secrets.
-func (w *world) entries(namespace string, want ...string) {
-	w.t.Helper()
-	w.eventually("service account "+namespace+"/default lists what it should", func() error {
-		account, err := w.client.CoreV1().ServiceAccounts(namespace).Get(w.ctx, "default", metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		var have []string
-		for _, entry := range account.ImagePullSecrets {
-			have = append(have, entry.Name)
-		}
-		if strings.Join(have, ",") != strings.Join(want, ",") {
-			return fmt.Errorf("it lists %q instead of %q", have, want)
-		}
-		return nil
-	})
+	pod, err := w.Client.CoreV1().Pods(namespace).Get(w.Ctx, name, metav1.GetOptions{})
+	require.NoError(w.T, err)
+	require.Error(w.T, runs(pod))
 }
 
 // issued waits until a namespace's Secret holds a password.
 func (w *world) issued(namespace, password string) {
-	w.t.Helper()
-	w.eventually("secret "+namespace+"/"+secret+" holds the password", func() error {
-		object, err := w.client.CoreV1().Secrets(namespace).Get(w.ctx, secret, metav1.GetOptions{})
+	w.T.Helper()
+	w.Eventually("secret "+namespace+"/"+secret+" holds the password", func() error {
+		object, err := w.Client.CoreV1().Secrets(namespace).Get(w.Ctx, secret, metav1.GetOptions{})
 		if err == nil && !bytes.Contains(object.Data[corev1.DockerConfigJsonKey], []byte(`"password":"`+password+`"`)) {
 			err = errors.New("it holds another one")
 		}
@@ -276,11 +224,11 @@ func (w *world) issued(namespace, password string) {
 
 // product waits until the pods of the product's components are ready, as many of each as there should be, and returns them.
 func (w *world) product(replicas map[string]int) (pods []corev1.Pod) {
-	w.t.Helper()
-	w.eventually("the product is ready", func() error {
+	w.T.Helper()
+	w.Eventually("the product is ready", func() error {
 		pods = nil
 		for component, want := range replicas {
-			list, err := w.client.CoreV1().Pods(manager.Namespace).List(w.ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + component})
+			list, err := w.Client.CoreV1().Pods(manager.Namespace).List(w.Ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + component})
 			if err != nil {
 				return err
 			}
@@ -301,8 +249,8 @@ func (w *world) product(replicas map[string]int) (pods []corev1.Pod) {
 
 // hostsFile returns the node's hosts file.
 func (w *world) hostsFile() string {
-	w.t.Helper()
+	w.T.Helper()
 	text, err := os.ReadFile("/etc/hosts")
-	require.NoError(w.t, err)
+	require.NoError(w.T, err)
 	return string(text)
 }

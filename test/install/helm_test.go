@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
-	"sigs.k8s.io/yaml"
 
 	"github.com/tcr-assistant/tcr-assistant/hostsd"
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
@@ -49,11 +47,11 @@ func TestHelm(t *testing.T) {
 
 			w.runHelm("install", append([]string{chart}, terraform...)...)
 			m := w.run()
-			first := w.holds("team", "image-pull-secret-crs")
-			w.lists("builder", "theirs", "tcr.ipsimage-pull-secret-crs")
+			first := w.Holds("team", "image-pull-secret-crs")
+			w.teamLists("builder", "theirs", "tcr.ipsimage-pull-secret-crs")
 
 			t.Run("the values arrive as they were written", func(t *testing.T) {
-				object, err := w.ips.Get(w.ctx, "image-pull-secret-crs", metav1.GetOptions{})
+				object, err := w.IPS.Get(w.Ctx, "image-pull-secret-crs", metav1.GetOptions{})
 				require.NoError(t, err)
 				assert.Equal(t, "100012345678", object.Spec.Docker.Username)
 				assert.Equal(t, "*", object.Spec.Namespaces)
@@ -62,11 +60,11 @@ func TestHelm(t *testing.T) {
 			t.Run("the API server attaches by itself where it can", func(t *testing.T) {
 				manifest, err := w.tryHelm("get", "manifest", "tcr-assistant", "--namespace", manager.Namespace)
 				require.NoError(t, err)
-				assert.Equal(t, w.attachesByItself(), strings.Contains(manifest, "kind: MutatingAdmissionPolicyBinding"), "on Kubernetes %s", w.Version())
+				assert.Equal(t, w.AttachesByItself(), strings.Contains(manifest, "kind: MutatingAdmissionPolicyBinding"), "on Kubernetes %s", w.Version())
 			})
 			t.Run("pod security restricted admits the manager", func(t *testing.T) {
-				w.eventually("its pods were created", func() error {
-					pods, err := w.client.CoreV1().Pods(manager.Namespace).List(w.ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=controller-manager"})
+				w.Eventually("its pods were created", func() error {
+					pods, err := w.Client.CoreV1().Pods(manager.Namespace).List(w.Ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=controller-manager"})
 					if err == nil && len(pods.Items) != 2 {
 						err = fmt.Errorf("there are %d", len(pods.Items))
 					}
@@ -74,7 +72,7 @@ func TestHelm(t *testing.T) {
 				})
 			})
 			t.Run("an upgrade takes effect with no moment without a secret", func(t *testing.T) {
-				secrets, err := w.client.CoreV1().Secrets("team").Watch(w.ctx, metav1.ListOptions{ResourceVersion: first.ResourceVersion})
+				secrets, err := w.Client.CoreV1().Secrets("team").Watch(w.Ctx, metav1.ListOptions{ResourceVersion: first.ResourceVersion})
 				require.NoError(t, err)
 				w.runHelm("upgrade", append(append([]string{chart}, terraform...),
 					"--set", "global.imagePullSecretsCrs[0].dockerPassword=rotated",
@@ -83,11 +81,11 @@ func TestHelm(t *testing.T) {
 					"--set", "global.imagePullSecretsCrs[1].dockerPassword=0123",
 					"--set", "global.imagePullSecretsCrs[1].dockerServer=second.tencentcloudcr.com:5000",
 					"--set-string", "global.hosts[0].ip=10.16.0.18")...)
-				w.holds("team", "second")
-				w.lists("builder", "theirs", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
-				assert.Equal(t, first.UID, w.holds("team", "image-pull-secret-crs").UID)
+				w.Holds("team", "second")
+				w.teamLists("builder", "theirs", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
+				assert.Equal(t, first.UID, w.Holds("team", "image-pull-secret-crs").UID)
 				assert.Equal(t, []string{"10.16.0.18 fanjiankong-bj.tencentcloudcr.com"}, w.hosts())
-				object, err := w.ips.Get(w.ctx, "second", metav1.GetOptions{})
+				object, err := w.IPS.Get(w.Ctx, "second", metav1.GetOptions{})
 				require.NoError(t, err)
 				assert.Equal(t, "0123", object.Spec.Docker.Password)
 				secrets.Stop()
@@ -97,49 +95,42 @@ func TestHelm(t *testing.T) {
 			})
 			t.Run("an upgrade that no host is left in removes hosts-updater", func(t *testing.T) {
 				w.runHelm("upgrade", chart, "--reuse-values", "--set-json", "global.hosts=[]")
-				assert.Empty(t, w.kubectl("get", "daemonsets,configmaps", "-n", manager.Namespace, "-l", "app.kubernetes.io/component=hosts-updater", "-o", "name"))
+				assert.Empty(t, w.Kubectl("get", "daemonsets,configmaps", "-n", manager.Namespace, "-l", "app.kubernetes.io/component=hosts-updater", "-o", "name"))
 			})
 			t.Run("a rollback takes effect", func(t *testing.T) {
 				w.runHelm("rollback", "1")
-				w.lacks("team", "second")
-				w.lists("builder", "theirs", "tcr.ipsimage-pull-secret-crs")
-				object, err := w.ips.Get(w.ctx, "image-pull-secret-crs", metav1.GetOptions{})
+				w.Lacks("team", "second")
+				w.teamLists("builder", "theirs", "tcr.ipsimage-pull-secret-crs")
+				object, err := w.IPS.Get(w.Ctx, "image-pull-secret-crs", metav1.GetOptions{})
 				require.NoError(t, err)
 				assert.Equal(t, "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", object.Spec.Docker.Password)
-				w.holds("team", "image-pull-secret-crs")
+				w.Holds("team", "image-pull-secret-crs")
 				assert.Equal(t, []string{"10.16.0.17 fanjiankong-bj.tencentcloudcr.com"}, w.hosts())
 			})
 			t.Run("an uninstall leaves nothing", func(t *testing.T) {
-				w.create("by-hand")
-				w.holds("team", "by-hand")
-				w.lists("builder", "theirs", "tcr.ipsby-hand", "tcr.ipsimage-pull-secret-crs")
+				w.Create("by-hand")
+				w.Holds("team", "by-hand")
+				w.teamLists("builder", "theirs", "tcr.ipsby-hand", "tcr.ipsimage-pull-secret-crs")
 				stop := w.runJobs()
 				w.runHelm("uninstall")
 				assert.Equal(t, 1, stop(), "jobs that ran")
 				require.NoError(t, m.Stop())
 				assert.Empty(t, w.attached())
 				w.leaves(before, crd)
-				w.lists("builder", "theirs")
+				w.teamLists("builder", "theirs")
 			})
 		})
 	}
 }
 
-// attachesByItself says whether the API server serves the policy that attaches Secrets.
-func (w *world) attachesByItself() bool {
-	w.t.Helper()
-	policies := regexp.MustCompile(`admissionregistration.k8s.io/v1 .*MutatingAdmissionPolicy\n`)
-	return policies.MatchString(w.kubectl("api-resources", "--api-group=admissionregistration.k8s.io", "--no-headers"))
-}
-
 // hosts returns what hosts-updater would read.
 func (w *world) hosts() []string {
-	w.t.Helper()
-	config, err := w.client.CoreV1().ConfigMaps(manager.Namespace).Get(w.ctx, "updater-config", metav1.GetOptions{})
-	require.NoError(w.t, err)
+	w.T.Helper()
+	config, err := w.Client.CoreV1().ConfigMaps(manager.Namespace).Get(w.Ctx, "updater-config", metav1.GetOptions{})
+	require.NoError(w.T, err)
 	parsed, err := hostsd.ParseConfig([]byte(config.Data[hostsd.ConfigFile]))
-	require.NoError(w.t, err)
-	require.Empty(w.t, parsed.Refused)
+	require.NoError(w.T, err)
+	require.Empty(w.T, parsed.Refused)
 	var lines []string
 	for _, entry := range parsed.Entries {
 		lines = append(lines, entry.String())
@@ -168,8 +159,8 @@ global:
 func TestEveryFieldIsKnown(t *testing.T) {
 	w := newWorld(t)
 	w.home()
-	w.kubectl("apply", "-f", filepath.Join(chart, "crds"))
-	w.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/imagepullsecrets.tcr.tencentcloudcr.com")
+	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
+	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/imagepullsecrets.tcr.tencentcloudcr.com")
 	everything := append([]string{"template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--kube-version", w.Version(),
 		"--set", "networkPolicy.enabled=true",
 		"--set", "image.digest=sha256:" + strings.Repeat("0", 64),
@@ -198,40 +189,24 @@ func TestEveryFieldIsKnown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			manifest, err := w.tryHelm(args...)
 			require.NoError(t, err, manifest)
-			out, err := w.feed(manifest, "apply", "--dry-run=server", "--validate=strict", "-f", "-")
+			out, err := w.Pipe(manifest, "apply", "--dry-run=server", "--validate=strict", "-f", "-")
 			assert.NoError(t, err, out)
 		})
 	}
-	t.Run("for the Prometheus operator", func(t *testing.T) {
-		manifest, err := w.tryHelm("template", "x", chart, "--namespace", "elsewhere", "--kube-version", w.Version(), "--show-only", "templates/monitoring.yaml",
-			"--set", "monitoring.serviceMonitor.enabled=true", "--set", "monitoring.prometheusRule.enabled=true", "--set", "monitoring.prometheusRule.labels.release=prometheus")
-		require.NoError(t, err, manifest)
-		_, rule, found := strings.Cut(manifest, "kind: PrometheusRule")
-		require.True(t, found, manifest)
-		var rendered, source struct{ Spec any }
-		require.NoError(t, yaml.Unmarshal([]byte(rule), &rendered))
-		text, err := os.ReadFile("../../deploy/monitoring/prometheusrule.yaml")
-		require.NoError(t, err)
-		require.NoError(t, yaml.Unmarshal(text, &source))
-		assert.Equal(t, source.Spec, rendered.Spec, "the alerts are those of deploy/monitoring")
-		assert.Contains(t, rule, "release: prometheus")
-		assert.Contains(t, manifest, "kind: ServiceMonitor")
-		assert.NotContains(t, manifest, "tcr-assistant-system")
-	})
 }
 
 func TestPodSecurityOfTheOtherPods(t *testing.T) {
 	w := newWorld(t)
 	w.home()
 	w.runHelm("install", append([]string{chart}, terraform...)...)
-	set, err := w.client.AppsV1().DaemonSets(manager.Namespace).Get(w.ctx, "hosts-updater", metav1.GetOptions{})
+	set, err := w.Client.AppsV1().DaemonSets(manager.Namespace).Get(w.Ctx, "hosts-updater", metav1.GetOptions{})
 	require.NoError(t, err)
 	for level, refusal := range map[string]string{
 		"restricted": "hostPath", "baseline": "hostPath volumes (volume \"etc\")", "privileged": "",
 	} {
 		t.Run("hosts-updater under "+level, func(t *testing.T) {
-			w.kubectl("label", "--overwrite", "namespace", manager.Namespace, "pod-security.kubernetes.io/enforce="+level)
-			_, err := w.client.CoreV1().Pods(manager.Namespace).Create(w.ctx,
+			w.Kubectl("label", "--overwrite", "namespace", manager.Namespace, "pod-security.kubernetes.io/enforce="+level)
+			_, err := w.Client.CoreV1().Pods(manager.Namespace).Create(w.Ctx,
 				&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "probe"}, Spec: set.Spec.Template.Spec}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			if refusal == "" {
 				require.NoError(t, err)

@@ -17,10 +17,10 @@ import (
 // runJobs does for the pods of jobs in the product's namespace what a kubelet would: it runs what each says, with the token
 // of the account that it names, and reports how it ended. It returns a function that ends this and tells how many ran.
 func (w *world) runJobs() (stop func() int) {
-	w.t.Helper()
-	ctx, cancel := context.WithCancel(w.ctx)
-	watcher, err := w.client.CoreV1().Pods(manager.Namespace).Watch(ctx, metav1.ListOptions{LabelSelector: "batch.kubernetes.io/job-name"})
-	require.NoError(w.t, err)
+	w.T.Helper()
+	ctx, cancel := context.WithCancel(w.Ctx)
+	watcher, err := w.Client.CoreV1().Pods(manager.Namespace).Watch(ctx, metav1.ListOptions{LabelSelector: "batch.kubernetes.io/job-name"})
+	require.NoError(w.T, err)
 	var running sync.WaitGroup
 	ran := map[types.UID]bool{}
 	running.Go(func() {
@@ -33,7 +33,7 @@ func (w *world) runJobs() (stop func() int) {
 			w.runPod(ctx, pod)
 		}
 	})
-	w.t.Cleanup(cancel)
+	w.T.Cleanup(cancel)
 	return func() int {
 		cancel()
 		watcher.Stop()
@@ -44,14 +44,14 @@ func (w *world) runJobs() (stop func() int) {
 
 func (w *world) runPod(ctx context.Context, pod *corev1.Pod) {
 	container := pod.Spec.Containers[0]
-	assert.Equal(w.t, []string{"/controller-manager"}, container.Command)
+	assert.Equal(w.T, []string{"/controller-manager"}, container.Command)
 	kubeconfig, _ := w.tokenFor(pod.Spec.ServiceAccountName)
 	out, err := exec.CommandContext(ctx, binary, append(container.Args, "--kubeconfig="+kubeconfig)...).CombinedOutput()
 	phase := `{"status":{"phase":"Succeeded"}}`
 	if err != nil {
 		phase = `{"status":{"phase":"Failed"}}`
-		w.t.Logf("pod %s ended: %v\n%s", pod.Name, err, out)
+		w.T.Logf("pod %s ended: %v\n%s", pod.Name, err, out)
 	}
-	_, err = w.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, []byte(phase), metav1.PatchOptions{}, "status")
-	assert.NoError(w.t, err)
+	_, err = w.Client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, []byte(phase), metav1.PatchOptions{}, "status")
+	assert.NoError(w.T, err)
 }

@@ -19,44 +19,44 @@ import (
 
 // removeEntries runs the command that the documentation gives, word for word.
 func (w *world) removeEntries() {
-	w.t.Helper()
+	w.T.Helper()
 	text, err := os.ReadFile("../../docs/install.md")
-	require.NoError(w.t, err)
+	require.NoError(w.T, err)
 	_, rest, found := strings.Cut(string(text), "<!-- remove-entries -->\n```sh\n")
-	require.True(w.t, found)
+	require.True(w.T, found)
 	script, _, found := strings.Cut(rest, "```")
-	require.True(w.t, found)
-	command := exec.CommandContext(w.ctx, "sh", "-ec", script)
-	command.Env = append(w.KubectlCommand(w.ctx).Env, "PATH="+filepath.Dir(w.KubectlPath())+":"+os.Getenv("PATH"))
+	require.True(w.T, found)
+	command := exec.CommandContext(w.Ctx, "sh", "-ec", script)
+	command.Env = append(w.KubectlCommand(w.Ctx).Env, "PATH="+filepath.Dir(w.KubectlPath())+":"+os.Getenv("PATH"))
 	out, err := command.CombinedOutput()
-	require.NoError(w.t, err, "%s", out)
+	require.NoError(w.T, err, "%s", out)
 }
 
 // settledIn creates what an uninstall has to remove: a credential of the release, one made by hand, and accounts that list both.
 func (w *world) settledIn(release string) {
-	w.t.Helper()
-	w.create("by-hand")
+	w.T.Helper()
+	w.Create("by-hand")
 	for _, namespace := range []string{"default", "kube-node-lease", "kube-public", "kube-system", "team"} {
-		w.holds(namespace, "by-hand")
+		w.Holds(namespace, "by-hand")
 	}
-	w.lists("builder", "theirs", "tcr.ipsby-hand", "tcr.ips"+release)
-	w.lists("default", "tcr.ipsby-hand", "tcr.ips"+release)
+	w.teamLists("builder", "theirs", "tcr.ipsby-hand", "tcr.ips"+release)
+	w.teamLists("default", "tcr.ipsby-hand", "tcr.ips"+release)
 }
 
 // collectorKnows waits until the cluster's garbage collector knows of ImagePullSecrets, as it does in any cluster within a minute
 // of the CRD's creation. It would never hear of the end of a kind that it did not know.
 func (w *world) collectorKnows() {
-	w.t.Helper()
-	w.create("passing")
-	owner, err := w.ips.Get(w.ctx, "passing", metav1.GetOptions{})
-	require.NoError(w.t, err)
-	_, err = w.client.CoreV1().ConfigMaps("team").Create(w.ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+	w.T.Helper()
+	w.Create("passing")
+	owner, err := w.IPS.Get(w.Ctx, "passing", metav1.GetOptions{})
+	require.NoError(w.T, err)
+	_, err = w.Client.CoreV1().ConfigMaps("team").Create(w.Ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
 		Name: "passing", OwnerReferences: []metav1.OwnerReference{{APIVersion: "tcr.tencentcloudcr.com/v1", Kind: "ImagePullSecret", Name: owner.Name, UID: owner.UID}},
 	}}, metav1.CreateOptions{})
-	require.NoError(w.t, err)
-	w.kubectl("delete", "imagepullsecret", "passing")
-	w.eventually("the garbage collector removes what it owned", func() error {
-		_, err := w.client.CoreV1().ConfigMaps("team").Get(w.ctx, "passing", metav1.GetOptions{})
+	require.NoError(w.T, err)
+	w.Kubectl("delete", "imagepullsecret", "passing")
+	w.Eventually("the garbage collector removes what it owned", func() error {
+		_, err := w.Client.CoreV1().ConfigMaps("team").Get(w.Ctx, "passing", metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
@@ -65,7 +65,7 @@ func (w *world) collectorKnows() {
 		}
 		return fmt.Errorf("it may still be there: %w", err)
 	})
-	w.lists("builder", "theirs")
+	w.teamLists("builder", "theirs")
 }
 
 func TestUninstallByHelm(t *testing.T) {
@@ -80,16 +80,16 @@ func TestUninstallByHelm(t *testing.T) {
 		w.settledIn("image-pull-secret-crs")
 		require.NoError(t, m.Kill())
 		// Somebody else's Secret of such a name, and the entry that they made, are none of our business.
-		_, err := w.client.CoreV1().Secrets("team").Create(w.ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsforeign"}}, metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsforeign"}}, metav1.CreateOptions{})
 		require.NoError(t, err)
-		w.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stranger, namespace: team}, imagePullSecrets: [{name: tcr.ipsforeign}, {name: tcr.ipsgone}]}")
+		w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stranger, namespace: team}, imagePullSecrets: [{name: tcr.ipsforeign}, {name: tcr.ipsgone}]}")
 
 		stop := w.runJobs()
 		w.runHelm("uninstall")
 		assert.Equal(t, 1, stop(), "jobs that ran")
-		w.lists("builder", "theirs")
-		w.lists("default")
-		w.lists("stranger", "tcr.ipsforeign")
+		w.teamLists("builder", "theirs")
+		w.teamLists("default")
+		w.teamLists("stranger", "tcr.ipsforeign")
 		w.leaves(before, crd, "Secret team/tcr.ipsforeign", "ServiceAccount team/stranger")
 	})
 	t.Run("where no node runs the job it ends, has deleted nothing, and goes on without it", func(t *testing.T) {
@@ -105,15 +105,15 @@ func TestUninstallByHelm(t *testing.T) {
 		out, err := w.tryHelm("uninstall", "tcr-assistant", "--namespace", manager.Namespace)
 		require.Error(t, err)
 		assert.Contains(t, out, "tcr-assistant-uninstall")
-		w.kubectl("get", "deployment", "tcr-assistant-controller-manager", "-n", manager.Namespace)
+		w.Kubectl("get", "deployment", "tcr-assistant-controller-manager", "-n", manager.Namespace)
 		w.runHelm("uninstall", "--no-hooks")
 		w.leaves(before, crd, "ImagePullSecret /by-hand", "Secret team/tcr.ipsby-hand",
 			"Secret default/tcr.ipsby-hand", "Secret kube-node-lease/tcr.ipsby-hand", "Secret kube-public/tcr.ipsby-hand",
 			"Secret kube-system/tcr.ipsby-hand", "Secret "+manager.Namespace+"/tcr.ipsby-hand")
-		w.kubectl("delete", "crd", "imagepullsecrets.tcr.tencentcloudcr.com")
+		w.Kubectl("delete", "crd", "imagepullsecrets.tcr.tencentcloudcr.com")
 		w.removeEntries()
 		assert.Empty(t, w.attached())
-		w.lists("builder", "theirs")
+		w.teamLists("builder", "theirs")
 		w.leaves(before)
 	})
 	t.Run("credentials stay where that is wanted, and are taken up again", func(t *testing.T) {
@@ -124,23 +124,23 @@ func TestUninstallByHelm(t *testing.T) {
 		w.runHelm("install", append([]string{chart}, terraform...)...)
 		m := w.run()
 		w.settledIn("image-pull-secret-crs")
-		secret := w.holds("team", "image-pull-secret-crs")
+		secret := w.Holds("team", "image-pull-secret-crs")
 		w.runHelm("upgrade", chart, "--reuse-values", "--set", "uninstall.keepCredentials=true")
 		require.NoError(t, m.Stop())
 		w.runHelm("uninstall")
-		w.eventually("the release's objects are gone", func() error {
-			if left := w.kubectl("get", "clusterroles,validatingwebhookconfigurations,mutatingwebhookconfigurations,csr", "-o", "name"); strings.Contains(left, "tcr-assistant") {
+		w.Eventually("the release's objects are gone", func() error {
+			if left := w.Kubectl("get", "clusterroles,validatingwebhookconfigurations,mutatingwebhookconfigurations,csr", "-o", "name"); strings.Contains(left, "tcr-assistant") {
 				return assert.AnError
 			}
 			return nil
 		})
-		assert.Equal(t, secret.UID, w.holds("team", "image-pull-secret-crs").UID)
-		w.holds("team", "by-hand")
-		w.lists("builder", "theirs", "tcr.ipsby-hand", "tcr.ipsimage-pull-secret-crs")
+		assert.Equal(t, secret.UID, w.Holds("team", "image-pull-secret-crs").UID)
+		w.Holds("team", "by-hand")
+		w.teamLists("builder", "theirs", "tcr.ipsby-hand", "tcr.ipsimage-pull-secret-crs")
 
 		w.runHelm("install", append([]string{chart, "--set", "global.imagePullSecretsCrs[0].dockerPassword=again"}, terraform...)...)
 		w.run()
-		assert.Equal(t, secret.UID, w.holds("team", "image-pull-secret-crs").UID)
+		assert.Equal(t, secret.UID, w.Holds("team", "image-pull-secret-crs").UID)
 	})
 }
 
@@ -150,20 +150,20 @@ func TestUninstallByKubectl(t *testing.T) {
 		w := newWorld(t)
 		w.team("team")
 		before := w.objects()
-		w.kubectl("apply", "-f", allInOne)
+		w.Kubectl("apply", "-f", allInOne)
 		m := w.run()
-		w.create("of-release")
+		w.Create("of-release")
 		w.settledIn("of-release")
-		w.kubectl("delete", "imagepullsecrets", "--all")
-		w.eventually("the manager has removed all of it", func() error {
-			left := w.kubectl("get", "secrets", "-A", "-l", "app.kubernetes.io/managed-by=tcr-assistant", "--field-selector", "type=kubernetes.io/dockerconfigjson", "-o", "name")
+		w.Kubectl("delete", "imagepullsecrets", "--all")
+		w.Eventually("the manager has removed all of it", func() error {
+			left := w.Kubectl("get", "secrets", "-A", "-l", "app.kubernetes.io/managed-by=tcr-assistant", "--field-selector", "type=kubernetes.io/dockerconfigjson", "-o", "name")
 			if attached := w.attached(); left != "" || attached != nil {
 				return fmt.Errorf("left: %s %v", left, attached)
 			}
 			return nil
 		})
-		w.lists("builder", "theirs")
-		w.kubectl("delete", "-f", allInOne)
+		w.teamLists("builder", "theirs")
+		w.Kubectl("delete", "-f", allInOne)
 		require.NoError(t, m.Stop())
 		w.leaves(before)
 	})
@@ -172,18 +172,18 @@ func TestUninstallByKubectl(t *testing.T) {
 		w := newWorld(t)
 		w.team("team")
 		before := w.objects()
-		w.kubectl("apply", "-f", allInOne)
+		w.Kubectl("apply", "-f", allInOne)
 		m := w.run()
 		w.collectorKnows()
-		w.create("of-release")
+		w.Create("of-release")
 		w.settledIn("of-release")
 		require.NoError(t, m.Kill())
-		w.kubectl("delete", "-f", allInOne)
+		w.Kubectl("delete", "-f", allInOne)
 		w.leaves(before)
 		assert.NotEmpty(t, w.attached())
 		w.removeEntries()
 		assert.Empty(t, w.attached())
-		w.lists("builder", "theirs")
+		w.teamLists("builder", "theirs")
 	})
 	t.Run("after its namespace", func(t *testing.T) {
 		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
@@ -194,17 +194,17 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.runHelm("install", chart)
 		m := w.run()
 		w.collectorKnows()
-		w.create("of-release")
+		w.Create("of-release")
 		w.settledIn("of-release")
-		w.kubectl("delete", "namespace", manager.Namespace, "--timeout=60s")
+		w.Kubectl("delete", "namespace", manager.Namespace, "--timeout=60s")
 		require.NoError(t, m.Stop())
-		w.kubectl("delete", "--ignore-not-found", "-f", allInOne)
-		if w.attachesByItself() {
-			w.kubectl("delete", "--ignore-not-found", "-f", "../../deploy/chart/files/mutating-admission-policy.yaml")
+		w.Kubectl("delete", "--ignore-not-found", "-f", allInOne)
+		if w.AttachesByItself() {
+			w.Kubectl("delete", "--ignore-not-found", "-f", "../../deploy/chart/files/mutating-admission-policy.yaml")
 		}
 		w.removeEntries()
 		assert.Empty(t, w.attached())
-		w.lists("builder", "theirs")
+		w.teamLists("builder", "theirs")
 		w.leaves(before)
 	})
 }

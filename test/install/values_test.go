@@ -35,6 +35,9 @@ var badValues = []badValue{
 	{name: "a namespace twice", credential: map[string]any{"namespaces": "a, a"}, says: []string{credentialPath + ".namespaces", `"a" is listed twice`}},
 	{name: "an upper case namespace", credential: map[string]any{"namespaces": "Team"}, says: []string{credentialPath + ".namespaces", "lower case"}},
 	{name: "a namespace with a dot", credential: map[string]any{"namespaces": "a.b"}, says: []string{credentialPath + ".namespaces", `"a.b"`}},
+	{name: "a namespace that is too long", credential: map[string]any{"namespaces": strings.Repeat("a", 64)}, says: []string{credentialPath + ".namespaces", "must be an exact namespace name"}},
+	{name: "an upper case service account", credential: map[string]any{"serviceAccounts": "Builder"}, says: []string{credentialPath + ".serviceAccounts", "must be an exact service account name"}},
+	{name: "a service account that is too long", credential: map[string]any{"serviceAccounts": strings.Repeat("a", 254)}, says: []string{credentialPath + ".serviceAccounts", "must be an exact service account name"}},
 	{name: "a pattern in service accounts", credential: map[string]any{"serviceAccounts": "build-?"}, says: []string{credentialPath + ".serviceAccounts", "patterns are not supported"}},
 	{name: "a list of namespaces", credential: map[string]any{"namespaces": []string{"a"}}, says: []string{"/global/imagePullSecretsCrs/0/namespaces", "want null or string"}},
 	{name: "no name", credential: map[string]any{"name": nil}, says: []string{"/global/imagePullSecretsCrs/0", "name"}},
@@ -48,6 +51,8 @@ var badValues = []badValue{
 	{name: "user info", credential: map[string]any{"dockerServer": "hidden@a.example.com"}, says: []string{credentialPath + ".dockerServer", "without user info"}},
 	{name: "a wildcard server", credential: map[string]any{"dockerServer": "*.example.com"}, says: []string{credentialPath + ".dockerServer", "patterns are not supported"}},
 	{name: "a port that is none", credential: map[string]any{"dockerServer": "a.example.com:65536"}, says: []string{credentialPath + ".dockerServer", "port from 1 to 65535"}},
+	{name: "port 0", credential: map[string]any{"dockerServer": "a.example.com:0"}, says: []string{credentialPath + ".dockerServer", "port from 1 to 65535"}},
+	{name: "a server with an underscore", credential: map[string]any{"dockerServer": "a_b.example.com"}, says: []string{credentialPath + ".dockerServer", "must be a host with an optional port"}},
 	{name: "an empty username", credential: map[string]any{"dockerUsername": " "}, says: []string{credentialPath + ".dockerUsername", "must not be blank"}},
 	{name: "a username with a password", credential: map[string]any{"dockerUsername": "robot:hidden"}, says: []string{credentialPath + ".dockerUsername", `must not hold ":"`}},
 	{name: "an empty password", credential: map[string]any{"dockerPassword": ""}, says: []string{credentialPath + ".dockerPassword", "must not be empty"}},
@@ -60,11 +65,24 @@ var badValues = []badValue{
 	{name: "a zone", host: map[string]any{"ip": "fe80::1%eth0"}, says: []string{"/global/hosts/0/ip", "is not valid ipv6"}},
 	{name: "the unspecified address", host: map[string]any{"ip": "0.0.0.0"}, says: []string{hostPath + ".ip", "every node can reach"}},
 	{name: "a multicast address", host: map[string]any{"ip": "239.1.2.3"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "another multicast address", host: map[string]any{"ip": "224.0.0.1"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "the broadcast address", host: map[string]any{"ip": "255.255.255.255"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "the unspecified IPv6 address", host: map[string]any{"ip": "::"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "a multicast IPv6 address", host: map[string]any{"ip": "ff02::1"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "a link-local IPv6 address", host: map[string]any{"ip": "FE80::1"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "an IPv4 address in IPv6 form", host: map[string]any{"ip": "::ffff:10.0.0.1"}, says: []string{hostPath + ".ip", "every node can reach"}},
 	{name: "no address", host: map[string]any{"ip": "absent"}, says: []string{"/global/hosts/0", "missing property 'ip'"}},
 	{name: "a wildcard domain", host: map[string]any{"domain": "*.tencentcloudcr.com"}, says: []string{hostPath + ".domain", "is a wildcard"}},
+	{name: "an empty domain", host: map[string]any{"domain": " "}, says: []string{hostPath + ".domain", "must not be empty"}},
+	{name: "a domain with an underscore", host: map[string]any{"domain": "a_b.example.com"}, says: []string{hostPath + ".domain", "must be a DNS name: labels of"}},
+	{name: "a domain that is too long", host: map[string]any{"domain": strings.Repeat("a.", 126) + "aa"}, says: []string{hostPath + ".domain", "must be a DNS name: labels of"}},
+	{name: "a domain with a scheme", host: map[string]any{"domain": "https://a.example.com"}, says: []string{hostPath + ".domain", "without scheme, path and port"}},
 	{name: "a domain with a port", host: map[string]any{"domain": "a.example.com:443"}, says: []string{hostPath + ".domain", "without scheme, path and port"}},
 	{name: "an address for a domain", host: map[string]any{"domain": "10.0.0.1"}, says: []string{hostPath + ".domain", "the address belongs in ip"}},
 	{name: "localhost", host: map[string]any{"domain": "localhost"}, says: []string{hostPath + ".domain", "the node's name for itself"}},
+	{name: "localdomain", host: map[string]any{"domain": "node.localdomain6"}, says: []string{hostPath + ".domain", "the node's name for itself"}},
+	{name: "a name of IPv6", host: map[string]any{"domain": "ip6-allnodes"}, says: []string{hostPath + ".domain", "the node's name for itself"}},
+	{name: "broadcasthost", host: map[string]any{"domain": "BroadcastHost"}, says: []string{hostPath + ".domain", "the node's name for itself"}},
 	{name: "disabled: perhaps", host: map[string]any{"disabled": "perhaps"}, says: []string{"/global/hosts/0/disabled", "must be one of true, false"}},
 	{name: "an unknown mode", values: map[string]any{"rbac": map[string]any{"secrets": "some"}}, says: []string{"/rbac/secrets", "'all', 'named'"}},
 	{name: "an unknown value", values: map[string]any{"replicas": 3}, says: []string{"additional properties 'replicas' not allowed"}},
@@ -91,7 +109,7 @@ func TestBadValuesFailTheInstall(t *testing.T) {
 			})
 		})
 	}
-	assert.Empty(t, w.kubectl("get", "deployments,secrets,clusterroles", "-A", "-l", "app.kubernetes.io/name=tcr-assistant", "-o", "name"), "nothing of them was installed")
+	assert.Empty(t, w.Kubectl("get", "deployments,secrets,clusterroles", "-A", "-l", "app.kubernetes.io/name=tcr-assistant", "-o", "name"), "nothing of them was installed")
 }
 
 func TestGoodValuesAreTaken(t *testing.T) {

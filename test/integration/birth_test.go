@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/tcr-assistant/tcr-assistant/test/suite"
 )
 
 // TestBornWithIt creates 300 namespaces at 30 a second and watches, as a kubelet's pod would meet them, what each of their
@@ -22,14 +24,14 @@ func TestBornWithIt(t *testing.T) {
 	const total, every = 300, time.Second / 30
 	w := newWorld(t)
 	w.run()
-	w.create("born")
-	w.holds("default", "born")
+	w.Create("born")
+	w.Holds("default", "born")
 
-	ctx, cancel := context.WithCancel(w.ctx)
+	ctx, cancel := context.WithCancel(w.Ctx)
 	defer cancel()
-	accounts, err := w.client.CoreV1().ServiceAccounts("").Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=default"})
+	accounts, err := w.Client.CoreV1().ServiceAccounts("").Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=default"})
 	require.NoError(t, err)
-	secrets, err := w.client.CoreV1().Secrets("").Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=tcr.ipsborn"})
+	secrets, err := w.Client.CoreV1().Secrets("").Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=tcr.ipsborn"})
 	require.NoError(t, err)
 
 	var mu sync.Mutex
@@ -46,7 +48,7 @@ func TestBornWithIt(t *testing.T) {
 			}
 			mu.Lock()
 			seen[account.Namespace] = true
-			if !slices.Contains(names(account), "tcr.ipsborn") {
+			if !slices.Contains(suite.Entries(account), "tcr.ipsborn") {
 				without = append(without, account.Namespace)
 			}
 			mu.Unlock()
@@ -69,13 +71,13 @@ func TestBornWithIt(t *testing.T) {
 	for i := range total {
 		<-tick.C
 		name := fmt.Sprintf("born-%03d", i)
-		_, err := w.client.CoreV1().Namespaces().Create(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 		mu.Lock()
 		born[name] = time.Now()
 		mu.Unlock()
 	}
-	w.eventually("every account and secret was seen", func() error {
+	w.Eventually("every account and secret was seen", func() error {
 		mu.Lock()
 		defer mu.Unlock()
 		for name := range born {

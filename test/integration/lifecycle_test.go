@@ -13,42 +13,43 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/test/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/suite"
 )
 
 func TestWhatWasThereBeforeTheManagerGetsItToo(t *testing.T) {
 	w := newWorld(t)
 	for i := range 20 {
-		w.namespace(fmt.Sprintf("old-%02d", i))
+		w.Namespace(fmt.Sprintf("old-%02d", i))
 	}
 	w.account("old-00", "builder", "theirs")
-	w.create("late")
+	w.Create("late")
 	w.run()
 	for i := range 20 {
 		name := fmt.Sprintf("old-%02d", i)
-		w.holds(name, "late")
-		w.lists(name, "default", "tcr.ipslate")
+		w.Holds(name, "late")
+		w.Lists(name, "default", "tcr.ipslate")
 	}
-	w.lists("old-00", "builder", "theirs", "tcr.ipslate")
+	w.Lists("old-00", "builder", "theirs", "tcr.ipslate")
 }
 
 func TestEditingTheCredentialReissuesInPlace(t *testing.T) {
 	w := newWorld(t)
 	w.run()
 	for i := range 5 {
-		w.namespace(fmt.Sprintf("team-%d", i))
+		w.Namespace(fmt.Sprintf("team-%d", i))
 	}
-	w.create("edited")
+	w.Create("edited")
 	before := map[string]*corev1.Secret{}
 	accounts := map[string]string{}
 	for i := range 5 {
 		name := fmt.Sprintf("team-%d", i)
-		before[name] = w.holds(name, "edited")
-		w.lists(name, "default", "tcr.ipsedited")
-		account, err := w.client.CoreV1().ServiceAccounts(name).Get(w.ctx, "default", metav1.GetOptions{})
+		before[name] = w.Holds(name, "edited")
+		w.Lists(name, "default", "tcr.ipsedited")
+		account, err := w.Client.CoreV1().ServiceAccounts(name).Get(w.Ctx, "default", metav1.GetOptions{})
 		require.NoError(t, err)
 		accounts[name] = account.ResourceVersion
 	}
-	watcher, err := w.client.CoreV1().Secrets("").Watch(w.ctx, metav1.ListOptions{
+	watcher, err := w.Client.CoreV1().Secrets("").Watch(w.Ctx, metav1.ListOptions{
 		FieldSelector: "metadata.name=tcr.ipsedited", ResourceVersion: before["team-4"].ResourceVersion,
 	})
 	require.NoError(t, err)
@@ -62,9 +63,9 @@ func TestEditingTheCredentialReissuesInPlace(t *testing.T) {
 		w.edit("edited", edit)
 		for i := range 5 {
 			name := fmt.Sprintf("team-%d", i)
-			after := w.holds(name, "edited")
+			after := w.Holds(name, "edited")
 			assert.Equal(t, before[name].UID, after.UID, "a new %s keeps the same object", what)
-			account, err := w.client.CoreV1().ServiceAccounts(name).Get(w.ctx, "default", metav1.GetOptions{})
+			account, err := w.Client.CoreV1().ServiceAccounts(name).Get(w.Ctx, "default", metav1.GetOptions{})
 			require.NoError(t, err)
 			assert.Equal(t, accounts[name], account.ResourceVersion, "a new %s touches no service account", what)
 		}
@@ -79,45 +80,45 @@ func TestNarrowing(t *testing.T) {
 	w := newWorld(t)
 	w.run()
 	for _, name := range []string{"a", "b", "c"} {
-		w.namespace(name)
-		_, err := w.client.CoreV1().Secrets(name).Create(w.ctx, foreignSecret("tcr.ipsnobody"), metav1.CreateOptions{})
+		w.Namespace(name)
+		_, err := w.Client.CoreV1().Secrets(name).Create(w.Ctx, foreignSecret("tcr.ipsnobody"), metav1.CreateOptions{})
 		require.NoError(t, err)
 		w.account(name, "builder", "theirs", "tcr.ipsnobody")
 	}
-	w.create("wide")
-	w.create("other", namespaces("b"))
+	w.Create("wide")
+	w.Create("other", suite.InNamespaces("b"))
 	for _, name := range []string{"a", "b", "c"} {
-		w.holds(name, "wide")
+		w.Holds(name, "wide")
 	}
-	w.lists("a", "builder", "theirs", "tcr.ipsnobody", "tcr.ipswide")
-	w.lists("b", "builder", "theirs", "tcr.ipsnobody", "tcr.ipswide", "tcr.ipsother")
+	w.Lists("a", "builder", "theirs", "tcr.ipsnobody", "tcr.ipswide")
+	w.Lists("b", "builder", "theirs", "tcr.ipsnobody", "tcr.ipswide", "tcr.ipsother")
 
 	t.Run("namespaces lose what no longer matches, and only that", func(t *testing.T) {
-		w.edit("wide", namespaces("a, c"))
-		w.lacks("b", "wide")
-		w.lists("b", "builder", "theirs", "tcr.ipsnobody", "tcr.ipsother")
-		w.lists("b", "default", "tcr.ipsother")
-		w.holds("b", "other")
-		w.holds("a", "wide")
-		w.lists("a", "builder", "theirs", "tcr.ipsnobody", "tcr.ipswide")
-		w.status("wide", counts(2, 2, 4, 4))
+		w.edit("wide", suite.InNamespaces("a, c"))
+		w.Lacks("b", "wide")
+		w.Lists("b", "builder", "theirs", "tcr.ipsnobody", "tcr.ipsother")
+		w.Lists("b", "default", "tcr.ipsother")
+		w.Holds("b", "other")
+		w.Holds("a", "wide")
+		w.Lists("a", "builder", "theirs", "tcr.ipsnobody", "tcr.ipswide")
+		w.Status("wide", counts(2, 2, 4, 4))
 	})
 	t.Run("service accounts lose what no longer matches, and the secret stays", func(t *testing.T) {
 		w.edit("wide", serviceAccounts("builder"))
-		w.lists("a", "default")
-		w.lists("a", "builder", "theirs", "tcr.ipsnobody", "tcr.ipswide")
-		w.holds("a", "wide")
-		w.status("wide", counts(2, 2, 2, 2))
+		w.Lists("a", "default")
+		w.Lists("a", "builder", "theirs", "tcr.ipsnobody", "tcr.ipswide")
+		w.Holds("a", "wide")
+		w.Status("wide", counts(2, 2, 2, 2))
 	})
 	t.Run("widening brings it back", func(t *testing.T) {
-		w.edit("wide", namespaces(""), serviceAccounts(""))
-		w.holds("b", "wide")
-		w.lists("b", "default", "tcr.ipsother", "tcr.ipswide")
+		w.edit("wide", suite.InNamespaces(""), serviceAccounts(""))
+		w.Holds("b", "wide")
+		w.Lists("b", "default", "tcr.ipsother", "tcr.ipswide")
 	})
 	t.Run("an entry whose secret is not ours is never removed, one that names nothing is", func(t *testing.T) {
-		w.lists("c", "builder", "theirs", "tcr.ipsnobody", "tcr.ipswide")
+		w.Lists("c", "builder", "theirs", "tcr.ipsnobody", "tcr.ipswide")
 		w.account("c", "stray", "tcr.ipsstray")
-		w.lists("c", "stray", "tcr.ipswide")
+		w.Lists("c", "stray", "tcr.ipswide")
 	})
 }
 
@@ -130,51 +131,51 @@ func TestDeletingTheObjectRemovesEverything(t *testing.T) {
 			t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
 			w := newWorld(t)
 			w.run()
-			w.namespace("a")
+			w.Namespace("a")
 			w.account("a", "builder", "theirs")
-			w.create("gone")
-			w.holds("a", "gone")
-			w.lists("a", "builder", "theirs", "tcr.ipsgone")
-			require.NoError(t, w.ips.Delete(w.ctx, "gone", metav1.DeleteOptions{PropagationPolicy: &options}))
+			w.Create("gone")
+			w.Holds("a", "gone")
+			w.Lists("a", "builder", "theirs", "tcr.ipsgone")
+			require.NoError(t, w.IPS.Delete(w.Ctx, "gone", metav1.DeleteOptions{PropagationPolicy: &options}))
 			w.nothingLeftOf("gone")
-			w.lists("a", "builder", "theirs")
+			w.Lists("a", "builder", "theirs")
 
-			w.create("gone", password("second life"))
-			w.holds("a", "gone")
-			w.lists("a", "builder", "theirs", "tcr.ipsgone")
+			w.Create("gone", password("second life"))
+			w.Holds("a", "gone")
+			w.Lists("a", "builder", "theirs", "tcr.ipsgone")
 		})
 	}
 	t.Run("while the manager is down, once it is back", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		m := w.run()
-		w.namespace("a")
+		w.Namespace("a")
 		w.account("a", "builder", "theirs")
-		w.create("gone")
-		w.holds("a", "gone")
-		w.lists("a", "builder", "theirs", "tcr.ipsgone")
+		w.Create("gone")
+		w.Holds("a", "gone")
+		w.Lists("a", "builder", "theirs", "tcr.ipsgone")
 		require.NoError(t, m.Stop())
-		require.NoError(t, w.ips.Delete(w.ctx, "gone", metav1.DeleteOptions{}))
-		w.lacks("a", "gone") // the cluster's own garbage collector removes the copies
-		assert.Equal(t, []string{"theirs", "tcr.ipsgone"}, w.entries("a", "builder"))
+		require.NoError(t, w.IPS.Delete(w.Ctx, "gone", metav1.DeleteOptions{}))
+		w.Lacks("a", "gone") // the cluster's own garbage collector removes the copies
+		assert.Equal(t, []string{"theirs", "tcr.ipsgone"}, w.Entries("a", "builder"))
 		w.run()
 		w.nothingLeftOf("gone")
-		w.lists("a", "builder", "theirs")
+		w.Lists("a", "builder", "theirs")
 	})
 }
 
 // nothingLeftOf waits until no Secret and no entry of an ImagePullSecret is left, and no object of it either.
 func (w *world) nothingLeftOf(name string) {
-	w.t.Helper()
-	w.eventually("nothing of it is left", func() error {
-		if _, err := w.ips.Get(w.ctx, name, metav1.GetOptions{}); err == nil {
+	w.T.Helper()
+	w.Eventually("nothing of it is left", func() error {
+		if _, err := w.IPS.Get(w.Ctx, name, metav1.GetOptions{}); err == nil {
 			return fmt.Errorf("the object is still there")
 		}
-		secrets, err := w.client.CoreV1().Secrets("").List(w.ctx, metav1.ListOptions{FieldSelector: "metadata.name=tcr.ips" + name})
+		secrets, err := w.Client.CoreV1().Secrets("").List(w.Ctx, metav1.ListOptions{FieldSelector: "metadata.name=tcr.ips" + name})
 		if err != nil {
 			return err
 		}
-		accounts, err := w.client.CoreV1().ServiceAccounts("").List(w.ctx, metav1.ListOptions{})
+		accounts, err := w.Client.CoreV1().ServiceAccounts("").List(w.Ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
 		}
@@ -195,32 +196,32 @@ func (w *world) nothingLeftOf(name string) {
 func TestTerminatingNamespacesCauseNeitherErrorsNorWrites(t *testing.T) {
 	w := newWorld(t)
 	m := w.run()
-	w.create("live")
+	w.Create("live")
 	for i := range 10 {
-		w.namespace(fmt.Sprintf("ending-%d", i))
+		w.Namespace(fmt.Sprintf("ending-%d", i))
 	}
-	w.namespace("held")
-	_, err := w.client.CoreV1().ConfigMaps("held").Create(w.ctx,
+	w.Namespace("held")
+	_, err := w.Client.CoreV1().ConfigMaps("held").Create(w.Ctx,
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "holds", Finalizers: []string{"example.com/hold"}}}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	for i := range 10 {
-		w.holds(fmt.Sprintf("ending-%d", i), "live")
+		w.Holds(fmt.Sprintf("ending-%d", i), "live")
 	}
-	w.holds("held", "live")
+	w.Holds("held", "live")
 	before := len(w.writes())
 	for i := range 10 {
-		require.NoError(t, w.client.CoreV1().Namespaces().Delete(w.ctx, fmt.Sprintf("ending-%d", i), metav1.DeleteOptions{}))
+		require.NoError(t, w.Client.CoreV1().Namespaces().Delete(w.Ctx, fmt.Sprintf("ending-%d", i), metav1.DeleteOptions{}))
 	}
-	require.NoError(t, w.client.CoreV1().Namespaces().Delete(w.ctx, "held", metav1.DeleteOptions{}))
-	w.eventually("the namespaces are gone but for the one that is held", func() error {
-		left, err := w.client.CoreV1().Namespaces().List(w.ctx, metav1.ListOptions{})
+	require.NoError(t, w.Client.CoreV1().Namespaces().Delete(w.Ctx, "held", metav1.DeleteOptions{}))
+	w.Eventually("the namespaces are gone but for the one that is held", func() error {
+		left, err := w.Client.CoreV1().Namespaces().List(w.Ctx, metav1.ListOptions{})
 		if err == nil && len(left.Items) != 6 {
 			err = fmt.Errorf("%d are left", len(left.Items))
 		}
 		return err
 	})
-	w.lacks("held", "live")
-	w.status("live", func(status v1.ImagePullSecretStatus) error {
+	w.Lacks("held", "live")
+	w.Status("live", func(status v1.ImagePullSecretStatus) error {
 		if len(status.Failures) > 0 {
 			return fmt.Errorf("it reports %v", status.Failures)
 		}
@@ -235,26 +236,26 @@ func TestTerminatingNamespacesCauseNeitherErrorsNorWrites(t *testing.T) {
 
 // writes returns the manager's own requests that change something besides its Lease, refused ones too.
 func (w *world) writes() []cluster.Request {
-	w.t.Helper()
+	w.T.Helper()
 	requests, err := w.Requests(func(r cluster.Request) bool {
 		// Events come later, many in one.
 		return r.User == manager.User && r.Resource != "leases" && r.Resource != "events" && r.Verb != "get" && r.Verb != "list" && r.Verb != "watch"
 	})
-	require.NoError(w.t, err)
+	require.NoError(w.T, err)
 	return requests
 }
 
 func TestTwoObjectsSideBySide(t *testing.T) {
 	w := newWorld(t)
 	w.run()
-	w.namespace("a")
-	w.create("one")
-	w.create("two", serviceAccounts("default"))
-	w.holds("a", "one")
-	w.holds("a", "two")
-	w.lists("a", "default", "tcr.ipsone", "tcr.ipstwo")
+	w.Namespace("a")
+	w.Create("one")
+	w.Create("two", serviceAccounts("default"))
+	w.Holds("a", "one")
+	w.Holds("a", "two")
+	w.Lists("a", "default", "tcr.ipsone", "tcr.ipstwo")
 	w.account("a", "builder")
-	w.lists("a", "builder", "tcr.ipsone")
+	w.Lists("a", "builder", "tcr.ipsone")
 }
 
 // TestOneThatDoesNotParse lets duplicates past the webhook, which alone refuses them, by deleting its configuration while
@@ -262,28 +263,28 @@ func TestTwoObjectsSideBySide(t *testing.T) {
 func TestOneThatDoesNotParseStopsNoOther(t *testing.T) {
 	w := newWorld(t)
 	m := w.run()
-	w.namespace("a")
-	w.create("good")
-	w.create("spoiled", namespaces("a"))
-	w.holds("a", "spoiled")
-	w.lists("a", "default", "tcr.ipsgood", "tcr.ipsspoiled")
+	w.Namespace("a")
+	w.Create("good")
+	w.Create("spoiled", suite.InNamespaces("a"))
+	w.Holds("a", "spoiled")
+	w.Lists("a", "default", "tcr.ipsgood", "tcr.ipsspoiled")
 	require.NoError(t, m.Stop())
-	w.kubectl("delete", "validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration")
-	w.edit("spoiled", namespaces("b,b"), password("never issued"))
+	w.Kubectl("delete", "validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration")
+	w.edit("spoiled", suite.InNamespaces("b,b"), password("never issued"))
 	w.run()
-	w.namespace("b")
-	w.holds("b", "good")
-	w.lists("b", "default", "tcr.ipsgood")
-	status := w.status("spoiled", func(status v1.ImagePullSecretStatus) error {
+	w.Namespace("b")
+	w.Holds("b", "good")
+	w.Lists("b", "default", "tcr.ipsgood")
+	status := w.Status("spoiled", func(status v1.ImagePullSecretStatus) error {
 		if len(status.Conditions) == 0 || status.Conditions[0].Reason != "InvalidSpec" {
 			return fmt.Errorf("its conditions are %v", status.Conditions)
 		}
 		return nil
 	})
 	assert.Contains(t, status.Conditions[0].Message, `spec.namespaces: Duplicate value: "b"`)
-	assert.Equal(t, []string{"tcr.ipsgood", "tcr.ipsspoiled"}, w.entries("a", "default"), "what was issued before stays as it is")
-	w.edit("spoiled", namespaces("b"), password("issued"))
-	w.holds("b", "spoiled")
-	w.lacks("a", "spoiled")
-	w.lists("a", "default", "tcr.ipsgood")
+	assert.Equal(t, []string{"tcr.ipsgood", "tcr.ipsspoiled"}, w.Entries("a", "default"), "what was issued before stays as it is")
+	w.edit("spoiled", suite.InNamespaces("b"), password("issued"))
+	w.Holds("b", "spoiled")
+	w.Lacks("a", "spoiled")
+	w.Lists("a", "default", "tcr.ipsgood")
 }

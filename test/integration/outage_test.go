@@ -12,30 +12,30 @@ import (
 func TestWithTheManagerStoppedNothingIsBlocked(t *testing.T) {
 	w := newWorld(t)
 	m := w.run()
-	w.create("resting")
-	w.holds("default", "resting")
+	w.Create("resting")
+	w.Holds("default", "resting")
 	require.NoError(t, m.Stop())
 
 	t.Run("everything but ImagePullSecrets can be created and changed", func(t *testing.T) {
-		w.kubectl("create", "namespace", "meanwhile")
-		assert.Equal(t, "serviceaccount/kung created\n", w.kubectl("create", "sa", "kung", "-n", "meanwhile"))
-		w.kubectl("create", "secret", "generic", "other", "-n", "meanwhile", "--from-literal=a=b")
-		w.kubectl("create", "deployment", "app", "-n", "meanwhile", "--image=example.com/app")
-		w.kubectl("annotate", "sa", "kung", "-n", "meanwhile", "a=b")
-		w.kubectl("delete", "secret", "other", "-n", "meanwhile")
+		w.Kubectl("create", "namespace", "meanwhile")
+		assert.Equal(t, "serviceaccount/kung created\n", w.Kubectl("create", "sa", "kung", "-n", "meanwhile"))
+		w.Kubectl("create", "secret", "generic", "other", "-n", "meanwhile", "--from-literal=a=b")
+		w.Kubectl("create", "deployment", "app", "-n", "meanwhile", "--image=example.com/app")
+		w.Kubectl("annotate", "sa", "kung", "-n", "meanwhile", "a=b")
+		w.Kubectl("delete", "secret", "other", "-n", "meanwhile")
 	})
 	t.Run("an ImagePullSecret cannot, but can be deleted", func(t *testing.T) {
-		stderr, err := w.pipe(manifest(t, "blocked", nil), "create", "-f", "-")
+		stderr, err := w.Pipe(manifest(t, "blocked", nil), "create", "-f", "-")
 		require.Error(t, err)
 		assert.Contains(t, stderr, "imagepullsecrets.tcr.tencentcloudcr.com")
-		w.kubectl("delete", "ipss", "resting")
+		w.Kubectl("delete", "ipss", "resting")
 	})
 	t.Run("what was missed is made up for when the manager is back", func(t *testing.T) {
 		w.run()
-		w.create("back")
-		w.holds("meanwhile", "back")
-		w.lists("meanwhile", "kung", "tcr.ipsback")
-		w.lists("meanwhile", "default", "tcr.ipsback")
+		w.Create("back")
+		w.Holds("meanwhile", "back")
+		w.Lists("meanwhile", "kung", "tcr.ipsback")
+		w.Lists("meanwhile", "default", "tcr.ipsback")
 	})
 }
 
@@ -44,46 +44,46 @@ func TestWithTheManagerStoppedNothingIsBlocked(t *testing.T) {
 func TestThePasswordAppearsNowhere(t *testing.T) {
 	const secret = "Tell-No-One-4711"
 	w := newWorld(t)
-	w.run() // at level debug, and with the client library at the verbosity that goes with it
-	w.namespace("a")
-	_, err := w.client.CoreV1().Secrets("a").Create(w.ctx, foreignSecret("tcr.ipshidden"), metav1.CreateOptions{})
+	m := w.run() // at level debug, and with the client library at the verbosity that goes with it
+	w.Namespace("a")
+	_, err := w.Client.CoreV1().Secrets("a").Create(w.Ctx, foreignSecret("tcr.ipshidden"), metav1.CreateOptions{})
 	require.NoError(t, err)
-	w.create("hidden", password(secret+"-1"))
-	w.holds("default", "hidden")
+	w.Create("hidden", password(secret+"-1"))
+	w.Holds("default", "hidden")
 	w.reportsForeign("hidden", "a/tcr.ipshidden")
 	w.edit("hidden", password(secret+"-2"))
-	w.holds("default", "hidden")
+	w.Holds("default", "hidden")
 	var said strings.Builder
 	for _, bad := range badSpecs {
 		if bad.set["password"] == nil && bad.set["username"] == nil {
 			text := strings.ReplaceAll(manifest(t, "bad", bad.set), "never-to-be-shown", secret)
-			stderr, err := w.pipe(text, "create", "-f", "-")
+			stderr, err := w.Pipe(text, "create", "-f", "-")
 			require.Error(t, err)
 			said.WriteString(stderr)
 		}
 	}
-	stderr, err := w.pipe("", "patch", "ipss", "hidden", "--type=merge", "-p", `{"spec":{"namespaces":"a,a","docker":{"password":"`+secret+`"}}}`)
+	stderr, err := w.Pipe("", "patch", "ipss", "hidden", "--type=merge", "-p", `{"spec":{"namespaces":"a,a","docker":{"password":"`+secret+`"}}}`)
 	require.Error(t, err)
 	said.WriteString(stderr)
 	// Refused by the API server in the middle of a write: the permission to issue is taken away.
 	w.refusals = true
-	w.kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p", `[{"op":"replace","path":"/rules/4/verbs","value":["get","list","watch"]}]`)
+	w.Kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p", `[{"op":"replace","path":"/rules/4/verbs","value":["get","list","watch"]}]`)
 	w.edit("hidden", password(secret+"-3"))
 	w.settledWith("hidden", "Forbidden")
-	require.NoError(t, w.ips.Delete(w.ctx, "hidden", metav1.DeleteOptions{}))
+	require.NoError(t, w.IPS.Delete(w.Ctx, "hidden", metav1.DeleteOptions{}))
 
-	metrics, err := w.managers[0].Get(w.ctx, "/metrics")
+	metrics, err := m.Get(w.Ctx, "/metrics")
 	require.NoError(t, err)
-	require.NoError(t, w.managers[0].Stop())
-	object := w.kubectl("get", "ipss", "-A", "-o", "jsonpath={.items[*].status}")
-	events := w.kubectl("get", "events", "-A", "-o", "yaml")
+	require.NoError(t, m.Stop())
+	object := w.Kubectl("get", "ipss", "-A", "-o", "jsonpath={.items[*].status}")
+	events := w.Kubectl("get", "events", "-A", "-o", "yaml")
 	base64 := "VGVsbC1Oby1PbmUtNDcxM" // what base64 makes of it where it begins a group
 	for where, text := range map[string]string{
-		"log": w.managers[0].Log(), "metrics": metrics, "status": object, "events": events, "errors": said.String(),
+		"log": m.Log(), "metrics": metrics, "status": object, "events": events, "errors": said.String(),
 	} {
 		assert.NotContains(t, text, secret, "the %s", where)
 		assert.NotContains(t, text, base64, "the %s", where)
 	}
-	assert.Greater(t, len(w.managers[0].Log()), 10_000, "the log was kept")
+	assert.Greater(t, len(m.Log()), 10_000, "the log was kept")
 	assert.Greater(t, said.Len(), 1_000, "refusals were kept")
 }

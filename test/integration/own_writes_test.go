@@ -15,11 +15,11 @@ func TestOwnWritesAreNotAskedAbout(t *testing.T) {
 	const total = 20
 	w := newWorld(t)
 	for i := range total {
-		w.namespace(fmt.Sprintf("own-%02d", i))
+		w.Namespace(fmt.Sprintf("own-%02d", i))
 	}
 	m := w.run()
 	asked := func() int {
-		text, err := m.Get(w.ctx, "/metrics")
+		text, err := m.Get(w.Ctx, "/metrics")
 		require.NoError(t, err)
 		count := 0
 		for line := range strings.Lines(text) {
@@ -33,12 +33,12 @@ func TestOwnWritesAreNotAskedAbout(t *testing.T) {
 		return count
 	}
 	before := asked()
-	w.create("own")
+	w.Create("own")
 	for i := range total {
-		w.holds(fmt.Sprintf("own-%02d", i), "own")
+		w.Holds(fmt.Sprintf("own-%02d", i), "own")
 	}
 	assert.Equal(t, before, asked(), "entries were added to accounts that stood already without a question")
 	w.account("own-00", "builder")
-	w.holds("own-00", "own")
+	w.Holds("own-00", "own")
 	assert.Greater(t, asked(), before, "what others write is asked about, and counted")
 }

@@ -23,11 +23,11 @@ var requests struct {
 // saw to it.
 func (w *world) noteRequests() {
 	made, err := w.Requests(func(r cluster.Request) bool { return r.User == manager.User })
-	if !assert.NoError(w.t, err) || w.refusals {
+	if !assert.NoError(w.T, err) || w.refusals {
 		return
 	}
 	for _, refused := range permissions.Refused(made) {
-		w.t.Errorf("the installed roles do not allow %s %s", refused.Verb, refused.URI)
+		w.T.Errorf("the installed roles do not allow %s %s", refused.Verb, refused.URI)
 	}
 	requests.mu.Lock()
 	defer requests.mu.Unlock()
@@ -36,9 +36,9 @@ func (w *world) noteRequests() {
 
 func TestASecretInTheWayOfTheCertificateIsReplaced(t *testing.T) {
 	w := newWorld(t)
-	w.kubectl("create", "secret", "generic", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "--from-literal=a=b")
+	w.Kubectl("create", "secret", "generic", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "--from-literal=a=b")
 	w.run()
-	assert.Equal(t, "kubernetes.io/tls", w.kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o", "jsonpath={.type}"))
+	assert.Equal(t, "kubernetes.io/tls", w.Kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o", "jsonpath={.type}"))
 }
 
 // reportPermissions fails where the roles that are installed grant what no test has made use of.

@@ -16,18 +16,33 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret/matchtest"
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/suite"
 )
 
-// TestPolicyAndWebhookMeanTheSame puts the shared cases to a real API server: once with the admission policy alone, no
-// manager running, and once with the webhook alone.
+// TestPolicyAndWebhookMeanTheSame puts the shared cases to a real API server: with the webhook alone, with the admission
+// policy alone, no manager running, and with both.
 func TestPolicyAndWebhookMeanTheSame(t *testing.T) {
-	t.Run("the policy, while no manager runs", func(t *testing.T) {
+	t.Run("the webhook, without the policy", func(t *testing.T) {
 		w := newWorld(t)
-		require.NoError(t, manager.InstallPolicy(w.ctx, w.Cluster))
+		w.run()
+		w.matchingCases(t)
+	})
+	w := newWorld(t)
+	err := manager.InstallPolicy(w.Ctx, w.Cluster)
+	if !w.AttachesByItself() {
+		t.Run("the policy is refused where its kind is not served, and nothing else attaches while no manager runs", func(t *testing.T) {
+			require.ErrorContains(t, err, `no matches for kind "MutatingAdmissionPolicy"`)
+			w.Create("idle")
+			assert.Empty(t, w.born(t, matchtest.Case{Namespace: "default", AccountName: "probe"}))
+		})
+		return
+	}
+	require.NoError(t, err)
+	t.Run("the policy, while no manager runs", func(t *testing.T) {
 		w.matchingCases(t)
 		t.Run("without any ImagePullSecret accounts are created as ever", func(t *testing.T) {
-			w.kubectl("delete", "ipss", "--all")
-			w.eventually("the policy has forgotten them", func() error {
+			w.Kubectl("delete", "ipss", "--all")
+			w.Eventually("the policy has forgotten them", func() error {
 				if have := w.born(t, matchtest.Case{Namespace: "team", AccountName: "plain"}); len(have) > 0 {
 					return fmt.Errorf("it lists %q", have)
 				}
@@ -35,14 +50,9 @@ func TestPolicyAndWebhookMeanTheSame(t *testing.T) {
 			})
 		})
 	})
-	t.Run("the webhook, without the policy", func(t *testing.T) {
-		w := newWorld(t)
-		w.run()
-		w.matchingCases(t)
-	})
 	t.Run("both", func(t *testing.T) {
 		w := newWorld(t)
-		require.NoError(t, manager.InstallPolicy(w.ctx, w.Cluster))
+		require.NoError(t, manager.InstallPolicy(w.Ctx, w.Cluster))
 		w.run()
 		w.matchingCases(t)
 	})
@@ -55,17 +65,17 @@ func (w *world) matchingCases(t *testing.T) {
 	cases, err := matchtest.Cases("m")
 	require.NoError(t, err)
 	for _, c := range cases {
-		_, err := w.client.CoreV1().Namespaces().Create(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.Namespace}}, metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.Namespace}}, metav1.CreateOptions{})
 		if !apierrors.IsAlreadyExists(err) {
 			require.NoError(t, err)
 		}
 		for _, rule := range c.Rules {
-			_, err := w.ips.Create(w.ctx, rule, metav1.CreateOptions{})
+			_, err := w.IPS.Create(w.Ctx, rule, metav1.CreateOptions{})
 			require.NoError(t, err)
 		}
 	}
-	w.create("sentinel") // the last to be created: once it is known, all are
-	w.eventually("the rules are in force", func() error {
+	w.Create("sentinel") // the last to be created: once it is known, all are
+	w.Eventually("the rules are in force", func() error {
 		if have := w.born(t, matchtest.Case{Namespace: "default", AccountName: "probe"}); !slices.Contains(have, "tcr.ipssentinel") {
 			return fmt.Errorf("it lists %q", have)
 		}
@@ -92,7 +102,7 @@ func (w *world) born(t *testing.T, c matchtest.Case) []string {
 	for _, entry := range c.Has {
 		account.ImagePullSecrets = append(account.ImagePullSecrets, corev1.LocalObjectReference{Name: entry})
 	}
-	created, err := w.client.CoreV1().ServiceAccounts(c.Namespace).Create(w.ctx, account, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	created, err := w.Client.CoreV1().ServiceAccounts(c.Namespace).Create(w.Ctx, account, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	require.NoError(t, err)
-	return names(created)
+	return suite.Entries(created)
 }

@@ -18,19 +18,20 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/suite"
 )
 
 // replica starts a manager that API servers call through the balancer.
 func (w *world) replica(b *balancer, args ...string) *manager.Manager {
-	w.t.Helper()
-	return w.start(manager.Options{WebhookURL: b.url(), Args: append([]string{"--log-level=info"}, args...)})
+	w.T.Helper()
+	return w.StartManager(manager.Options{Binary: binary, WebhookURL: b.url(), Args: append([]string{"--log-level=info"}, args...)})
 }
 
 // behind puts managers, and no others, behind the balancer and waits until it sends connections to all of them.
 func (w *world) behind(b *balancer, managers ...*manager.Manager) {
-	w.t.Helper()
+	w.T.Helper()
 	b.set(managers...)
-	w.eventually("the managers are ready", func() error { return b.sees(managers...) })
+	w.Eventually("the managers are ready", func() error { return b.sees(managers...) })
 }
 
 // TestAdmissionNeverFails creates ServiceAccounts without a pause while replicas are restarted and certificates rotated.
@@ -42,10 +43,10 @@ func TestAdmissionNeverFails(t *testing.T) {
 	args := []string{"--webhook-failure-policy=Fail", "--shutdown-delay=1s"}
 	first, second := w.replica(b, args...), w.replica(b, args...)
 	w.behind(b, first, second)
-	w.create("steady")
-	w.holds("default", "steady")
+	w.Create("steady")
+	w.Holds("default", "steady")
 	for i := range 20 {
-		w.namespace(fmt.Sprintf("load-%02d", i))
+		w.Namespace(fmt.Sprintf("load-%02d", i))
 	}
 
 	var created, failed, bare atomic.Int64
@@ -62,14 +63,14 @@ func TestAdmissionNeverFails(t *testing.T) {
 					}
 				default:
 				}
-				account, err := w.client.CoreV1().ServiceAccounts(fmt.Sprintf("load-%02d", i%20)).Create(w.ctx,
+				account, err := w.Client.CoreV1().ServiceAccounts(fmt.Sprintf("load-%02d", i%20)).Create(w.Ctx,
 					&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("account-%06d", i)}}, metav1.CreateOptions{})
 				created.Add(1)
 				switch {
 				case err != nil:
 					failed.Add(1)
 					firstError.Do(func() { t.Logf("the first creation that failed: %v", err) })
-				case !slices.Contains(names(account), "tcr.ipssteady"):
+				case !slices.Contains(suite.Entries(account), "tcr.ipssteady"):
 					bare.Add(1)
 				}
 				time.Sleep(20 * time.Millisecond)
@@ -79,8 +80,8 @@ func TestAdmissionNeverFails(t *testing.T) {
 
 	for i := range rotations {
 		before := w.servingCertificate()
-		require.NoError(t, w.client.CoreV1().Secrets(manager.Namespace).Delete(w.ctx, servingSecret, metav1.DeleteOptions{}))
-		w.eventually("a new certificate was issued", func() error {
+		require.NoError(t, w.Client.CoreV1().Secrets(manager.Namespace).Delete(w.Ctx, servingSecret, metav1.DeleteOptions{}))
+		w.Eventually("a new certificate was issued", func() error {
 			if now := w.servingCertificate(); now == nil || bytes.Equal(now, before) {
 				return fmt.Errorf("rotation %d: the secret holds no new one", i)
 			}
@@ -113,7 +114,7 @@ const servingSecret = "tcr-assistant-webhook-server-cert"
 
 // servingCertificate returns the certificate in the shared Secret; nil where there is none.
 func (w *world) servingCertificate() []byte {
-	secret, err := w.client.CoreV1().Secrets(manager.Namespace).Get(w.ctx, servingSecret, metav1.GetOptions{})
+	secret, err := w.Client.CoreV1().Secrets(manager.Namespace).Get(w.Ctx, servingSecret, metav1.GetOptions{})
 	if err != nil {
 		return nil
 	}
@@ -128,13 +129,13 @@ func TestLeadership(t *testing.T) {
 	holder := w.leaseHolder()
 	follower := w.replica(b)
 	w.behind(b, leader, follower)
-	w.create("kept")
-	w.holds("default", "kept")
+	w.Create("kept")
+	w.Holds("default", "kept")
 
 	t.Run("one writes, all answer", func(t *testing.T) {
 		assert.Contains(t, leader.Log(), "leadership was won")
 		assert.NotContains(t, follower.Log(), "leadership was won")
-		secret, err := w.client.CoreV1().Secrets(manager.Namespace).Get(w.ctx, servingSecret, metav1.GetOptions{})
+		secret, err := w.Client.CoreV1().Secrets(manager.Namespace).Get(w.Ctx, servingSecret, metav1.GetOptions{})
 		require.NoError(t, err)
 		assert.NotEmpty(t, secret.Data["tls.crt"])
 	})
@@ -142,7 +143,7 @@ func TestLeadership(t *testing.T) {
 		asked := time.Now()
 		ended := make(chan error, 1)
 		go func() { ended <- leader.Stop() }()
-		w.within(2*time.Second, "the follower leads", func() error {
+		w.Within(2*time.Second, "the follower leads", func() error {
 			if now := w.leaseHolder(); now == holder || now == "" {
 				return fmt.Errorf("the lease is held by %q", now)
 			}
@@ -150,50 +151,54 @@ func TestLeadership(t *testing.T) {
 		})
 		t.Logf("handed over within %s", time.Since(asked).Round(time.Millisecond))
 		require.NoError(t, <-ended)
-		w.namespace("after")
-		w.holds("after", "kept")
+		w.Namespace("after")
+		w.Holds("after", "kept")
 	})
 	t.Run("one that drains is not ready, and goes on answering", func(t *testing.T) {
 		slow := w.replica(b, "--shutdown-delay=5s")
 		w.behind(b, slow)
 		ended := make(chan error, 1)
 		go func() { ended <- slow.Stop() }()
-		w.eventually("it is not ready", func() error {
-			if _, err := slow.Get(w.ctx, "/readyz"); err == nil {
+		w.Eventually("it is not ready", func() error {
+			if _, err := slow.Get(w.Ctx, "/readyz"); err == nil {
 				return fmt.Errorf("it says that it is")
 			}
 			return nil
 		})
-		assert.Equal(t, "ok\n", must(slow.Get(w.ctx, "/healthz")))
+		assert.Equal(t, "ok\n", must(slow.Get(w.Ctx, "/healthz")))
 		require.NoError(t, dialTLS(slow.WebhookAddress), "it still shakes hands")
 		require.NoError(t, <-ended)
 	})
 }
 
 func (w *world) leaseHolder() string {
-	lease, err := w.client.CoordinationV1().Leases(manager.Namespace).Get(w.ctx, "tcr-assistant-leader-election", metav1.GetOptions{})
+	lease, err := w.Client.CoordinationV1().Leases(manager.Namespace).Get(w.Ctx, "tcr-assistant-leader-election", metav1.GetOptions{})
 	if err != nil || lease.Spec.HolderIdentity == nil {
 		return ""
 	}
 	return *lease.Spec.HolderIdentity
 }
 
-// TestBothReplicasDown holds that the policy in the API server gives accounts their entries while nobody answers, and that
-// nobody has to wait for that.
+// TestBothReplicasDown holds that accounts are created while nobody answers, and that nobody has to wait for that. Where the
+// API server serves the policy, it gives them their entries; elsewhere the first replica that is back does.
 func TestBothReplicasDown(t *testing.T) {
 	const accounts, period = 500, time.Minute
 	w := newWorld(t)
-	require.NoError(t, manager.InstallPolicy(w.ctx, w.Cluster))
+	atBirth := []string{}
+	if w.AttachesByItself() {
+		require.NoError(t, manager.InstallPolicy(w.Ctx, w.Cluster))
+		atBirth = []string{"tcr.ipsdown"}
+	}
 	m := w.run()
-	w.create("down")
-	w.namespace("down")
-	w.holds("down", "down")
-	w.lists("down", "default", "tcr.ipsdown")
+	w.Create("down")
+	w.Namespace("down")
+	w.Holds("down", "down")
+	w.Lists("down", "default", "tcr.ipsdown")
 	require.NoError(t, m.Stop())
 
 	create := func(kind string, i int) (*corev1.ServiceAccount, time.Duration) {
 		began := time.Now()
-		account, err := w.client.CoreV1().ServiceAccounts("down").Create(w.ctx,
+		account, err := w.Client.CoreV1().ServiceAccounts("down").Create(w.Ctx,
 			&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%03d", kind, i)}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 		return account, time.Since(began)
@@ -205,9 +210,9 @@ func TestBothReplicasDown(t *testing.T) {
 		<-tick.C
 		account, took := create("refused", i)
 		refused = append(refused, took)
-		assert.Equal(t, []string{"tcr.ipsdown"}, names(account), "it is born with its entry")
+		assert.Equal(t, atBirth, suite.Entries(account), "what it is born with")
 	}
-	w.kubectl("delete", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration")
+	w.Kubectl("delete", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration")
 	time.Sleep(time.Second) // the API server has to hear of it
 	for i := range 100 {
 		_, took := create("without", i)
@@ -219,6 +224,11 @@ func TestBothReplicasDown(t *testing.T) {
 	t.Logf("median creation: %s with a webhook that refuses connections, %s without one, ratio %.2f", refused[len(refused)/2], without[len(without)/2], ratio)
 	// A refusal costs the API server a few milliseconds; a webhook that it waited for would cost its timeout of 3 s.
 	assert.Less(t, ratio, 20.0, "no more than the refusal of a connection is waited for")
+
+	w.run()
+	for i := range accounts {
+		w.Lists("down", fmt.Sprintf("refused-%03d", i), "tcr.ipsdown")
+	}
 }
 
 // TestLeaderKilledDuringReissue kills the leader without notice while a new password is on its way.
@@ -226,12 +236,12 @@ func TestLeaderKilledDuringReissue(t *testing.T) {
 	const total, kills = 500, 20
 	w := newWorld(t)
 	for i := range total {
-		_, err := w.client.CoreV1().Namespaces().Create(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("many-%03d", i)}}, metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("many-%03d", i)}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
 	for i := range total {
-		w.eventually("the default service account exists", func() error {
-			_, err := w.client.CoreV1().ServiceAccounts(fmt.Sprintf("many-%03d", i)).Get(w.ctx, "default", metav1.GetOptions{})
+		w.Eventually("the default service account exists", func() error {
+			_, err := w.Client.CoreV1().ServiceAccounts(fmt.Sprintf("many-%03d", i)).Get(w.Ctx, "default", metav1.GetOptions{})
 			return err
 		})
 	}
@@ -241,35 +251,35 @@ func TestLeaderKilledDuringReissue(t *testing.T) {
 	b := newBalancer(t)
 	m := w.replica(b)
 	w.behind(b, m)
-	w.create("hunted", password("0"))
+	w.Create("hunted", password("0"))
 	for kill := range kills {
 		time.Sleep(time.Duration(rand.IntN(800)) * time.Millisecond)
 		require.NoError(t, m.Kill())
 		// A killed leader's lease runs out after 15 s. The test does not wait for that: it takes the holder's name away.
-		w.kubectl("patch", "lease", "-n", manager.Namespace, "tcr-assistant-leader-election", "--type=merge", "-p", `{"spec":{"holderIdentity":""}}`)
+		w.Kubectl("patch", "lease", "-n", manager.Namespace, "tcr-assistant-leader-election", "--type=merge", "-p", `{"spec":{"holderIdentity":""}}`)
 		m = w.replica(b)
 		w.behind(b, m)
 		w.edit("hunted", password(fmt.Sprint(kill+1)))
 	}
-	w.eventually("every namespace holds the last password, and every account the entry", func() error {
-		status := must(w.ips.Get(w.ctx, "hunted", metav1.GetOptions{})).Status
+	w.Eventually("every namespace holds the last password, and every account the entry", func() error {
+		status := must(w.IPS.Get(w.Ctx, "hunted", metav1.GetOptions{})).Status
 		if !ready(status) || status.SecretsSuccess < total {
 			return fmt.Errorf("its counts are %d of %d", status.SecretsSuccess, status.SecretsDesired)
 		}
 		return nil
 	})
 	for i := range total {
-		_, err := w.current(fmt.Sprintf("many-%03d", i), "hunted")
+		_, err := w.Current(fmt.Sprintf("many-%03d", i), "hunted")
 		require.NoError(t, err)
 	}
-	accounts, err := w.client.CoreV1().ServiceAccounts("").List(w.ctx, metav1.ListOptions{})
+	accounts, err := w.Client.CoreV1().ServiceAccounts("").List(w.Ctx, metav1.ListOptions{})
 	require.NoError(t, err)
 	for _, account := range accounts.Items {
 		want := []string{"tcr.ipshunted"}
 		if account.Name == "builder" {
 			want = []string{"theirs", "tcr.ipshunted"}
 		}
-		assert.Equal(t, want, names(&account), "%s/%s", account.Namespace, account.Name)
+		assert.Equal(t, want, suite.Entries(&account), "%s/%s", account.Namespace, account.Name)
 	}
 }
 
@@ -277,12 +287,12 @@ func TestLeaderKilledDuringReissue(t *testing.T) {
 func TestAPIServerOutage(t *testing.T) {
 	w := newWorld(t)
 	m := w.run()
-	w.create("enduring")
+	w.Create("enduring")
 	for i := range 20 {
-		w.namespace(fmt.Sprintf("team-%02d", i))
+		w.Namespace(fmt.Sprintf("team-%02d", i))
 	}
 	for i := range 20 {
-		w.holds(fmt.Sprintf("team-%02d", i), "enduring")
+		w.Holds(fmt.Sprintf("team-%02d", i), "enduring")
 	}
 	w.settled("enduring")
 	for _, test := range []struct {
@@ -296,10 +306,10 @@ func TestAPIServerOutage(t *testing.T) {
 			require.NoError(t, w.StopAPIServer())
 			time.Sleep(outage)
 			before := len(w.writes())
-			require.NoError(t, w.StartAPIServer(w.ctx))
-			w.namespace(name)
-			w.holds(name, "enduring")
-			w.lists(name, "default", "tcr.ipsenduring")
+			require.NoError(t, w.StartAPIServer(w.Ctx))
+			w.Namespace(name)
+			w.Holds(name, "enduring")
+			w.Lists(name, "default", "tcr.ipsenduring")
 			w.settled("enduring")
 			select {
 			case <-m.Done():

@@ -18,16 +18,16 @@ func TestSteadyClusterIsSilentAndANamespaceCostsOneWrite(t *testing.T) {
 	const total, quiet = 200, 30 * time.Second
 	w := newWorld(t)
 	w.run()
-	w.create("quiet")
-	w.holds("default", "quiet")
+	w.Create("quiet")
+	w.Holds("default", "quiet")
 	w.settled("quiet")
 
 	before := len(w.writes())
 	for i := range total {
-		w.namespace(fmt.Sprintf("quiet-%03d", i))
+		w.Namespace(fmt.Sprintf("quiet-%03d", i))
 	}
 	for i := range total {
-		w.holds(fmt.Sprintf("quiet-%03d", i), "quiet")
+		w.Holds(fmt.Sprintf("quiet-%03d", i), "quiet")
 	}
 	w.settled("quiet")
 
@@ -50,7 +50,7 @@ func TestSteadyClusterIsSilentAndANamespaceCostsOneWrite(t *testing.T) {
 		}
 	})
 	t.Run("no event tells of a namespace", func(t *testing.T) {
-		events, err := w.client.CoreV1().Events("").List(w.ctx, metav1.ListOptions{})
+		events, err := w.Client.CoreV1().Events("").List(w.Ctx, metav1.ListOptions{})
 		require.NoError(t, err)
 		for _, event := range events.Items {
 			assert.NotContains(t, event.InvolvedObject.Namespace, "quiet-", "%s: %s", event.Reason, event.Message)
@@ -79,8 +79,8 @@ func TestSteadyClusterIsSilentAndANamespaceCostsOneWrite(t *testing.T) {
 
 // settledWith waits until the status of an ImagePullSecret reports a failure for that reason.
 func (w *world) settledWith(name, reason string) {
-	w.t.Helper()
-	w.status(name, func(status v1.ImagePullSecretStatus) error {
+	w.T.Helper()
+	w.Status(name, func(status v1.ImagePullSecretStatus) error {
 		for _, failure := range status.Failures {
 			if failure.Reason == reason {
 				return nil
@@ -92,11 +92,11 @@ func (w *world) settledWith(name, reason string) {
 
 // settled waits until an ImagePullSecret is ready and its status has not changed for longer than it may be held back.
 func (w *world) settled(name string) {
-	w.t.Helper()
+	w.T.Helper()
 	var last string
 	var since time.Time
-	w.eventually("the status has settled", func() error {
-		object, err := w.ips.Get(w.ctx, name, metav1.GetOptions{})
+	w.Eventually("the status has settled", func() error {
+		object, err := w.IPS.Get(w.Ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}

@@ -54,10 +54,10 @@ func TestBadInputAtTheStart(t *testing.T) {
 	}
 	t.Run("a permission that is missing is named, with all others that are", func(t *testing.T) {
 		w.refusals = true
-		w.kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p",
+		w.Kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p",
 			`[{"op":"replace","path":"/rules/2/verbs","value":["list"]},{"op":"replace","path":"/rules/3/verbs","value":["list","watch"]}]`)
 		var log string
-		w.eventually("the role has taken effect", func() error {
+		w.Eventually("the role has taken effect", func() error {
 			log = w.refusesToStart()
 			if !strings.Contains(log, "watch namespaces") {
 				return assert.AnError
@@ -72,16 +72,16 @@ func TestBadInputAtTheStart(t *testing.T) {
 
 // refusesToStart starts a manager that must end by itself, not in order, and returns what it says.
 func (w *world) refusesToStart(args ...string) string {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.ctx, hang)
+	w.T.Helper()
+	ctx, cancel := context.WithTimeout(w.Ctx, w.Hang)
 	defer cancel()
 	m, err := manager.Start(ctx, w.Cluster, manager.Options{Binary: binary, Args: append([]string{"--log-level=info"}, args...)})
-	require.NoError(w.t, err)
+	require.NoError(w.T, err)
 	select {
 	case <-m.Done():
-	case <-time.After(hang):
-		w.t.Fatalf("it goes on running:\n%s", m.Log())
+	case <-time.After(w.Hang):
+		w.T.Fatalf("it goes on running:\n%s", m.Log())
 	}
-	require.Error(w.t, m.Stop(), "it ended as if all was well")
+	require.Error(w.T, m.Stop(), "it ended as if all was well")
 	return m.Log()
 }

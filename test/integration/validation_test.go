@@ -107,7 +107,7 @@ func TestBadSpecsAreRefused(t *testing.T) {
 	w := newWorld(t)
 	m := w.run()
 	refuse := func(t *testing.T, bad badSpec) {
-		stderr, err := w.pipe(manifest(t, "bad", bad.set), "create", "-f", "-")
+		stderr, err := w.Pipe(manifest(t, "bad", bad.set), "create", "-f", "-")
 		require.Error(t, err, "it was accepted")
 		assert.Contains(t, stderr, bad.path)
 		assert.Contains(t, stderr, bad.says)
@@ -118,29 +118,29 @@ func TestBadSpecsAreRefused(t *testing.T) {
 		t.Run(bad.name, func(t *testing.T) { refuse(t, bad) })
 	}
 	t.Run("an edit is refused like a creation", func(t *testing.T) {
-		w.create("edited")
-		stderr, err := w.pipe("", "patch", "ipss", "edited", "--type=merge", "-p", `{"spec":{"namespaces":"a,a"}}`)
+		w.Create("edited")
+		stderr, err := w.Pipe("", "patch", "ipss", "edited", "--type=merge", "-p", `{"spec":{"namespaces":"a,a"}}`)
 		require.Error(t, err)
 		assert.Contains(t, stderr, `spec.namespaces: Duplicate value: "a"`)
 	})
 	t.Run("two that give one server different credentials are warned of", func(t *testing.T) {
-		stderr, err := w.pipe(manifest(t, "rival-1", nil), "create", "-f", "-")
+		stderr, err := w.Pipe(manifest(t, "rival-1", nil), "create", "-f", "-")
 		require.NoError(t, err)
 		assert.NotContains(t, stderr, "Warning")
-		w.eventually("the other one is warned of", func() error {
-			stderr, err = w.pipe(manifest(t, "rival-2", at("username", "another")), "create", "--dry-run=server", "-f", "-")
+		w.Eventually("the other one is warned of", func() error {
+			stderr, err = w.Pipe(manifest(t, "rival-2", at("username", "another")), "create", "--dry-run=server", "-f", "-")
 			if err == nil && !strings.Contains(stderr, `Warning: "rival-1" gives registry.example.com other credentials in a common namespace`) {
 				err = assert.AnError
 			}
 			return err
 		})
-		stderr, err = w.pipe(manifest(t, "rival-3", map[string]any{"username": "another", "server": "elsewhere.example.com"}), "create", "--dry-run=server", "-f", "-")
+		stderr, err = w.Pipe(manifest(t, "rival-3", map[string]any{"username": "another", "server": "elsewhere.example.com"}), "create", "--dry-run=server", "-f", "-")
 		require.NoError(t, err)
 		assert.NotContains(t, stderr, "Warning")
 	})
 
 	require.NoError(t, m.Stop())
-	w.kubectl("delete", "validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration")
+	w.Kubectl("delete", "validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration")
 	for _, bad := range badSpecs {
 		if !bad.webhookOnly {
 			t.Run("by the CRD alone: "+bad.name, func(t *testing.T) { refuse(t, bad) })
@@ -169,7 +169,7 @@ func TestGoodSpecsAreAccepted(t *testing.T) {
 		"a token of 8,000 characters": {"password": strings.Repeat("x", 8000)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stderr, err := w.pipe(manifest(t, "good", set), "create", "--dry-run=server", "-f", "-")
+			stderr, err := w.Pipe(manifest(t, "good", set), "create", "--dry-run=server", "-f", "-")
 			require.NoError(t, err, stderr[:min(len(stderr), 1000)])
 		})
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/test/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/prometheus"
+	"github.com/tcr-assistant/tcr-assistant/test/suite"
 )
 
 // TestWhatAnOperatorSees runs the walk-through and some failures under the eyes of Prometheus. Its parts build on each other.
@@ -34,14 +35,14 @@ func TestWhatAnOperatorSees(t *testing.T) {
 		run  func(t *testing.T)
 	}{
 		{"a thousand namespaces are one event with a count", func(t *testing.T) {
-			w.create("many", "*")
+			w.Create("many")
 			w.ready("many")
 			assert.Equal(t, []string{"Normal x1 secret tcr.ipsmany was issued in 1005 namespaces"}, w.tells("many", "Issued"))
 		}},
 		{"after an edit, kubectl wait returns once the new credential is everywhere, and one event says so", func(t *testing.T) {
-			w.kubectl("patch", "ipss", "many", "--type=merge", "-p", `{"spec":{"docker":{"password":"password-of-many-renewed"}}}`)
-			w.kubectl("wait", "--for=condition=Ready", "--timeout="+hang.String(), "ipss/many")
-			secrets, err := w.client.CoreV1().Secrets("").List(w.ctx, metav1.ListOptions{FieldSelector: "metadata.name=tcr.ipsmany"})
+			w.Kubectl("patch", "ipss", "many", "--type=merge", "-p", `{"spec":{"docker":{"password":"password-of-many-renewed"}}}`)
+			w.Kubectl("wait", "--for=condition=Ready", "--timeout="+w.Hang.String(), "ipss/many")
+			secrets, err := w.Client.CoreV1().Secrets("").List(w.Ctx, metav1.ListOptions{FieldSelector: "metadata.name=tcr.ipsmany"})
 			require.NoError(t, err)
 			assert.Len(t, secrets.Items, many+5)
 			for _, secret := range secrets.Items {
@@ -52,14 +53,14 @@ func TestWhatAnOperatorSees(t *testing.T) {
 		{"Prometheus counts what the walk-through did", func(t *testing.T) { w.walkThrough(t, many+6) }},
 		{"the running process serves what the table lists, and nothing else", w.servesWhatIsListed},
 		{"promtool has no complaint about the metrics", func(t *testing.T) {
-			out, err := prometheus.Promtool(w.ctx, w.metrics(t), "check", "metrics")
+			out, err := prometheus.Promtool(w.Ctx, w.metrics(t), "check", "metrics")
 			require.NoError(t, err)
 			assert.Empty(t, out)
 		}},
 		{"each query of the dashboard returns data", func(t *testing.T) {
 			for panel, query := range dashboardQueries(t) {
-				w.eventually(panel+" has data", func() error {
-					samples, err := w.prometheus.Query(w.ctx, query)
+				w.Eventually(panel+" has data", func() error {
+					samples, err := w.prometheus.Query(w.Ctx, query)
 					if err == nil && len(samples) == 0 {
 						err = fmt.Errorf("%s yields nothing", query)
 					}
@@ -94,7 +95,7 @@ func TestWhatAnOperatorSees(t *testing.T) {
 		}},
 		{"a manager that is gone is an alert, and a signer that issues nothing an event", w.fallback},
 		{"no credential is seen anywhere", func(t *testing.T) {
-			events := w.kubectl("get", "events", "--all-namespaces", "-o", "json")
+			events := w.Kubectl("get", "events", "--all-namespaces", "-o", "json")
 			for _, text := range []string{w.metrics(t), events, w.manager.Log()} {
 				assert.NotContains(t, text, "password-of-")
 			}
@@ -102,35 +103,35 @@ func TestWhatAnOperatorSees(t *testing.T) {
 	}
 	for _, part := range parts {
 		if !t.Run(part.name, func(t *testing.T) {
-			w.t = t
+			w.T = t
 			part.run(t)
 		}) {
 			break
 		}
 	}
-	w.t = t
+	w.T = t
 	t.Logf("all of it took %s", time.Since(began).Round(time.Second))
 }
 
 // metrics returns what the manager serves now.
 func (w *world) metrics(t *testing.T) string {
 	t.Helper()
-	text, err := w.manager.Get(w.ctx, "/metrics")
+	text, err := w.manager.Get(w.Ctx, "/metrics")
 	require.NoError(t, err)
 	return text
 }
 
 func (w *world) walkThrough(t *testing.T, namespaces float64) {
-	w.namespace("newns")
-	w.kubectl("create", "serviceaccount", "kung", "-n", "newns")
-	bad := sample("bad", "newns,newns")
-	_, err := w.ips.Create(w.ctx, bad, metav1.CreateOptions{})
+	w.Namespace("newns")
+	w.Kubectl("create", "serviceaccount", "kung", "-n", "newns")
+	bad := suite.Sample("bad", suite.InNamespaces("newns,newns"))
+	_, err := w.IPS.Create(w.Ctx, bad, metav1.CreateOptions{})
 	require.Error(t, err)
 	w.ready("many")
 
 	w.asks(`sum(tcr_assistant_secrets_desired)`, namespaces)
 	w.asks(`sum(tcr_assistant_secrets_present)`, namespaces)
-	accounts, err := w.client.CoreV1().ServiceAccounts("").List(w.ctx, metav1.ListOptions{})
+	accounts, err := w.Client.CoreV1().ServiceAccounts("").List(w.Ctx, metav1.ListOptions{})
 	require.NoError(t, err)
 	w.asks(`tcr_assistant_service_accounts_desired{image_pull_secret="many"}`, float64(len(accounts.Items)))
 	w.asks(`tcr_assistant_service_accounts_present{image_pull_secret="many"}`, float64(len(accounts.Items)))
@@ -199,15 +200,15 @@ func sorted(set map[string]bool) string {
 }
 
 func (w *world) foreignSecret(t *testing.T) {
-	w.namespace("taken")
+	w.Namespace("taken")
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsother"}, Type: corev1.SecretTypeOpaque, StringData: map[string]string{"mine": "kept"}}
-	_, err := w.client.CoreV1().Secrets("taken").Create(w.ctx, secret, metav1.CreateOptions{})
+	_, err := w.Client.CoreV1().Secrets("taken").Create(w.Ctx, secret, metav1.CreateOptions{})
 	require.NoError(t, err)
-	w.create("other", "taken")
+	w.Create("other", suite.InNamespaces("taken"))
 
 	failure := w.fails("other", "ForeignSecret")
 	assert.Equal(t, "taken/tcr.ipsother", failure.NamespacedName)
-	assert.WithinDuration(t, time.Now(), failure.Since.Time, hang)
+	assert.WithinDuration(t, time.Now(), failure.Since.Time, w.Hang)
 	w.asks(`tcr_assistant_secrets_desired{image_pull_secret="other"} - tcr_assistant_secrets_present`, 1)
 	w.asks(`tcr_assistant_failures{image_pull_secret="other",reason="ForeignSecret"}`, 1)
 	w.firing("TCRAssistantSecretsMissing", true)
@@ -215,7 +216,7 @@ func (w *world) foreignSecret(t *testing.T) {
 	require.Len(t, told, 1)
 	assert.Contains(t, told[0], "Warning x1 taken/tcr.ipsother: a Secret of this name and another type")
 
-	require.NoError(t, w.client.CoreV1().Secrets("taken").Delete(w.ctx, "tcr.ipsother", metav1.DeleteOptions{}))
+	require.NoError(t, w.Client.CoreV1().Secrets("taken").Delete(w.Ctx, "tcr.ipsother", metav1.DeleteOptions{}))
 	w.ready("other")
 	w.asks(`tcr_assistant_failures{image_pull_secret="other",reason="ForeignSecret"}`, 0)
 	w.firing("TCRAssistantSecretsMissing", false)
@@ -228,7 +229,7 @@ const secretVerbs = `["get","list","watch","create","patch","delete"]`
 // allow replaces the verbs that the manager is granted on Secrets.
 func (w *world) allow(t *testing.T, verbs string) {
 	t.Helper()
-	role := w.kubectl("get", "clusterrole", "tcr-assistant-manager-role", "-o", "json")
+	role := w.Kubectl("get", "clusterrole", "tcr-assistant-manager-role", "-o", "json")
 	index := -1
 	for i, rule := range strings.Split(role, `"verbs"`) {
 		if strings.Contains(rule, `"secrets"`) {
@@ -236,7 +237,7 @@ func (w *world) allow(t *testing.T, verbs string) {
 		}
 	}
 	require.GreaterOrEqual(t, index, 0)
-	w.kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p",
+	w.Kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p",
 		fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":%s}]`, index, verbs))
 }
 
@@ -245,7 +246,7 @@ func (w *world) forbiddenWrites(t *testing.T) {
 	before, err := w.value(issued)
 	require.NoError(t, err)
 	w.allow(t, `["get","list","watch","delete"]`)
-	w.create("locked", "newns")
+	w.Create("locked", suite.InNamespaces("newns"))
 
 	failure := w.fails("locked", "Forbidden")
 	assert.Equal(t, "newns/tcr.ipslocked", failure.NamespacedName)
@@ -266,7 +267,7 @@ func (w *world) forbiddenWrites(t *testing.T) {
 
 func (w *world) forbiddenWatch(t *testing.T) {
 	w.allow(t, `["get","create","patch","delete"]`)
-	w.create("unseen", "newns")
+	w.Create("unseen", suite.InNamespaces("newns"))
 	failure := w.fails("unseen", "Forbidden")
 	assert.Equal(t, "*/tcr.ipsunseen", failure.NamespacedName)
 	assert.Regexp(t, `not allowed to (list|watch) secrets: grant its role the verb "(list|watch)" on the resource "secrets"`, failure.Message)
@@ -277,26 +278,26 @@ func (w *world) forbiddenWatch(t *testing.T) {
 }
 
 func (w *world) fight(t *testing.T) {
-	w.create("fought", "newns")
+	w.Create("fought", suite.InNamespaces("newns"))
 	w.ready("fought")
-	secrets := w.client.CoreV1().Secrets("newns")
-	object, err := w.ips.Get(w.ctx, "fought", metav1.GetOptions{})
+	secrets := w.Client.CoreV1().Secrets("newns")
+	object, err := w.IPS.Get(w.Ctx, "fought", metav1.GetOptions{})
 	require.NoError(t, err)
 	ours := string(pullsecret.Render(object.Spec.Docker))
 	// undo changes the Secret back whenever it is as it should be, for as long as while returns true.
 	undo := func(while func() bool) {
 		for while() {
-			secret, err := secrets.Get(w.ctx, "tcr.ipsfought", metav1.GetOptions{})
+			secret, err := secrets.Get(w.Ctx, "tcr.ipsfought", metav1.GetOptions{})
 			require.NoError(t, err)
 			if string(secret.Data[corev1.DockerConfigJsonKey]) == ours {
-				_, err = secrets.Patch(w.ctx, "tcr.ipsfought", types.MergePatchType, []byte(`{"data":{".dockerconfigjson":"e30="}}`), metav1.PatchOptions{FieldManager: "rogue"})
+				_, err = secrets.Patch(w.Ctx, "tcr.ipsfought", types.MergePatchType, []byte(`{"data":{".dockerconfigjson":"e30="}}`), metav1.PatchOptions{FieldManager: "rogue"})
 				require.NoError(t, err)
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
 	began := time.Now()
-	undo(func() bool { return len(w.told("fought", "Contended")) == 0 && time.Since(began) < hang })
+	undo(func() bool { return len(w.told("fought", "Contended")) == 0 && time.Since(began) < w.Hang })
 	failure := w.fails("fought", "Contended")
 	assert.Equal(t, "newns/tcr.ipsfought", failure.NamespacedName)
 	assert.Contains(t, failure.Message, `"rogue" undoes what is written here`)
@@ -333,13 +334,13 @@ func (w *world) fallback(t *testing.T) {
 	issued := w.told("many", "Issued")
 	require.NoError(t, w.manager.Stop())
 	w.firing("TCRAssistantNoLeader", true)
-	w.kubectl("-n", "tcr-assistant-system", "delete", "secret", "tcr-assistant-webhook-server-cert")
+	w.Kubectl("-n", "tcr-assistant-system", "delete", "secret", "tcr-assistant-webhook-server-cert")
 	w.run("--cert-signer=example.com/nobody")
 	w.firing("TCRAssistantNoLeader", false)
 	w.asks(`tcr_assistant_certificate_issuer{mode="self-signed"}`, 1)
 	w.asks(`tcr_assistant_certificate_fallbacks_total`, 1)
-	w.eventually("the event is there", func() error {
-		described := w.kubectl("describe", "mutatingwebhookconfiguration", "tcr-assistant-mutating-webhook-configuration")
+	w.Eventually("the event is there", func() error {
+		described := w.Kubectl("describe", "mutatingwebhookconfiguration", "tcr-assistant-mutating-webhook-configuration")
 		if !strings.Contains(described, "CertificateFellBack") || !strings.Contains(described, "signer example.com/nobody gave none") {
 			return fmt.Errorf("described as\n%s", described)
 		}

@@ -5,9 +5,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"path/filepath"
 
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo" // the metrics of client-go
@@ -15,24 +12,14 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+
+	"github.com/tcr-assistant/tcr-assistant/test/controlplane/multicall"
 )
 
-var components = map[string]func() int{
-	"kubelet":        func() int { return cli.Run(kubelet.NewKubeletCommand(context.Background())) },
-	"kube-proxy":     func() int { return cli.Run(proxy.NewProxyCommand()) },
-	"kube-scheduler": func() int { return cli.Run(scheduler.NewSchedulerCommand()) },
-}
-
 func main() {
-	run, ok := components[filepath.Base(os.Args[0])]
-	if !ok && len(os.Args) > 1 {
-		if run, ok = components[os.Args[1]]; ok {
-			os.Args = os.Args[1:]
-		}
-	}
-	if !ok {
-		fmt.Fprintln(os.Stderr, "usage: node kubelet|kube-proxy|kube-scheduler [flags]")
-		os.Exit(2)
-	}
-	os.Exit(run())
+	multicall.Main("node", map[string]func() int{
+		"kubelet":        func() int { return cli.Run(kubelet.NewKubeletCommand(context.Background())) },
+		"kube-proxy":     func() int { return cli.Run(proxy.NewProxyCommand()) },
+		"kube-scheduler": func() int { return cli.Run(scheduler.NewSchedulerCommand()) },
+	})
 }
