@@ -103,8 +103,8 @@ func install(w *world) {
 	w.Kubectl("delete", "ipss", "one", "two")
 	w.usage()
 	for _, pod := range w.product(map[string]int{"controller-manager": 2}) {
-		metrics := w.kubectl("get", "--raw", "/api/v1/namespaces/"+manager.Namespace+"/pods/"+pod.Name+":8080/proxy/metrics")
-		assert.Contains(w.t, metrics, "\ngo_gc_gomemlimit_bytes 2.8311552e+07\n", "the runtime knows nine tenths of its container's limit")
+		metrics := w.Kubectl("get", "--raw", "/api/v1/namespaces/"+manager.Namespace+"/pods/"+pod.Name+":8080/proxy/metrics")
+		assert.Contains(w.T, metrics, "\ngo_gc_gomemlimit_bytes 2.8311552e+07\n", "the runtime knows nine tenths of its container's limit")
 	}
 }
 

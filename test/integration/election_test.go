@@ -30,7 +30,7 @@ func TestElection(t *testing.T) {
 	}
 	takenOver := func(from *coordinationv1.Lease) *coordinationv1.Lease {
 		now := from
-		w.eventually("somebody else leads", func() error {
+		w.Eventually("somebody else leads", func() error {
 			if now = w.lease(); now == nil || *now.Spec.HolderIdentity == *from.Spec.HolderIdentity {
 				return fmt.Errorf("the lease is still held by %s", *from.Spec.HolderIdentity)
 			}
@@ -41,8 +41,8 @@ func TestElection(t *testing.T) {
 
 	t.Run("a lease that somebody deletes comes back with the same leader", func(t *testing.T) {
 		before := w.lease()
-		w.kubectl("delete", "lease", "-n", manager.Namespace, before.Name)
-		w.eventually("the lease is back", func() error {
+		w.Kubectl("delete", "lease", "-n", manager.Namespace, before.Name)
+		w.Eventually("the lease is back", func() error {
 			if now := w.lease(); now == nil || now.UID == before.UID {
 				return fmt.Errorf("it is not")
 			}
@@ -60,7 +60,7 @@ func TestElection(t *testing.T) {
 		require.NoError(t, syscall.Kill(leader.Pid(), syscall.SIGCONT))
 		assert.GreaterOrEqual(t, after.Spec.AcquireTime.Sub(before.Spec.RenewTime.Time), good(before))
 		assert.Contains(t, other.Log(), "leadership was won")
-		w.eventually("it knows", func() error {
+		w.Eventually("it knows", func() error {
 			if !strings.Contains(leader.Log(), "leadership was lost") || !strings.Contains(leader.Log(), "leadership ended") {
 				return fmt.Errorf("it goes on")
 			}
@@ -75,14 +75,14 @@ func TestElection(t *testing.T) {
 		b.set(other)
 		after := takenOver(before)
 		assert.GreaterOrEqual(t, after.Spec.AcquireTime.Sub(before.Spec.RenewTime.Time), good(before))
-		w.create("orphaned")
-		w.holds("default", "orphaned")
+		w.Create("orphaned")
+		w.Holds("default", "orphaned")
 	})
 }
 
 // lease returns the one that replicas compete for; nil where there is none.
 func (w *world) lease() *coordinationv1.Lease {
-	lease, err := w.client.CoordinationV1().Leases(manager.Namespace).Get(w.ctx, "tcr-assistant-leader-election", metav1.GetOptions{})
+	lease, err := w.Client.CoordinationV1().Leases(manager.Namespace).Get(w.Ctx, "tcr-assistant-leader-election", metav1.GetOptions{})
 	if err != nil {
 		return nil
 	}

@@ -19,13 +19,13 @@ func TestRoleMadeAnew(t *testing.T) {
 	w := newWorld(t)
 	w.refusals = true
 	w.run()
-	w.create("steady")
-	w.holds("default", "steady")
-	before, err := w.client.RbacV1().ClusterRoles().Get(w.ctx, "tcr-assistant-manager-role", metav1.GetOptions{})
+	w.Create("steady")
+	w.Holds("default", "steady")
+	before, err := w.Client.RbacV1().ClusterRoles().Get(w.Ctx, "tcr-assistant-manager-role", metav1.GetOptions{})
 	require.NoError(t, err)
 
-	w.kubectl("delete", "clusterrole", before.Name)
-	w.eventually("everything of the old role's is collected", func() error {
+	w.Kubectl("delete", "clusterrole", before.Name)
+	w.Eventually("everything of the old role's is collected", func() error {
 		for kind, owned := range w.owned() {
 			if len(owned) > 0 {
 				return fmt.Errorf("the %s is still there", kind)
@@ -35,11 +35,11 @@ func TestRoleMadeAnew(t *testing.T) {
 	})
 	role := before.DeepCopy()
 	role.ObjectMeta = metav1.ObjectMeta{Name: before.Name, Labels: before.Labels}
-	role, err = w.client.RbacV1().ClusterRoles().Create(w.ctx, role, metav1.CreateOptions{})
+	role, err = w.Client.RbacV1().ClusterRoles().Create(w.Ctx, role, metav1.CreateOptions{})
 	require.NoError(t, err)
 
 	made := time.Now()
-	w.eventually("all is back, and the new role's", func() error {
+	w.Eventually("all is back, and the new role's", func() error {
 		for kind, owned := range w.owned() {
 			if len(owned) != 1 || owned[0].UID != role.UID {
 				return fmt.Errorf("the owners of the %s are %v", kind, owned)
@@ -47,9 +47,9 @@ func TestRoleMadeAnew(t *testing.T) {
 		}
 		return nil
 	})
-	w.namespace("after")
-	w.holds("after", "steady")
-	w.lists("after", "default", "tcr.ipssteady")
+	w.Namespace("after")
+	w.Holds("after", "steady")
+	w.Lists("after", "default", "tcr.ipssteady")
 
 	time.Sleep(3 * time.Second) // a fight would go on
 	writes, err := w.Requests(func(r cluster.Request) bool {
@@ -64,16 +64,16 @@ func TestRoleMadeAnew(t *testing.T) {
 // owned returns the owners of what the manager writes for itself, by kind; nil for what is not there.
 func (w *world) owned() map[string][]metav1.OwnerReference {
 	owners := map[string][]metav1.OwnerReference{"lease": nil, "secret": nil, "mutating configuration": nil, "validating configuration": nil}
-	if object, err := w.client.CoordinationV1().Leases(manager.Namespace).Get(w.ctx, "tcr-assistant-leader-election", metav1.GetOptions{}); err == nil {
+	if object, err := w.Client.CoordinationV1().Leases(manager.Namespace).Get(w.Ctx, "tcr-assistant-leader-election", metav1.GetOptions{}); err == nil {
 		owners["lease"] = object.OwnerReferences
 	}
-	if object, err := w.client.CoreV1().Secrets(manager.Namespace).Get(w.ctx, servingSecret, metav1.GetOptions{}); err == nil {
+	if object, err := w.Client.CoreV1().Secrets(manager.Namespace).Get(w.Ctx, servingSecret, metav1.GetOptions{}); err == nil {
 		owners["secret"] = object.OwnerReferences
 	}
-	if object, err := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(w.ctx, "tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{}); err == nil {
+	if object, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(w.Ctx, "tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{}); err == nil {
 		owners["mutating configuration"] = object.OwnerReferences
 	}
-	if object, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(w.ctx, "tcr-assistant-validating-webhook-configuration", metav1.GetOptions{}); err == nil {
+	if object, err := w.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(w.Ctx, "tcr-assistant-validating-webhook-configuration", metav1.GetOptions{}); err == nil {
 		owners["validating configuration"] = object.OwnerReferences
 	}
 	return owners
