@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
@@ -47,7 +48,7 @@ func managedLabels() map[string]string {
 // cluster it makes no call.
 type Keeper struct {
 	cfg       Config
-	secrets   *clientset.Secrets
+	secrets   *gentype.ClientWithList[*corev1.Secret, *corev1.SecretList]
 	requester *requester
 	serving   *Serving
 	publisher Publisher

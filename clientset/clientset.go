@@ -23,21 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Clients by kind.
-type (
-	Namespaces                      = gentype.ClientWithList[*corev1.Namespace, *corev1.NamespaceList]
-	ServiceAccounts                 = gentype.ClientWithList[*corev1.ServiceAccount, *corev1.ServiceAccountList]
-	Secrets                         = gentype.ClientWithList[*corev1.Secret, *corev1.SecretList]
-	Events                          = gentype.Client[*corev1.Event]
-	Leases                          = gentype.ClientWithList[*coordinationv1.Lease, *coordinationv1.LeaseList]
-	MutatingWebhookConfigurations   = gentype.ClientWithList[*admissionregistrationv1.MutatingWebhookConfiguration, *admissionregistrationv1.MutatingWebhookConfigurationList]
-	ValidatingWebhookConfigurations = gentype.ClientWithList[*admissionregistrationv1.ValidatingWebhookConfiguration, *admissionregistrationv1.ValidatingWebhookConfigurationList]
-	ClusterRoles                    = gentype.Client[*rbacv1.ClusterRole]
-	SelfSubjectReviews              = gentype.Client[*authenticationv1.SelfSubjectReview]
-	SelfSubjectAccessReviews        = gentype.Client[*authorizationv1.SelfSubjectAccessReview]
-)
-
-// groups are the API groups of those kinds.
+// groups are the API groups of the kinds that there are clients for.
 var groups = []struct {
 	version schema.GroupVersion
 	add     func(*runtime.Scheme) error
@@ -90,38 +76,38 @@ func New(config *rest.Config, httpClient *http.Client) (*Clientset, error) {
 func (c *Clientset) Scheme() *runtime.Scheme { return c.scheme }
 
 // Namespaces returns a client of all namespaces.
-func (c *Clientset) Namespaces() *Namespaces {
+func (c *Clientset) Namespaces() *gentype.ClientWithList[*corev1.Namespace, *corev1.NamespaceList] {
 	return withList[corev1.Namespace, corev1.NamespaceList](c, corev1.SchemeGroupVersion, "namespaces", "")
 }
 
 // ServiceAccounts returns a client of the ServiceAccounts of a namespace, or of all where it is blank.
-func (c *Clientset) ServiceAccounts(namespace string) *ServiceAccounts {
+func (c *Clientset) ServiceAccounts(namespace string) *gentype.ClientWithList[*corev1.ServiceAccount, *corev1.ServiceAccountList] {
 	return withList[corev1.ServiceAccount, corev1.ServiceAccountList](c, corev1.SchemeGroupVersion, "serviceaccounts", namespace)
 }
 
 // Secrets returns a client of the Secrets of a namespace, or of all where it is blank.
-func (c *Clientset) Secrets(namespace string) *Secrets {
+func (c *Clientset) Secrets(namespace string) *gentype.ClientWithList[*corev1.Secret, *corev1.SecretList] {
 	return withList[corev1.Secret, corev1.SecretList](c, corev1.SchemeGroupVersion, "secrets", namespace)
 }
 
 // Events returns a client of the events of a namespace.
-func (c *Clientset) Events(namespace string) *Events {
+func (c *Clientset) Events(namespace string) *gentype.Client[*corev1.Event] {
 	return without[corev1.Event](c, corev1.SchemeGroupVersion, "events", namespace)
 }
 
 // Leases returns a client of the Leases of a namespace.
-func (c *Clientset) Leases(namespace string) *Leases {
+func (c *Clientset) Leases(namespace string) *gentype.ClientWithList[*coordinationv1.Lease, *coordinationv1.LeaseList] {
 	return withList[coordinationv1.Lease, coordinationv1.LeaseList](c, coordinationv1.SchemeGroupVersion, "leases", namespace)
 }
 
 // MutatingWebhookConfigurations returns a client of all of them.
-func (c *Clientset) MutatingWebhookConfigurations() *MutatingWebhookConfigurations {
+func (c *Clientset) MutatingWebhookConfigurations() *gentype.ClientWithList[*admissionregistrationv1.MutatingWebhookConfiguration, *admissionregistrationv1.MutatingWebhookConfigurationList] {
 	return withList[admissionregistrationv1.MutatingWebhookConfiguration, admissionregistrationv1.MutatingWebhookConfigurationList](
 		c, admissionregistrationv1.SchemeGroupVersion, "mutatingwebhookconfigurations", "")
 }
 
 // ValidatingWebhookConfigurations returns a client of all of them.
-func (c *Clientset) ValidatingWebhookConfigurations() *ValidatingWebhookConfigurations {
+func (c *Clientset) ValidatingWebhookConfigurations() *gentype.ClientWithList[*admissionregistrationv1.ValidatingWebhookConfiguration, *admissionregistrationv1.ValidatingWebhookConfigurationList] {
 	return withList[admissionregistrationv1.ValidatingWebhookConfiguration, admissionregistrationv1.ValidatingWebhookConfigurationList](
 		c, admissionregistrationv1.SchemeGroupVersion, "validatingwebhookconfigurations", "")
 }
@@ -136,17 +122,17 @@ func (c *Clientset) CertificateSigningRequests() *CertificateSigningRequests {
 }
 
 // ClusterRoles returns a client of all of them.
-func (c *Clientset) ClusterRoles() *ClusterRoles {
+func (c *Clientset) ClusterRoles() *gentype.Client[*rbacv1.ClusterRole] {
 	return without[rbacv1.ClusterRole](c, rbacv1.SchemeGroupVersion, "clusterroles", "")
 }
 
 // SelfSubjectReviews returns a client that creates them, which is all that can be done with them.
-func (c *Clientset) SelfSubjectReviews() *SelfSubjectReviews {
+func (c *Clientset) SelfSubjectReviews() *gentype.Client[*authenticationv1.SelfSubjectReview] {
 	return without[authenticationv1.SelfSubjectReview](c, authenticationv1.SchemeGroupVersion, "selfsubjectreviews", "")
 }
 
 // SelfSubjectAccessReviews returns a client that creates them, which is all that can be done with them.
-func (c *Clientset) SelfSubjectAccessReviews() *SelfSubjectAccessReviews {
+func (c *Clientset) SelfSubjectAccessReviews() *gentype.Client[*authorizationv1.SelfSubjectAccessReview] {
 	return without[authorizationv1.SelfSubjectAccessReview](c, authorizationv1.SchemeGroupVersion, "selfsubjectaccessreviews", "")
 }
 

@@ -16,6 +16,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/gentype"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
@@ -33,7 +34,7 @@ const (
 // Candidate competes for a Lease.
 type Candidate struct {
 	log    *slog.Logger
-	leases *clientset.Leases
+	leases *gentype.ClientWithList[*coordinationv1.Lease, *coordinationv1.LeaseList]
 	meta   metav1.ObjectMeta
 	owner  func(context.Context) (*metav1.OwnerReference, error)
 	// identity is no other candidate's.
