@@ -86,6 +86,8 @@ func TestSwitches(t *testing.T) {
 	}{
 		{"no disruption budget", "manager.podDisruptionBudget.enabled=false", "kind: Deployment", "kind: PodDisruptionBudget"},
 		{"a disruption budget", "manager.podDisruptionBudget.maxUnavailable=50%", "maxUnavailable: 50%", ""},
+		{"the nodes' network", "manager.hostNetwork=true", "hostNetwork: true", "maxSurge: 1\n      maxUnavailable: 0"},
+		{"a network of its own", "manager.hostNetwork=false", "maxSurge: 1\n      maxUnavailable: 0", "hostNetwork"},
 		{"no policies for the manager", "admissionPolicies.restrictManager=false", "kind: ClusterRole", "kind: ValidatingAdmissionPolicy"},
 		{"no policy that attaches, on any version", "admissionPolicies.attach=false", "kind: ClusterRole", "kind: MutatingAdmissionPolicy"},
 		{"the policy that attaches, on any version", "admissionPolicies.attach=true", "kind: MutatingAdmissionPolicyBinding", ""},

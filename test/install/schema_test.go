@@ -132,7 +132,7 @@ func wrongs() []wrong {
 			wrong{component + "/priorityClassName", 1, at(component+"/priorityClassName") + "got number, want string"})
 	}
 	for _, truth := range []string{
-		"manager/podDisruptionBudget/enabled", "hostsUpdater/keepLines", "rbac/certificates", "admissionPolicies/restrictManager",
+		"manager/hostNetwork", "manager/podDisruptionBudget/enabled", "hostsUpdater/keepLines", "rbac/certificates", "admissionPolicies/restrictManager",
 		"networkPolicy/enabled", "monitoring/serviceMonitor/enabled", "monitoring/prometheusRule/enabled", "uninstall/keepCredentials",
 	} {
 		all = append(all, wrong{truth, "yes", at(truth) + "got string, want boolean"})
