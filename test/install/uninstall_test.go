@@ -144,13 +144,23 @@ func TestUninstallByHelm(t *testing.T) {
 	})
 }
 
+// manifests are the files of an installation without Helm, as arguments of kubectl.
+func (w *world) manifests() []string {
+	w.T.Helper()
+	if w.AttachesByItself() {
+		return []string{"-f", allInOne, "-f", "../../deploy/chart/files/mutating-admission-policy.yaml"}
+	}
+	return []string{"-f", allInOne}
+}
+
 func TestUninstallByKubectl(t *testing.T) {
 	t.Run("in order, it leaves nothing", func(t *testing.T) {
 		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
 		w := newWorld(t)
 		w.team("team")
 		before := w.objects()
-		w.Kubectl("apply", "-f", allInOne)
+		manifests := w.manifests()
+		w.Kubectl(append([]string{"apply"}, manifests...)...)
 		m := w.run()
 		w.Create("of-release")
 		w.settledIn("of-release")
@@ -163,7 +173,7 @@ func TestUninstallByKubectl(t *testing.T) {
 			return nil
 		})
 		w.teamLists("builder", "theirs")
-		w.Kubectl("delete", "-f", allInOne)
+		w.Kubectl(append([]string{"delete"}, manifests...)...)
 		require.NoError(t, m.Stop())
 		w.leaves(before)
 	})
@@ -172,13 +182,14 @@ func TestUninstallByKubectl(t *testing.T) {
 		w := newWorld(t)
 		w.team("team")
 		before := w.objects()
-		w.Kubectl("apply", "-f", allInOne)
+		manifests := w.manifests()
+		w.Kubectl(append([]string{"apply"}, manifests...)...)
 		m := w.run()
 		w.collectorKnows()
 		w.Create("of-release")
 		w.settledIn("of-release")
 		require.NoError(t, m.Kill())
-		w.Kubectl("delete", "-f", allInOne)
+		w.Kubectl(append([]string{"delete"}, manifests...)...)
 		w.leaves(before)
 		assert.NotEmpty(t, w.attached())
 		w.removeEntries()
@@ -198,10 +209,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.settledIn("of-release")
 		w.Kubectl("delete", "namespace", manager.Namespace, "--timeout=60s")
 		require.NoError(t, m.Stop())
-		w.Kubectl("delete", "--ignore-not-found", "-f", allInOne)
-		if w.AttachesByItself() {
-			w.Kubectl("delete", "--ignore-not-found", "-f", "../../deploy/chart/files/mutating-admission-policy.yaml")
-		}
+		w.Kubectl(append([]string{"delete", "--ignore-not-found"}, w.manifests()...)...)
 		w.removeEntries()
 		assert.Empty(t, w.attached())
 		w.teamLists("builder", "theirs")
