@@ -32,7 +32,7 @@ type program struct {
 
 var (
 	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, idle: time.Minute, admissionTime: time.Second, servers: true}
-	short = program{rounds: 2, convergence: []int{500}, births: 100, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
+	short = program{rounds: 3, convergence: []int{500}, births: 100, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
 )
 
 func main() {

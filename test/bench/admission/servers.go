@@ -307,7 +307,6 @@ func compareServers(all *figures, each time.Duration) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, theirs.stop()) }()
-	runtime.GOMAXPROCS(1)
 	if err := pin(1); err != nil {
 		return err
 	}
