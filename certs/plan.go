@@ -107,7 +107,7 @@ func decide(s state) action {
 		return issue{s.missing}
 	case s.written:
 		return idle{forLong, "the watch has yet to show the secret"}
-	case s.publishedFor < s.settle:
+	case s.publishedFor < s.settle && len(trust) > 1: // where nothing else is trusted, nothing that is trusted gives way
 		return idle{s.settle - s.publishedFor, "API servers are taking up the bundle"}
 	default:
 		return write{}
