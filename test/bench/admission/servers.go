@@ -27,8 +27,6 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
 // pin keeps this process to one core.
@@ -95,7 +93,7 @@ func selfSigned() (*tls.Certificate, error) {
 type server struct {
 	command *exec.Cmd
 	stdin   io.Closer
-	url     string
+	address string
 }
 
 func start(name string) (*server, error) {
@@ -116,7 +114,7 @@ func start(name string) (*server, error) {
 		return nil, err
 	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')
-	s.url = "https://" + strings.TrimSpace(line) + webhook.MutatePath + "?timeout=3s"
+	s.address = strings.TrimSpace(line)
 	return s, err
 }
 
@@ -184,11 +182,13 @@ func (r result) percentile(thousandths int) float64 {
 // put loads a server for that long: as fast as each connection goes, or at so many requests a second altogether. Connections
 // that are kept stand before the time begins.
 func (l load) put(s *server, during time.Duration, perSecond float64) (r result, err error) {
+	// Who sleeps in the kernel must not keep those waiting who have an answer to read.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2*l.connections + 2))
 	body := review(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, l.size)
-	clients := make([]*client, l.connections)
+	clients := make([]client, l.connections)
 	for i := range clients {
-		clients[i] = l.client(s.url, body)
-		defer clients[i].transport.CloseIdleConnections()
+		clients[i] = l.client(s.address, body)
+		defer clients[i].close()
 		if err := clients[i].ask(); err != nil {
 			return result{}, fmt.Errorf("connecting to a server over %s: %w", l, err)
 		}
@@ -201,10 +201,9 @@ func (l load) put(s *server, during time.Duration, perSecond float64) (r result,
 	var errs []error
 	var asking sync.WaitGroup
 	began := time.Now()
-	due := l.due(began.Add(during), perSecond)
-	for _, client := range clients {
+	for i, client := range clients {
 		asking.Go(func() {
-			latencies, err := client.askWhen(due)
+			latencies, err := askUntil(began.Add(during), client, l.due(began, i, perSecond))
 			mu.Lock()
 			defer mu.Unlock()
 			r.latencies, errs = append(r.latencies, latencies...), append(errs, err)
@@ -220,71 +219,30 @@ func (l load) put(s *server, during time.Duration, perSecond float64) (r result,
 	return r, nil
 }
 
-// due returns what waits for the next request to be due and says when that was; false in the end. They are evenly spaced, or,
-// with no pace, due as soon as there is a connection for them.
-func (l load) due(until time.Time, perSecond float64) func() (time.Time, bool) {
+// due returns what waits until the next request of a connection is due, and says when that was: evenly spaced among all
+// connections, or, with no pace, now.
+func (l load) due(began time.Time, connection int, perSecond float64) func() time.Time {
 	if perSecond == 0 {
-		return func() (time.Time, bool) {
-			now := time.Now()
-			return now, now.Before(until)
-		}
+		return time.Now
 	}
 	pace := time.Duration(float64(time.Second) / perSecond)
-	due := make(chan time.Time, time.Until(until)/pace+1) // who is late does not slow down the pace
-	go func() {
-		defer close(due)
+	next := began.Add(pace * time.Duration(connection))
+	return func() time.Time {
+		due := next
+		next = next.Add(pace * time.Duration(l.connections))
 		// The runtime's timers are as fine as a millisecond, the kernel's are finer by far.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		for next := time.Now(); next.Before(until); next = next.Add(pace) {
-			if pause := time.Until(next); pause > 0 {
-				_ = unix.Nanosleep(&unix.Timespec{Nsec: pause.Nanoseconds()}, nil) // woken early, it asks early
-			}
-			due <- next
+		if pause := time.Until(due); pause > 0 {
+			timespec := unix.NsecToTimespec(pause.Nanoseconds())
+			_ = unix.Nanosleep(&timespec, nil) // woken early, it asks early
 		}
-	}()
-	return func() (time.Time, bool) {
-		began, open := <-due
-		return began, open
+		return due
 	}
 }
 
-// client asks over one connection, or over one after another.
-type client struct {
-	*http.Client
-	transport *http.Transport
-	url       string
-	body      []byte
-	cold      bool
-}
-
-func (l load) client(url string, body []byte) *client {
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: l.http2, DisableKeepAlives: l.cold}
-	if !l.http2 {
-		transport.TLSClientConfig.NextProtos = []string{"http/1.1"}
-	}
-	return &client{&http.Client{Transport: transport}, transport, url, body, l.cold}
-}
-
-func (c *client) ask() error {
-	response, err := c.Post(c.url, "application/json", bytes.NewReader(c.body))
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, response.Body)
-	if err := errors.Join(err, response.Body.Close()); err != nil || response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %w", response.Status, err)
-	}
-	if c.cold {
-		c.transport.CloseIdleConnections()
-	}
-	return nil
-}
-
-// askWhen asks whenever it is due. A request's latency counts from then.
-func (c *client) askWhen(due func() (time.Time, bool)) (latencies []time.Duration, err error) {
-	for began, more := due(); more; began, more = due() {
-		if err := c.ask(); err != nil {
+// askUntil asks whenever it is due. A request's latency counts from then.
+func askUntil(end time.Time, client client, due func() time.Time) (latencies []time.Duration, err error) {
+	for began := due(); began.Before(end); began = due() {
+		if err := client.ask(); err != nil {
 			return nil, err
 		}
 		latencies = append(latencies, time.Since(began))
