@@ -68,7 +68,7 @@ type attempt struct {
 const servingCertificate = "tcr-assistant-webhook-server-cert"
 
 // attempts are one for each thing that the policies look at, in a namespace "team" with an account "builder" that lists
-// "theirs" and "others", and foreign Secrets "database" and "tcr.ipsforeign".
+// "theirs" and "others", and foreign Secrets "database" and "tcr.ipsforeign"; one of another type is in the certificate's place.
 func attempts(t *testing.T) []attempt {
 	ctx := context.WithoutCancel(t.Context())
 	const (
@@ -136,6 +136,7 @@ func attempts(t *testing.T) []attempt {
 		{"to change what it issued", change("tcr.ipsx", `{"data":{".dockerconfigjson":"e30="}}`), allowed},
 		{"to take its mark off what it issued", change("tcr.ipsx", `{"metadata":{"labels":null}}`), secretsOnly},
 		{"to delete what it issued", remove("team", "tcr.ipsx"), allowed},
+		{"to clear its certificate's place", remove(manager.Namespace, servingCertificate), allowed},
 		{"to write its certificate", create(manager.Namespace, servingCertificate, labelled(nil), certificate), allowed},
 		{"to delete its certificate", remove(manager.Namespace, servingCertificate), allowed},
 
@@ -192,6 +193,8 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 	for _, account := range []string{managerAccount, "tcr-assistant-uninstall"} {
 		t.Run(account, func(t *testing.T) {
 			w.Kubectl("create", "clusterrolebinding", account+"-everything", "--clusterrole=cluster-admin", "--serviceaccount="+manager.Namespace+":"+account)
+			_, err := w.Client.CoreV1().Secrets(manager.Namespace).Create(w.Ctx, secret(servingCertificate, opaque), metav1.CreateOptions{})
+			require.NoError(t, err)
 			stolen := w.stolen(account)
 			w.Eventually("roles and policies are in force", func() error {
 				dryRun := []string{metav1.DryRunAll}
@@ -234,7 +237,7 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, secret("anything", opaque), metav1.CreateOptions{})
 		require.NoError(t, err)
 		w.Kubectl("annotate", "serviceaccount", "builder", "-n", "team", "a=b")
-		w.Kubectl("delete", "serviceaccount", "builder", "-n", "team")
+		w.Kubectl("delete", "serviceaccount", "builder", "-n", "team", "--wait=false")
 	})
 }
 

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,7 @@ const (
 
 var badValues = []badValue{
 	{name: "a pattern in namespaces", credential: map[string]any{"namespaces": "team-*"}, says: []string{credentialPath + ".namespaces", "patterns are not supported"}},
+	{name: "every sign of a pattern", credential: map[string]any{"namespaces": "a[,a],a(,a),a{,a},a^,a$,a|,a+,a?,a\\"}, says: patterns("a[", "a]", "a(", "a)", "a{", "a}", "a^", "a$", "a|", "a+", "a?", "a\\")},
 	{name: "a star among names", credential: map[string]any{"namespaces": "a,*"}, says: []string{credentialPath + ".namespaces", `must be "*" alone`}},
 	{name: "an empty entry", credential: map[string]any{"namespaces": "a,,b"}, says: []string{credentialPath + ".namespaces", "empty entry"}},
 	{name: "a namespace twice", credential: map[string]any{"namespaces": "a, a"}, says: []string{credentialPath + ".namespaces", `"a" is listed twice`}},
@@ -77,6 +79,7 @@ var badValues = []badValue{
 	{name: "a domain with an underscore", host: map[string]any{"domain": "a_b.example.com"}, says: []string{hostPath + ".domain", "must be a DNS name: labels of"}},
 	{name: "a domain that is too long", host: map[string]any{"domain": strings.Repeat("a.", 126) + "aa"}, says: []string{hostPath + ".domain", "must be a DNS name: labels of"}},
 	{name: "a domain with a scheme", host: map[string]any{"domain": "https://a.example.com"}, says: []string{hostPath + ".domain", "without scheme, path and port"}},
+	{name: "a domain with a path", host: map[string]any{"domain": "a.example.com/team"}, says: []string{hostPath + ".domain", "without scheme, path and port"}},
 	{name: "a domain with a port", host: map[string]any{"domain": "a.example.com:443"}, says: []string{hostPath + ".domain", "without scheme, path and port"}},
 	{name: "an address for a domain", host: map[string]any{"domain": "10.0.0.1"}, says: []string{hostPath + ".domain", "the address belongs in ip"}},
 	{name: "localhost", host: map[string]any{"domain": "localhost"}, says: []string{hostPath + ".domain", "the node's name for itself"}},
@@ -87,6 +90,13 @@ var badValues = []badValue{
 	{name: "an unknown mode", values: map[string]any{"rbac": map[string]any{"secrets": "some"}}, says: []string{"/rbac/secrets", "'all', 'named'"}},
 	{name: "an unknown value", values: map[string]any{"replicas": 3}, says: []string{"additional properties 'replicas' not allowed"}},
 	{name: "a text for a number", values: map[string]any{"manager": map[string]any{"replicas": "2"}}, says: []string{"/manager/replicas", "got string, want integer"}},
+}
+
+func patterns(entries ...string) (says []string) {
+	for _, entry := range entries {
+		says = append(says, fmt.Sprintf("%q must be an exact namespace name: patterns are not supported", entry))
+	}
+	return says
 }
 
 func TestBadValuesFailTheInstall(t *testing.T) {
