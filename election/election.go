@@ -117,11 +117,30 @@ func (c *Candidate) serve(ctx context.Context, since time.Time, lead func(contex
 		<-ended
 		return
 	}
-	// Another try would do no harm, but the Lease runs out anyway.
-	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline)
+	c.release(context.WithoutCancel(ctx))
+}
+
+// release gives the Lease up. Where that does not succeed in time it runs out by itself.
+func (c *Candidate) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	if seen, _ := c.sighting(); seen.holder() == c.identity {
-		c.note(releasing, "lease was not released", c.update(releasing, seen.released(time.Now())))
+	for {
+		seen, _ := c.sighting()
+		if seen.holder() != c.identity {
+			return
+		}
+		err := c.update(ctx, seen.released(time.Now()))
+		if !apierrors.IsConflict(err) {
+			c.note(ctx, "lease was not released", err)
+			return
+		}
+		// Somebody has just labelled it, or the like: the watch is about to tell.
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.changed:
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 }
 
