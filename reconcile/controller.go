@@ -27,7 +27,7 @@ const (
 	// headStart is what the API server's own watch of namespaces has to be ahead of ours: it makes whoever creates something
 	// in a namespace that it has not seen itself yet wait for 50 ms (missingNamespaceWait in its plugin NamespaceLifecycle).
 	// Without it that is one birth in thirty.
-	headStart = 500 * time.Microsecond
+	headStart = 200 * time.Microsecond
 	// settle is how long a Secret that vanished is left alone before it is restored: a namespace that is being deleted
 	// loses its Secrets before everybody has heard of its end.
 	settle = 100 * time.Millisecond
