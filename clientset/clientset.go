@@ -92,7 +92,7 @@ func (c *Clientset) Secrets(namespace string) *gentype.ClientWithList[*corev1.Se
 
 // Events returns a client of the events of a namespace.
 func (c *Clientset) Events(namespace string) *gentype.Client[*corev1.Event] {
-	return without[corev1.Event](c, corev1.SchemeGroupVersion, "events", namespace)
+	return withoutList[corev1.Event](c, corev1.SchemeGroupVersion, "events", namespace)
 }
 
 // Leases returns a client of the Leases of a namespace.
@@ -115,7 +115,7 @@ func (c *Clientset) ValidatingWebhookConfigurations() *gentype.ClientWithList[*a
 // CertificateSigningRequests returns a client of all of them.
 func (c *Clientset) CertificateSigningRequests() *CertificateSigningRequests {
 	return &CertificateSigningRequests{
-		Client:     without[certificatesv1.CertificateSigningRequest](c, certificatesv1.SchemeGroupVersion, certificateSigningRequests, ""),
+		Client:     withoutList[certificatesv1.CertificateSigningRequest](c, certificatesv1.SchemeGroupVersion, certificateSigningRequests, ""),
 		client:     c.groups[certificatesv1.SchemeGroupVersion],
 		parameters: c.parameters,
 	}
@@ -123,17 +123,17 @@ func (c *Clientset) CertificateSigningRequests() *CertificateSigningRequests {
 
 // ClusterRoles returns a client of all of them.
 func (c *Clientset) ClusterRoles() *gentype.Client[*rbacv1.ClusterRole] {
-	return without[rbacv1.ClusterRole](c, rbacv1.SchemeGroupVersion, "clusterroles", "")
+	return withoutList[rbacv1.ClusterRole](c, rbacv1.SchemeGroupVersion, "clusterroles", "")
 }
 
 // SelfSubjectReviews returns a client that creates them, which is all that can be done with them.
 func (c *Clientset) SelfSubjectReviews() *gentype.Client[*authenticationv1.SelfSubjectReview] {
-	return without[authenticationv1.SelfSubjectReview](c, authenticationv1.SchemeGroupVersion, "selfsubjectreviews", "")
+	return withoutList[authenticationv1.SelfSubjectReview](c, authenticationv1.SchemeGroupVersion, "selfsubjectreviews", "")
 }
 
 // SelfSubjectAccessReviews returns a client that creates them, which is all that can be done with them.
 func (c *Clientset) SelfSubjectAccessReviews() *gentype.Client[*authorizationv1.SelfSubjectAccessReview] {
-	return without[authorizationv1.SelfSubjectAccessReview](c, authorizationv1.SchemeGroupVersion, "selfsubjectaccessreviews", "")
+	return withoutList[authorizationv1.SelfSubjectAccessReview](c, authorizationv1.SchemeGroupVersion, "selfsubjectaccessreviews", "")
 }
 
 const certificateSigningRequests = "certificatesigningrequests"
@@ -171,6 +171,6 @@ func withList[T, L any, Kind kind[T], List list[L]](c *Clientset, version schema
 		func() Kind { return new(T) }, func() List { return new(L) })
 }
 
-func without[T any, Kind kind[T]](c *Clientset, version schema.GroupVersion, resource, namespace string) *gentype.Client[Kind] {
+func withoutList[T any, Kind kind[T]](c *Clientset, version schema.GroupVersion, resource, namespace string) *gentype.Client[Kind] {
 	return gentype.NewClient[Kind](resource, c.groups[version], c.parameters, namespace, func() Kind { return new(T) })
 }
