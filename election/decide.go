@@ -52,7 +52,7 @@ func (s sighting) without(at uint64, now time.Time) sighting {
 // vacantIn returns for how long the Lease is still not to be taken. Who holds it has as long as they said, from when that was
 // last seen to change. Who held one that was deleted leads on until they notice, so that a deleted one counts as held.
 func (s sighting) vacantIn(now time.Time) time.Duration {
-	good := Duration
+	good := duration
 	switch {
 	case s.lease == nil && s.since.IsZero(), s.lease != nil && s.holder() == "":
 		return 0
@@ -73,7 +73,7 @@ func (s sighting) taken(identity string, now time.Time) *coordinationv1.Lease {
 			transitions += *before
 		}
 	}
-	at, seconds := metav1.NewMicroTime(now), int32(Duration/time.Second)
+	at, seconds := metav1.NewMicroTime(now), int32(duration/time.Second)
 	lease.Spec = coordinationv1.LeaseSpec{
 		HolderIdentity: &identity, LeaseDurationSeconds: &seconds, AcquireTime: &at, RenewTime: &at, LeaseTransitions: &transitions,
 	}

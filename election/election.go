@@ -23,8 +23,8 @@ import (
 
 // What Kubernetes' own components use. Between the deadline and the end of the Lease is what a leader has to stop.
 const (
-	// Duration is how long a Lease that is not renewed keeps others from taking it.
-	Duration = 15 * time.Second
+	// duration is how long a Lease that is not renewed keeps others from taking it.
+	duration = 15 * time.Second
 	// deadline is how long a leader that cannot renew goes on.
 	deadline = 10 * time.Second
 	// period is the time between two renewals, and between two tries.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"sync"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -34,6 +35,7 @@ type kept[Object object] struct {
 
 	mu      sync.Mutex
 	once    sync.Once
+	at      uint64                                      // the newest resourceVersion that was seen of it, or of its deletion
 	version string                                      // its resourceVersion now; "" while it does not exist
 	held    admissionregistrationv1.WebhookClientConfig // how API servers are told to call us
 	wanted  []byte                                      // the bundle they are to trust; nil until we know one
@@ -95,9 +97,10 @@ func (k *kept[Object]) apply(ctx context.Context, template func(bundle []byte) a
 	if err != nil {
 		return fmt.Errorf("applying %s: %w", k.name, err)
 	}
-	k.version, k.written = stored.GetResourceVersion(), stored.GetResourceVersion()
-	k.held, k.uid = k.client(stored), stored.GetUID()
-	if !bytes.Equal(k.held.CABundle, bundle) {
+	k.written = stored.GetResourceVersion()
+	held := k.client(stored)
+	k.take(k.written, k.written, held, stored.GetUID())
+	if !bytes.Equal(held.CABundle, bundle) {
 		return fmt.Errorf("applying %s: it was stored with another caBundle", k.name)
 	}
 	return nil
@@ -141,10 +144,21 @@ func (k *kept[Object]) leadsTo(want admissionregistrationv1.WebhookClientConfig)
 	return equality.Semantic.DeepEqual(k.held.URL, want.URL) && equality.Semantic.DeepEqual(k.held.Service, want.Service)
 }
 
-func (k *kept[Object]) set(version string, held admissionregistrationv1.WebhookClientConfig) {
+// take takes in the configuration as it was at a version, unless newer news have overtaken these: that of its deletion may
+// come before the answer to the write that made it. It reports whether anything changed. k.mu is held.
+func (k *kept[Object]) take(at, version string, held admissionregistrationv1.WebhookClientConfig, uid types.UID) (changed bool) {
+	number, err := strconv.ParseUint(at, 10, 64)
+	if err == nil && number < k.at {
+		return false
+	}
+	changed = version != k.version
+	k.at, k.version, k.held, k.uid = number, version, held, uid
+	return changed
+}
+
+func (k *kept[Object]) set(at, version string, held admissionregistrationv1.WebhookClientConfig, uid types.UID) {
 	k.mu.Lock()
-	changed := version != k.version
-	k.version, k.held = version, held
+	changed := k.take(at, version, held, uid)
 	k.mu.Unlock()
 	if changed {
 		k.notify()
@@ -153,26 +167,26 @@ func (k *kept[Object]) set(version string, held admissionregistrationv1.WebhookC
 
 func (k *kept[Object]) Add(added any) error {
 	configuration := added.(Object)
-	k.mu.Lock()
-	k.uid = configuration.GetUID()
-	k.mu.Unlock()
-	k.set(configuration.GetResourceVersion(), k.client(configuration))
+	version := configuration.GetResourceVersion()
+	k.set(version, version, k.client(configuration), configuration.GetUID())
 	return nil
 }
 
 func (k *kept[Object]) Update(updated any) error { return k.Add(updated) }
 
-func (k *kept[Object]) Delete(any) error {
-	k.set("", admissionregistrationv1.WebhookClientConfig{})
-	return nil
+// Delete is told of the version at which it was deleted.
+func (k *kept[Object]) Delete(deleted any) error {
+	return k.Replace(nil, deleted.(Object).GetResourceVersion())
 }
 
-func (k *kept[Object]) Replace(listed []any, _ string) error {
+// Replace takes in that this is all there is at that version.
+func (k *kept[Object]) Replace(listed []any, version string) error {
 	defer k.once.Do(func() { close(k.synced) })
-	if len(listed) == 0 {
-		return k.Delete(nil)
+	if len(listed) > 0 {
+		return k.Add(listed[0])
 	}
-	return k.Add(listed[0])
+	k.set(version, "", admissionregistrationv1.WebhookClientConfig{}, "")
+	return nil
 }
 
 func (k *kept[Object]) Resync() error { return nil }

@@ -26,6 +26,7 @@ type Registrar struct {
 	log      *slog.Logger
 	template Template
 	owner    func(context.Context) (*metav1.OwnerReference, error)
+	limit    flowcontrol.RateLimiter
 
 	mutating   *kept[*admissionregistrationv1.MutatingWebhookConfiguration]
 	validating *kept[*admissionregistrationv1.ValidatingWebhookConfiguration]
@@ -39,7 +40,7 @@ type Registrar struct {
 // template's Owner, since one that was made anew is another one, and whatever names the old one is collected at once; while
 // it fails nothing is written. onChange is called when what Published returns may have changed; it must not block.
 func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Template, owner func(context.Context) (*metav1.OwnerReference, error), onChange func()) *Registrar {
-	r := &Registrar{log: log, template: template, owner: owner, changed: make(chan struct{}, 1)}
+	r := &Registrar{log: log, template: template, owner: owner, limit: flowcontrol.NewTokenBucketRateLimiter(writeRate, writeBurst), changed: make(chan struct{}, 1)}
 	notify := func() {
 		onChange()
 		select {
@@ -134,16 +135,11 @@ func (r *Registrar) Run(ctx context.Context) {
 	watchers.Go(func() { r.mutating.follow(ctx) })
 	watchers.Go(func() { r.validating.follow(ctx) })
 	backoff := newBackoff()
-	// Somebody who takes back whatever is restored, at once, is not fought at full speed.
-	limit := flowcontrol.NewTokenBucketRateLimiter(1, restoreBurst)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.changed:
-		}
-		if r.pending() && limit.Wait(ctx) != nil {
-			return
 		}
 		for ctx.Err() == nil {
 			err := r.restore(ctx)
@@ -161,8 +157,12 @@ func (r *Registrar) Run(ctx context.Context) {
 	}
 }
 
-// restoreBurst is how often the configurations are restored before that is done once a second at most.
-const restoreBurst = 10
+// writeRate and writeBurst bound the writes of configurations, in writes a second and in writes at once: somebody who takes
+// back at once whatever is written is not fought at full speed. Ten rotations in a row stay below.
+const (
+	writeRate  = 2
+	writeBurst = 100
+)
 
 func newBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 8, Cap: 10 * time.Second}
@@ -171,7 +171,10 @@ func newBackoff() wait.Backoff {
 // restore applies each configuration that others wrote to since we did. That costs nothing but a request where they left
 // our fields alone.
 func (r *Registrar) restore(ctx context.Context) error {
-	if !r.pending() {
+	r.mu.Lock()
+	keeping := r.keeping
+	r.mu.Unlock()
+	if !keeping {
 		return nil
 	}
 	if r.validating.touched() {
@@ -185,15 +188,8 @@ func (r *Registrar) restore(ctx context.Context) error {
 	return nil
 }
 
-// pending reports whether there is anything to restore.
-func (r *Registrar) pending() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.keeping && (r.validating.touched() || r.mutating.touched())
-}
-
 func (r *Registrar) applyValidating(ctx context.Context) error {
-	template, err := r.owned(ctx)
+	template, err := r.current(ctx)
 	if err != nil {
 		return fmt.Errorf("applying %s: %w", ValidatingConfiguration, err)
 	}
@@ -201,15 +197,18 @@ func (r *Registrar) applyValidating(ctx context.Context) error {
 }
 
 func (r *Registrar) applyMutating(ctx context.Context) error {
-	template, err := r.owned(ctx)
+	template, err := r.current(ctx)
 	if err != nil {
 		return fmt.Errorf("applying %s: %w", MutatingConfiguration, err)
 	}
 	return r.mutating.apply(ctx, func(bundle []byte) any { return template.Mutating(bundle) })
 }
 
-// owned returns the template with the owner that there is now.
-func (r *Registrar) owned(ctx context.Context) (template Template, err error) {
+// current returns the template with the owner that there is now, once it may be written.
+func (r *Registrar) current(ctx context.Context) (template Template, err error) {
+	if err := r.limit.Wait(ctx); err != nil {
+		return template, err
+	}
 	template = r.template
 	template.Owner, err = r.owner(ctx)
 	return template, err

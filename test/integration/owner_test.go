@@ -61,6 +61,32 @@ func TestRoleMadeAnew(t *testing.T) {
 	assert.LessOrEqual(t, len(writes), 8, "nobody fights over them")
 }
 
+// TestFight deletes what the manager restores, as soon as it is restored.
+func TestFight(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	configurations := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	deleted := 0
+	began := time.Now()
+	for time.Since(began) < 8*time.Second {
+		if configurations.Delete(w.Ctx, "tcr-assistant-mutating-webhook-configuration", metav1.DeleteOptions{}) == nil {
+			deleted++
+		}
+	}
+	writes, err := w.Requests(func(r cluster.Request) bool {
+		return r.User == manager.User && r.Received.After(began) && r.Verb == "patch" &&
+			(r.Resource == "mutatingwebhookconfigurations" || r.Resource == "validatingwebhookconfigurations")
+	})
+	require.NoError(t, err)
+	t.Logf("it was deleted %d times, and %d writes were made meanwhile", deleted, len(writes))
+	assert.Greater(t, deleted, 10, "it is restored again and again")
+	assert.LessOrEqual(t, float64(len(writes)), 100+2*time.Since(began).Seconds()+1, "but not at full speed")
+	w.Eventually("in the end it stands", func() error {
+		_, err := configurations.Get(w.Ctx, "tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{})
+		return err
+	})
+}
+
 // owned returns the owners of what the manager writes for itself, by kind; nil for what is not there.
 func (w *world) owned() map[string][]metav1.OwnerReference {
 	owners := map[string][]metav1.OwnerReference{"lease": nil, "secret": nil, "mutating configuration": nil, "validating configuration": nil}
