@@ -1,7 +1,8 @@
 package pullsecret
 
 import (
-	"maps"
+	"hash/maphash"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -14,30 +15,76 @@ import (
 
 // Rules is one moment's set of rules. It is immutable, so whoever holds one sees no change.
 type Rules struct {
-	ordered []*Rule // by name
-	byName  map[string]*Rule
-	invalid map[string]field.ErrorList
+	byName     table[*Rule]
+	invalid    table[invalid]
+	everywhere []*Rule        // those that select every namespace, by name
+	naming     table[[]*Rule] // the others, by each namespace that they name, and then by name
 }
 
-// All returns the rules in the order of their names. The slice is shared: it must not be changed.
-func (r *Rules) All() []*Rule { return r.ordered }
+// invalid is an ImagePullSecret that cannot be read.
+type invalid struct {
+	errs field.ErrorList
+	// last is the rule that it was before; nil where that is not known.
+	last *Rule
+}
+
+// All returns the rules, in no order.
+func (r *Rules) All() iter.Seq[*Rule] {
+	return func(yield func(*Rule) bool) {
+		for _, rule := range r.byName.all() {
+			if !yield(rule) {
+				return
+			}
+		}
+	}
+}
 
 // Get returns the rule of the ImagePullSecret of that name; nil where there is none, or none that is valid.
-func (r *Rules) Get(name string) *Rule { return r.byName[name] }
+func (r *Rules) Get(name string) *Rule {
+	rule, _ := r.byName.get(name)
+	return rule
+}
 
 // Invalid returns what is wrong with the ImagePullSecret of that name; nil where it is valid or absent.
-func (r *Rules) Invalid(name string) field.ErrorList { return r.invalid[name] }
+func (r *Rules) Invalid(name string) field.ErrorList {
+	found, _ := r.invalid.get(name)
+	return found.errs
+}
 
 // Names returns the names of all ImagePullSecrets, the valid and the invalid, in no order.
 func (r *Rules) Names() []string {
-	return slices.AppendSeq(slices.Collect(maps.Keys(r.byName)), maps.Keys(r.invalid))
+	names := make([]string, 0, r.byName.size+r.invalid.size)
+	for name := range r.byName.all() {
+		names = append(names, name)
+	}
+	for name := range r.invalid.all() {
+		names = append(names, name)
+	}
+	return names
+}
+
+// In returns the rules that select a namespace, in the order of their names. What it costs does not depend on how many
+// rules select others.
+func (r *Rules) In(namespace string) []*Rule {
+	naming, _ := r.naming.get(namespace)
+	if len(naming) == 0 {
+		return slices.Clip(r.everywhere)
+	}
+	selected := make([]*Rule, 0, len(r.everywhere)+len(naming))
+	everywhere := r.everywhere
+	for _, rule := range naming {
+		i, _ := slices.BinarySearchFunc(everywhere, rule.Name, (*Rule).compare)
+		selected = append(append(selected, everywhere[:i]...), rule)
+		everywhere = everywhere[i:]
+	}
+	return append(selected, everywhere...)
 }
 
 // Secrets returns the names of the Secrets that a service account should list, in the order of the rules' names.
 func (r *Rules) Secrets(namespace, serviceAccount string) []string {
 	var secrets []string
-	for _, rule := range r.ordered {
-		if rule.Namespaces.Matches(namespace) && rule.ServiceAccounts.Matches(serviceAccount) {
+	for _, rule := range r.In(namespace) {
+		if rule.ServiceAccounts.Matches(serviceAccount) {
 			secrets = append(secrets, rule.Secret)
 		}
 	}
@@ -48,20 +95,49 @@ func (r *Rules) Secrets(namespace, serviceAccount string) []string {
 // copies and entries are left as they are: a typing mistake must not take a credential away.
 func (r *Rules) Frozen(secret string) bool {
 	name, ours := strings.CutPrefix(secret, SecretPrefix)
-	return ours && r.invalid[name] != nil
+	return ours && r.Invalid(name) != nil
+}
+
+func (r *Rule) compare(name string) int { return strings.Compare(r.Name, name) }
+
+// Change is what became of one ImagePullSecret.
+type Change struct {
+	Name string
+	// Before is the rule as it was, the last one where it could not be read meanwhile; nil where there was none.
+	Before *Rule
+	// After is the rule as it is; nil where there is none.
+	After *Rule
+	// Unknown says that there was a rule before, and that what it selected is not known: it could not be read when it was
+	// first seen.
+	Unknown bool
 }
 
 // Index holds the current Rules. Reading it costs one atomic load: it stands on the path of admission requests.
 type Index struct {
 	current atomic.Pointer[Rules]
 
-	mu        sync.Mutex // serializes writers and guards observers
-	observers []func(before, after *Rule, name string)
+	mu        sync.Mutex // serializes writers and guards what follows
+	seen      map[string]identity
+	observers map[*func(Change)]struct{}
+}
+
+// identity tells whether an ImagePullSecret says what it said before. The generation alone does not: an API server whose
+// data was restored from a backup counts anew from what it was then.
+type identity struct {
+	uid        string
+	generation int64
+	spec       uint64
+}
+
+var specSeed = maphash.MakeSeed()
+
+func identify(object *v1.ImagePullSecret) identity {
+	return identity{string(object.UID), object.Generation, maphash.Comparable(specSeed, object.Spec)}
 }
 
 // NewIndex returns an index without rules.
 func NewIndex() *Index {
-	index := &Index{}
+	index := &Index{seen: map[string]identity{}, observers: map[*func(Change)]struct{}{}}
 	index.current.Store(&Rules{})
 	return index
 }
@@ -69,72 +145,161 @@ func NewIndex() *Index {
 // Rules returns the rules of this moment.
 func (i *Index) Rules() *Rules { return i.current.Load() }
 
-// Observe calls f after each change that the index takes in, in order, with the rule as it was and as it is: nil where
-// there was or is none. It returns a function that ends that. f must not call back into Put, Remove or Observe.
-func (i *Index) Observe(f func(before, after *Rule, name string)) (stop func()) {
+// Observe calls f after each change that the index takes in, in order. It returns a function that ends that. f must not
+// call back into Put, Replace, Remove or Observe.
+func (i *Index) Observe(f func(Change)) (stop func()) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.observers = append(slices.Clone(i.observers), f)
-	slot := len(i.observers) - 1
+	key := &f
+	i.observers[key] = struct{}{}
 	return func() {
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		i.observers = slices.Clone(i.observers)
-		i.observers[slot] = func(_, _ *Rule, _ string) {}
+		delete(i.observers, key)
 	}
 }
 
 // Put takes in an ImagePullSecret as it is now. One that is being deleted counts as gone.
 func (i *Index) Put(object *v1.ImagePullSecret) {
-	if object.DeletionTimestamp != nil {
-		i.Remove(object.Name)
-		return
-	}
-	if have := i.Rules().Get(object.Name); have != nil && have.UID == object.UID && have.Generation == object.Generation {
-		return // only its status or metadata changed
-	}
-	rule, errs := Parse(object)
-	i.set(object.Name, rule, errs)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	edit := i.edit()
+	edit.put(object)
+	edit.commit()
 }
 
 // Replace takes in objects as all there are.
 func (i *Index) Replace(objects []*v1.ImagePullSecret) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	edit := i.edit()
 	listed := make(map[string]bool, len(objects))
 	for _, object := range objects {
 		listed[object.Name] = true
-		i.Put(object)
+		edit.put(object)
 	}
 	for _, name := range i.Rules().Names() {
 		if !listed[name] {
-			i.Remove(name)
+			edit.set(name, nil, nil)
 		}
 	}
+	edit.commit()
 }
 
 // Remove takes the ImagePullSecret of that name out.
-func (i *Index) Remove(name string) { i.set(name, nil, nil) }
-
-func (i *Index) set(name string, rule *Rule, errs field.ErrorList) {
+func (i *Index) Remove(name string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	old := i.current.Load()
-	before := old.byName[name]
-	if rule == nil && len(errs) == 0 && before == nil && old.invalid[name] == nil {
+	edit := i.edit()
+	edit.set(name, nil, nil)
+	edit.commit()
+}
+
+// edit is a change of the rules on its way. Its index is locked.
+type edit struct {
+	index      *Index
+	byName     draft[*Rule]
+	invalid    draft[invalid]
+	naming     draft[[]*Rule]
+	everywhere map[string]*Rule // what becomes of those that select every namespace; nil takes one out
+	changes    []Change
+}
+
+func (i *Index) edit() *edit {
+	now := i.Rules()
+	return &edit{index: i, byName: now.byName.draft(), invalid: now.invalid.draft(), naming: now.naming.draft(), everywhere: map[string]*Rule{}}
+}
+
+func (e *edit) put(object *v1.ImagePullSecret) {
+	if object.DeletionTimestamp != nil {
+		e.set(object.Name, nil, nil)
+		return
+	}
+	is := identify(object)
+	if e.index.seen[object.Name] == is {
+		return // only its status or metadata changed
+	}
+	rule, errs := Parse(object)
+	e.set(object.Name, rule, errs)
+	e.index.seen[object.Name] = is
+}
+
+func (e *edit) set(name string, rule *Rule, errs field.ErrorList) {
+	delete(e.index.seen, name)
+	before, valid := e.byName.get(name)
+	broken, wasInvalid := e.invalid.get(name)
+	if rule == nil && len(errs) == 0 && !valid && !wasInvalid {
 		return // was not there either
 	}
-	next := &Rules{byName: make(map[string]*Rule, len(old.byName)+1), invalid: make(map[string]field.ErrorList, len(old.invalid))}
-	maps.Copy(next.byName, old.byName)
-	maps.Copy(next.invalid, old.invalid)
-	delete(next.byName, name)
-	delete(next.invalid, name)
-	if rule != nil {
-		next.byName[name] = rule
-	} else if len(errs) > 0 {
-		next.invalid[name] = errs
+	change := Change{Name: name, Before: before, After: rule}
+	if wasInvalid {
+		change.Before, change.Unknown = broken.last, broken.last == nil
 	}
-	next.ordered = slices.SortedFunc(maps.Values(next.byName), func(a, b *Rule) int { return strings.Compare(a.Name, b.Name) })
-	i.current.Store(next)
-	for _, observe := range i.observers {
-		observe(before, rule, name)
+	e.byName.delete(name)
+	e.invalid.delete(name)
+	if rule != nil {
+		e.byName.set(name, rule)
+	} else if len(errs) > 0 {
+		e.invalid.set(name, invalid{errs, change.Before})
+	}
+	if before != nil {
+		e.unlist(before)
+	}
+	if rule != nil {
+		e.list(rule)
+	}
+	e.changes = append(e.changes, change)
+}
+
+func (e *edit) unlist(rule *Rule) {
+	if rule.Namespaces.All() {
+		e.everywhere[rule.Name] = nil
+		return
+	}
+	for namespace := range rule.Namespaces.names {
+		others, _ := e.naming.get(namespace)
+		others = slices.DeleteFunc(slices.Clone(others), func(other *Rule) bool { return other.Name == rule.Name })
+		if len(others) == 0 {
+			e.naming.delete(namespace)
+			continue
+		}
+		e.naming.set(namespace, others)
+	}
+}
+
+func (e *edit) list(rule *Rule) {
+	if rule.Namespaces.All() {
+		e.everywhere[rule.Name] = rule
+		return
+	}
+	for namespace := range rule.Namespaces.names {
+		others, _ := e.naming.get(namespace)
+		i, _ := slices.BinarySearchFunc(others, rule.Name, (*Rule).compare)
+		e.naming.set(namespace, slices.Insert(slices.Clip(others), i, rule))
+	}
+}
+
+func (e *edit) commit() {
+	if len(e.changes) == 0 {
+		return
+	}
+	next := &Rules{byName: e.byName.done(), invalid: e.invalid.done(), naming: e.naming.done(), everywhere: e.index.Rules().everywhere}
+	if len(e.everywhere) > 0 {
+		next.everywhere = slices.DeleteFunc(slices.Clone(next.everywhere), func(rule *Rule) bool {
+			_, changed := e.everywhere[rule.Name]
+			return changed
+		})
+		for _, rule := range e.everywhere {
+			if rule != nil {
+				next.everywhere = append(next.everywhere, rule)
+			}
+		}
+		slices.SortFunc(next.everywhere, func(a, b *Rule) int { return a.compare(b.Name) })
+	}
+	e.index.current.Store(next)
+	for _, change := range e.changes {
+		for observe := range e.index.observers {
+			(*observe)(change)
+		}
 	}
 }

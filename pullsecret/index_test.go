@@ -1,7 +1,11 @@
 package pullsecret_test
 
 import (
+	"maps"
+	"math/rand/v2"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -45,8 +49,8 @@ func TestIndex(t *testing.T) {
 	type change struct{ before, after bool }
 	record := func(index *pullsecret.Index) *[]change {
 		var changes []change
-		index.Observe(func(before, after *pullsecret.Rule, _ string) {
-			changes = append(changes, change{before != nil, after != nil})
+		index.Observe(func(c pullsecret.Change) {
+			changes = append(changes, change{c.Before != nil, c.After != nil})
 		})
 		return &changes
 	}
@@ -62,7 +66,7 @@ func TestIndex(t *testing.T) {
 	})
 	t.Run("an observer that has stopped hears nothing", func(t *testing.T) {
 		index := pullsecret.NewIndex()
-		stop := index.Observe(func(_, _ *pullsecret.Rule, _ string) { t.Error("it heard something") })
+		stop := index.Observe(func(pullsecret.Change) { t.Error("it heard something") })
 		stop()
 		index.Put(imagePullSecret("a", "*", 1))
 	})
@@ -77,6 +81,41 @@ func TestIndex(t *testing.T) {
 		assert.False(t, index.Rules().Frozen("a"))
 		index.Put(imagePullSecret("a", "x", 3))
 		assert.False(t, index.Rules().Frozen("tcr.ipsa"))
+	})
+	t.Run("what a rule selected before it could not be read is told once it can, or once it is gone", func(t *testing.T) {
+		var last pullsecret.Change
+		index := pullsecret.NewIndex()
+		index.Observe(func(c pullsecret.Change) { last = c })
+		index.Put(imagePullSecret("a", "x,y,z", 1))
+		index.Put(imagePullSecret("a", "x,x", 2))
+		index.Put(imagePullSecret("a", ",", 3))
+		index.Put(imagePullSecret("a", "x", 4))
+		require.NotNil(t, last.Before)
+		assert.Equal(t, []string{"x", "y", "z"}, last.Before.Namespaces.Names())
+		assert.Equal(t, []string{"x"}, last.After.Namespaces.Names())
+		index.Put(imagePullSecret("a", "x,x", 5))
+		index.Remove("a")
+		require.NotNil(t, last.Before)
+		assert.Equal(t, []string{"x"}, last.Before.Namespaces.Names())
+		assert.False(t, last.Unknown)
+	})
+	t.Run("what one selected that could not be read when it was first seen is not known", func(t *testing.T) {
+		var changes []pullsecret.Change
+		index := pullsecret.NewIndex()
+		index.Put(imagePullSecret("a", "x,x", 1))
+		index.Put(imagePullSecret("b", "x,x", 1))
+		index.Observe(func(c pullsecret.Change) { changes = append(changes, c) })
+		index.Put(imagePullSecret("a", "x", 2))
+		index.Remove("b")
+		require.Len(t, changes, 2)
+		assert.True(t, changes[0].Unknown)
+		assert.True(t, changes[1].Unknown)
+	})
+	t.Run("another spec of the same generation, as after a restored backup, is another rule", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		index.Put(imagePullSecret("a", "x", 3))
+		index.Put(imagePullSecret("a", "y", 3))
+		assert.Equal(t, []string{"y"}, index.Rules().Get("a").Namespaces.Names())
 	})
 	t.Run("one that is being deleted counts as gone", func(t *testing.T) {
 		index := pullsecret.NewIndex()
@@ -124,8 +163,41 @@ func TestIndex(t *testing.T) {
 			})
 		}
 		all.Wait()
-		assert.Len(t, index.Rules().All(), 4)
+		assert.Len(t, index.Rules().Names(), 4)
 	})
+}
+
+// TestIndexAgainstAPlainReading puts random changes to an index and asks it what a loop over all rules says.
+func TestIndexAgainstAPlainReading(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	lists := []string{"*", "x", "y,x", "z", "x,x"}
+	index := pullsecret.NewIndex()
+	plain := map[string]*v1.ImagePullSecret{}
+	for generation := range int64(2000) {
+		name := strconv.Itoa(random.IntN(30))
+		switch random.IntN(4) {
+		case 0:
+			index.Remove(name)
+			delete(plain, name)
+		case 1:
+			index.Replace(slices.Collect(maps.Values(plain)))
+		default:
+			plain[name] = imagePullSecret(name, lists[random.IntN(len(lists))], generation)
+			plain[name].Spec.ServiceAccounts = lists[random.IntN(4)]
+			index.Put(plain[name])
+		}
+		for _, namespace := range []string{"x", "y", "z", "other"} {
+			var want []string
+			for _, name := range slices.Sorted(maps.Keys(plain)) {
+				rule, errs := pullsecret.Parse(plain[name])
+				if len(errs) == 0 && rule.Namespaces.Matches(namespace) && rule.ServiceAccounts.Matches("x") {
+					want = append(want, rule.Secret)
+				}
+			}
+			require.Equal(t, want, index.Rules().Secrets(namespace, "x"), "in %s after %d changes", namespace, generation+1)
+		}
+		require.Len(t, index.Rules().Names(), len(plain))
+	}
 }
 
 // TestPure holds the package free of clients. (The API types themselves link net/http, for its status codes.)

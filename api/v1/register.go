@@ -13,7 +13,7 @@ var (
 	Kind = GroupVersion.WithKind("ImagePullSecret")
 
 	schemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
-		scheme.AddKnownTypes(GroupVersion, &ImagePullSecret{}, &ImagePullSecretList{})
+		scheme.AddKnownTypes(GroupVersion, &ImagePullSecret{}, &ImagePullSecretList{}, &DerivedAttachments{}, &DerivedAttachmentsList{})
 		metav1.AddToGroupVersion(scheme, GroupVersion)
 		return nil
 	})

@@ -1,0 +1,61 @@
+package v1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// DerivedAttachments is written by TCR Assistant's manager and is not meant to be edited: what anybody changes in it, or
+// deletes, is restored. It holds what all ImagePullSecrets together say about ServiceAccounts, by namespace, as the parameter
+// of the admission policy that attaches Secrets inside the API server. It holds no credential.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:path=derivedattachments,singular=derivedattachments,scope=Cluster
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type DerivedAttachments struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// Spec is derived from the ImagePullSecrets. Create or edit those instead.
+	//
+	// +required
+	// +structType=atomic
+	Spec DerivedAttachmentsSpec `json:"spec"`
+}
+
+// DerivedAttachmentsSpec says which Secrets the ServiceAccounts of each namespace list. A Secret is named by a key of Rules.
+type DerivedAttachmentsSpec struct {
+	// Rules are the ImagePullSecrets, by a key that is their name, or stands for it where it is long.
+	//
+	// +optional
+	// +mapType=atomic
+	Rules map[string]DerivedRule `json:"rules,omitempty"`
+	// Everywhere are the keys of those that select every namespace.
+	//
+	// +optional
+	// +listType=atomic
+	Everywhere []string `json:"everywhere,omitempty"`
+	// Namespaces are, by the name of each namespace that is named by some, the keys of those.
+	//
+	// +optional
+	// +mapType=atomic
+	Namespaces map[string][]string `json:"namespaces,omitempty"`
+}
+
+// DerivedRule is what one ImagePullSecret attaches to whom.
+type DerivedRule struct {
+	// Secret is the name of the Secret to list.
+	Secret string `json:"secret"`
+	// ServiceAccounts are the names of those that list it; absent for every one.
+	//
+	// +optional
+	// +listType=atomic
+	ServiceAccounts []string `json:"serviceAccounts,omitempty"`
+}
+
+// DerivedAttachmentsList is a list of DerivedAttachments objects.
+//
+// +kubebuilder:object:root=true
+type DerivedAttachmentsList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []DerivedAttachments `json:"items"`
+}

@@ -1,0 +1,174 @@
+package pullsecret
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+)
+
+// attached returns what parts attach to an account, read as the admission policy reads them.
+func attached(parts []v1.DerivedAttachmentsSpec, namespace, serviceAccount string) []string {
+	var secrets []string
+	for _, part := range parts {
+		for _, key := range slices.Concat(part.Everywhere, part.Namespaces[namespace]) {
+			rule := part.Rules[key]
+			if (rule.ServiceAccounts == nil || slices.Contains(rule.ServiceAccounts, serviceAccount)) && !slices.Contains(secrets, rule.Secret) {
+				secrets = append(secrets, rule.Secret)
+			}
+		}
+	}
+	slices.Sort(secrets)
+	return secrets
+}
+
+// rulesOf returns rules from lists: the namespaces and service accounts of each name.
+func rulesOf(lists map[string][2]string) *Rules {
+	index := NewIndex()
+	for name, list := range lists {
+		index.Put(&v1.ImagePullSecret{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec: v1.ImagePullSecretSpec{Namespaces: list[0], ServiceAccounts: list[1],
+				Docker: v1.DockerCredential{Username: "u", Password: "secret-password", Server: "s"}},
+		})
+	}
+	return index.Rules()
+}
+
+// some returns random rules for namespaces n0 to n19 and accounts a0 to a4, some with long names.
+func some(random *rand.Rand, count int) *Rules {
+	list := func(prefix string, of int) string {
+		if random.IntN(4) == 0 {
+			return "*"
+		}
+		names := map[string]bool{}
+		for range 1 + random.IntN(4) {
+			names[fmt.Sprintf("%s%d", prefix, random.IntN(of))] = true
+		}
+		return strings.Join(sortedKeys(names), ",")
+	}
+	lists := map[string][2]string{}
+	for i := range count {
+		lists[fmt.Sprintf("%d-%s", i, strings.Repeat("x", random.IntN(90)))] = [2]string{list("n", 20), list("a", 5)}
+	}
+	return rulesOf(lists)
+}
+
+func sortedKeys(set map[string]bool) (keys []string) {
+	for key := range set {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// agree checks that the parts attach what the rules say.
+func agree(t *testing.T, rules *Rules, parts []v1.DerivedAttachmentsSpec) {
+	t.Helper()
+	for n := range 21 {
+		for a := range 6 {
+			namespace, account := fmt.Sprintf("n%d", n), fmt.Sprintf("a%d", a)
+			want := rules.Secrets(namespace, account)
+			slices.Sort(want)
+			require.Equal(t, want, attached(parts, namespace, account), "%s/%s", namespace, account)
+		}
+	}
+}
+
+func TestDerive(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	t.Run("the parts attach what the rules say, however many there are", func(t *testing.T) {
+		for range 50 {
+			rules := some(random, 40)
+			for _, limit := range []int{maxPart, 4000, 2000, 1000} {
+				derived := derive(rules, 1, limit)
+				agree(t, rules, derived.Parts)
+			}
+		}
+	})
+	t.Run("they are as small as promised", func(t *testing.T) {
+		derived := derive(some(random, 100), 1, 4000)
+		require.Greater(t, len(derived.Parts), 1)
+		require.Empty(t, derived.TooLarge)
+		for _, part := range derived.Parts {
+			encoded, err := json.Marshal(part)
+			require.NoError(t, err)
+			assert.LessOrEqual(t, len(encoded), 4000+len(`{"rules":{},"everywhere":[],"namespaces":{}}`))
+		}
+	})
+	t.Run("nothing is lost at any moment in which parts are divided or joined: made, then changed, then deleted", func(t *testing.T) {
+		rules := some(random, 60)
+		few, many := derive(rules, 1, maxPart).Parts, derive(rules, 1, 1000).Parts
+		require.Equal(t, 1, len(few))
+		require.Greater(t, len(many), 1)
+		stored := slices.Clone(few)
+		for _, made := range many[1:] {
+			stored = append(stored, made)
+			agree(t, rules, stored)
+		}
+		stored[0] = many[0]
+		agree(t, rules, stored)
+		stored[0] = few[0]
+		for i := len(stored) - 1; i > 0; i-- {
+			stored = stored[:i]
+			agree(t, rules, stored)
+		}
+	})
+	t.Run("parts are joined only when they fit well into fewer", func(t *testing.T) {
+		rules := some(random, 60)
+		whole := divide(rules, 1)[0].size
+		assert.Equal(t, 1, len(derive(rules, 1, whole).Parts))
+		assert.Equal(t, 2, len(derive(rules, 2, whole).Parts))
+		assert.Equal(t, 1, len(derive(rules, 2, 2*whole).Parts))
+	})
+	t.Run("what cannot be stored is named", func(t *testing.T) {
+		derived := derive(rulesOf(map[string][2]string{"long": {"n1", strings.Repeat("a", 200)}, "short": {"n2", "a"}}), 1, 150)
+		require.Equal(t, maxParts, len(derived.Parts))
+		require.Len(t, derived.TooLarge, 1)
+		for _, names := range derived.TooLarge {
+			assert.Equal(t, []string{"long"}, names)
+		}
+	})
+	t.Run("equal rules are encoded alike", func(t *testing.T) {
+		lists := map[string][2]string{"a": {"*", "*"}, "b": {"*", "y,x"}, "c": {"n2,n1", "*"}, "d": {"n1", "*"}}
+		first, err := json.Marshal(Derive(rulesOf(lists), 1))
+		require.NoError(t, err)
+		for range 20 {
+			again, err := json.Marshal(Derive(rulesOf(lists), 1))
+			require.NoError(t, err)
+			require.JSONEq(t, string(first), string(again))
+			require.Equal(t, string(first), string(again))
+		}
+		assert.NotContains(t, string(first), "secret-password")
+	})
+	t.Run("long names have short keys that no name has", func(t *testing.T) {
+		long := strings.Repeat("x", 200)
+		assert.Len(t, derivedKey(long), maxKey)
+		assert.Contains(t, derivedKey(long), "~")
+		assert.NotEqual(t, derivedKey(long), derivedKey(long+"x"))
+		assert.Equal(t, "short", derivedKey("short"))
+	})
+}
+
+func BenchmarkDerive(b *testing.B) {
+	for _, count := range []int{1, 100, 1000, 5000} {
+		lists := map[string][2]string{"all": {"*", "*"}}
+		for i := range count {
+			lists[fmt.Sprintf("team-%05d", i)] = [2]string{fmt.Sprintf("team-%05d-a,team-%05d-b", i, i), "*"}
+		}
+		rules := rulesOf(lists)
+		b.Run(fmt.Sprint(count), func(b *testing.B) {
+			for b.Loop() {
+				Derive(rules, 1)
+			}
+		})
+	}
+}
