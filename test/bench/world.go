@@ -43,7 +43,13 @@ type world struct {
 
 // newWorld starts a control plane and installs the product, without running it.
 func newWorld(ctx context.Context, binary string) (w *world, err error) {
-	c, err := cluster.Start(ctx, cluster.Options{Log: io.Discard})
+	// As long as the garbage collector has not found the kind of an owner it reads every object of that owner, which would be
+	// counted as a cost of writing them.
+	crds, err := manager.CRDs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := cluster.Start(ctx, cluster.Options{Log: io.Discard, CRDs: []string{crds}})
 	if err != nil {
 		return nil, err
 	}
@@ -53,11 +59,6 @@ func newWorld(ctx context.Context, binary string) (w *world, err error) {
 		}
 	}()
 	if err := manager.Install(ctx, c); err != nil {
-		return nil, err
-	}
-	// The garbage collector looks for new kinds of objects twice a minute. As long as it has not found the kind of an owner
-	// it reads every object of that owner, which would be counted as a cost of writing them.
-	if err := c.RestartControllerManager(ctx); err != nil {
 		return nil, err
 	}
 	w = &world{Cluster: c, binary: binary}

@@ -39,6 +39,10 @@ type Options struct {
 	// APIServerArgs and ControllerManagerArgs are flags like --v=4 that come after the
 	// usual ones and override them.
 	APIServerArgs, ControllerManagerArgs []string
+	// CRDs are files, or folders of them, whose CustomResourceDefinitions are served before
+	// the controller manager starts. Of kinds that come later its garbage collector hears
+	// within 30 seconds, and collects nothing of their owners until then.
+	CRDs []string
 	// Log is told what Start does, in lines; it may be nil.
 	Log io.Writer
 }
@@ -82,7 +86,7 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing a control plane: %w", err)
 	}
-	if err := c.start(ctx, opts.ControllerManagerArgs); err != nil {
+	if err := c.start(ctx, opts); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting a control plane: %w", err), c.Stop())
 	}
 	context.AfterFunc(ctx, func() { _ = c.Stop() })
@@ -170,17 +174,37 @@ func (c *Cluster) writeFiles(now time.Time) error {
 	return nil
 }
 
-func (c *Cluster) start(ctx context.Context, controllerManagerArgs []string) error {
+func (c *Cluster) start(ctx context.Context, opts Options) error {
 	if err := c.run(&c.etcd, "etcd", etcdFlags()); err != nil {
 		return err
 	}
 	if err := c.StartAPIServer(ctx); err != nil {
 		return err
 	}
-	if err := c.RestartControllerManager(ctx, controllerManagerArgs...); err != nil {
+	if err := c.serve(ctx, opts.CRDs); err != nil {
+		return err
+	}
+	if err := c.RestartControllerManager(ctx, opts.ControllerManagerArgs...); err != nil {
 		return err
 	}
 	return c.awaitDefaultServiceAccount(ctx)
+}
+
+// serve applies CustomResourceDefinitions and waits until their kinds are served.
+func (c *Cluster) serve(ctx context.Context, crds []string) error {
+	if len(crds) == 0 {
+		return nil
+	}
+	files := []string{}
+	for _, path := range crds {
+		files = append(files, "-f", path)
+	}
+	if _, _, err := c.Kubectl(ctx, append([]string{"apply"}, files...)...); err != nil {
+		return err
+	}
+	limit := "--timeout=" + patience.String()
+	_, _, err := c.Kubectl(ctx, append([]string{"wait", "--for=condition=Established", limit}, files...)...)
+	return err
 }
 
 // run starts a component where none runs in its place.
@@ -243,7 +267,8 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 
 // RestartControllerManager kills the controller manager and starts it again, with args
 // after the usual flags; those of before are gone. It returns once the new one is
-// healthy; its controllers may still be filling their caches then.
+// healthy; its controllers may still be filling their caches then. The new one knows of
+// every kind that is served by now, as the old one may not (see Options.CRDs).
 func (c *Cluster) RestartControllerManager(ctx context.Context, args ...string) error {
 	if err := c.end(&c.controllerManager); err != nil {
 		return err

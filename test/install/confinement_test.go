@@ -267,6 +267,7 @@ func TestNamedSecrets(t *testing.T) {
 		"--set", "global.imagePullSecretsCrs[1].dockerPassword=password",
 		"--set", "global.imagePullSecretsCrs[1].dockerServer=second.tencentcloudcr.com:5000")
 	w.runHelm("install", append([]string{chart}, values...)...)
+	w.collectorLooks()
 	m := w.run()
 
 	t.Run("it issues, repairs and rotates", func(t *testing.T) {

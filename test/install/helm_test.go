@@ -46,6 +46,7 @@ func TestHelm(t *testing.T) {
 			before := w.objects()
 
 			w.runHelm("install", append([]string{chart}, terraform...)...)
+			w.collectorLooks()
 			m := w.run()
 			first := w.Holds("team", "image-pull-secret-crs")
 			w.teamLists("builder", "theirs", "tcr.ipsimage-pull-secret-crs")

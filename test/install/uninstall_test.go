@@ -47,6 +47,7 @@ func (w *world) settledIn(release string) {
 // of the CRD's creation. It would never hear of the end of a kind that it did not know.
 func (w *world) collectorKnows() {
 	w.T.Helper()
+	w.collectorLooks()
 	w.Create("passing")
 	owner, err := w.IPS.Get(w.Ctx, "passing", metav1.GetOptions{})
 	require.NoError(w.T, err)
@@ -70,12 +71,13 @@ func (w *world) collectorKnows() {
 
 func TestUninstallByHelm(t *testing.T) {
 	t.Run("a dead manager makes no difference", func(t *testing.T) {
-		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
+		t.Parallel() // they wait for the cluster most of the time
 		w := newWorld(t)
 		w.home()
 		w.team("team")
 		before := w.objects()
 		w.runHelm("install", append([]string{chart}, terraform...)...)
+		w.collectorLooks()
 		m := w.run()
 		w.settledIn("image-pull-secret-crs")
 		require.NoError(t, m.Kill())
@@ -93,12 +95,13 @@ func TestUninstallByHelm(t *testing.T) {
 		w.leaves(before, crd, "Secret team/tcr.ipsforeign", "ServiceAccount team/stranger")
 	})
 	t.Run("where no node runs the job it ends, has deleted nothing, and goes on without it", func(t *testing.T) {
-		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
+		t.Parallel() // they wait for the cluster most of the time
 		w := newWorld(t)
 		w.home()
 		w.team("team")
 		before := w.objects()
 		w.runHelm("install", append([]string{chart, "--set", "uninstall.timeoutSeconds=3"}, terraform...)...)
+		w.collectorLooks()
 		m := w.run()
 		w.settledIn("image-pull-secret-crs")
 		require.NoError(t, m.Stop())
@@ -117,7 +120,7 @@ func TestUninstallByHelm(t *testing.T) {
 		w.leaves(before)
 	})
 	t.Run("credentials stay where that is wanted, and are taken up again", func(t *testing.T) {
-		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
+		t.Parallel() // they wait for the cluster most of the time
 		w := newWorld(t)
 		w.home()
 		w.team("team")
@@ -155,12 +158,13 @@ func (w *world) manifests() []string {
 
 func TestUninstallByKubectl(t *testing.T) {
 	t.Run("in order, it leaves nothing", func(t *testing.T) {
-		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
+		t.Parallel() // they wait for the cluster most of the time
 		w := newWorld(t)
 		w.team("team")
 		before := w.objects()
 		manifests := w.manifests()
 		w.Kubectl(append([]string{"apply"}, manifests...)...)
+		w.collectorLooks()
 		m := w.run()
 		w.Create("of-release")
 		w.settledIn("of-release")
@@ -178,7 +182,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.leaves(before)
 	})
 	t.Run("in one stroke, it leaves entries, and one command removes them", func(t *testing.T) {
-		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
+		t.Parallel() // they wait for the cluster most of the time
 		w := newWorld(t)
 		w.team("team")
 		before := w.objects()
@@ -197,7 +201,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.teamLists("builder", "theirs")
 	})
 	t.Run("after its namespace", func(t *testing.T) {
-		t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
+		t.Parallel() // they wait for the cluster most of the time
 		w := newWorld(t)
 		w.team("team")
 		before := w.objects()

@@ -75,10 +75,10 @@ type world struct {
 	helm string
 }
 
-// newWorld starts a control plane.
+// newWorld starts a control plane on which the product was never installed.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return &world{World: suite.Start(t), helm: helmPaths[len(helmPaths)-1]}
+	return &world{World: suite.StartEmpty(t), helm: helmPaths[len(helmPaths)-1]}
 }
 
 // home creates the product's namespace, which enforces pod security "restricted".
@@ -127,6 +127,12 @@ func (w *world) tokenFor(account string) (kubeconfig string, config *rest.Config
 	kubeconfig = filepath.Join(w.T.TempDir(), account+".kubeconfig")
 	require.NoError(w.T, clientcmd.WriteToFile(*file, kubeconfig))
 	return kubeconfig, config
+}
+
+// collectorLooks has the cluster's garbage collector look for the kinds that are served now, as it does by itself twice a minute.
+func (w *world) collectorLooks() {
+	w.T.Helper()
+	require.NoError(w.T, w.RestartControllerManager(w.Ctx))
 }
 
 // run starts a manager with the ServiceAccount's token and waits until it is ready.

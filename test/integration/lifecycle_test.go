@@ -128,7 +128,7 @@ func TestDeletingTheObjectRemovesEverything(t *testing.T) {
 		"in the foreground": metav1.DeletePropagationForeground,
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // most of the time goes by in the garbage collector, which hears of new kinds every 30 s
+			t.Parallel()
 			w := newWorld(t)
 			w.run()
 			w.Namespace("a")

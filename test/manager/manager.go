@@ -54,7 +54,13 @@ func Build(ctx context.Context, dir, command string) (string, error) {
 	return binary, nil
 }
 
-// Install applies the all-in-one manifests: the namespace, the CRD, the permissions and the policies that hold the manager
+// CRDs returns the folder of the product's CustomResourceDefinitions, for the options of a cluster.
+func CRDs(ctx context.Context) (string, error) {
+	root, err := Root(ctx)
+	return filepath.Join(root, "deploy", "chart", "crds"), err
+}
+
+// Install applies the all-in-one manifests: the namespace, the CRDs, the permissions and the policies that hold the manager
 // to them. The Deployment waits for a node that never comes; Start takes its place.
 func Install(ctx context.Context, c *cluster.Cluster) error {
 	root, err := Root(ctx)
@@ -63,7 +69,7 @@ func Install(ctx context.Context, c *cluster.Cluster) error {
 	}
 	for _, args := range [][]string{
 		{"apply", "-f", filepath.Join(root, "deploy", "allinone", "tcr-assistant.yaml")},
-		{"wait", "--for=condition=Established", "--timeout=30s", "crd/imagepullsecrets.tcr.tencentcloudcr.com"},
+		{"wait", "--for=condition=Established", "--timeout=30s", "-f", filepath.Join(root, "deploy", "chart", "crds")},
 	} {
 		if _, stderr, err := c.Kubectl(ctx, args...); err != nil {
 			return fmt.Errorf("installing: kubectl %s: %w: %s", strings.Join(args, " "), err, stderr)

@@ -38,8 +38,17 @@ type World struct {
 	whole *testing.T // what lasts until the end ends with it
 }
 
-// Start starts a control plane, which the test stops when it ends.
+// Start starts a control plane that has served the product's kinds from its beginning, so that its garbage collector knows of
+// them. The test stops it when it ends.
 func Start(t *testing.T) *World {
+	t.Helper()
+	crds, err := manager.CRDs(t.Context())
+	require.NoError(t, err)
+	return On(t, cluster.StartT(t, cluster.Options{Log: io.Discard, CRDs: []string{crds}}))
+}
+
+// StartEmpty starts a control plane that knows nothing of the product. The test stops it when it ends.
+func StartEmpty(t *testing.T) *World {
 	t.Helper()
 	return On(t, cluster.StartT(t, cluster.Options{Log: io.Discard}))
 }
