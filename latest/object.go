@@ -1,0 +1,270 @@
+// Package latest keeps one object of the API as the newest news has it: a Lease, a webhook configuration, a Secret.
+//
+// News come from a watch, from the answers to one's own writes, and from reads, and overtake one another. They are put in
+// order by their versions, that of a removal included, so that a late event undoes nothing and the late answer to a creation
+// does not bring back what is gone:
+//
+//	watch ─────┐
+//	answers ───┼──> order by version ──> Get, Changed
+//	reads ─────┘
+//
+// A read is more than news. Where the API server answers one with a version below what it had told of before, etcd was
+// restored to an older revision, and that answer is the truth: it replaces whatever is known, and the watch, which would wait
+// for versions that are far off, begins anew. For the same reason no watch is ever resumed: each begins with a read.
+package latest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+const (
+	// readTimeout is how long a read may take.
+	readTimeout = 10 * time.Second
+	// watchTimeout is how long the API server holds a watch, at least; at most twice as long.
+	watchTimeout = 5 * time.Minute
+	// steady is how long a watch has to have stood for the next one to be begun at once.
+	steady = 10 * time.Second
+)
+
+// newBackoff returns the pauses between failures: an API server that comes back is noticed within seconds.
+func newBackoff() wait.Backoff {
+	return wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 2 * time.Second}
+}
+
+// Source reads and watches one object, as [k8s.io/client-go/tools/cache.ListWatch] does when it is narrowed to a name.
+type Source interface {
+	ListWithContext(context.Context, metav1.ListOptions) (runtime.Object, error)
+	WatchWithContext(context.Context, metav1.ListOptions) (watch.Interface, error)
+}
+
+// Kind is a pointer to a Kubernetes object.
+type Kind interface {
+	runtime.Object
+	metav1.Object
+}
+
+// Object is an object as the newest news has it. Its methods may be called from several goroutines.
+type Object[K Kind] struct {
+	log    *slog.Logger
+	name   string
+	source Source
+
+	mu      sync.Mutex
+	known   known[K]
+	changed chan struct{} // closed when what Get returns changes
+	turned  chan struct{} // closed when an era ends
+}
+
+// NewObject returns the object that the source reads and watches. The name is for the log.
+func NewObject[K Kind](log *slog.Logger, name string, source Source) *Object[K] {
+	return &Object[K]{log: log, name: name, source: source, changed: make(chan struct{}), turned: make(chan struct{})}
+}
+
+// Seen is what was known of an object at a moment.
+type Seen[K Kind] struct {
+	// Object is nil where there is none. It is shared, and must not be written to.
+	Object K
+	// Exists says whether there is one.
+	Exists bool
+	// Known says whether it is known at all.
+	Known bool
+	// Changed is closed once any of this is no longer so.
+	Changed <-chan struct{}
+}
+
+// Version is the object's resourceVersion; blank where there is none.
+func (s Seen[K]) Version() string {
+	if !s.Exists {
+		return ""
+	}
+	return s.Object.GetResourceVersion()
+}
+
+// Get returns what is known of the object. It asks nobody.
+func (o *Object[K]) Get() Seen[K] {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return Seen[K]{o.known.object, o.known.exists, o.known.heard, o.changed}
+}
+
+// Run watches the object until ctx ends.
+func (o *Object[K]) Run(ctx context.Context) {
+	backoff, said := newBackoff(), ""
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := o.follow(ctx)
+		if time.Since(began) >= steady {
+			backoff, said = newBackoff(), ""
+		}
+		if err != nil && ctx.Err() == nil && err.Error() != said {
+			said = err.Error() // once for each outage
+			o.log.Warn("object was not watched", "name", o.name, "error", err)
+		}
+		sleep(ctx, backoff.Step())
+	}
+}
+
+// CatchUp returns once what is known is at least as new as the call, or with the cause when ctx ends first. A watch that had to
+// start anew, after an outage, may be far behind.
+func (o *Object[K]) CatchUp(ctx context.Context) error {
+	for backoff := newBackoff(); ; {
+		_, _, err := o.read(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		o.log.Warn("object was not read", "name", o.name, "error", err)
+		sleep(ctx, backoff.Step())
+	}
+}
+
+// Read asks the API server for the object once and takes in its answer.
+func (o *Object[K]) Read(ctx context.Context) error {
+	_, _, err := o.read(ctx)
+	return err
+}
+
+// Write makes a write of the object and takes in its answer, unless the API server goes back in time meanwhile: then nobody can
+// say of which time the answer speaks, and the watch tells what has become of the write.
+func (o *Object[K]) Write(write func() (K, error)) (K, error) {
+	o.mu.Lock()
+	era := o.known.era
+	o.mu.Unlock()
+	written, err := write()
+	if err == nil {
+		o.tell(written, true, era)
+	}
+	return written, err
+}
+
+// follow reads the object and takes in what is told of it from then on, until the watch ends.
+func (o *Object[K]) follow(ctx context.Context) error {
+	version, after, err := o.read(ctx)
+	if err != nil {
+		return err
+	}
+	seconds := int64((watchTimeout + rand.N(watchTimeout)) / time.Second)
+	stream, err := o.source.WatchWithContext(ctx, metav1.ListOptions{ResourceVersion: version, TimeoutSeconds: &seconds})
+	if err != nil {
+		return fmt.Errorf("watching %s: %w", o.name, err)
+	}
+	defer stream.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-after.turned:
+			return nil
+		case event, open := <-stream.ResultChan():
+			if !open {
+				return nil
+			}
+			object, is := event.Object.(K)
+			switch {
+			case event.Type == watch.Bookmark:
+			case event.Type == watch.Error || !is:
+				return fmt.Errorf("watching %s: %w", o.name, apierrors.FromObject(event.Object))
+			default:
+				o.tell(object, event.Type != watch.Deleted, after.era)
+			}
+		}
+	}
+}
+
+// moment is an era, as long as it lasts.
+type moment struct {
+	era    int
+	turned <-chan struct{}
+}
+
+// read asks for the object as it is now and takes in the answer. It returns the version that the API server is at. An answer
+// that an era ended before is not taken in, and asked for again.
+func (o *Object[K]) read(ctx context.Context) (version string, after moment, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	for {
+		o.mu.Lock()
+		asked := o.known
+		o.mu.Unlock()
+		object, exists, version, err := o.ask(ctx)
+		if err != nil {
+			return "", after, fmt.Errorf("reading %s: %w", o.name, err)
+		}
+		stale := false
+		era, turned := o.put(func(k known[K]) known[K] {
+			stale = asked.era != k.era
+			return k.read(object, exists, Version(version), asked)
+		})
+		if !stale {
+			return version, moment{era, turned}, nil
+		}
+	}
+}
+
+// ask returns the object as it is now, and the version that the API server is at.
+func (o *Object[K]) ask(ctx context.Context) (object K, exists bool, version string, err error) {
+	// Without a version in its options a list is answered as of now, and not by what some API server knew a while ago.
+	list, err := o.source.ListWithContext(ctx, metav1.ListOptions{})
+	if err != nil {
+		return object, false, "", err
+	}
+	accessor, err := meta.ListAccessor(list)
+	if err != nil {
+		return object, false, "", err
+	}
+	err = meta.EachListItem(list, func(item runtime.Object) error {
+		object, exists = item.(K)
+		return nil
+	})
+	return object, exists, accessor.GetResourceVersion(), err
+}
+
+// tell takes in a piece of news.
+func (o *Object[K]) tell(object K, exists bool, era int) {
+	var none K
+	kept := object
+	if !exists {
+		kept = none
+	}
+	o.put(func(k known[K]) known[K] { return k.told(kept, exists, Version(object.GetResourceVersion()), era) })
+}
+
+func (o *Object[K]) put(change func(known[K]) known[K]) (era int, turned <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	before := o.known
+	o.known = change(before)
+	if o.known.era != before.era {
+		o.log.Warn("API server went back in time", "name", o.name, "from", before.asOf, "to", o.known.asOf)
+		close(o.turned)
+		o.turned = make(chan struct{})
+	}
+	if o.known.heard != before.heard || o.known.exists != before.exists || o.known.exists && o.known.object.GetResourceVersion() != before.object.GetResourceVersion() {
+		close(o.changed)
+		o.changed = make(chan struct{})
+	}
+	return o.known.era, o.turned
+}
+
+func sleep(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,52 @@
+package latest
+
+import "strconv"
+
+// known is what is known of an object, and how new that is.
+type known[Kind any] struct {
+	object Kind
+	exists bool
+
+	// asOf is the version of the newest news: of the object, of its removal, or of the read that found it, or found nothing.
+	asOf uint64
+	// heard says that there was news at all.
+	heard bool
+	// era counts how often the API server went back in time. What was begun in one era says nothing of the next.
+	era int
+}
+
+// told returns what is known after a piece of news at a version: of an object that was written, or, where it does not exist,
+// of one that was removed. News of an earlier era, or that newer news have overtaken, change nothing.
+func (k known[Kind]) told(object Kind, exists bool, version uint64, era int) known[Kind] {
+	if era != k.era || k.heard && version <= k.asOf {
+		return k
+	}
+	return known[Kind]{object, exists, version, true, k.era}
+}
+
+// read returns what is known after the API server was asked, when asked was known, and found that this is all there is at a
+// version. It knew by then whatever it had told of before. Where it says a version below, it was taken back in time: that is
+// true now, however old it is, and all that was known besides is of a past that never was. A read that was merely overtaken by
+// newer news changes nothing.
+func (k known[Kind]) read(object Kind, exists bool, version uint64, asked known[Kind]) known[Kind] {
+	switch {
+	case asked.era != k.era:
+		return k
+	case asked.heard && version < asked.asOf:
+		return known[Kind]{object, exists, version, true, k.era + 1}
+	case k.heard && version < k.asOf:
+		return k
+	default:
+		return known[Kind]{object, exists, version, true, k.era}
+	}
+}
+
+// Version reads a resourceVersion, by which the API server promises to order whatever happens to objects of one kind
+// (KEP-5504); 0 for one that is no number, which counts as older than all others.
+func Version(text string) uint64 {
+	number, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return number
+}
