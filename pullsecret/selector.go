@@ -2,6 +2,7 @@ package pullsecret
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -25,6 +26,9 @@ type Selector struct {
 	names map[string]struct{}
 }
 
+// Everything selects every name.
+var Everything = Selector{all: true}
+
 // Matches reports whether the selector selects name.
 func (s Selector) Matches(name string) bool {
 	if s.all {
@@ -39,6 +43,9 @@ func (s Selector) All() bool { return s.all }
 
 // Names returns the listed names in alphabetical order; nil for a selector that selects every name.
 func (s Selector) Names() []string { return slices.Sorted(maps.Keys(s.names)) }
+
+// Each returns the listed names, in no order; none for a selector that selects every name.
+func (s Selector) Each() iter.Seq[string] { return maps.Keys(s.names) }
 
 // Intersects reports whether some name could be selected by both.
 func (s Selector) Intersects(other Selector) bool {

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -60,30 +57,32 @@ type Config struct {
 // Controller brings the cluster in line. It runs on the leader alone, and is made anew for each term.
 type Controller struct {
 	Config
-	writer *writer
-	state  *State
-	queue  workqueue.TypedRateLimitingInterface[string] // of namespaces
-	status *statusWriter
-	fights *contention
+	writer  *writer
+	state   *State
+	queue   workqueue.TypedRateLimitingInterface[string] // of namespaces
+	term    context.Context                              // ends with it
+	status  *statusWriter
+	fights  *contention
+	secrets *secretWatch
+	looked  lookups
 
 	mu       sync.Mutex
-	watches  map[string]context.CancelFunc // by ImagePullSecret
-	seen     map[string]bool               // namespaces brought in line once
+	seen     map[string]bool // namespaces brought in line once
 	watchers sync.WaitGroup
 }
 
 // NewController returns a controller for one term of leadership.
 func NewController(config Config) *Controller {
 	c := &Controller{
-		Config:  config,
-		state:   NewState(),
-		fights:  newContention(),
-		watches: map[string]context.CancelFunc{},
-		seen:    map[string]bool{},
+		Config: config,
+		state:  NewState(),
+		fights: newContention(),
+		seen:   map[string]bool{},
 	}
 	c.queue = newQueue(c.unseen, config.QueueMetrics)
 	c.writer = &writer{clients: config.Clients, state: c.state}
 	c.status = newStatusWriter(config, c.state, c.retire)
+	c.secrets = &secretWatch{Controller: c, named: map[string]context.CancelFunc{}}
 	return c
 }
 
@@ -95,40 +94,54 @@ func (c *Controller) Progress() []Progress { return c.status.board.all() }
 func (c *Controller) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer c.watchers.Wait()
+	defer c.status.stop()
+	defer c.queue.ShutDown()
 	defer cancel()
 
-	namespaces, accounts := make(chan struct{}), make(chan struct{})
-	c.watchers.Go(func() { c.followNamespaces(ctx, sync.OnceFunc(func() { close(namespaces) })) })
-	c.watchers.Go(func() { c.followAccounts(ctx, sync.OnceFunc(func() { close(accounts) })) })
-	select {
-	case <-c.Follower.Synced():
-	case <-ctx.Done():
+	c.term = ctx
+	var watched []<-chan struct{}
+	for _, watch := range []func(context.Context, func()){c.followNamespaces, c.followAccounts} {
+		watched = append(watched, c.begin(ctx, watch))
+	}
+	if !waitFor(ctx, c.Follower.Synced()) {
 		return
 	}
-	defer c.Index.Observe(func(before, after *pullsecret.Rule, name string) { c.ruleChanged(ctx, before, after, name) })()
-	for _, rule := range c.Index.Rules().All() {
-		c.watchSecrets(ctx, rule.Name)
-	}
+	defer c.Index.Observe(func(change pullsecret.Change) { c.ruleChanged(ctx, change) })()
+	watched = append(watched, c.begin(ctx, c.secrets.run))
 	c.watchers.Go(func() { c.status.run(ctx) })
-	defer c.status.stop()
-	for _, synced := range []chan struct{}{namespaces, accounts} {
-		select {
-		case <-synced:
-		case <-ctx.Done():
-			return
-		}
+	if !waitFor(ctx, watched...) {
+		return
 	}
 	c.Log.Info("watches were synced")
 
+	c.everyoneIsSeen()
 	for range c.Concurrency {
 		c.watchers.Go(func() { c.work(ctx) })
 	}
 	c.status.touch(c.Index.Rules().Names()...)
 	c.watchers.Go(func() {
-		wait.JitterUntilWithContext(ctx, func(context.Context) { c.enqueue(everyNamespace) }, c.ResyncPeriod, 0.2, true)
+		wait.JitterUntilWithContext(ctx, func(context.Context) { c.enqueue(pullsecret.Everything) }, c.ResyncPeriod, 0.2, true)
 	})
 	<-ctx.Done()
-	c.queue.ShutDown()
+}
+
+// begin runs a watch until ctx ends. The channel is closed once it has told what there was at the start.
+func (c *Controller) begin(ctx context.Context, watch func(ctx context.Context, synced func())) <-chan struct{} {
+	synced := make(chan struct{})
+	c.watchers.Go(func() { watch(ctx, sync.OnceFunc(func() { close(synced) })) })
+	return synced
+}
+
+// waitFor returns once all channels are closed; false when ctx ends first.
+func waitFor(ctx context.Context, channels ...<-chan struct{}) bool {
+	for _, channel := range channels {
+		select {
+		case <-channel:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
@@ -136,7 +149,11 @@ func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
 	follow(ctx, "namespaces", source, &corev1.Namespace{}, &feed[*corev1.Namespace, observedNamespace]{
 		strip: stripNamespace,
 		put: func(namespace observedNamespace) {
-			if c.state.PutNamespace(namespace.name, namespace.live) {
+			changed, another := c.state.PutNamespace(namespace.name, namespace.uid, namespace.live)
+			if another {
+				c.forget(namespace.name)
+			}
+			if changed {
 				c.queue.AddAfter(namespace.name, headStart)
 				c.touch(namespace.name)
 			}
@@ -146,12 +163,13 @@ func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
 			c.forget(namespace.name)
 			c.touch(namespace.name)
 		},
-		replace: func(all []observedNamespace, _ uint64) {
-			live := make(map[string]bool, len(all))
-			for _, namespace := range all {
-				live[namespace.name] = namespace.live
+		replace: func(all []observedNamespace, _ relist) {
+			changed, gone := c.state.ReplaceNamespaces(all)
+			for _, namespace := range gone {
+				c.forget(namespace)
 			}
-			c.changed(c.state.ReplaceNamespaces(live)...)
+			c.changed(changed...)
+			c.touch(gone...)
 			synced()
 		},
 	})
@@ -173,76 +191,36 @@ func (c *Controller) followAccounts(ctx context.Context, synced func()) {
 				c.touch(account.namespace)
 			}
 		},
-		replace: func(all []placed[Account], version uint64) {
-			c.changed(c.state.ReplaceAccounts(byNamespace(all), version)...)
+		replace: func(all []placed[Account], at relist) {
+			c.changed(c.state.ReplaceAccounts(byNamespace(all), at)...)
 			synced()
 		},
 	})
 }
 
-// watchSecrets starts to watch the Secrets of one ImagePullSecret, unless they are watched already.
-func (c *Controller) watchSecrets(ctx context.Context, name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, watched := c.watches[name]; watched || ctx.Err() != nil {
-		return
-	}
-	ctx, c.watches[name] = context.WithCancel(ctx)
-	c.watchers.Go(func() { c.followSecrets(ctx, pullsecret.SecretName(name)) })
-}
-
-func (c *Controller) followSecrets(ctx context.Context, name string) {
-	secrets := c.Clients.Secrets(metav1.NamespaceAll)
-	source := listWatch(c.answered("secrets", name), named(name), secrets.List, secrets.Watch)
-	follow(ctx, "secrets "+name, source, &corev1.Secret{}, &feed[*corev1.Secret, placed[Secret]]{
-		strip: stripSecret,
-		put: func(secret placed[Secret]) {
-			if c.state.PutSecret(secret.namespace, secret.object) {
-				c.changed(secret.namespace)
-			}
-		},
-		remove: func(secret placed[Secret]) {
-			if c.state.RemoveSecret(secret.namespace, name, secret.object.Version) {
-				c.queue.AddAfter(secret.namespace, settle)
-				c.touch(secret.namespace)
-			}
-		},
-		replace: func(all []placed[Secret], version uint64) {
-			byNamespace := make(map[string]Secret, len(all))
-			for _, secret := range all {
-				byNamespace[secret.namespace] = secret.object
-			}
-			c.state.ReplaceSecrets(name, byNamespace, version)
-			c.status.touch(strings.TrimPrefix(name, pullsecret.SecretPrefix))
-			c.enqueue(everyNamespace) // where it is missing has just become known
-		},
-	})
-}
-
 // ruleChanged compares anew every namespace that the rule concerned or concerns.
-func (c *Controller) ruleChanged(ctx context.Context, before, after *pullsecret.Rule, name string) {
-	if after != nil {
-		c.watchSecrets(ctx, name)
+func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) {
+	if change.After != nil {
+		c.secrets.want(ctx, change.Name)
 	}
-	c.enqueue(func(namespace string) bool {
-		return before != nil && before.Namespaces.Matches(namespace) || after != nil && after.Namespaces.Matches(namespace)
-	})
-	c.status.touch(name)
+	for _, rule := range []*pullsecret.Rule{change.Before, change.After} {
+		if rule != nil {
+			c.enqueue(rule.Namespaces)
+		}
+	}
+	if change.Unknown {
+		c.changed(c.state.Mentioning(pullsecret.SecretName(change.Name))...)
+	}
+	c.looked.forget()
+	c.status.touch(change.Name)
 }
 
 // retire ends the watch of a deleted ImagePullSecret's Secrets once nothing of it is left. Until then the watch tells a
 // Secret of ours from one that someone else made under the same name.
 func (c *Controller) retire(name string) {
 	secret := pullsecret.SecretName(name)
-	if c.state.Mentions(secret) {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if cancel, watched := c.watches[name]; watched && c.Index.Rules().Get(name) == nil {
-		cancel()
-		delete(c.watches, name)
-		c.state.ForgetSecrets(secret)
+	if c.secrets.watches(name) && c.Index.Rules().Get(name) == nil && len(c.state.Mentioning(secret)) == 0 {
+		c.secrets.retire(name)
 		c.status.access.forget(secret)
 	}
 }
@@ -257,37 +235,32 @@ func (c *Controller) changed(namespaces ...string) {
 
 // touch notes that the status of every ImagePullSecret that concerns one of these namespaces may have changed.
 func (c *Controller) touch(namespaces ...string) {
-	for _, rule := range c.Index.Rules().All() {
-		if slices.ContainsFunc(namespaces, rule.Namespaces.Matches) {
+	rules := c.Index.Rules()
+	for _, namespace := range namespaces {
+		for _, rule := range rules.In(namespace) {
 			c.status.touch(rule.Name)
 		}
 	}
-	for _, name := range c.retiring() {
-		c.status.touch(name)
+	if len(namespaces) > 0 {
+		c.status.touch(c.secrets.retiring()...)
 	}
 }
 
-// retiring returns the ImagePullSecrets that are watched but no longer there.
-func (c *Controller) retiring() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.DeleteFunc(slices.Collect(maps.Keys(c.watches)), func(name string) bool { return c.Index.Rules().Get(name) != nil })
-}
-
 // enqueue compares the selected live namespaces anew.
-func (c *Controller) enqueue(selected func(namespace string) bool) {
+func (c *Controller) enqueue(selected pullsecret.Selector) {
 	var names []string
-	c.state.Each(func(namespace *Namespace) {
-		if selected(namespace.Name) {
-			names = append(names, namespace.Name)
-		}
-	})
+	c.state.Each(selected, func(namespace *Namespace) { names = append(names, namespace.Name) })
 	for _, name := range names {
 		c.queue.Add(name)
 	}
 }
 
-func everyNamespace(string) bool { return true }
+// everyoneIsSeen has every namespace that is there count as seen: those that are born from now on overtake them.
+func (c *Controller) everyoneIsSeen() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state.Each(pullsecret.Everything, func(namespace *Namespace) { c.seen[namespace.Name] = true })
+}
 
 func (c *Controller) unseen(namespace string) bool {
 	c.mu.Lock()
@@ -297,6 +270,7 @@ func (c *Controller) unseen(namespace string) bool {
 
 func (c *Controller) forget(namespace string) {
 	c.fights.forget(namespace)
+	c.looked.forgetNamespace(namespace)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.seen, namespace)
@@ -348,6 +322,9 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 			continue
 		}
 		err := c.write(ctx, change)
+		if issue, is := change.(IssueSecret); is && !issue.Exists && apierrors.IsConflict(err) {
+			c.secrets.watch(c.term, issue.Rule.Name) // it is somebody else's, and will be known soon
+		}
 		planned.Problems = append(planned.Problems, problemsOf(change, err)...)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", change, err))
@@ -366,32 +343,4 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	c.seen[name] = true
 	c.mu.Unlock()
 	return errors.Join(errs...)
-}
-
-// plan looks up what the plan cannot know from the watches: the Secrets behind entries that no ImagePullSecret accounts for.
-// An entry whose Secret cannot be looked up stays for now, and keeps nothing else from being planned.
-func (c *Controller) plan(ctx context.Context, namespace Namespace) (planned Planned, errs []error) {
-	rules := c.Index.Rules()
-	planned = Plan(rules, namespace, c.state.Watched)
-	if len(planned.Unknown) == 0 {
-		return planned, nil
-	}
-	looked := map[string]bool{}
-	for _, name := range planned.Unknown {
-		secret, err := c.Clients.Secrets(namespace.Name).Get(ctx, name, metav1.GetOptions{})
-		switch {
-		case apierrors.IsNotFound(err):
-		case apierrors.IsForbidden(err):
-			// RBAC can be narrowed to the Secrets of certain names. Whose entry another one is stays unknown, and so it stays.
-			c.Log.Debug("entries were left alone: their secret may not be read", "namespace", namespace.Name, "secret", name)
-			continue
-		case err != nil:
-			errs = append(errs, fmt.Errorf("looking up secret %s/%s: %w", namespace.Name, name, err))
-			continue
-		default:
-			put(&namespace.Secrets, name, stripSecret(secret).object)
-		}
-		looked[name] = true
-	}
-	return Plan(rules, namespace, func(secret string) bool { return looked[secret] || c.state.Watched(secret) }), errs
 }

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
@@ -61,7 +62,7 @@ func TestStatusStaysSmallWithLongNames(t *testing.T) {
 	secret, state := good(t, rules, name), NewState()
 	for i := range 2000 {
 		namespace := fmt.Sprintf("%s%04d", strings.Repeat("n", 59), i)
-		state.PutNamespace(namespace, true)
+		state.PutNamespace(namespace, types.UID(namespace), true)
 		state.PutSecret(namespace, secret)
 		state.PutAccount(namespace, Account{Name: strings.Repeat("s", 253), Version: 1, Secrets: []string{secret.Name}})
 		state.SetProblems(namespace, []Problem{{name, failure("InternalError", namespace+"/"+secret.Name, noon)}})

@@ -2,45 +2,50 @@ package reconcile
 
 import (
 	"context"
-	"crypto/sha256"
+	"errors"
 	"log/slog"
-	"strconv"
-	"strings"
+	"math/rand/v2"
+	"sync"
 	"time"
-	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 
-	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// fieldManager is the name under which our writes are recorded in managedFields.
-const fieldManager = "tcr-assistant"
-
-// feed passes what a reflector sees on, stripped to what is needed. It keeps nothing, so that no object is held twice, and
-// each is stripped before the next one is decoded.
-type feed[Object runtime.Object, Stripped any] struct {
+// feed passes what is watched on, stripped to what is needed. It keeps nothing, so that no object is held twice, and each is
+// stripped before the next one is decoded.
+type feed[Object latest.Kind, Stripped any] struct {
 	strip   func(Object) Stripped
 	put     func(Stripped)
 	remove  func(Stripped)
-	replace func(all []Stripped, version uint64)
+	replace func(all []Stripped, at relist)
+
+	told uint64 // the latest version that it has heard of
 }
 
 var _ cache.TransformingStore = (*feed[*corev1.Secret, int])(nil)
 
-func (f *feed[Object, Stripped]) Add(object any) error    { f.put(f.stripped(object)); return nil }
-func (f *feed[Object, Stripped]) Update(object any) error { f.put(f.stripped(object)); return nil }
-func (f *feed[Object, Stripped]) Delete(object any) error { f.remove(f.stripped(object)); return nil }
+func (f *feed[Object, Stripped]) Add(object any) error    { f.put(f.heard(object)); return nil }
+func (f *feed[Object, Stripped]) Update(object any) error { f.put(f.heard(object)); return nil }
+func (f *feed[Object, Stripped]) Delete(object any) error { f.remove(f.heard(object)); return nil }
 func (f *feed[Object, Stripped]) Resync() error           { return nil }
+
+// Bookmark takes in that there was no other news up to that version.
+func (f *feed[Object, Stripped]) Bookmark(version string) error {
+	f.told = max(f.told, latest.Version(version))
+	return nil
+}
 
 // Replace takes in a relist: stripped already where it was streamed, whole where it was listed.
 func (f *feed[Object, Stripped]) Replace(objects []any, version string) error {
@@ -48,13 +53,24 @@ func (f *feed[Object, Stripped]) Replace(objects []any, version string) error {
 	for i, object := range objects {
 		all[i] = f.stripped(object)
 	}
-	f.replace(all, parseVersion(version))
+	at := latest.Version(version)
+	rewound := at < f.told
+	f.told = at
+	f.replace(all, relist{at, rewound})
 	return nil
 }
 
 // Transformer strips the objects of a streamed list while it is being collected.
 func (f *feed[Object, Stripped]) Transformer() cache.TransformFunc {
 	return func(object any) (any, error) { return f.stripped(object), nil }
+}
+
+// heard strips an object of which there is news.
+func (f *feed[Object, Stripped]) heard(object any) Stripped {
+	if whole, is := object.(Object); is {
+		f.told = max(f.told, latest.Version(whole.GetResourceVersion()))
+	}
+	return f.stripped(object)
 }
 
 func (f *feed[Object, Stripped]) stripped(object any) Stripped {
@@ -64,101 +80,16 @@ func (f *feed[Object, Stripped]) stripped(object any) Stripped {
 	return f.strip(object.(Object))
 }
 
-// placed is an object with its namespace.
-type placed[T any] struct {
-	namespace string
-	object    T
-}
-
-// observedNamespace is what is needed of a namespace.
-type observedNamespace struct {
-	name string
-	live bool
-}
-
-func stripNamespace(namespace *corev1.Namespace) observedNamespace {
-	return observedNamespace{
-		name: namespace.Name,
-		live: namespace.DeletionTimestamp == nil && namespace.Status.Phase != corev1.NamespaceTerminating,
-	}
-}
-
-func stripSecret(secret *corev1.Secret) placed[Secret] {
-	stripped := Secret{
-		Name:    intern(secret.Name),
-		Version: parseVersion(secret.ResourceVersion),
-		Docker:  secret.Type == corev1.SecretTypeDockerConfigJson,
-		Managed: pullsecret.Managed(secret.Labels),
-		Sum:     sha256.Sum256(secret.Data[corev1.DockerConfigJsonKey]),
-		Updated: updated(secret),
-		Writer:  writerAfterUs(secret, ""),
-	}
-	for _, owner := range secret.OwnerReferences {
-		if owner.Kind == v1.Kind.Kind && owner.APIVersion == v1.GroupVersion.String() {
-			stripped.Owners = append(stripped.Owners, types.UID(intern(string(owner.UID))))
-		}
-	}
-	return placed[Secret]{intern(secret.Namespace), stripped}
-}
-
-func stripAccount(account *corev1.ServiceAccount) placed[Account] {
-	stripped := Account{
-		Name:    intern(account.Name),
-		Version: parseVersion(account.ResourceVersion),
-		Updated: updated(account),
-		Writer:  writerAfterUs(account, `"f:imagePullSecrets"`),
-	}
-	if len(account.ImagePullSecrets) > 0 {
-		stripped.Secrets = make([]string, len(account.ImagePullSecrets))
-		for i, reference := range account.ImagePullSecrets {
-			stripped.Secrets[i] = intern(reference.Name)
-		}
-	}
-	return placed[Account]{intern(account.Namespace), stripped}
-}
-
-// updated returns when we last wrote an object, or when it was created where we never did, in Unix seconds.
-func updated(object metav1.Object) int64 {
-	latest := object.GetCreationTimestamp().Unix()
-	for _, entry := range object.GetManagedFields() {
-		if entry.Manager == fieldManager && entry.Time != nil {
-			latest = max(latest, entry.Time.Unix())
-		}
-	}
-	return latest
-}
-
-// writerAfterUs returns the field manager that last wrote an object, not before our own last write. field, where set, is
-// what it must own of it, as managedFields spells it.
-func writerAfterUs(object metav1.Object, field string) string {
-	writer, latest := "", updated(object)
-	for _, entry := range object.GetManagedFields() {
-		if entry.Manager == fieldManager || entry.Time == nil || entry.Time.Unix() < latest ||
-			field != "" && (entry.FieldsV1 == nil || !strings.Contains(entry.FieldsV1.String(), field)) {
-			continue
-		}
-		writer, latest = intern(entry.Manager), entry.Time.Unix()
-	}
-	return writer
-}
-
-// intern keeps one copy of each name: a cluster repeats the same few in every namespace.
-func intern(name string) string { return unique.Make(name).Value() }
-
-// parseVersion reads a resourceVersion; 0 for one that is no number, which then counts as older than all others.
-func parseVersion(version string) uint64 {
-	number, err := strconv.ParseUint(version, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return number
-}
-
 // named selects the one object of that name in each namespace. RBAC can grant a watch that is narrowed like this by
 // resourceNames, and the API server sends nothing else.
 func named(name string) func(*metav1.ListOptions) {
 	selector := fields.OneTermEqualSelector("metadata.name", name).String()
 	return func(options *metav1.ListOptions) { options.FieldSelector = selector }
+}
+
+// issued selects the Secrets that bear our label.
+func issued(options *metav1.ListOptions) {
+	options.LabelSelector = labels.Set{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}.String()
 }
 
 // everyObject narrows nothing.
@@ -179,6 +110,7 @@ func listWatch[List runtime.Object](
 	list func(context.Context, metav1.ListOptions) (List, error),
 	stream func(context.Context, metav1.ListOptions) (watch.Interface, error),
 ) *cache.ListWatch {
+	before := &resumption{now: time.Now}
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			narrow(&options)
@@ -188,6 +120,11 @@ func listWatch[List runtime.Object](
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			narrow(&options)
+			if before.doubtful(options) {
+				if err := rewound(ctx, options, list); err != nil {
+					return nil, err
+				}
+			}
 			events, err := stream(ctx, options)
 			answered("watch", err)
 			return events, err
@@ -195,13 +132,135 @@ func listWatch[List runtime.Object](
 	}
 }
 
-// follow passes what the API server has on to the store until ctx ends. An API server that comes back after an outage is
-// noticed within seconds.
+// resumption is what is known of the watch before.
+type resumption struct {
+	now func() time.Time
+
+	mu  sync.Mutex
+	due time.Time // when it was to end; zero where there was none
+}
+
+// doubtful reports whether a watch resumes one that ended before its time. The API server that ended it may be another one by
+// now, or the same one with the data of a backup.
+func (r *resumption) doubtful(options metav1.ListOptions) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, due := r.now(), r.due
+	r.due = time.Time{}
+	if options.TimeoutSeconds != nil {
+		r.due = now.Add(time.Duration(*options.TimeoutSeconds)*time.Second - time.Second)
+	}
+	resumes := options.ResourceVersion != "" && options.ResourceVersion != "0" && options.SendInitialEvents == nil
+	return resumes && now.Before(due)
+}
+
+// rewound returns an error that says so where the API server is at an earlier version than a watch is to begin with. It would
+// accept the watch and be silent until it gets there.
+func rewound[List runtime.Object](ctx context.Context, watched metav1.ListOptions, list func(context.Context, metav1.ListOptions) (List, error)) error {
+	least, err := list(ctx, metav1.ListOptions{LabelSelector: watched.LabelSelector, FieldSelector: watched.FieldSelector, Limit: 1})
+	if err != nil {
+		return err
+	}
+	listed, err := meta.ListAccessor(least)
+	if err != nil {
+		return err
+	}
+	if latest.Version(listed.GetResourceVersion()) < latest.Version(watched.ResourceVersion) {
+		return apierrors.NewResourceExpired("the API server is at version " + listed.GetResourceVersion() + ", and was at " + watched.ResourceVersion)
+	}
+	return nil
+}
+
+// newBackoff returns the pauses between failures: an API server that comes back is noticed within seconds.
+func newBackoff() *wait.Backoff {
+	return &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 5 * time.Second}
+}
+
+// follow passes what the API server has on to the store until ctx ends.
 func follow(ctx context.Context, name string, source *cache.ListWatch, object runtime.Object, store cache.ReflectorStore) {
-	cache.NewReflectorWithOptions(source, object, store, cache.ReflectorOptions{
-		Name:    name,
-		Backoff: &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 5 * time.Second},
-	}).RunWithContext(ctx)
+	cache.NewReflectorWithOptions(source, object, store, cache.ReflectorOptions{Name: name, Backoff: newBackoff()}).RunWithContext(ctx)
+}
+
+// watchPeriod is how long the API server holds a watch of few objects, at least; at most twice as long.
+const watchPeriod = 5 * time.Minute
+
+// followFew is follow for what is few objects, but of which there are thousands: it takes one goroutine and none of the
+// buffers of a reflector. It begins with a list where the watch before did not end in its time.
+func followFew(ctx context.Context, source *cache.ListWatch, store cache.ReflectorStore) {
+	backoff, version := *newBackoff(), ""
+	for ctx.Err() == nil {
+		next, err := followOnce(ctx, source, store, version)
+		if err == nil {
+			backoff = *newBackoff()
+		} else {
+			timer := time.NewTimer(backoff.Step())
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
+			timer.Stop()
+		}
+		version = next
+	}
+}
+
+// followOnce follows until a watch ends. It returns the version to go on from; blank where that is to be a list.
+func followOnce(ctx context.Context, source *cache.ListWatch, store cache.ReflectorStore, version string) (next string, err error) {
+	if version == "" {
+		if version, err = relistFew(ctx, source, store); err != nil {
+			return "", err
+		}
+	}
+	seconds := int64((watchPeriod + rand.N(watchPeriod)) / time.Second)
+	due := time.Now().Add(time.Duration(seconds-1) * time.Second)
+	events, err := source.WatchFuncWithContext(ctx, metav1.ListOptions{ResourceVersion: version, TimeoutSeconds: &seconds, AllowWatchBookmarks: true})
+	if err != nil {
+		return "", err
+	}
+	defer events.Stop()
+	for event := range events.ResultChan() {
+		object, is := event.Object.(metav1.Object)
+		if event.Type == watch.Error || !is {
+			return "", apierrors.FromObject(event.Object)
+		}
+		version = object.GetResourceVersion()
+		switch event.Type {
+		case watch.Added, watch.Modified:
+			err = store.Update(object)
+		case watch.Deleted:
+			err = store.Delete(object)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	if time.Now().Before(due) {
+		return "", errEndedEarly
+	}
+	return version, nil
+}
+
+// errEndedEarly says that a watch ended before its time: what its end means is not known.
+var errEndedEarly = errors.New("the watch ended before its time")
+
+func relistFew(ctx context.Context, source *cache.ListWatch, store cache.ReflectorStore) (version string, err error) {
+	list, err := source.ListWithContextFunc(ctx, metav1.ListOptions{})
+	if err != nil {
+		return "", err
+	}
+	listed, err := meta.ListAccessor(list)
+	if err != nil {
+		return "", err
+	}
+	objects, err := meta.ExtractList(list)
+	if err != nil {
+		return "", err
+	}
+	all := make([]any, len(objects))
+	for i, object := range objects {
+		all[i] = object
+	}
+	return listed.GetResourceVersion(), store.Replace(all, listed.GetResourceVersion())
 }
 
 // byNamespace groups the stripped objects of a relist by namespace.

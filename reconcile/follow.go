@@ -39,7 +39,7 @@ func (f *Follower) Run(ctx context.Context) {
 		strip:  func(object *v1.ImagePullSecret) *v1.ImagePullSecret { return object },
 		put:    f.put,
 		remove: f.remove,
-		replace: func(all []*v1.ImagePullSecret, _ uint64) {
+		replace: func(all []*v1.ImagePullSecret, _ relist) {
 			f.replace(all)
 			f.once.Do(func() { close(f.synced) })
 		},
@@ -67,11 +67,9 @@ func (f *Follower) put(object *v1.ImagePullSecret) {
 	f.mu.Lock()
 	f.seen[object.Name] = Observed{object.Generation, object.Status}
 	f.mu.Unlock()
-	before := f.index.Rules().Invalid(object.Name)
+	before := f.index.Rules()
 	f.index.Put(object)
-	if errs := f.index.Rules().Invalid(object.Name); len(errs) > 0 && len(before) == 0 {
-		f.log.Warn("image pull secret was not understood", "imagePullSecret", object.Name, "error", errs.ToAggregate())
-	}
+	f.warn(object.Name, before)
 }
 
 func (f *Follower) remove(object *v1.ImagePullSecret) {
@@ -82,11 +80,23 @@ func (f *Follower) remove(object *v1.ImagePullSecret) {
 }
 
 func (f *Follower) replace(all []*v1.ImagePullSecret) {
-	f.mu.Lock()
-	clear(f.seen)
-	f.mu.Unlock()
+	seen := make(map[string]Observed, len(all))
 	for _, object := range all {
-		f.put(object)
+		seen[object.Name] = Observed{object.Generation, object.Status}
 	}
+	f.mu.Lock()
+	f.seen = seen // at once: nobody may take one for gone in between
+	f.mu.Unlock()
+	before := f.index.Rules()
 	f.index.Replace(all)
+	for _, object := range all {
+		f.warn(object.Name, before)
+	}
+}
+
+// warn tells of an ImagePullSecret that cannot be read, and could before.
+func (f *Follower) warn(name string, before *pullsecret.Rules) {
+	if errs := f.index.Rules().Invalid(name); len(errs) > 0 && len(before.Invalid(name)) == 0 {
+		f.log.Warn("image pull secret was not understood", "imagePullSecret", name, "error", errs.ToAggregate())
+	}
 }

@@ -79,6 +79,7 @@ func (o Observer) wrote(change Change, result Result) {
 
 // write makes one change, and tells whoever counts them. A write that nothing needs any more is neither a success nor an error.
 func (c *Controller) write(ctx context.Context, change Change) error {
+	defer c.state.Writing(placeOf(change))()
 	err := c.writer.write(ctx, change)
 	if c.Log.Enabled(ctx, slog.LevelDebug) { // to put a change into words costs as much as to encode it
 		c.Log.Debug("change was written", "change", change.String(), "error", err)

@@ -55,6 +55,19 @@ func (c EditAccount) String() string {
 	return fmt.Sprintf("edit service account %s/%s at %d: %s", c.Namespace, c.Name, c.Version, strings.Join(edits, " "))
 }
 
+// placeOf returns where a change is made.
+func placeOf(change Change) place {
+	switch change := change.(type) {
+	case IssueSecret:
+		return place{namespace: change.Namespace, name: change.Rule.Secret}
+	case DeleteSecret:
+		return place{namespace: change.Namespace, name: change.Name}
+	case EditAccount:
+		return place{namespace: change.Namespace, account: true, name: change.Name}
+	}
+	return place{}
+}
+
 // ReasonForeignSecret is the failure of a Secret whose name we need and whose type is not ours to change.
 const ReasonForeignSecret = "ForeignSecret"
 
@@ -66,34 +79,43 @@ type Planned struct {
 	Unknown []string
 }
 
-// Plan compares a namespace with the rules. watched says of which Secrets it is known where they are and where not.
-func Plan(rules *pullsecret.Rules, namespace Namespace, watched func(secret string) bool) Planned {
+// Sight says of the Secrets of which name it is known where they are and where not.
+type Sight struct {
+	// Issued is asked about those of ours, Watched about all.
+	Issued, Watched func(secret string) bool
+}
+
+// Plan compares a namespace with the rules.
+func Plan(rules *pullsecret.Rules, namespace Namespace, sight Sight) Planned {
 	var planned Planned
 	if !namespace.Live {
 		return planned // what is being deleted takes nothing new, and needs nothing removed
 	}
 	wanted := map[string]bool{}
-	for _, rule := range rules.All() {
-		if !rule.Namespaces.Matches(namespace.Name) {
-			continue
-		}
+	for _, rule := range rules.In(namespace.Name) {
 		wanted[rule.Secret] = true
-		planned.secret(rule, namespace, watched)
+		planned.secret(rule, namespace, sight)
 	}
 	for _, secret := range namespace.Secrets {
-		if secret.Managed && !wanted[secret.Name] && !rules.Frozen(secret.Name) {
+		if !wanted[secret.Name] && !rules.Frozen(secret.Name) && ours(secret, rules, sight) {
 			planned.Changes = append(planned.Changes, DeleteSecret{namespace.Name, secret.Name, secret.Version})
 		}
 	}
 	for _, account := range namespace.Accounts {
-		planned.account(rules, namespace, account, watched)
+		planned.account(rules, namespace, account, sight)
 	}
 	slices.Sort(planned.Unknown)
 	planned.Unknown = slices.Compact(planned.Unknown)
 	return planned
 }
 
-func (p *Planned) secret(rule *pullsecret.Rule, namespace Namespace, watched func(string) bool) {
+// ours reports whether a Secret is ours to delete: it bears our label, and either an ImagePullSecret owns it or there is, or just
+// was, one that issues Secrets of its name. A label alone is easily copied.
+func ours(secret Secret, rules *pullsecret.Rules, sight Sight) bool {
+	return secret.Managed && (len(secret.Owners) > 0 || rules.Get(imagePullSecretOf(secret.Name)) != nil || sight.Watched(secret.Name))
+}
+
+func (p *Planned) secret(rule *pullsecret.Rule, namespace Namespace, sight Sight) {
 	secret, found := namespace.Secret(rule.Secret)
 	switch {
 	case found && !secret.Docker:
@@ -103,7 +125,7 @@ func (p *Planned) secret(rule *pullsecret.Rule, namespace Namespace, watched fun
 			Message:        "a Secret of this name and another type than kubernetes.io/dockerconfigjson is in the way: delete or rename it",
 		}})
 	case found && current(secret, rule):
-	case found || watched(rule.Secret):
+	case found || sight.Issued(rule.Secret):
 		p.Changes = append(p.Changes, IssueSecret{namespace.Name, rule, found})
 	}
 }
@@ -113,7 +135,7 @@ func current(secret Secret, rule *pullsecret.Rule) bool {
 	return secret.Docker && secret.Managed && secret.Sum == rule.Sum && slices.Contains(secret.Owners, rule.UID)
 }
 
-func (p *Planned) account(rules *pullsecret.Rules, namespace Namespace, account Account, watched func(string) bool) {
+func (p *Planned) account(rules *pullsecret.Rules, namespace Namespace, account Account, sight Sight) {
 	wanted := rules.Secrets(namespace.Name, account.Name)
 	var touched []string
 	patch, left := pullsecret.Detach(account.Secrets, func(name string) bool {
@@ -121,11 +143,11 @@ func (p *Planned) account(rules *pullsecret.Rules, namespace Namespace, account 
 			return false
 		}
 		secret, found := namespace.Secret(name)
-		if !found && !watched(name) {
+		if !found && !sight.Watched(name) {
 			p.Unknown = append(p.Unknown, name)
 			return false
 		}
-		if found && !secret.Managed {
+		if found && !ours(secret, rules, sight) {
 			return false // a Secret that someone else made is someone else's to list
 		}
 		touched = append(touched, name)

@@ -51,6 +51,7 @@ func TestPlan(t *testing.T) {
 	for name, test := range map[string]struct {
 		rules     *pullsecret.Rules
 		namespace Namespace
+		issued    func(string) bool
 		watched   func(string) bool
 		changes   []string
 		problems  []string
@@ -66,7 +67,18 @@ func TestPlan(t *testing.T) {
 			namespace: Namespace{Live: false, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} }), Accounts: []Account{{Name: "default"}}},
 		},
 		"a secret whose watch has not begun is not guessed at": {
-			namespace: Namespace{Live: true}, watched: nowhere,
+			namespace: Namespace{Live: true}, issued: nowhere, watched: nowhere,
+		},
+		"one of ours is issued where only ours are known": {
+			namespace: Namespace{Live: true}, watched: nowhere, changes: []string{"issue secret ns/tcr.ipsr"},
+		},
+		"a secret that bears a copied label, of which no rule ever was, stays, and so does its entry": {
+			namespace: Namespace{Live: true, Secrets: []Secret{{Name: "tcr.ipscopied", Docker: true, Managed: true}, current}, Accounts: []Account{{Name: "a", Secrets: []string{"tcr.ipscopied", "tcr.ipsr"}}}},
+			watched:   nowhere,
+		},
+		"a secret that an image pull secret owned goes, whether its rule was seen or not": {
+			namespace: Namespace{Live: true, Secrets: []Secret{{Name: "tcr.ipsearlier", Version: 4, Docker: true, Managed: true, Owners: []types.UID{"earlier"}}, current}},
+			watched:   nowhere, changes: []string{"delete secret ns/tcr.ipsearlier at 4"},
 		},
 		"an outdated credential is re-issued": {
 			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} })}, changes: []string{"re-issue secret ns/tcr.ipsr"},
@@ -126,11 +138,14 @@ func TestPlan(t *testing.T) {
 			if test.rules == nil {
 				test.rules = rules
 			}
+			if test.issued == nil {
+				test.issued = everywhere
+			}
 			if test.watched == nil {
 				test.watched = everywhere
 			}
 			test.namespace.Name = "ns"
-			planned := Plan(test.rules, test.namespace, test.watched)
+			planned := Plan(test.rules, test.namespace, Sight{test.issued, test.watched})
 			var changes, problems []string
 			for _, change := range planned.Changes {
 				changes = append(changes, change.String())

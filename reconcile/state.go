@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 // Secret is what reconciliation knows of a Secret. Its data is known by checksum only.
@@ -43,6 +44,8 @@ type Account struct {
 // Namespace is one namespace with what stands in it.
 type Namespace struct {
 	Name string
+	// UID tells it from another one of its name; blank where it has not been seen itself.
+	UID types.UID
 	// Live tells a namespace that takes new objects from one that is being deleted or not yet seen.
 	Live     bool
 	Secrets  []Secret  // by name
@@ -60,6 +63,8 @@ func (n *Namespace) Secret(name string) (Secret, bool) {
 	return n.Secrets[i], true
 }
 
+func (s Secret) named() string            { return s.Name }
+func (a Account) named() string           { return a.Name }
 func (s Secret) compare(name string) int  { return strings.Compare(s.Name, name) }
 func (a Account) compare(name string) int { return strings.Compare(a.Name, name) }
 func (s Secret) version() uint64          { return s.Version }
@@ -74,17 +79,30 @@ type Problem struct {
 
 // State is the cluster as far as watched, and as our own writes have left it: each write's answer is taken in at once, so
 // that no plan is made twice while its echo is on the way. Objects are ordered by their resourceVersion, which the API
-// server promises to grow (KEP-5504), so a late echo never undoes what is newer.
+// server promises to grow (KEP-5504), so a late echo never undoes what is newer, and the late answer to a write never brings
+// back what is gone.
+//
+// A relist is the truth as of its version, whatever was known until then: after a backup of the API server's data was
+// restored, what is there now can bear lower versions than what was there before.
 type State struct {
 	mu         sync.RWMutex
 	namespaces map[string]*Namespace
-	watched    map[string]bool // Secret names whose watch has delivered its initial list
-	listed     struct{ namespaces, accounts bool }
+	// sight is what can be seen.
+	sight struct{ namespaces, accounts, issued bool }
+	// named are the names of Secrets that are watched each by itself, those of others among them, once that has begun.
+	named map[string]bool
+	// writing are the objects that are being written.
+	writing map[place]*flight
+	// troubled are the namespaces with problems of each ImagePullSecret.
+	troubled map[string]map[string]bool
 }
 
 // NewState returns an empty state.
 func NewState() *State {
-	return &State{namespaces: map[string]*Namespace{}, watched: map[string]bool{}}
+	return &State{
+		namespaces: map[string]*Namespace{}, named: map[string]bool{},
+		writing: map[place]*flight{}, troubled: map[string]map[string]bool{},
+	}
 }
 
 // View returns the namespace as it is now; false where nothing of it was ever seen.
@@ -101,187 +119,78 @@ func (s *State) View(name string) (Namespace, bool) {
 	return view, true
 }
 
-// Each calls f with every live namespace. f must not keep it, and must not call back into the state.
-func (s *State) Each(f func(*Namespace)) {
+// Each calls f with every live namespace that the selector selects. f must not keep it, and must not call back into the state.
+func (s *State) Each(selector pullsecret.Selector, f func(*Namespace)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for _, namespace := range s.namespaces {
-		if namespace.Live {
+	if selector.All() {
+		for _, namespace := range s.namespaces {
+			if namespace.Live {
+				f(namespace)
+			}
+		}
+		return
+	}
+	for name := range selector.Each() {
+		if namespace, found := s.namespaces[name]; found && namespace.Live {
 			f(namespace)
 		}
 	}
 }
 
-// Watched reports whether the Secrets of that name are known in every namespace.
+// Issued reports whether it is known in which namespaces a Secret of that name stands that is ours.
+func (s *State) Issued(secret string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.sight.issued || s.named[secret]
+}
+
+// Watched reports whether all Secrets of that name are known, those of others among them.
 func (s *State) Watched(secret string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.watched[secret]
+	return s.named[secret]
 }
 
-// Complete reports whether every namespace, every ServiceAccount and every Secret of that name has been seen, so that what
-// is counted of them is so.
+// Complete reports whether every namespace, every ServiceAccount and every Secret of ours of that name has been seen, so that
+// what is counted of them is so.
 func (s *State) Complete(secret string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.watched[secret] && s.listed.namespaces && s.listed.accounts
+	return (s.sight.issued || s.named[secret]) && s.sight.namespaces && s.sight.accounts
 }
 
-// PutNamespace takes in a namespace and reports whether that changed anything.
-func (s *State) PutNamespace(name string, live bool) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	namespace := s.namespace(name)
-	changed := namespace.Live != live
-	namespace.Live = live
-	return changed
-}
-
-// RemoveNamespace takes in that a namespace is gone. What stood in it goes by events of its own: those of a new namespace
-// of the same name may have arrived first.
-func (s *State) RemoveNamespace(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.end(name)
-}
-
-// ReplaceNamespaces takes in names as all the namespaces there are, and returns those that changed.
-func (s *State) ReplaceNamespaces(live map[string]bool) (changed []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.listed.namespaces = true
-	for name := range s.namespaces {
-		if _, there := live[name]; !there {
-			s.end(name)
-		}
-	}
-	for name, isLive := range live {
-		if namespace := s.namespace(name); namespace.Live != isLive {
-			namespace.Live = isLive
-			changed = append(changed, name)
-		}
-	}
-	return changed
-}
-
-// PutSecret takes in a Secret and reports whether that was news.
-func (s *State) PutSecret(namespace string, secret Secret) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return put(&s.namespace(namespace).Secrets, secret.Name, secret)
-}
-
-// PutAccount takes in a ServiceAccount and reports whether that was news.
-func (s *State) PutAccount(namespace string, account Account) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return put(&s.namespace(namespace).Accounts, account.Name, account)
-}
-
-// RemoveSecret forgets a Secret that was deleted at that version, and reports whether it was known. One that has been
-// written anew since stays.
-func (s *State) RemoveSecret(namespace, name string, version uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	known, found := s.namespaces[namespace]
-	if !found || !remove(&known.Secrets, name, version) {
-		return false
-	}
-	s.sweep(known)
-	return true
-}
-
-// RemoveAccount forgets a ServiceAccount that was deleted at that version, and reports whether it was known.
-func (s *State) RemoveAccount(namespace, name string, version uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	known, found := s.namespaces[namespace]
-	if !found || !remove(&known.Accounts, name, version) {
-		return false
-	}
-	s.sweep(known)
-	return true
-}
-
-// ReplaceSecrets takes in, by namespace, all the Secrets of that name there were at that version.
-func (s *State) ReplaceSecrets(name string, secrets map[string]Secret, version uint64) (changed []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.watched[name] = true
-	for namespace, known := range s.namespaces {
-		if _, there := secrets[namespace]; !there && remove(&known.Secrets, name, version) {
-			changed = append(changed, namespace)
-		}
-	}
-	for namespace, secret := range secrets {
-		if put(&s.namespace(namespace).Secrets, name, secret) {
-			changed = append(changed, namespace)
-		}
-	}
-	return changed
-}
-
-// ReplaceAccounts takes in, by namespace, all the ServiceAccounts there were at that version.
-func (s *State) ReplaceAccounts(accounts map[string][]Account, version uint64) (changed []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.listed.accounts = true
-	for name, namespace := range s.namespaces {
-		listed := accounts[name]
-		kept := slices.DeleteFunc(slices.Clone(namespace.Accounts), func(have Account) bool {
-			return have.Version <= version && !slices.ContainsFunc(listed, func(a Account) bool { return a.Name == have.Name })
-		})
-		if len(kept) < len(namespace.Accounts) {
-			namespace.Accounts = kept
-			changed = append(changed, name)
-		}
-	}
-	for name, listed := range accounts {
-		namespace, news := s.namespace(name), false
-		for _, account := range listed {
-			news = put(&namespace.Accounts, account.Name, account) || news
-		}
-		if news {
-			changed = append(changed, name)
-		}
-	}
-	return changed
-}
-
-// ForgetSecrets forgets every Secret of that name: they are watched no more.
-func (s *State) ForgetSecrets(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.watched, name)
+// Mentioning returns the live namespaces in which a Secret of ours or an entry of that name is left.
+func (s *State) Mentioning(name string) (namespaces []string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	for _, namespace := range s.namespaces {
-		remove(&namespace.Secrets, name, ^uint64(0))
+		if namespace.Live && namespace.mentions(name) {
+			namespaces = append(namespaces, namespace.Name)
+		}
 	}
+	return namespaces
 }
 
-// Mentions reports whether a Secret of ours or an entry of that name is left in a live namespace.
-func (s *State) Mentions(name string) bool {
-	mentioned := false
-	s.Each(func(namespace *Namespace) {
-		if secret, found := namespace.Secret(name); found && secret.Managed {
-			mentioned = true
-		}
-		for _, account := range namespace.Accounts {
-			mentioned = mentioned || slices.Contains(account.Secrets, name)
-		}
-	})
-	return mentioned
+func (n *Namespace) mentions(name string) bool {
+	if secret, found := n.Secret(name); found && secret.Managed {
+		return true
+	}
+	return slices.ContainsFunc(n.Accounts, func(account Account) bool { return slices.Contains(account.Secrets, name) })
 }
 
 // Failures returns all that could not be mended for one ImagePullSecret.
 func (s *State) Failures(imagePullSecret string) []v1.Failure {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	var failures []v1.Failure
-	s.Each(func(namespace *Namespace) {
-		for _, problem := range namespace.Problems {
+	for name := range s.troubled[imagePullSecret] {
+		for _, problem := range s.namespaces[name].Problems {
 			if problem.ImagePullSecret == imagePullSecret {
 				failures = append(failures, problem.Failure)
 			}
 		}
-	})
+	}
 	return failures
 }
 
@@ -302,59 +211,22 @@ func (s *State) SetProblems(name string, problems []Problem) bool {
 		}
 	}
 	changed := !slices.Equal(namespace.Problems, problems)
-	namespace.Problems = problems
+	s.trouble(namespace, problems)
 	return changed
 }
 
-func (s *State) namespace(name string) *Namespace {
-	namespace, found := s.namespaces[name]
-	if !found {
-		namespace = &Namespace{Name: name}
-		s.namespaces[name] = namespace
+// trouble replaces the problems of a namespace.
+func (s *State) trouble(namespace *Namespace, problems []Problem) {
+	for _, old := range namespace.Problems {
+		if delete(s.troubled[old.ImagePullSecret], namespace.Name); len(s.troubled[old.ImagePullSecret]) == 0 {
+			delete(s.troubled, old.ImagePullSecret)
+		}
 	}
-	return namespace
-}
-
-// end takes in that a namespace is no longer there.
-func (s *State) end(name string) {
-	if namespace, found := s.namespaces[name]; found {
-		namespace.Live, namespace.Problems = false, nil
-		s.sweep(namespace)
+	namespace.Problems = problems
+	for _, problem := range problems {
+		if s.troubled[problem.ImagePullSecret] == nil {
+			s.troubled[problem.ImagePullSecret] = map[string]bool{}
+		}
+		s.troubled[problem.ImagePullSecret][namespace.Name] = true
 	}
-}
-
-// sweep drops a namespace of which nothing is left.
-func (s *State) sweep(namespace *Namespace) {
-	if !namespace.Live && len(namespace.Secrets) == 0 && len(namespace.Accounts) == 0 {
-		delete(s.namespaces, namespace.Name)
-	}
-}
-
-type versioned interface {
-	compare(name string) int
-	version() uint64
-}
-
-// put takes in an object unless as new a one is known.
-func put[T versioned](list *[]T, name string, object T) bool {
-	i, found := slices.BinarySearchFunc(*list, name, T.compare)
-	if !found {
-		*list = slices.Insert(*list, i, object)
-		return true
-	}
-	if (*list)[i].version() >= object.version() {
-		return false
-	}
-	(*list)[i] = object
-	return true
-}
-
-// remove forgets an object unless a newer one than that version is known.
-func remove[T versioned](list *[]T, name string, version uint64) bool {
-	i, found := slices.BinarySearchFunc(*list, name, T.compare)
-	if !found || (*list)[i].version() > version {
-		return false
-	}
-	*list = slices.Delete(*list, i, i+1)
-	return true
 }

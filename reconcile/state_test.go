@@ -12,7 +12,7 @@ import (
 func TestState(t *testing.T) {
 	t.Run("the echo of our own write is no news", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", true)
+		state.PutNamespace("a", "1", true)
 		assert.True(t, state.PutSecret("a", Secret{Name: "s", Version: 5}))
 		assert.False(t, state.PutSecret("a", Secret{Name: "s", Version: 5}))
 	})
@@ -27,16 +27,18 @@ func TestState(t *testing.T) {
 	})
 	t.Run("what a new namespace of the same name holds survives the end of the old one", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", true)
+		state.PutNamespace("a", "1", true)
 		state.PutAccount("a", Account{Name: "x", Version: 20}) // of the new one, whose own event is still on its way
 		state.RemoveNamespace("a")
-		assert.True(t, state.PutNamespace("a", true))
+		changed, another := state.PutNamespace("a", "3", true)
+		assert.True(t, changed)
+		assert.False(t, another, "the end of the one before was seen")
 		view, _ := state.View("a")
 		assert.Len(t, view.Accounts, 1)
 	})
 	t.Run("of a namespace that is gone nothing is kept", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", true)
+		state.PutNamespace("a", "1", true)
 		state.PutAccount("a", Account{Name: "x", Version: 1})
 		state.PutSecret("a", Secret{Name: "s", Version: 1})
 		state.RemoveAccount("a", "x", 2)
@@ -46,11 +48,11 @@ func TestState(t *testing.T) {
 	})
 	t.Run("a relist brings what was missed and removes what is gone, but nothing that was written since", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", true)
-		state.PutNamespace("b", true)
+		state.PutNamespace("a", "1", true)
+		state.PutNamespace("b", "2", true)
 		state.PutSecret("a", Secret{Name: "s", Version: 5})
 		state.PutSecret("b", Secret{Name: "s", Version: 30})
-		assert.ElementsMatch(t, []string{"a", "c"}, state.ReplaceSecrets("s", map[string]Secret{"c": {Name: "s", Version: 7}}, 20))
+		assert.ElementsMatch(t, []string{"a", "c"}, state.ReplaceSecrets("s", map[string][]Secret{"c": {{Name: "s", Version: 7}}}, relist{version: 20}))
 		assert.True(t, state.Watched("s"))
 		_, found := mustView(t, state, "a").Secret("s")
 		assert.False(t, found)
@@ -58,13 +60,15 @@ func TestState(t *testing.T) {
 		assert.True(t, found)
 		state.PutAccount("a", Account{Name: "old", Version: 5})
 		state.PutAccount("a", Account{Name: "young", Version: 30})
-		assert.ElementsMatch(t, []string{"a", "b"}, state.ReplaceAccounts(map[string][]Account{"b": {{Name: "x", Version: 9}}}, 20))
+		assert.ElementsMatch(t, []string{"a", "b"}, state.ReplaceAccounts(map[string][]Account{"b": {{Name: "x", Version: 9}}}, relist{version: 20}))
 		assert.Equal(t, "young", mustView(t, state, "a").Accounts[0].Name)
-		assert.ElementsMatch(t, []string{"b"}, state.ReplaceNamespaces(map[string]bool{"a": true, "b": false}))
+		changed, gone := state.ReplaceNamespaces([]observedNamespace{{"a", "1", true}, {"b", "2", false}})
+		assert.Equal(t, []string{"b"}, changed)
+		assert.Empty(t, gone)
 	})
 	t.Run("a problem keeps its beginning for as long as it lasts", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", true)
+		state.PutNamespace("a", "1", true)
 		problem := Problem{ImagePullSecret: "r", Failure: v1.Failure{NamespacedName: "a/s", Reason: "Forbidden"}}
 		assert.True(t, state.SetProblems("a", []Problem{problem}))
 		later := problem
@@ -75,16 +79,16 @@ func TestState(t *testing.T) {
 	})
 	t.Run("a name is mentioned as long as a secret of ours or an entry is left", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", true)
-		assert.False(t, state.Mentions("s"))
+		state.PutNamespace("a", "1", true)
+		assert.Empty(t, state.Mentioning("s"))
 		state.PutSecret("a", Secret{Name: "s", Version: 1})
-		assert.False(t, state.Mentions("s"), "someone else's is none of our business")
+		assert.Empty(t, state.Mentioning("s"), "someone else's is none of our business")
 		state.PutSecret("a", Secret{Name: "s", Version: 2, Managed: true})
-		assert.True(t, state.Mentions("s"))
+		assert.Equal(t, []string{"a"}, state.Mentioning("s"))
 		state.ForgetSecrets("s")
-		assert.False(t, state.Mentions("s"))
+		assert.Empty(t, state.Mentioning("s"))
 		state.PutAccount("a", Account{Name: "x", Version: 1, Secrets: []string{"s"}})
-		assert.True(t, state.Mentions("s"))
+		assert.Equal(t, []string{"a"}, state.Mentioning("s"))
 	})
 }
 

@@ -36,10 +36,7 @@ func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus
 	failures := append(slices.Clone(unseen), state.Failures(rule.Name)...)
 	status := v1.ImagePullSecretStatus{ObservedGeneration: rule.Generation, Conditions: slices.Clone(old.Conditions)}
 	secrets, accounts := newNewest(old.SecretUpdateSuccessful), newNewest(old.ServiceAccountsModifySuccessful)
-	state.Each(func(namespace *Namespace) {
-		if !rule.Namespaces.Matches(namespace.Name) {
-			return
-		}
+	state.Each(rule.Namespaces, func(namespace *Namespace) {
 		status.SecretsDesired++
 		if secret, found := namespace.Secret(rule.Secret); found && current(secret, rule) {
 			status.SecretsSuccess++

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
@@ -19,10 +20,10 @@ func TestSummarize(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	state := NewState()
 	for _, name := range []string{"a", "b", "c"} {
-		state.PutNamespace(name, true)
+		state.PutNamespace(name, types.UID(name), true)
 		state.PutAccount(name, Account{Name: "default", Version: 1})
 	}
-	state.PutNamespace("ending", false)
+	state.PutNamespace("ending", "ending", false)
 
 	t.Run("what is missing is counted", func(t *testing.T) {
 		status := Summarize(rule, state, v1.ImagePullSecretStatus{}, now)
@@ -79,7 +80,7 @@ func TestStatusStaysSmall(t *testing.T) {
 	state := NewState()
 	for i := range 2000 {
 		name := fmt.Sprintf("namespace-of-a-long-name-as-they-are-in-large-clusters-%05d", i)
-		state.PutNamespace(name, true)
+		state.PutNamespace(name, types.UID(name), true)
 		secret.Updated = int64(i)
 		state.PutSecret(name, secret)
 		for a := range 2 {

@@ -40,7 +40,7 @@ func warnings(rules *pullsecret.Rules, rule *pullsecret.Rule, credential v1.Dock
 	if strings.TrimRight(credential.Password, "\r\n") != credential.Password {
 		warnings = append(warnings, "spec.docker.password ends in a line break, which registries take as part of the password")
 	}
-	for _, other := range rules.All() {
+	for other := range rules.All() {
 		if other.Name != rule.Name && other.Server == rule.Server && other.Sum != rule.Sum && other.Namespaces.Intersects(rule.Namespaces) {
 			warnings = append(warnings, warning("%q gives %s other credentials in a common namespace", other.Name, rule.Server))
 		}

@@ -1,0 +1,327 @@
+package reconcile
+
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// PutNamespace takes in a namespace. It reports whether that changed anything, and whether it is another one than the one of
+// its name before.
+func (s *State) PutNamespace(name string, uid types.UID, live bool) (changed, another bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.putNamespace(name, uid, live)
+}
+
+func (s *State) putNamespace(name string, uid types.UID, live bool) (changed, another bool) {
+	namespace := s.namespace(name)
+	another = namespace.UID != "" && namespace.UID != uid
+	changed = another || namespace.Live != live
+	if another {
+		s.trouble(namespace, nil)
+	}
+	namespace.UID, namespace.Live = uid, live
+	return changed, another
+}
+
+// RemoveNamespace takes in that a namespace is gone. What stood in it goes by events of its own: those of a new namespace
+// of the same name may have arrived first.
+func (s *State) RemoveNamespace(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if namespace, found := s.namespaces[name]; found {
+		s.end(namespace)
+	}
+}
+
+// ReplaceNamespaces takes in namespaces as all there are. It returns those that changed, and those that are gone, or of
+// which there is another one by now.
+func (s *State) ReplaceNamespaces(all []observedNamespace) (changed, gone []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sight.namespaces = true
+	listed := make(map[string]bool, len(all))
+	for _, namespace := range all {
+		listed[namespace.name] = true
+		news, another := s.putNamespace(namespace.name, namespace.uid, namespace.live)
+		if news {
+			changed = append(changed, namespace.name)
+		}
+		if another {
+			gone = append(gone, namespace.name)
+		}
+	}
+	for name, namespace := range s.namespaces {
+		if !listed[name] && namespace.UID != "" {
+			s.end(namespace)
+			gone = append(gone, name)
+		}
+	}
+	return changed, gone
+}
+
+// PutSecret takes in a Secret and reports whether that was news.
+func (s *State) PutSecret(namespace string, secret Secret) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.goneSince(place{namespace: namespace, name: secret.Name}, secret.Version) {
+		return false
+	}
+	return put(&s.namespace(namespace).Secrets, secret)
+}
+
+// PutIssued takes in a Secret of ours from the watch of all of ours. Where the Secrets of its name are watched by themselves,
+// it is that watch which tells.
+func (s *State) PutIssued(namespace string, secret Secret) bool {
+	return !s.Watched(secret.Name) && s.PutSecret(namespace, secret)
+}
+
+// PutAccount takes in a ServiceAccount and reports whether that was news.
+func (s *State) PutAccount(namespace string, account Account) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.goneSince(place{namespace: namespace, account: true, name: account.Name}, account.Version) {
+		return false
+	}
+	return put(&s.namespace(namespace).Accounts, account)
+}
+
+// RemoveSecret forgets a Secret that was deleted at that version, and reports whether it was known. One that has been
+// written anew since stays.
+func (s *State) RemoveSecret(namespace, name string, version uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.goneAt(place{namespace: namespace, name: name}, version)
+	known, found := s.namespaces[namespace]
+	if !found || !remove(&known.Secrets, name, version) {
+		return false
+	}
+	s.sweep(known)
+	return true
+}
+
+// RemoveIssued takes in that a Secret is gone, or is no longer one of ours, as RemoveSecret does.
+func (s *State) RemoveIssued(namespace, name string, version uint64) bool {
+	return !s.Watched(name) && s.RemoveSecret(namespace, name, version)
+}
+
+// RemoveAccount forgets a ServiceAccount that was deleted at that version, and reports whether it was known.
+func (s *State) RemoveAccount(namespace, name string, version uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.goneAt(place{namespace: namespace, account: true, name: name}, version)
+	known, found := s.namespaces[namespace]
+	if !found || !remove(&known.Accounts, name, version) {
+		return false
+	}
+	s.sweep(known)
+	return true
+}
+
+// relist is when it was that something was all there was.
+type relist struct {
+	version uint64
+	// rewound says that the API server had told of a later version before: what is known besides is of a past that never was.
+	rewound bool
+}
+
+// overrules reports whether a relist says more of an object than what is known of it as of that version.
+func (r relist) overrules(known uint64) bool { return r.rewound || known <= r.version }
+
+// ReplaceSecrets takes in, by namespace, all the Secrets of that name there are, and returns the namespaces that changed.
+func (s *State) ReplaceSecrets(name string, listed map[string][]Secret, at relist) (changed []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.named[name] = true
+	return s.replaceSecrets(listed, at, func(secret string) bool { return secret == name })
+}
+
+// ReplaceIssued takes in, by namespace, all the Secrets of ours there are, and returns the namespaces that changed. Those whose
+// names are watched by themselves are left to that watch.
+func (s *State) ReplaceIssued(listed map[string][]Secret, at relist) (changed []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sight.issued = true
+	for namespace, secrets := range listed {
+		listed[namespace] = slices.DeleteFunc(secrets, func(secret Secret) bool { return s.named[secret.Name] })
+	}
+	return s.replaceSecrets(listed, at, func(secret string) bool { return !s.named[secret] })
+}
+
+func (s *State) replaceSecrets(listed map[string][]Secret, at relist, concerned func(name string) bool) []string {
+	s.missed(at, func(where place) bool {
+		return !where.account && concerned(where.name) &&
+			!slices.ContainsFunc(listed[where.namespace], func(secret Secret) bool { return secret.Name == where.name })
+	})
+	return replaceAll(s, listed, at, func(namespace *Namespace) *[]Secret { return &namespace.Secrets }, concerned)
+}
+
+// ReplaceAccounts takes in, by namespace, all the ServiceAccounts there are, and returns the namespaces that changed.
+func (s *State) ReplaceAccounts(listed map[string][]Account, at relist) (changed []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sight.accounts = true
+	s.missed(at, func(where place) bool {
+		return where.account && !slices.ContainsFunc(listed[where.namespace], func(account Account) bool { return account.Name == where.name })
+	})
+	return replaceAll(s, listed, at, func(namespace *Namespace) *[]Account { return &namespace.Accounts }, func(string) bool { return true })
+}
+
+// replaceAll replaces one of the lists of every namespace, as far as names are concerned.
+func replaceAll[T versioned](s *State, listed map[string][]T, at relist, list func(*Namespace) *[]T, concerned func(name string) bool) (changed []string) {
+	for name, objects := range listed {
+		if len(objects) > 0 {
+			s.namespace(name)
+		}
+	}
+	for name, namespace := range s.namespaces {
+		if replace(list(namespace), listed[name], at, concerned) {
+			changed = append(changed, name)
+		}
+		s.sweep(namespace)
+	}
+	return changed
+}
+
+// ForgetSecrets forgets the Secrets of that name: they are no longer watched by themselves. Those of ours stay known where
+// all of ours are watched.
+func (s *State) ForgetSecrets(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.named, name)
+	for _, namespace := range s.namespaces {
+		if secret, found := namespace.Secret(name); found && !(s.sight.issued && secret.Managed) {
+			remove(&namespace.Secrets, name, ^uint64(0))
+			s.sweep(namespace)
+		}
+	}
+}
+
+// Blind takes in that the Secrets of ours are no longer watched all together.
+func (s *State) Blind() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sight.issued = false
+}
+
+// place is where an object stands: a ServiceAccount, or else a Secret.
+type place struct {
+	namespace string
+	account   bool
+	name      string
+}
+
+// flight is what is learned of an object while it is being written.
+type flight struct {
+	writes int
+	// gone is the latest version at which it was known not to be there.
+	gone uint64
+}
+
+// Writing notes that an object is being written, until landed is called: news that it is gone, which may overtake the answer
+// to the write, are kept for as long.
+func (s *State) Writing(where place) (landed func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writing[where] == nil {
+		s.writing[where] = &flight{}
+	}
+	s.writing[where].writes++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.writing[where].writes--; s.writing[where].writes == 0 {
+			delete(s.writing, where)
+		}
+	}
+}
+
+// goneAt takes in that an object was gone at a version.
+func (s *State) goneAt(where place, version uint64) {
+	if written := s.writing[where]; written != nil {
+		written.gone = max(written.gone, version)
+	}
+}
+
+// goneSince reports whether an object is known to be gone since it was as it is at a version.
+func (s *State) goneSince(where place, version uint64) bool {
+	written := s.writing[where]
+	return written != nil && version <= written.gone
+}
+
+// missed takes in which objects were not in a relist.
+func (s *State) missed(at relist, absent func(place) bool) {
+	for where, written := range s.writing {
+		switch {
+		case at.rewound:
+			written.gone = 0
+		case absent(where):
+			written.gone = max(written.gone, at.version)
+		}
+	}
+}
+
+func (s *State) namespace(name string) *Namespace {
+	namespace, found := s.namespaces[name]
+	if !found {
+		namespace = &Namespace{Name: name}
+		s.namespaces[name] = namespace
+	}
+	return namespace
+}
+
+// end takes in that a namespace is no longer there.
+func (s *State) end(namespace *Namespace) {
+	s.trouble(namespace, nil)
+	namespace.UID, namespace.Live = "", false
+	s.sweep(namespace)
+}
+
+// sweep drops a namespace of which nothing is left.
+func (s *State) sweep(namespace *Namespace) {
+	if namespace.UID == "" && len(namespace.Secrets) == 0 && len(namespace.Accounts) == 0 {
+		delete(s.namespaces, namespace.Name)
+	}
+}
+
+type versioned interface {
+	named() string
+	compare(name string) int
+	version() uint64
+}
+
+// put takes in an object unless as new a one is known.
+func put[T versioned](list *[]T, object T) bool {
+	i, found := slices.BinarySearchFunc(*list, object.named(), T.compare)
+	if !found {
+		*list = slices.Insert(*list, i, object)
+		return true
+	}
+	if (*list)[i].version() >= object.version() {
+		return false
+	}
+	(*list)[i] = object
+	return true
+}
+
+// remove forgets an object unless a newer one than that version is known.
+func remove[T versioned](list *[]T, name string, version uint64) bool {
+	i, found := slices.BinarySearchFunc(*list, name, T.compare)
+	if !found || (*list)[i].version() > version {
+		return false
+	}
+	*list = slices.Delete(*list, i, i+1)
+	return true
+}
+
+// replace takes in a relist of those objects that are concerned, and reports whether anything changed.
+func replace[T versioned](list *[]T, listed []T, at relist, concerned func(name string) bool) (changed bool) {
+	kept := slices.DeleteFunc(slices.Clone(*list), func(known T) bool { return concerned(known.named()) && at.overrules(known.version()) })
+	for _, object := range listed {
+		put(&kept, object)
+	}
+	changed = !slices.EqualFunc(*list, kept, func(a, b T) bool { return a.named() == b.named() && a.version() == b.version() })
+	*list = kept
+	return changed
+}

@@ -1,0 +1,101 @@
+package reconcile
+
+import (
+	"crypto/sha256"
+	"strings"
+	"unique"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/latest"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// fieldManager is the name under which our writes are recorded in managedFields.
+const fieldManager = "tcr-assistant"
+
+// placed is an object with its namespace.
+type placed[T any] struct {
+	namespace string
+	object    T
+}
+
+// observedNamespace is what is needed of a namespace.
+type observedNamespace struct {
+	name string
+	uid  types.UID
+	live bool
+}
+
+func stripNamespace(namespace *corev1.Namespace) observedNamespace {
+	return observedNamespace{
+		name: namespace.Name,
+		uid:  namespace.UID,
+		live: namespace.DeletionTimestamp == nil && namespace.Status.Phase != corev1.NamespaceTerminating,
+	}
+}
+
+func stripSecret(secret *corev1.Secret) placed[Secret] {
+	stripped := Secret{
+		Name:    intern(secret.Name),
+		Version: latest.Version(secret.ResourceVersion),
+		Docker:  secret.Type == corev1.SecretTypeDockerConfigJson,
+		Managed: pullsecret.Managed(secret.Labels),
+		Sum:     sha256.Sum256(secret.Data[corev1.DockerConfigJsonKey]),
+		Updated: updated(secret),
+		Writer:  writerAfterUs(secret, ""),
+	}
+	for _, owner := range secret.OwnerReferences {
+		if owner.Kind == v1.Kind.Kind && owner.APIVersion == v1.GroupVersion.String() {
+			stripped.Owners = append(stripped.Owners, types.UID(intern(string(owner.UID))))
+		}
+	}
+	return placed[Secret]{intern(secret.Namespace), stripped}
+}
+
+func stripAccount(account *corev1.ServiceAccount) placed[Account] {
+	stripped := Account{
+		Name:    intern(account.Name),
+		Version: latest.Version(account.ResourceVersion),
+		Updated: updated(account),
+		Writer:  writerAfterUs(account, `"f:imagePullSecrets"`),
+	}
+	if len(account.ImagePullSecrets) > 0 {
+		stripped.Secrets = make([]string, len(account.ImagePullSecrets))
+		for i, reference := range account.ImagePullSecrets {
+			stripped.Secrets[i] = intern(reference.Name)
+		}
+	}
+	return placed[Account]{intern(account.Namespace), stripped}
+}
+
+// updated returns when we last wrote an object, or when it was created where we never did, in Unix seconds.
+func updated(object metav1.Object) int64 {
+	latest := object.GetCreationTimestamp().Unix()
+	for _, entry := range object.GetManagedFields() {
+		if entry.Manager == fieldManager && entry.Time != nil {
+			latest = max(latest, entry.Time.Unix())
+		}
+	}
+	return latest
+}
+
+// writerAfterUs returns the field manager that last wrote an object, not before our own last write. field, where set, is
+// what it must own of it, as managedFields spells it.
+func writerAfterUs(object metav1.Object, field string) string {
+	writer, latest := "", updated(object)
+	for _, entry := range object.GetManagedFields() {
+		if entry.Manager == fieldManager || entry.Time == nil || entry.Time.Unix() < latest ||
+			field != "" && (entry.FieldsV1 == nil || !strings.Contains(entry.FieldsV1.String(), field)) {
+			continue
+		}
+		writer, latest = intern(entry.Manager), entry.Time.Unix()
+	}
+	return writer
+}
+
+// intern keeps one copy of each name: a cluster repeats the same few in every namespace.
+func intern(name string) string { return unique.Make(name).Value() }
