@@ -1,7 +1,6 @@
 package election
 
 import (
-	"strconv"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -12,9 +11,8 @@ import (
 // sighting is the Lease as it was last seen, and since when it has been like this by the clock of this process: the clock of
 // whoever holds it is never asked, so it does not matter how far that is off.
 type sighting struct {
-	lease   *coordinationv1.Lease // nil where there is none
-	version uint64                // of the Lease, or of its deletion
-	since   time.Time             // zero where there never was one
+	lease *coordinationv1.Lease // nil where there is none
+	since time.Time             // zero where there never was one
 }
 
 // holder returns who holds the Lease; blank where nobody does.
@@ -25,27 +23,15 @@ func (s sighting) holder() string {
 	return *s.lease.Spec.HolderIdentity
 }
 
-// after returns the sighting once the Lease was seen like this: by the watch, which may be late, or in an answer to a write.
-func (s sighting) after(lease *coordinationv1.Lease, now time.Time) sighting {
-	switch at := version(lease); {
-	case at <= s.version:
-		return s
-	case s.lease != nil && lease.UID == s.lease.UID && equality.Semantic.DeepEqual(lease.Spec, s.lease.Spec):
-		return sighting{lease, at, s.since} // somebody labelled it, which renews nothing
-	default:
-		return sighting{lease, at, now}
-	}
-}
-
-// without returns the sighting once there was seen to be no Lease at that version.
-func (s sighting) without(at uint64, now time.Time) sighting {
+// next returns the sighting once the Lease is seen like this; nil where there is none.
+func (s sighting) next(lease *coordinationv1.Lease, now time.Time) sighting {
 	switch {
-	case at < s.version:
+	case lease == nil && s.lease == nil:
 		return s
-	case s.lease == nil:
-		return sighting{nil, at, s.since}
+	case lease != nil && s.lease != nil && lease.UID == s.lease.UID && equality.Semantic.DeepEqual(lease.Spec, s.lease.Spec):
+		return sighting{lease, s.since} // somebody labelled it, which renews nothing
 	default:
-		return sighting{nil, at, now}
+		return sighting{lease, now}
 	}
 }
 
@@ -92,16 +78,4 @@ func (s sighting) released(now time.Time) *coordinationv1.Lease {
 	lease := s.renewed(now)
 	lease.Spec.HolderIdentity = new("")
 	return lease
-}
-
-// version orders what was seen of the Lease, as the API server promises (KEP-5504).
-func version(lease *coordinationv1.Lease) uint64 { return parseVersion(lease.ResourceVersion) }
-
-// parseVersion reads a resourceVersion; 0 for one that is no number.
-func parseVersion(text string) uint64 {
-	number, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return number
 }

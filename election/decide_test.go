@@ -34,16 +34,16 @@ func TestVacantIn(t *testing.T) {
 		want time.Duration
 	}{
 		{"one that never was can be taken", sighting{}, noon, 0},
-		{"one that was given up can be taken", sighting{lease("1", "", noon), 1, noon}, noon, 0},
-		{"one that was just renewed is good for as long as it says", sighting{lease("1", "a", noon), 1, noon}, noon, 15 * time.Second},
-		{"its time runs", sighting{lease("1", "a", noon), 1, noon}, noon.Add(14 * time.Second), time.Second},
-		{"one that was not renewed can be taken", sighting{lease("1", "a", noon), 1, noon}, noon.Add(15 * time.Second), 0},
-		{"it stays so", sighting{lease("1", "a", noon), 1, noon}, noon.Add(time.Hour), 0},
-		{"its holder says how long it is good", sighting{brief, 1, noon}, noon.Add(time.Second), 3 * time.Second},
-		{"a holder that does not say has as long as we", sighting{silent, 1, noon}, noon.Add(time.Second), 14 * time.Second},
-		{"the holder's clock is not asked", sighting{lease("1", "a", noon.Add(-time.Hour)), 1, noon}, noon.Add(5 * time.Second), 10 * time.Second},
-		{"the holder of a deleted one has its time to notice", sighting{nil, 1, noon}, noon.Add(5 * time.Second), 10 * time.Second},
-		{"a deleted one can be taken after that", sighting{nil, 1, noon}, noon.Add(15 * time.Second), 0},
+		{"one that was given up can be taken", sighting{lease("1", "", noon), noon}, noon, 0},
+		{"one that was just renewed is good for as long as it says", sighting{lease("1", "a", noon), noon}, noon, 15 * time.Second},
+		{"its time runs", sighting{lease("1", "a", noon), noon}, noon.Add(14 * time.Second), time.Second},
+		{"one that was not renewed can be taken", sighting{lease("1", "a", noon), noon}, noon.Add(15 * time.Second), 0},
+		{"it stays so", sighting{lease("1", "a", noon), noon}, noon.Add(time.Hour), 0},
+		{"its holder says how long it is good", sighting{brief, noon}, noon.Add(time.Second), 3 * time.Second},
+		{"a holder that does not say has as long as we", sighting{silent, noon}, noon.Add(time.Second), 14 * time.Second},
+		{"the holder's clock is not asked", sighting{lease("1", "a", noon.Add(-time.Hour)), noon}, noon.Add(5 * time.Second), 10 * time.Second},
+		{"the holder of a deleted one has its time to notice", sighting{nil, noon}, noon.Add(5 * time.Second), 10 * time.Second},
+		{"a deleted one can be taken after that", sighting{nil, noon}, noon.Add(15 * time.Second), 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			assert.Equal(t, test.want, test.seen.vacantIn(test.now))
@@ -53,31 +53,29 @@ func TestVacantIn(t *testing.T) {
 
 func TestSightings(t *testing.T) {
 	later := noon.Add(time.Second)
-	held := sighting{lease("5", "a", noon), 5, noon}
-	gone := sighting{nil, 6, noon}
+	held := sighting{lease("5", "a", noon), noon}
+	gone := sighting{nil, noon}
 	labelled := lease("6", "a", noon)
 	labelled.Labels = map[string]string{"seen": "true"}
 	other := lease("6", "a", noon)
 	other.UID = "2"
 
-	assert.Equal(t, sighting{held.lease, 5, later}, sighting{}.after(held.lease, later), "the first")
-	assert.Equal(t, sighting{lease("6", "a", later), 6, later}, held.after(lease("6", "a", later), later), "a renewal")
-	assert.Equal(t, sighting{lease("6", "b", noon), 6, later}, held.after(lease("6", "b", noon), later), "another holder")
-	assert.Equal(t, sighting{labelled, 6, noon}, held.after(labelled, later), "a label renews nothing")
-	assert.Equal(t, sighting{other, 6, later}, held.after(other, later), "another one of the same name")
-	assert.Equal(t, held, held.after(lease("5", "a", noon), later), "the same again")
-	assert.Equal(t, held, held.after(lease("4", "b", noon), later), "late news change nothing")
+	assert.Equal(t, sighting{held.lease, later}, sighting{}.next(held.lease, later), "the first")
+	assert.Equal(t, sighting{lease("6", "a", later), later}, held.next(lease("6", "a", later), later), "a renewal")
+	assert.Equal(t, sighting{lease("6", "b", noon), later}, held.next(lease("6", "b", noon), later), "another holder")
+	assert.Equal(t, sighting{lease("4", "b", noon), later}, held.next(lease("4", "b", noon), later), "one that was restored has its time, old as it is")
+	assert.Equal(t, sighting{labelled, noon}, held.next(labelled, later), "a label renews nothing")
+	assert.Equal(t, sighting{other, later}, held.next(other, later), "another one of the same name")
+	assert.Equal(t, held, held.next(lease("5", "a", noon), later), "the same again")
 
-	assert.Equal(t, sighting{nil, 6, later}, held.without(6, later), "a deletion")
-	assert.Equal(t, held, held.without(4, later), "the deletion of the one before")
-	assert.Equal(t, gone, gone.after(lease("5", "a", noon), later), "the answer to its creation comes after the news of its deletion")
-	assert.Equal(t, sighting{nil, 7, noon}, gone.without(7, later), "it stays deleted")
-	assert.Equal(t, sighting{nil, 7, time.Time{}}, sighting{}.without(7, later), "nothing was there, and nothing is")
+	assert.Equal(t, sighting{nil, later}, held.next(nil, later), "a deletion")
+	assert.Equal(t, gone, gone.next(nil, later), "it stays deleted")
+	assert.Equal(t, sighting{}, sighting{}.next(nil, later), "nothing was there, and nothing is")
 }
 
 func TestWrites(t *testing.T) {
 	later := noon.Add(20 * time.Second)
-	held := sighting{lease("5", "a", noon), 5, noon}
+	held := sighting{lease("5", "a", noon), noon}
 	before := held.lease.DeepCopy()
 
 	taken := held.taken("b", later)
@@ -97,7 +95,7 @@ func TestWrites(t *testing.T) {
 
 	released := held.released(later)
 	assert.Equal(t, "5", released.ResourceVersion)
-	assert.Zero(t, sighting{released, 5, later}.vacantIn(later), "others may take it at once")
+	assert.Zero(t, sighting{released, later}.vacantIn(later), "others may take it at once")
 
 	first := sighting{}.taken("a", noon)
 	assert.Empty(t, first.ResourceVersion, "it is written only where there is none")

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/gentype"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
 // What Kubernetes' own components use. Between the deadline and the end of the Lease is what a leader has to stop.
@@ -40,20 +41,19 @@ type Candidate struct {
 	// identity is no other candidate's.
 	identity string
 
-	mu      sync.Mutex
-	seen    sighting
-	known   bool          // seen is what there is, or was a moment ago
-	changed chan struct{} // holds a token when seen changed
+	lease *latest.Object[*coordinationv1.Lease]
+	seen  sighting // when Run last looked
 }
 
 // NewCandidate returns a candidate for the Lease of that name and namespace, which is created where there is none. identity
 // must be no other candidate's. owner is asked for the object with which the Lease is to go, nil for none, whenever it is
 // created.
 func NewCandidate(log *slog.Logger, clients *clientset.Clientset, namespace, name, identity string, owner func(context.Context) (*metav1.OwnerReference, error)) *Candidate {
+	leases := clients.Leases(namespace)
 	return &Candidate{
-		log: log, leases: clients.Leases(namespace), identity: identity, owner: owner,
-		meta:    metav1.ObjectMeta{Namespace: namespace, Name: name},
-		changed: make(chan struct{}, 1),
+		log: log, leases: leases, identity: identity, owner: owner,
+		meta:  metav1.ObjectMeta{Namespace: namespace, Name: name},
+		lease: latest.NewObject[*coordinationv1.Lease](log, "lease "+namespace+"/"+name, clientset.Named(leases, name)),
 	}
 }
 
@@ -64,7 +64,7 @@ func (c *Candidate) Run(ctx context.Context, lead func(context.Context)) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer stop()
-	watching.Go(func() { c.watch(watched) })
+	watching.Go(func() { c.lease.Run(watched) })
 	for {
 		since, elected := c.acquire(ctx)
 		if !elected {
@@ -81,7 +81,8 @@ func (c *Candidate) acquire(ctx context.Context) (since time.Time, elected bool)
 	for ctx.Err() == nil {
 		now := time.Now()
 		pause := period
-		if seen, known := c.sighting(); known {
+		seen, known, changed := c.look()
+		if known {
 			// Its own Lease, which it could not renew in time, a candidate may take back: it has stopped leading.
 			if pause = seen.vacantIn(now); pause == 0 || seen.holder() == c.identity {
 				err := c.take(ctx, seen, now, now.Add(deadline))
@@ -95,7 +96,7 @@ func (c *Candidate) acquire(ctx context.Context) (since time.Time, elected bool)
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-		case <-c.changed:
+		case <-changed:
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -125,21 +126,14 @@ func (c *Candidate) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	for {
-		seen, _ := c.sighting()
+		seen, _, _ := c.look()
 		if seen.holder() != c.identity {
 			return
 		}
 		err := c.update(ctx, seen.released(time.Now()))
-		if !apierrors.IsConflict(err) {
+		if !apierrors.IsConflict(err) || ctx.Err() != nil {
 			c.note(ctx, "lease was not released", err)
 			return
-		}
-		// Somebody has just labelled it, or the like: the watch is about to tell.
-		select {
-		case <-ctx.Done():
-			return
-		case <-c.changed:
-		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
@@ -149,26 +143,24 @@ func (c *Candidate) keep(ctx context.Context, renewed time.Time, ended <-chan st
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
-		due := false
+		// What is written is guarded by the version that was seen.
+		seen, _, changed := c.look()
+		if seen.lease != nil && seen.holder() != c.identity {
+			c.log.Warn("leadership was lost", "identity", c.identity, "holder", seen.holder())
+			return false
+		}
 		select {
 		case <-ended:
 			return true
+		case <-changed:
+			continue // others leave a Lease that was deleted alone for as long as one that is held
 		case <-tick.C:
-			due = true
-		case <-c.changed:
 		}
 		now := time.Now()
-		seen, _ := c.sighting()
 		var err error
-		switch {
-		case seen.lease != nil && seen.holder() != c.identity:
-			c.log.Warn("leadership was lost", "identity", c.identity, "holder", seen.holder())
-			return false
-		case !due:
-			continue // others leave a Lease that was deleted alone for as long as one that is held
-		case seen.lease == nil:
+		if seen.lease == nil {
 			err = c.take(ctx, seen, now, renewed.Add(deadline))
-		default:
+		} else {
 			err = c.renew(ctx, seen, now, renewed.Add(deadline))
 		}
 		if err == nil {
@@ -205,21 +197,30 @@ func (c *Candidate) take(ctx context.Context, seen sighting, now, until time.Tim
 	if owner != nil {
 		lease.OwnerReferences = []metav1.OwnerReference{*owner}
 	}
-	created, err := c.leases.Create(timed, lease, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("creating lease %s/%s: %w", c.meta.Namespace, c.meta.Name, err)
-	}
-	c.see(created)
-	return nil
+	return c.write(timed, "creating", func() (*coordinationv1.Lease, error) {
+		return c.leases.Create(timed, lease, metav1.CreateOptions{})
+	})
 }
 
 func (c *Candidate) update(ctx context.Context, lease *coordinationv1.Lease) error {
-	updated, err := c.leases.Update(ctx, lease, metav1.UpdateOptions{})
-	if err != nil {
-		return fmt.Errorf("updating lease %s/%s: %w", c.meta.Namespace, c.meta.Name, err)
+	return c.write(ctx, "updating", func() (*coordinationv1.Lease, error) {
+		return c.leases.Update(ctx, lease, metav1.UpdateOptions{})
+	})
+}
+
+// write makes a write. One that is refused for what it was planned from has the Lease read: the watch tells of what others
+// wrote, but not at once, and where etcd was restored not for long.
+func (c *Candidate) write(ctx context.Context, doing string, write func() (*coordinationv1.Lease, error)) error {
+	_, err := c.lease.Write(write)
+	if err == nil {
+		return nil
 	}
-	c.see(updated)
-	return nil
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+		if unread := c.lease.Read(ctx); unread != nil {
+			c.note(ctx, "lease was not read", unread)
+		}
+	}
+	return fmt.Errorf("%s lease %s/%s: %w", doing, c.meta.Namespace, c.meta.Name, err)
 }
 
 // note logs what did not succeed. That somebody else was faster is how elections go.
@@ -233,28 +234,11 @@ func (c *Candidate) note(ctx context.Context, message string, err error) {
 	}
 }
 
-func (c *Candidate) sighting() (seen sighting, known bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.seen, c.known
-}
-
-// see takes in a Lease.
-func (c *Candidate) see(lease *coordinationv1.Lease) {
-	c.put(func(seen sighting) sighting { return seen.after(lease, time.Now()) })
-}
-
-func (c *Candidate) put(change func(sighting) sighting) {
-	c.mu.Lock()
-	before, known := c.seen, c.known
-	c.seen, c.known = change(c.seen), true
-	changed := c.seen != before || !known
-	c.mu.Unlock()
-	if !changed {
-		return
+// look returns the Lease as it is known, whether it is, and what closes once that has changed.
+func (c *Candidate) look() (seen sighting, known bool, changed <-chan struct{}) {
+	now := c.lease.Get()
+	if now.Known {
+		c.seen = c.seen.next(now.Object, time.Now())
 	}
-	select {
-	case c.changed <- struct{}{}:
-	default: // who waits has not looked yet
-	}
+	return c.seen, now.Known, now.Changed
 }

@@ -21,6 +21,7 @@ const (
 	adminConfigFile    = "admin.kubeconfig"
 	managerConfigFile  = "kube-controller-manager.kubeconfig"
 	auditPolicyFile    = "audit-policy.yaml"
+	etcdFolder         = "etcd-data"
 	logFolder          = "logs"
 	auditLogFile       = logFolder + "/audit.log"
 	kubectlCacheFolder = "kubectl-cache"
@@ -35,7 +36,7 @@ rules: [{level: Metadata}]
 
 func etcdFlags() []string {
 	return []string{
-		"--data-dir=etcd-data",
+		"--data-dir=" + etcdFolder,
 		"--listen-client-url=" + etcdClientURL,
 		"--listen-peer-url=" + etcdPeerURL,
 	}
