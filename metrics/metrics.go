@@ -33,6 +33,9 @@ type Metrics struct {
 	reconcileSeconds prometheus.Histogram
 	writes           *prometheus.CounterVec
 	leader           prometheus.Gauge
+	derivedParts     prometheus.Gauge
+	derivedBytes     prometheus.Gauge
+	derivedOutdated  prometheus.Gauge
 	rotations        *prometheus.CounterVec
 	fallbacks        prometheus.Counter
 	queues           *queues
@@ -52,13 +55,16 @@ func New(version string, certificate func() (*x509.Certificate, certs.Mode)) *Me
 		reconcileSeconds: prometheus.NewHistogram(histogram(prefix+"reconcile_duration_seconds", "How long comparisons of a namespace took, writes included.", 0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)),
 		writes:           counters("writes_total", "Writes to the cluster by object, verb and result.", "object", "verb", "result"),
 		leader:           prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "leader", Help: "1 while this replica is the leader, else 0."}),
+		derivedParts:     gauge("derived_attachments_objects", "Objects in which this replica, as the leader, keeps what all image pull secrets together attach."),
+		derivedBytes:     gauge("derived_attachments_bytes", "Their size together, in bytes of JSON."),
+		derivedOutdated:  gauge("derived_attachments_outdated", "1 while what is stored there is not what the image pull secrets say now, else 0."),
 		rotations:        counters("certificate_rotations_total", "Serving certificates put into use by this replica as the leader, by who issued them.", "mode"),
 		fallbacks:        prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + "certificate_fallbacks_total", Help: "Times that the signer gave no certificate and a self-signed one was made instead."}),
 		queues:           newQueues(),
 	}
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "build_info", Help: "1, labelled with the version of the product and of Go."}, []string{"version", "go_version"})
 	info.WithLabelValues(version, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.admissions, m.admissionSeconds, m.reconciles, m.reconcileSeconds, m.writes, m.leader, m.rotations, m.fallbacks, info,
+	m.registry.MustRegister(m.admissions, m.admissionSeconds, m.reconciles, m.reconcileSeconds, m.writes, m.leader, m.derivedParts, m.derivedBytes, m.derivedOutdated, m.rotations, m.fallbacks, info,
 		&progressCollector{&m.progress}, &certificateCollector{certificate},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.queues.register(m.registry)
@@ -115,6 +121,13 @@ func (m *Metrics) Reconcile() reconcile.Observer {
 	}
 }
 
+// Derived observes what is derived from all ImagePullSecrets.
+func (m *Metrics) Derived(parts, bytes int, outdated bool) {
+	m.derivedParts.Set(float64(parts))
+	m.derivedBytes.Set(float64(bytes))
+	m.derivedOutdated.Set(truth(outdated))
+}
+
 // Certificate observes the keeper of the serving certificate.
 func (m *Metrics) Certificate() certs.Observer {
 	return certs.Observer{
@@ -132,12 +145,17 @@ func (m *Metrics) Lead(progress func() []reconcile.Progress) (stop func()) {
 	m.progress.Store(&progress)
 	return func() {
 		m.progress.Store(nil)
+		m.Derived(0, 0, false)
 		m.leader.Set(0)
 	}
 }
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, labels)
+}
+
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + name, Help: help})
 }
 
 func histogram(name, help string, buckets ...float64) prometheus.HistogramOpts {

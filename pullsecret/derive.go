@@ -29,6 +29,20 @@ type Derived struct {
 	TooLarge map[int][]string
 }
 
+// Outdated is why what is stored of what is derived is not what the rules say now. What was stored before goes on to be
+// attached inside the API server; webhook and reconciliation attach the rest.
+type Outdated struct {
+	// Reason is a CamelCase word, Message says what is wrong and what would mend it.
+	Reason, Message string
+	// ImagePullSecrets are those it concerns; nil for all.
+	ImagePullSecrets []string
+}
+
+// Concerns reports whether an ImagePullSecret is among those that are not stored as they are now.
+func (o *Outdated) Concerns(imagePullSecret string) bool {
+	return o != nil && (o.ImagePullSecrets == nil || slices.Contains(o.ImagePullSecrets, imagePullSecret))
+}
+
 // Derive returns what the rules attach, in parts whose number is a power of two. have is how many there are now: the number
 // falls only once everything fits well into fewer.
 func Derive(rules *Rules, have int) Derived { return derive(rules, have, maxPart) }

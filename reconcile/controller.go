@@ -17,6 +17,7 @@ import (
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/feed"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -49,6 +50,9 @@ type Config struct {
 	// Recorder records events on the ImagePullSecrets; it may be nil. Each event stands for many writes, and a cluster in
 	// which nothing changes gets none.
 	Recorder record.EventRecorder
+	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not, and returns a channel that
+	// is closed once that changes. It may be nil.
+	Derived func() (*pullsecret.Outdated, <-chan struct{})
 	// Observer and QueueMetrics are told what happens, for metrics; both may be left out.
 	Observer     Observer
 	QueueMetrics workqueue.MetricsProvider
@@ -109,6 +113,7 @@ func (c *Controller) Run(ctx context.Context) {
 	defer c.Index.Observe(func(change pullsecret.Change) { c.ruleChanged(ctx, change) })()
 	watched = append(watched, c.begin(ctx, c.secrets.run))
 	c.watchers.Go(func() { c.status.run(ctx) })
+	c.watchers.Go(func() { c.followDerived(ctx) })
 	if !waitFor(ctx, watched...) {
 		return
 	}
@@ -145,10 +150,10 @@ func waitFor(ctx context.Context, channels ...<-chan struct{}) bool {
 }
 
 func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
-	source := listWatch(c.answered("namespaces", ""), everyObject, c.Clients.Namespaces().List, c.Clients.Namespaces().Watch)
-	follow(ctx, "namespaces", source, &corev1.Namespace{}, &feed[*corev1.Namespace, observedNamespace]{
-		strip: stripNamespace,
-		put: func(namespace observedNamespace) {
+	source := feed.ListWatch(c.answered("namespaces", ""), feed.Everything, c.Clients.Namespaces().List, c.Clients.Namespaces().Watch)
+	feed.Follow(ctx, "namespaces", source, &corev1.Namespace{}, &feed.Feed[*corev1.Namespace, observedNamespace]{
+		Strip: stripNamespace,
+		Put: func(namespace observedNamespace) {
 			changed, another := c.state.PutNamespace(namespace.name, namespace.uid, namespace.live)
 			if another {
 				c.forget(namespace.name)
@@ -158,12 +163,12 @@ func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
 				c.touch(namespace.name)
 			}
 		},
-		remove: func(namespace observedNamespace) {
+		Remove: func(namespace observedNamespace) {
 			c.state.RemoveNamespace(namespace.name)
 			c.forget(namespace.name)
 			c.touch(namespace.name)
 		},
-		replace: func(all []observedNamespace, _ relist) {
+		Replaced: func(all []observedNamespace, _ feed.Relist) {
 			changed, gone := c.state.ReplaceNamespaces(all)
 			for _, namespace := range gone {
 				c.forget(namespace)
@@ -177,21 +182,21 @@ func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
 
 func (c *Controller) followAccounts(ctx context.Context, synced func()) {
 	accounts := c.Clients.ServiceAccounts(metav1.NamespaceAll)
-	source := listWatch(c.answered("serviceaccounts", ""), everyObject, accounts.List, accounts.Watch)
-	follow(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &feed[*corev1.ServiceAccount, placed[Account]]{
-		strip: stripAccount,
-		put: func(account placed[Account]) {
+	source := feed.ListWatch(c.answered("serviceaccounts", ""), feed.Everything, accounts.List, accounts.Watch)
+	feed.Follow(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &feed.Feed[*corev1.ServiceAccount, placed[Account]]{
+		Strip: stripAccount,
+		Put: func(account placed[Account]) {
 			if c.state.PutAccount(account.namespace, account.object) {
 				c.changed(account.namespace)
 			}
 		},
-		remove: func(account placed[Account]) {
+		Remove: func(account placed[Account]) {
 			if c.state.RemoveAccount(account.namespace, account.object.Name, account.object.Version) {
 				c.fights.forgetAccount(account.namespace, account.object.Name)
 				c.touch(account.namespace)
 			}
 		},
-		replace: func(all []placed[Account], at relist) {
+		Replaced: func(all []placed[Account], at feed.Relist) {
 			c.changed(c.state.ReplaceAccounts(byNamespace(all), at)...)
 			synced()
 		},
@@ -252,6 +257,21 @@ func (c *Controller) enqueue(selected pullsecret.Selector) {
 	c.state.Each(selected, func(namespace *Namespace) { names = append(names, namespace.Name) })
 	for _, name := range names {
 		c.queue.Add(name)
+	}
+}
+
+// followDerived has the status of those told that are, or were, not attached as they are now.
+func (c *Controller) followDerived(ctx context.Context) {
+	var before *pullsecret.Outdated
+	for c.Derived != nil && ctx.Err() == nil {
+		problem, changed := c.Derived()
+		for _, name := range c.Index.Rules().Names() {
+			if before.Concerns(name) || problem.Concerns(name) {
+				c.status.touch(name)
+			}
+		}
+		before = problem
+		waitFor(ctx, changed)
 	}
 }
 

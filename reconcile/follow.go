@@ -7,6 +7,7 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/feed"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -34,12 +35,12 @@ func NewFollower(log *slog.Logger, client *typed.Client, index *pullsecret.Index
 
 // Run follows until ctx ends.
 func (f *Follower) Run(ctx context.Context) {
-	source := listWatch(logRefusal(f.log, "imagepullsecrets.tcr.tencentcloudcr.com"), everyObject, f.client.List, f.client.Watch)
-	follow(ctx, "imagepullsecrets", source, &v1.ImagePullSecret{}, &feed[*v1.ImagePullSecret, *v1.ImagePullSecret]{
-		strip:  func(object *v1.ImagePullSecret) *v1.ImagePullSecret { return object },
-		put:    f.put,
-		remove: f.remove,
-		replace: func(all []*v1.ImagePullSecret, _ relist) {
+	source := feed.ListWatch(feed.LogRefusal(f.log, "imagepullsecrets.tcr.tencentcloudcr.com"), feed.Everything, f.client.List, f.client.Watch)
+	feed.Follow(ctx, "imagepullsecrets", source, &v1.ImagePullSecret{}, &feed.Feed[*v1.ImagePullSecret, *v1.ImagePullSecret]{
+		Strip:  func(object *v1.ImagePullSecret) *v1.ImagePullSecret { return object },
+		Put:    f.put,
+		Remove: f.remove,
+		Replaced: func(all []*v1.ImagePullSecret, _ feed.Relist) {
 			f.replace(all)
 			f.once.Do(func() { close(f.synced) })
 		},

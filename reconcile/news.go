@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/tcr-assistant/tcr-assistant/feed"
 )
 
 // PutNamespace takes in a namespace. It reports whether that changed anything, and whether it is another one than the one of
@@ -119,18 +121,8 @@ func (s *State) RemoveAccount(namespace, name string, version uint64) bool {
 	return true
 }
 
-// relist is when it was that something was all there was.
-type relist struct {
-	version uint64
-	// rewound says that the API server had told of a later version before: what is known besides is of a past that never was.
-	rewound bool
-}
-
-// overrules reports whether a relist says more of an object than what is known of it as of that version.
-func (r relist) overrules(known uint64) bool { return r.rewound || known <= r.version }
-
 // ReplaceSecrets takes in, by namespace, all the Secrets of that name there are, and returns the namespaces that changed.
-func (s *State) ReplaceSecrets(name string, listed map[string][]Secret, at relist) (changed []string) {
+func (s *State) ReplaceSecrets(name string, listed map[string][]Secret, at feed.Relist) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.named[name] = true
@@ -139,7 +131,7 @@ func (s *State) ReplaceSecrets(name string, listed map[string][]Secret, at relis
 
 // ReplaceIssued takes in, by namespace, all the Secrets of ours there are, and returns the namespaces that changed. Those whose
 // names are watched by themselves are left to that watch.
-func (s *State) ReplaceIssued(listed map[string][]Secret, at relist) (changed []string) {
+func (s *State) ReplaceIssued(listed map[string][]Secret, at feed.Relist) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sight.issued = true
@@ -149,7 +141,7 @@ func (s *State) ReplaceIssued(listed map[string][]Secret, at relist) (changed []
 	return s.replaceSecrets(listed, at, func(secret string) bool { return !s.named[secret] })
 }
 
-func (s *State) replaceSecrets(listed map[string][]Secret, at relist, concerned func(name string) bool) []string {
+func (s *State) replaceSecrets(listed map[string][]Secret, at feed.Relist, concerned func(name string) bool) []string {
 	s.missed(at, func(where place) bool {
 		return !where.account && concerned(where.name) &&
 			!slices.ContainsFunc(listed[where.namespace], func(secret Secret) bool { return secret.Name == where.name })
@@ -158,7 +150,7 @@ func (s *State) replaceSecrets(listed map[string][]Secret, at relist, concerned 
 }
 
 // ReplaceAccounts takes in, by namespace, all the ServiceAccounts there are, and returns the namespaces that changed.
-func (s *State) ReplaceAccounts(listed map[string][]Account, at relist) (changed []string) {
+func (s *State) ReplaceAccounts(listed map[string][]Account, at feed.Relist) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sight.accounts = true
@@ -169,7 +161,7 @@ func (s *State) ReplaceAccounts(listed map[string][]Account, at relist) (changed
 }
 
 // replaceAll replaces one of the lists of every namespace, as far as names are concerned.
-func replaceAll[T versioned](s *State, listed map[string][]T, at relist, list func(*Namespace) *[]T, concerned func(name string) bool) (changed []string) {
+func replaceAll[T versioned](s *State, listed map[string][]T, at feed.Relist, list func(*Namespace) *[]T, concerned func(name string) bool) (changed []string) {
 	for name, objects := range listed {
 		if len(objects) > 0 {
 			s.namespace(name)
@@ -251,13 +243,13 @@ func (s *State) goneSince(where place, version uint64) bool {
 }
 
 // missed takes in which objects were not in a relist.
-func (s *State) missed(at relist, absent func(place) bool) {
+func (s *State) missed(at feed.Relist, absent func(place) bool) {
 	for where, written := range s.writing {
 		switch {
-		case at.rewound:
+		case at.Rewound:
 			written.gone = 0
 		case absent(where):
-			written.gone = max(written.gone, at.version)
+			written.gone = max(written.gone, at.Version)
 		}
 	}
 }
@@ -316,8 +308,8 @@ func remove[T versioned](list *[]T, name string, version uint64) bool {
 }
 
 // replace takes in a relist of those objects that are concerned, and reports whether anything changed.
-func replace[T versioned](list *[]T, listed []T, at relist, concerned func(name string) bool) (changed bool) {
-	kept := slices.DeleteFunc(slices.Clone(*list), func(known T) bool { return concerned(known.named()) && at.overrules(known.version()) })
+func replace[T versioned](list *[]T, listed []T, at feed.Relist, concerned func(name string) bool) (changed bool) {
+	kept := slices.DeleteFunc(slices.Clone(*list), func(known T) bool { return concerned(known.named()) && at.Overrules(known.version()) })
 	for _, object := range listed {
 		put(&kept, object)
 	}

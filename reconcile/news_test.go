@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/feed"
 )
 
 // TestLateAnswers puts news in the orders in which they can arrive.
@@ -42,7 +43,7 @@ func TestLateAnswers(t *testing.T) {
 		state := begin()
 		landed := state.Writing(place{namespace: "a", name: "s"})
 		other := state.Writing(place{namespace: "a", name: "other"})
-		state.ReplaceSecrets("s", nil, relist{version: 150})
+		state.ReplaceSecrets("s", nil, feed.Relist{Version: 150})
 		assert.False(t, state.PutSecret("a", Secret{Name: "s", Version: 100}))
 		assert.True(t, state.PutSecret("a", Secret{Name: "other", Version: 100}), "of which the relist says nothing")
 		landed()
@@ -76,16 +77,16 @@ func TestRestored(t *testing.T) {
 	state.PutAccount("a", Account{Name: "x", Version: 980, Secrets: []string{"late"}})
 
 	t.Run("what is there now is taken in, although its version is lower", func(t *testing.T) {
-		changed := state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 900}}}, relist{version: 920, rewound: true})
+		changed := state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 900}}}, feed.Relist{Version: 920, Rewound: true})
 		assert.ElementsMatch(t, []string{"a", "ghost"}, changed)
 		secret, _ := mustView(t, state, "a").Secret("s")
 		assert.EqualValues(t, 900, secret.Version)
-		state.ReplaceAccounts(map[string][]Account{"a": {{Name: "x", Version: 800}}}, relist{version: 920, rewound: true})
+		state.ReplaceAccounts(map[string][]Account{"a": {{Name: "x", Version: 800}}}, feed.Relist{Version: 920, Rewound: true})
 		assert.Empty(t, mustView(t, state, "a").Accounts[0].Secrets)
 	})
 	t.Run("also where the API server has come further since than it was", func(t *testing.T) {
 		state.PutSecret("a", Secret{Name: "s", Version: 950, Sum: [32]byte{2}})
-		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 900}}}, relist{version: 1100})
+		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 900}}}, feed.Relist{Version: 1100})
 		secret, _ := mustView(t, state, "a").Secret("s")
 		assert.EqualValues(t, 900, secret.Version)
 	})
@@ -111,7 +112,7 @@ func TestTwoWatches(t *testing.T) {
 	begin := func() *State {
 		state := NewState()
 		state.PutNamespace("a", "1", true)
-		state.ReplaceIssued(map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}, {Name: "t", Version: 6, Managed: true}}}, relist{version: 10})
+		state.ReplaceIssued(map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}, {Name: "t", Version: 6, Managed: true}}}, feed.Relist{Version: 10})
 		return state
 	}
 	t.Run("ours are known without it", func(t *testing.T) {
@@ -122,24 +123,24 @@ func TestTwoWatches(t *testing.T) {
 	})
 	t.Run("one that lost our label is gone for the watch of ours, and there for its own", func(t *testing.T) {
 		state := begin()
-		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 12}}}, relist{version: 15})
+		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 12}}}, feed.Relist{Version: 15})
 		assert.False(t, state.RemoveIssued("a", "s", 12))
 		secret, found := mustView(t, state, "a").Secret("s")
 		assert.True(t, found)
 		assert.False(t, secret.Managed)
-		state.ReplaceIssued(map[string][]Secret{"a": {{Name: "t", Version: 6, Managed: true}}}, relist{version: 20})
+		state.ReplaceIssued(map[string][]Secret{"a": {{Name: "t", Version: 6, Managed: true}}}, feed.Relist{Version: 20})
 		_, found = mustView(t, state, "a").Secret("s")
 		assert.True(t, found)
 	})
 	t.Run("a relist of ours says nothing of what others made", func(t *testing.T) {
 		state := begin()
-		state.ReplaceSecrets("foreign", map[string][]Secret{"a": {{Name: "foreign", Version: 3}}}, relist{version: 15})
-		assert.Empty(t, state.ReplaceIssued(map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}, {Name: "t", Version: 6, Managed: true}}}, relist{version: 20}))
+		state.ReplaceSecrets("foreign", map[string][]Secret{"a": {{Name: "foreign", Version: 3}}}, feed.Relist{Version: 15})
+		assert.Empty(t, state.ReplaceIssued(map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}, {Name: "t", Version: 6, Managed: true}}}, feed.Relist{Version: 20}))
 		assert.Len(t, mustView(t, state, "a").Secrets, 3)
 	})
 	t.Run("when its own watch ends, ours stays known and foreign ones are forgotten", func(t *testing.T) {
 		state := begin()
-		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}}, "b": {{Name: "s", Version: 3}}}, relist{version: 15})
+		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}}, "b": {{Name: "s", Version: 3}}}, feed.Relist{Version: 15})
 		state.ForgetSecrets("s")
 		_, found := mustView(t, state, "a").Secret("s")
 		assert.True(t, found)
@@ -147,7 +148,7 @@ func TestTwoWatches(t *testing.T) {
 	})
 	t.Run("without the watch of ours only names are known", func(t *testing.T) {
 		state := begin()
-		state.ReplaceSecrets("s", nil, relist{version: 15})
+		state.ReplaceSecrets("s", nil, feed.Relist{Version: 15})
 		state.Blind()
 		assert.True(t, state.Issued("s"))
 		assert.False(t, state.Issued("t"))

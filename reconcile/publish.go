@@ -28,6 +28,7 @@ type statusWriter struct {
 	follower *Follower
 	state    *State
 	gone     func(imagePullSecret string) // called for one that is no longer there
+	derived  func() (*pullsecret.Outdated, <-chan struct{})
 	access   *access
 	news     *bulletins
 	board    *board
@@ -41,7 +42,7 @@ type statusWriter struct {
 func newStatusWriter(config Config, state *State, gone func(string)) *statusWriter {
 	w := &statusWriter{
 		log: config.Log, client: config.ImagePullSecrets, index: config.Index, follower: config.Follower,
-		state: state, gone: gone, news: newBulletins(config.Recorder), board: &board{byName: map[string]Progress{}},
+		state: state, gone: gone, derived: config.Derived, news: newBulletins(config.Recorder), board: &board{byName: map[string]Progress{}},
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](statusPeriod, 30*time.Second),
 			workqueue.TypedRateLimitingQueueConfig[string]{Name: "statuses", MetricsProvider: config.QueueMetrics}),
@@ -130,6 +131,10 @@ func (w *statusWriter) write(ctx context.Context, name string) error {
 	default:
 		w.leave(name) // it is being deleted
 		return nil
+	}
+	if w.derived != nil {
+		problem, _ := w.derived()
+		status.Conditions = outdated(status.Conditions, problem, name, observed.Generation, now)
 	}
 	w.board.put(progressOf(name, status, failures))
 	if equality.Semantic.DeepEqual(status, observed.Status) {

@@ -11,7 +11,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/tcr-assistant/tcr-assistant/feed"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -63,25 +65,30 @@ func (w *secretWatch) followIssued(ctx context.Context, synced func()) {
 	defer forbidden()
 	defer w.state.Blind()
 	secrets := w.Clients.Secrets(metav1.NamespaceAll)
-	source := listWatch(stopWhenForbidden(forbidden), issued, secrets.List, secrets.Watch)
-	follow(ctx, "secrets", source, &corev1.Secret{}, &feed[*corev1.Secret, placed[Secret]]{
-		strip: stripSecret,
-		put: func(secret placed[Secret]) {
+	source := feed.ListWatch(stopWhenForbidden(forbidden), issued, secrets.List, secrets.Watch)
+	feed.Follow(ctx, "secrets", source, &corev1.Secret{}, &feed.Feed[*corev1.Secret, placed[Secret]]{
+		Strip: stripSecret,
+		Put: func(secret placed[Secret]) {
 			if issuable(secret) && w.state.PutIssued(secret.namespace, secret.object) {
 				w.changed(secret.namespace)
 			}
 		},
-		remove: func(secret placed[Secret]) {
+		Remove: func(secret placed[Secret]) {
 			if issuable(secret) && w.state.RemoveIssued(secret.namespace, secret.object.Name, secret.object.Version) {
 				w.vanished(secret.namespace, secret.object.Name)
 			}
 		},
-		replace: func(all []placed[Secret], at relist) {
+		Replaced: func(all []placed[Secret], at feed.Relist) {
 			all = slices.DeleteFunc(all, func(secret placed[Secret]) bool { return !issuable(secret) })
 			w.changed(w.state.ReplaceIssued(byNamespace(all), at)...)
 			synced()
 		},
 	})
+}
+
+// issued selects the Secrets that bear our label.
+func issued(options *metav1.ListOptions) {
+	options.LabelSelector = labels.Set{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}.String()
 }
 
 // stopWhenForbidden returns what ends a watch that is not, or no longer, permitted.
@@ -129,20 +136,20 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 func (w *secretWatch) followNamed(ctx context.Context, imagePullSecret string) {
 	name := pullsecret.SecretName(imagePullSecret)
 	secrets := w.Clients.Secrets(metav1.NamespaceAll)
-	source := listWatch(w.answered("secrets", name), named(name), secrets.List, secrets.Watch)
-	followFew(ctx, source, &feed[*corev1.Secret, placed[Secret]]{
-		strip: stripSecret,
-		put: func(secret placed[Secret]) {
+	source := feed.ListWatch(w.answered("secrets", name), feed.Named(name), secrets.List, secrets.Watch)
+	feed.FollowFew(ctx, source, &feed.Feed[*corev1.Secret, placed[Secret]]{
+		Strip: stripSecret,
+		Put: func(secret placed[Secret]) {
 			if w.state.PutSecret(secret.namespace, secret.object) {
 				w.changed(secret.namespace)
 			}
 		},
-		remove: func(secret placed[Secret]) {
+		Remove: func(secret placed[Secret]) {
 			if w.state.RemoveSecret(secret.namespace, name, secret.object.Version) {
 				w.vanished(secret.namespace, name)
 			}
 		},
-		replace: func(all []placed[Secret], at relist) {
+		Replaced: func(all []placed[Secret], at feed.Relist) {
 			w.changed(w.state.ReplaceSecrets(name, byNamespace(all), at)...)
 			w.status.touch(imagePullSecret)
 			if rule := w.Index.Rules().Get(imagePullSecret); rule != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/feed"
 )
 
 func TestState(t *testing.T) {
@@ -52,7 +53,7 @@ func TestState(t *testing.T) {
 		state.PutNamespace("b", "2", true)
 		state.PutSecret("a", Secret{Name: "s", Version: 5})
 		state.PutSecret("b", Secret{Name: "s", Version: 30})
-		assert.ElementsMatch(t, []string{"a", "c"}, state.ReplaceSecrets("s", map[string][]Secret{"c": {{Name: "s", Version: 7}}}, relist{version: 20}))
+		assert.ElementsMatch(t, []string{"a", "c"}, state.ReplaceSecrets("s", map[string][]Secret{"c": {{Name: "s", Version: 7}}}, feed.Relist{Version: 20}))
 		assert.True(t, state.Watched("s"))
 		_, found := mustView(t, state, "a").Secret("s")
 		assert.False(t, found)
@@ -60,7 +61,7 @@ func TestState(t *testing.T) {
 		assert.True(t, found)
 		state.PutAccount("a", Account{Name: "old", Version: 5})
 		state.PutAccount("a", Account{Name: "young", Version: 30})
-		assert.ElementsMatch(t, []string{"a", "b"}, state.ReplaceAccounts(map[string][]Account{"b": {{Name: "x", Version: 9}}}, relist{version: 20}))
+		assert.ElementsMatch(t, []string{"a", "b"}, state.ReplaceAccounts(map[string][]Account{"b": {{Name: "x", Version: 9}}}, feed.Relist{Version: 20}))
 		assert.Equal(t, "young", mustView(t, state, "a").Accounts[0].Name)
 		changed, gone := state.ReplaceNamespaces([]observedNamespace{{"a", "1", true}, {"b", "2", false}})
 		assert.Equal(t, []string{"b"}, changed)

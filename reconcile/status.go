@@ -86,6 +86,20 @@ func Blind(failures []v1.Failure, generation int64, old v1.ImagePullSecretStatus
 	return status
 }
 
+// outdated returns the conditions with the one that says, only while it is so, that what is derived is not what the
+// ImagePullSecret of that name says now.
+func outdated(conditions []metav1.Condition, problem *pullsecret.Outdated, name string, generation int64, now time.Time) []metav1.Condition {
+	if !problem.Concerns(name) {
+		meta.RemoveStatusCondition(&conditions, v1.ConditionAttachmentsOutdated)
+		return conditions
+	}
+	meta.SetStatusCondition(&conditions, metav1.Condition{
+		Type: v1.ConditionAttachmentsOutdated, Status: metav1.ConditionTrue, Reason: problem.Reason, Message: shortened(problem.Message),
+		ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(now),
+	})
+	return conditions
+}
+
 func ready(status v1.ImagePullSecretStatus, failures int, now time.Time) metav1.Condition {
 	condition := metav1.Condition{
 		Type: v1.ConditionReady, Status: metav1.ConditionFalse,

@@ -99,3 +99,12 @@ func writerAfterUs(object metav1.Object, field string) string {
 
 // intern keeps one copy of each name: a cluster repeats the same few in every namespace.
 func intern(name string) string { return unique.Make(name).Value() }
+
+// byNamespace groups the stripped objects of a relist by namespace.
+func byNamespace[T any](all []placed[T]) map[string][]T {
+	grouped := map[string][]T{}
+	for _, one := range all {
+		grouped[one.namespace] = append(grouped[one.namespace], one.object)
+	}
+	return grouped
+}

@@ -122,7 +122,8 @@ type ImagePullSecretStatus struct {
 	// +listType=atomic
 	Failures []Failure `json:"failures,omitempty"`
 
-	// Conditions holds "Ready": every selected namespace and service account has the current credential.
+	// Conditions holds "Ready": every selected namespace and service account has the current credential. While what the
+	// admission policy attaches is not what this object says now, it holds "AttachmentsOutdated", too.
 	//
 	// +optional
 	// +listType=map
@@ -150,8 +151,13 @@ type Failure struct {
 	Since metav1.Time `json:"since"`
 }
 
-// ConditionReady is the type of the condition that says whether the credential is everywhere it belongs.
-const ConditionReady = "Ready"
+const (
+	// ConditionReady is the type of the condition that says whether the credential is everywhere it belongs.
+	ConditionReady = "Ready"
+	// ConditionAttachmentsOutdated is the type of a condition that is there only while it is True: what the admission policy
+	// attaches for this object inside the API server is not what the object says now. The webhook and the manager attach it.
+	ConditionAttachmentsOutdated = "AttachmentsOutdated"
+)
 
 // ImagePullSecretList is a list of ImagePullSecret objects.
 //

@@ -9,7 +9,7 @@ import (
 
 // cleanUp removes what an uninstall would leave behind, and returns once there is nothing of it left.
 func cleanUp(ctx context.Context, log *slog.Logger, o *options) error {
-	client, imagePullSecrets, err := connect(o)
+	client, imagePullSecrets, _, err := connect(o)
 	if err != nil {
 		return err
 	}

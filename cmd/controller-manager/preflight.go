@@ -33,6 +33,7 @@ func permissions(o *options) []permission {
 	needed := []permission{
 		{verbs: "list,watch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets"},
 		{verbs: "patch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets", subresource: "status"},
+		{verbs: "get,list,watch,create,patch,delete", group: "tcr.tencentcloudcr.com", resource: "derivedattachments"},
 		{verbs: "list,watch", resource: "namespaces"},
 		{verbs: "list,watch,patch", resource: "serviceaccounts"},
 		{verbs: "list,watch,patch", resource: "secrets", name: certs.DefaultSecretName, namespaced: true},

@@ -23,6 +23,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/derived"
 	"github.com/tcr-assistant/tcr-assistant/metrics"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile"
@@ -36,7 +37,7 @@ const clusterRole = "tcr-assistant-manager-role"
 // run wires the packages and runs them until ctx ends: first leadership is handed over, then, after the shutdown delay, the
 // servers drain.
 func run(ctx context.Context, log *slog.Logger, o *options) error {
-	client, imagePullSecrets, err := connect(o)
+	client, imagePullSecrets, attachments, err := connect(o)
 	if err != nil {
 		return err
 	}
@@ -96,13 +97,19 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 
 	lead := func(ctx context.Context) {
 		var leading sync.WaitGroup
+		attached := derived.NewKeeper(log, attachments, index, owner, counts.Derived)
 		controller := reconcile.NewController(reconcile.Config{
 			Log: log, Clients: client, ImagePullSecrets: imagePullSecrets, Index: index, Follower: follower,
 			Concurrency: o.concurrency, ResyncPeriod: o.resyncPeriod,
-			Recorder: recorder, Observer: counts.Reconcile(), QueueMetrics: counts.Queues(),
+			Recorder: recorder, Observer: counts.Reconcile(), QueueMetrics: counts.Queues(), Derived: attached.Outdated,
 		})
 		defer counts.Lead(controller.Progress)()
 		leading.Go(func() { controller.Run(ctx) })
+		leading.Go(func() {
+			if wait(ctx, follower.Synced()) {
+				attached.Run(ctx)
+			}
+		})
 		leading.Go(func() {
 			defer registrar.Withdraw()
 			if registrar.WaitForSync(ctx) != nil || !wait(ctx, follower.Synced()) {
@@ -161,22 +168,27 @@ func sleep(delay time.Duration, failed <-chan error) error {
 	}
 }
 
-// connect returns the clients of the built-in types and of ImagePullSecrets. They share connections.
-func connect(o *options) (*clientset.Clientset, *typed.Client, error) {
+// connect returns the clients of the built-in types, of ImagePullSecrets and of what is derived from them. They share
+// connections.
+func connect(o *options) (*clientset.Clientset, *typed.Client, *typed.DerivedAttachments, error) {
 	config, err := restConfig(o)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
-		return nil, nil, fmt.Errorf("configuring the API client: %w", err)
+		return nil, nil, nil, fmt.Errorf("configuring the API client: %w", err)
 	}
 	client, err := clientset.New(config, httpClient)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	imagePullSecrets, err := typed.NewClient(config, httpClient)
-	return client, imagePullSecrets, err
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	attachments, err := typed.NewDerivedAttachments(config, httpClient)
+	return client, imagePullSecrets, attachments, err
 }
 
 func restConfig(o *options) (*rest.Config, error) {

@@ -39,9 +39,18 @@ func TestPolicyAndWebhookMeanTheSame(t *testing.T) {
 	}
 	require.NoError(t, err)
 	t.Run("the policy, while no manager runs", func(t *testing.T) {
-		w.matchingCases(t)
+		m := w.run()
+		cases := w.matchingRules(t)
+		w.derivedHolds("sentinel")
+		require.NoError(t, m.Stop())
+		w.Kubectl("delete", "mutatingwebhookconfigurations,validatingwebhookconfigurations", "--all")
+		w.matches(t, cases)
 		t.Run("without any ImagePullSecret accounts are created as ever", func(t *testing.T) {
 			w.Kubectl("delete", "ipss", "--all")
+			m := w.run()
+			w.derivedHolds()
+			require.NoError(t, m.Stop())
+			w.Kubectl("delete", "mutatingwebhookconfigurations,validatingwebhookconfigurations", "--all")
 			w.Eventually("the policy has forgotten them", func() error {
 				if have := w.born(t, matchtest.Case{Namespace: "team", AccountName: "plain"}); len(have) > 0 {
 					return fmt.Errorf("it lists %q", have)
@@ -62,6 +71,12 @@ func TestPolicyAndWebhookMeanTheSame(t *testing.T) {
 // be born with.
 func (w *world) matchingCases(t *testing.T) {
 	t.Helper()
+	w.matches(t, w.matchingRules(t))
+}
+
+// matchingRules creates the ImagePullSecrets of all cases.
+func (w *world) matchingRules(t *testing.T) []matchtest.Case {
+	t.Helper()
 	cases, err := matchtest.Cases("m")
 	require.NoError(t, err)
 	for _, c := range cases {
@@ -75,6 +90,12 @@ func (w *world) matchingCases(t *testing.T) {
 		}
 	}
 	w.Create("sentinel") // the last to be created: once it is known, all are
+	return cases
+}
+
+// matches asks for each case what an account of it would be born with.
+func (w *world) matches(t *testing.T, cases []matchtest.Case) {
+	t.Helper()
 	w.Eventually("the rules are in force", func() error {
 		if have := w.born(t, matchtest.Case{Namespace: "default", AccountName: "probe"}); !slices.Contains(have, "tcr.ipssentinel") {
 			return fmt.Errorf("it lists %q", have)

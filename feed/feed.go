@@ -1,4 +1,9 @@
-package reconcile
+// Package feed passes on what becomes of the objects of a kind: what there is, and then every change of it.
+//
+// What there is comes first, as a relist, and once more whenever the API server can't tell every change since. A watch that
+// ended before its time is resumed only after a look at the version that the API server is at: one whose data was restored
+// from a backup would accept to go on from a version that it has not reached, and be silent until then.
+package feed
 
 import (
 	"context"
@@ -13,42 +18,40 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/tcr-assistant/tcr-assistant/latest"
-	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// feed passes what is watched on, stripped to what is needed. It keeps nothing, so that no object is held twice, and each is
+// Feed passes what is watched on, stripped to what is needed. It keeps nothing, so that no object is held twice, and each is
 // stripped before the next one is decoded.
-type feed[Object latest.Kind, Stripped any] struct {
-	strip   func(Object) Stripped
-	put     func(Stripped)
-	remove  func(Stripped)
-	replace func(all []Stripped, at relist)
+type Feed[Object latest.Kind, Stripped any] struct {
+	Strip    func(Object) Stripped
+	Put      func(Stripped)
+	Remove   func(Stripped)
+	Replaced func(all []Stripped, at Relist)
 
 	told uint64 // the latest version that it has heard of
 }
 
-var _ cache.TransformingStore = (*feed[*corev1.Secret, int])(nil)
+var _ cache.TransformingStore = (*Feed[*corev1.Secret, int])(nil)
 
-func (f *feed[Object, Stripped]) Add(object any) error    { f.put(f.heard(object)); return nil }
-func (f *feed[Object, Stripped]) Update(object any) error { f.put(f.heard(object)); return nil }
-func (f *feed[Object, Stripped]) Delete(object any) error { f.remove(f.heard(object)); return nil }
-func (f *feed[Object, Stripped]) Resync() error           { return nil }
+func (f *Feed[Object, Stripped]) Add(object any) error    { f.Put(f.heard(object)); return nil }
+func (f *Feed[Object, Stripped]) Update(object any) error { f.Put(f.heard(object)); return nil }
+func (f *Feed[Object, Stripped]) Delete(object any) error { f.Remove(f.heard(object)); return nil }
+func (f *Feed[Object, Stripped]) Resync() error           { return nil }
 
 // Bookmark takes in that there was no other news up to that version.
-func (f *feed[Object, Stripped]) Bookmark(version string) error {
+func (f *Feed[Object, Stripped]) Bookmark(version string) error {
 	f.told = max(f.told, latest.Version(version))
 	return nil
 }
 
 // Replace takes in a relist: stripped already where it was streamed, whole where it was listed.
-func (f *feed[Object, Stripped]) Replace(objects []any, version string) error {
+func (f *Feed[Object, Stripped]) Replace(objects []any, version string) error {
 	all := make([]Stripped, len(objects))
 	for i, object := range objects {
 		all[i] = f.stripped(object)
@@ -56,47 +59,53 @@ func (f *feed[Object, Stripped]) Replace(objects []any, version string) error {
 	at := latest.Version(version)
 	rewound := at < f.told
 	f.told = at
-	f.replace(all, relist{at, rewound})
+	f.Replaced(all, Relist{at, rewound})
 	return nil
 }
 
 // Transformer strips the objects of a streamed list while it is being collected.
-func (f *feed[Object, Stripped]) Transformer() cache.TransformFunc {
+func (f *Feed[Object, Stripped]) Transformer() cache.TransformFunc {
 	return func(object any) (any, error) { return f.stripped(object), nil }
 }
 
 // heard strips an object of which there is news.
-func (f *feed[Object, Stripped]) heard(object any) Stripped {
+func (f *Feed[Object, Stripped]) heard(object any) Stripped {
 	if whole, is := object.(Object); is {
 		f.told = max(f.told, latest.Version(whole.GetResourceVersion()))
 	}
 	return f.stripped(object)
 }
 
-func (f *feed[Object, Stripped]) stripped(object any) Stripped {
+func (f *Feed[Object, Stripped]) stripped(object any) Stripped {
 	if stripped, done := object.(Stripped); done {
 		return stripped
 	}
-	return f.strip(object.(Object))
+	return f.Strip(object.(Object))
 }
 
-// named selects the one object of that name in each namespace. RBAC can grant a watch that is narrowed like this by
+// Relist is when it was that something was all there was.
+type Relist struct {
+	Version uint64
+	// Rewound says that the API server had told of a later version before, as one does whose data was restored from a backup:
+	// what is known besides is of a past that never was.
+	Rewound bool
+}
+
+// Overrules reports whether a relist says more of an object than what is known of it as of that version.
+func (r Relist) Overrules(known uint64) bool { return r.Rewound || known <= r.Version }
+
+// Named selects the one object of that name in each namespace. RBAC can grant a watch that is narrowed like this by
 // resourceNames, and the API server sends nothing else.
-func named(name string) func(*metav1.ListOptions) {
+func Named(name string) func(*metav1.ListOptions) {
 	selector := fields.OneTermEqualSelector("metadata.name", name).String()
 	return func(options *metav1.ListOptions) { options.FieldSelector = selector }
 }
 
-// issued selects the Secrets that bear our label.
-func issued(options *metav1.ListOptions) {
-	options.LabelSelector = labels.Set{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}.String()
-}
+// Everything narrows nothing.
+func Everything(*metav1.ListOptions) {}
 
-// everyObject narrows nothing.
-func everyObject(*metav1.ListOptions) {}
-
-// logRefusal returns what logs a missing permission: the reflector logs its failures, but not what would mend them.
-func logRefusal(log *slog.Logger, resource string) func(verb string, err error) {
+// LogRefusal returns what logs a missing permission: the reflector logs its failures, but not what would mend them.
+func LogRefusal(log *slog.Logger, resource string) func(verb string, err error) {
 	return func(verb string, err error) {
 		if apierrors.IsForbidden(err) {
 			log.Error("permission is missing", "verb", verb, "resource", resource, "error", err)
@@ -104,8 +113,8 @@ func logRefusal(log *slog.Logger, resource string) func(verb string, err error) 
 	}
 }
 
-// listWatch joins a typed client's List and Watch. answered is told of each answer, with a nil error where there is none.
-func listWatch[List runtime.Object](
+// ListWatch joins a typed client's List and Watch. answered is told of each answer, with a nil error where there is none.
+func ListWatch[List runtime.Object](
 	answered func(verb string, err error), narrow func(*metav1.ListOptions),
 	list func(context.Context, metav1.ListOptions) (List, error),
 	stream func(context.Context, metav1.ListOptions) (watch.Interface, error),
@@ -176,17 +185,17 @@ func newBackoff() *wait.Backoff {
 	return &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 5 * time.Second}
 }
 
-// follow passes what the API server has on to the store until ctx ends.
-func follow(ctx context.Context, name string, source *cache.ListWatch, object runtime.Object, store cache.ReflectorStore) {
+// Follow passes what the API server has on to the store until ctx ends.
+func Follow(ctx context.Context, name string, source *cache.ListWatch, object runtime.Object, store cache.ReflectorStore) {
 	cache.NewReflectorWithOptions(source, object, store, cache.ReflectorOptions{Name: name, Backoff: newBackoff()}).RunWithContext(ctx)
 }
 
 // watchPeriod is how long the API server holds a watch of few objects, at least; at most twice as long.
 const watchPeriod = 5 * time.Minute
 
-// followFew is follow for what is few objects, but of which there are thousands: it takes one goroutine and none of the
+// FollowFew is Follow for what is few objects, but of which there are thousands: it takes one goroutine and none of the
 // buffers of a reflector. It begins with a list where the watch before did not end in its time.
-func followFew(ctx context.Context, source *cache.ListWatch, store cache.ReflectorStore) {
+func FollowFew(ctx context.Context, source *cache.ListWatch, store cache.ReflectorStore) {
 	backoff, version := *newBackoff(), ""
 	for ctx.Err() == nil {
 		next, err := followOnce(ctx, source, store, version)
@@ -261,13 +270,4 @@ func relistFew(ctx context.Context, source *cache.ListWatch, store cache.Reflect
 		all[i] = object
 	}
 	return listed.GetResourceVersion(), store.Replace(all, listed.GetResourceVersion())
-}
-
-// byNamespace groups the stripped objects of a relist by namespace.
-func byNamespace[T any](all []placed[T]) map[string][]T {
-	grouped := map[string][]T{}
-	for _, one := range all {
-		grouped[one.namespace] = append(grouped[one.namespace], one.object)
-	}
-	return grouped
 }

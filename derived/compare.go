@@ -1,0 +1,148 @@
+package derived
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gomodules.xyz/jsonpatch/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/latest"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// namePrefix begins the name of each part.
+const namePrefix = "written-by-tcr-assistant-"
+
+func partName(number int) string { return namePrefix + strconv.Itoa(number) }
+
+// stored is what is known of one object: its metadata, and, where that was looked at, its spec as JSON.
+type stored struct {
+	uid        types.UID
+	version    uint64
+	generation int64
+	labels     map[string]string
+	owned      bool
+	// spec is what it held at the generation read; nil where that is not known.
+	spec []byte
+	read int64
+}
+
+func storedAs(object metav1.Object) stored {
+	return stored{
+		uid: object.GetUID(), version: latest.Version(object.GetResourceVersion()), generation: object.GetGeneration(),
+		labels: object.GetLabels(), owned: len(object.GetOwnerReferences()) > 0,
+	}
+}
+
+// after returns what is known once an object was seen like this. What its spec holds stays known as long as nobody has
+// written to it since.
+func (s stored) after(seen stored) stored {
+	if seen.uid == s.uid && seen.generation == s.read {
+		seen.spec, seen.read = s.spec, s.read
+	}
+	return seen
+}
+
+// known reports whether the spec is known as it is now.
+func (s stored) known() bool { return s.spec != nil && s.read == s.generation }
+
+// marked reports whether an object is as it is to be besides its spec: labelled as ours, and owned where there is an owner. (One
+// whose owner is gone, or is another one by now, is collected, and made anew.)
+func (s stored) marked(owner *metav1.OwnerReference) bool {
+	return s.labels[pullsecret.ManagedByLabel] == pullsecret.ManagedByValue && (owner == nil || s.owned)
+}
+
+// step is one write.
+type step struct {
+	name string
+	// part is the part's number; -1 for an object that is none and is to be deleted.
+	part int
+	verb string // "make", "change", "delete"
+}
+
+// compare returns what to write for the parts, of which encoded holds the specs and nil for one that cannot be stored, and
+// what to read first. What is divided anew is made before it is taken away elsewhere, so that nothing is missing meanwhile.
+func compare(have map[string]stored, encoded [][]byte, owner *metav1.OwnerReference) (steps []step, unknown []string) {
+	var changes, deletions []step
+	wanted := map[string]bool{}
+	for i, spec := range encoded {
+		name := partName(i)
+		wanted[name] = true
+		switch now, exists := have[name]; {
+		case spec == nil:
+		case !exists:
+			steps = append(steps, step{name, i, "make"})
+		case !now.known():
+			unknown = append(unknown, name)
+		case string(now.spec) != string(spec) || !now.marked(owner):
+			changes = append(changes, step{name, i, "change"})
+		}
+	}
+	for name := range have {
+		if !wanted[name] {
+			deletions = append(deletions, step{name, -1, "delete"})
+		}
+	}
+	slices.SortFunc(deletions, func(a, b step) int { return strings.Compare(a.name, b.name) })
+	if len(steps) == 0 {
+		steps = append(steps, changes...)
+	}
+	if len(steps) == 0 && len(unknown) == 0 {
+		steps = deletions
+	}
+	return steps, unknown
+}
+
+// change returns the JSON patch that brings an object in line, if it still is at the version that is known of it.
+func change(now stored, spec []byte, owner *metav1.OwnerReference) ([]byte, error) {
+	patch := []jsonpatch.Operation{
+		{Operation: "replace", Path: "/metadata/resourceVersion", Value: strconv.FormatUint(now.version, 10)},
+		{Operation: "add", Path: "/spec", Value: json.RawMessage(spec)},
+	}
+	if now.labels == nil {
+		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/labels", Value: map[string]string{}})
+	}
+	key := strings.ReplaceAll(pullsecret.ManagedByLabel, "/", "~1") // RFC 6901
+	patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/labels/" + key, Value: pullsecret.ManagedByValue})
+	if owner != nil && !now.owned {
+		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/ownerReferences", Value: []metav1.OwnerReference{*owner}})
+	}
+	return json.Marshal(patch)
+}
+
+// newObject returns the object of a part.
+func newObject(number int, spec v1.DerivedAttachmentsSpec, owner *metav1.OwnerReference) *v1.DerivedAttachments {
+	object := &v1.DerivedAttachments{
+		TypeMeta: metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: "DerivedAttachments"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   partName(number),
+			Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue},
+		},
+		Spec: spec,
+	}
+	if owner != nil {
+		object.OwnerReferences = []metav1.OwnerReference{*owner}
+	}
+	return object
+}
+
+// encode returns the parts' specs as JSON, nil for one that is too large, and how many bytes they are together.
+func encode(derived pullsecret.Derived) (encoded [][]byte, size int, err error) {
+	encoded = make([][]byte, len(derived.Parts))
+	for i, part := range derived.Parts {
+		if _, tooLarge := derived.TooLarge[i]; tooLarge {
+			continue
+		}
+		if encoded[i], err = json.Marshal(part); err != nil {
+			return nil, 0, fmt.Errorf("encoding part %d of the derived attachments: %w", i, err)
+		}
+		size += len(encoded[i])
+	}
+	return encoded, size, nil
+}

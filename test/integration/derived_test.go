@@ -1,0 +1,175 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/test/cluster"
+	"github.com/tcr-assistant/tcr-assistant/test/manager"
+)
+
+// derived returns what is derived from all ImagePullSecrets, as kubectl shows it.
+func (w *world) derived() []v1.DerivedAttachments {
+	w.T.Helper()
+	var list v1.DerivedAttachmentsList
+	require.NoError(w.T, json.Unmarshal([]byte(w.Kubectl("get", "derivedattachments", "-o", "json")), &list))
+	return list.Items
+}
+
+// derivedHolds waits until what is derived holds these ImagePullSecrets, or nothing where none is named.
+func (w *world) derivedHolds(names ...string) {
+	w.T.Helper()
+	w.Eventually("what is derived follows", func() error {
+		rules := map[string]v1.DerivedRule{}
+		for _, object := range w.derived() {
+			for key, rule := range object.Spec.Rules {
+				rules[key] = rule
+			}
+		}
+		for _, name := range names {
+			if rules[name].Secret != "tcr.ips"+name {
+				return fmt.Errorf("%s is missing among %d rules", name, len(rules))
+			}
+		}
+		if len(names) == 0 && len(rules) > 0 {
+			return fmt.Errorf("there are %d rules", len(rules))
+		}
+		return nil
+	})
+}
+
+// TestDerivedAttachments follows the object that the admission policy has as its parameter.
+func TestDerivedAttachments(t *testing.T) {
+	w := newWorld(t)
+	m := w.run()
+	w.Create("all")
+	w.Create("some", func(spec *v1.ImagePullSecretSpec) { spec.Namespaces, spec.ServiceAccounts = "y, x", "builder" })
+	w.derivedHolds("all", "some")
+	const name = "written-by-tcr-assistant-0"
+	// whole waits until the object says what the two ImagePullSecrets say.
+	whole := func(t *testing.T) v1.DerivedAttachments {
+		t.Helper()
+		want := v1.DerivedAttachmentsSpec{
+			Rules: map[string]v1.DerivedRule{
+				"all":  {Secret: "tcr.ipsall"},
+				"some": {Secret: "tcr.ipssome", ServiceAccounts: []string{"builder"}},
+			},
+			Everywhere: []string{"all"}, Namespaces: map[string][]string{"x": {"some"}, "y": {"some"}},
+		}
+		w.Eventually("the object is as it should be", func() error {
+			all := w.derived()
+			if len(all) != 1 || all[0].Name != name || !assert.ObjectsAreEqual(want, all[0].Spec) {
+				return fmt.Errorf("there is %+v", all)
+			}
+			return nil
+		})
+		return w.derived()[0]
+	}
+	first := whole(t)
+
+	t.Run("it belongs to the manager's role, says whose it is, and holds no credential", func(t *testing.T) {
+		require.Len(t, first.OwnerReferences, 1)
+		assert.Equal(t, "tcr-assistant-manager-role", first.OwnerReferences[0].Name)
+		assert.Equal(t, "tcr-assistant", first.Labels["app.kubernetes.io/managed-by"])
+		text := w.Kubectl("get", "derivedattachments", name, "-o", "yaml", "--show-managed-fields")
+		assert.NotContains(t, text, "password-of-")
+		assert.NotContains(t, text, "robot")
+		assert.NotContains(t, text, "f:x", "nothing is said of each namespace in its managed fields")
+		assert.Contains(t, w.Kubectl("explain", "derivedattachments"), "is not meant to be edited")
+	})
+	t.Run("deleted it comes back", func(t *testing.T) {
+		w.Kubectl("delete", "derivedattachments", name)
+		assert.NotEqual(t, first.UID, whole(t).UID)
+	})
+	t.Run("edited it is restored", func(t *testing.T) {
+		w.Kubectl("patch", "derivedattachments", name, "--type=merge", "-p", `{"spec":{"everywhere":["all","some"]}}`)
+		whole(t)
+	})
+	t.Run("without its label or its owner it gets them back", func(t *testing.T) {
+		w.Kubectl("patch", "derivedattachments", name, "--type=merge", "-p", `{"metadata":{"ownerReferences":null,"labels":null}}`)
+		w.Eventually("label and owner are back", func() error {
+			object := whole(t)
+			if len(object.OwnerReferences) != 1 || object.Labels["app.kubernetes.io/managed-by"] != "tcr-assistant" {
+				return fmt.Errorf("it has %v and %v", object.OwnerReferences, object.Labels)
+			}
+			return nil
+		})
+	})
+	t.Run("another object of its kind, which the policy would read too, is deleted", func(t *testing.T) {
+		w.Apply(`{"apiVersion":"tcr.tencentcloudcr.com/v1","kind":"DerivedAttachments","metadata":{"name":"stray"},"spec":{"rules":{"a":{"secret":"b"}},"everywhere":["a"]}}`)
+		whole(t)
+	})
+	t.Run("a restart changes nothing in it", func(t *testing.T) {
+		before := whole(t)
+		require.NoError(t, m.Stop())
+		began := time.Now()
+		m = w.run()
+		w.Create("later", func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = "z" })
+		w.derivedHolds("later")
+		writes, err := w.Requests(func(r cluster.Request) bool {
+			return r.User == manager.User && r.Resource == "derivedattachments" && slices.Contains([]string{"patch", "create", "update"}, r.Verb) && !r.Received.Before(began)
+		})
+		require.NoError(t, err)
+		assert.Len(t, writes, 1, "the one for the new ImagePullSecret")
+		assert.Equal(t, before.UID, w.derived()[0].UID)
+		w.Kubectl("delete", "ipss", "later")
+		whole(t)
+	})
+	t.Run("what the manager may not write is told in a condition and a metric, and passes", func(t *testing.T) {
+		w.refusals = true
+		role := w.Kubectl("get", "clusterrole", "tcr-assistant-manager-role", "-o", "json")
+		var parsed struct {
+			Rules []struct {
+				Resources []string `json:"resources"`
+			} `json:"rules"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(role), &parsed))
+		at := slices.IndexFunc(parsed.Rules, func(rule struct {
+			Resources []string `json:"resources"`
+		}) bool {
+			return slices.Contains(rule.Resources, "derivedattachments")
+		})
+		w.Kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["get","list","watch"]}]`, at))
+		w.edit("some", serviceAccounts("other"))
+		condition := func() string {
+			return w.Kubectl("get", "ipss", "all", "-o", `jsonpath={.status.conditions[?(@.type=="AttachmentsOutdated")].reason}`)
+		}
+		w.Eventually("the condition says so", func() error {
+			if have := condition(); have != "Forbidden" {
+				return fmt.Errorf("its reason is %q", have)
+			}
+			return nil
+		})
+		metrics, err := m.Get(w.Ctx, "/metrics")
+		require.NoError(t, err)
+		assert.Contains(t, metrics, "tcr_assistant_derived_attachments_outdated 1")
+		w.Kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["get","list","watch","create","patch","delete"]}]`, at))
+		w.Eventually("the condition is gone", func() error {
+			if have := condition(); have != "" {
+				return fmt.Errorf("its reason is %q", have)
+			}
+			return nil
+		})
+		w.edit("some", serviceAccounts("builder"))
+		whole(t)
+	})
+	t.Run("with the last ImagePullSecret it is empty, and with the role it goes", func(t *testing.T) {
+		w.Kubectl("delete", "ipss", "--all")
+		w.derivedHolds()
+		require.NoError(t, m.Stop())
+		w.Kubectl("delete", "clusterrole", "tcr-assistant-manager-role")
+		w.Eventually("it is gone", func() error {
+			if all := w.derived(); len(all) > 0 {
+				return fmt.Errorf("there is %s", all[0].Name)
+			}
+			return nil
+		})
+	})
+}
