@@ -82,7 +82,7 @@ func TestDerivedAttachments(t *testing.T) {
 		assert.NotContains(t, text, "password-of-")
 		assert.NotContains(t, text, "robot")
 		assert.NotContains(t, text, "f:x", "nothing is said of each namespace in its managed fields")
-		assert.Contains(t, w.Kubectl("explain", "derivedattachments"), "is not meant to be edited")
+		assert.Contains(t, w.Kubectl("explain", "derivedattachments"), "is not meant to")
 	})
 	t.Run("deleted it comes back", func(t *testing.T) {
 		w.Kubectl("delete", "derivedattachments", name)
