@@ -47,15 +47,15 @@ type Remover struct {
 // Run deletes every ImagePullSecret and removes its entry from every ServiceAccount, and returns once a pass over all of
 // them finds none left, or with an error when ctx ends first. Entries whose Secret is somebody else's stay.
 func (r *Remover) Run(ctx context.Context) error {
-	deleted, held := map[string]bool{}, map[string]bool{}
+	ours, held := map[string]bool{}, map[string]bool{}
 	for pause := settle; ; {
-		fresh, err := r.deleteAll(ctx, deleted, held)
+		fresh, err := r.deleteAll(ctx, ours, held)
 		if err != nil {
 			return err
 		}
-		removed, err := r.detachAll(ctx)
+		removed, err := r.detachAll(ctx, ours)
 		if err == nil && fresh+removed == 0 {
-			r.Log.Info("nothing is left to remove", "imagePullSecrets", len(deleted))
+			r.Log.Info("nothing is left to remove", "imagePullSecrets", len(ours))
 			return nil
 		}
 		if err != nil {
@@ -73,9 +73,10 @@ func (r *Remover) Run(ctx context.Context) error {
 	}
 }
 
-// deleteAll deletes every ImagePullSecret that is not being deleted yet, counts them, and adds their names to deleted. One
-// that a finalizer of somebody else's holds counts as gone, to every replica too; held says of which that was told.
-func (r *Remover) deleteAll(ctx context.Context, deleted, held map[string]bool) (fresh int, err error) {
+// deleteAll deletes every ImagePullSecret that is not being deleted yet, counts them, and adds the names of all their Secrets
+// to ours. One that a finalizer of somebody else's holds counts as gone, to every replica too; held says of which that was
+// told.
+func (r *Remover) deleteAll(ctx context.Context, ours, held map[string]bool) (fresh int, err error) {
 	list, err := r.ImagePullSecrets.List(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) {
 		return 0, nil // their kind is gone, and they with it
@@ -85,6 +86,7 @@ func (r *Remover) deleteAll(ctx context.Context, deleted, held map[string]bool) 
 	}
 	for i := range list.Items {
 		object := &list.Items[i]
+		ours[pullsecret.SecretName(object.Name)] = true
 		if object.DeletionTimestamp != nil {
 			if !held[object.Name] {
 				r.Log.Warn("image pull secret is held by finalizers, and goes when they do", "imagePullSecret", object.Name, "finalizers", object.Finalizers)
@@ -96,7 +98,6 @@ func (r *Remover) deleteAll(ctx context.Context, deleted, held map[string]bool) 
 			return fresh, fmt.Errorf("deleting image pull secret %s: %w", object.Name, err)
 		}
 		fresh++
-		deleted[object.Name] = true
 		r.Log.Info("image pull secret was deleted", "imagePullSecret", object.Name)
 	}
 	return fresh, nil
@@ -105,15 +106,16 @@ func (r *Remover) deleteAll(ctx context.Context, deleted, held map[string]bool) 
 // pass is one look at all ServiceAccounts.
 type pass struct {
 	*Remover
+	ours   map[string]bool // names of the Secrets of ImagePullSecrets that there were
 	mu     sync.Mutex
 	looked map[types.NamespacedName]bool // what removable has said of a Secret
 }
 
 // detachAll edits every ServiceAccount that lists what is ours to remove, and counts them. One that cannot be edited does not keep
 // the others from being.
-func (r *Remover) detachAll(ctx context.Context) (removed int, err error) {
+func (r *Remover) detachAll(ctx context.Context, ours map[string]bool) (removed int, err error) {
 	var (
-		pass    = &pass{Remover: r, looked: map[types.NamespacedName]bool{}}
+		pass    = &pass{Remover: r, ours: ours, looked: map[types.NamespacedName]bool{}}
 		count   atomic.Int64
 		mu      sync.Mutex
 		errs    []error
@@ -172,7 +174,7 @@ func (p *pass) detach(ctx context.Context, account *corev1.ServiceAccount) (edit
 }
 
 // removable reports whether an entry is ours to remove, by the rule that a running manager keeps too: no Secret that somebody
-// else made stands behind it. One whose Secret may not be read is left alone.
+// else made stands behind it. Where that may not be read, what was never an ImagePullSecret's is left alone.
 func (p *pass) removable(ctx context.Context, namespace, name string) (bool, error) {
 	if !pullsecret.Removable(name, false, false) {
 		return false, nil
@@ -188,6 +190,8 @@ func (p *pass) removable(ctx context.Context, namespace, name string) (bool, err
 	switch {
 	case apierrors.IsNotFound(err):
 		known = pullsecret.Removable(name, false, false)
+	case apierrors.IsForbidden(err) && p.ours[name]:
+		known = true
 	case apierrors.IsForbidden(err):
 		p.Log.Warn("entry was left alone: its secret may not be read", "namespace", namespace, "secret", name)
 	case err != nil:

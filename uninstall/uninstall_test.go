@@ -151,12 +151,12 @@ func TestEntriesGoByTheRuleOfARunningManager(t *testing.T) {
 		ours := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}}}
 		w := &world{
 			objects:  []v1.ImagePullSecret{object("issued"), object("gone"), object("theirs"), object("hidden")},
-			secrets:  map[string]*corev1.Secret{"team/tcr.ipsissued": ours, "team/tcr.ipstheirs": {}, "team/tcr.ipshidden": nil},
-			accounts: []corev1.ServiceAccount{lists("default", "x", "tcr.ipsissued", "tcr.ipstheirs", "tcr.ipsgone", "tcr.ipshidden"), lists("builder", "tcr.ipsissued")},
+			secrets:  map[string]*corev1.Secret{"team/tcr.ipsissued": ours, "team/tcr.ipstheirs": {}, "team/tcr.ipshidden": nil, "team/tcr.ipsstray": nil},
+			accounts: []corev1.ServiceAccount{lists("default", "x", "tcr.ipsissued", "tcr.ipstheirs", "tcr.ipsgone", "tcr.ipshidden", "tcr.ipsstray"), lists("builder", "tcr.ipsissued")},
 		}
 		_, err := w.run(t.Context(), t)
 		require.NoError(t, err)
-		assert.Equal(t, lists("", "x", "tcr.ipstheirs", "tcr.ipshidden").ImagePullSecrets, w.accounts[0].ImagePullSecrets)
+		assert.Equal(t, lists("", "x", "tcr.ipstheirs", "tcr.ipsstray").ImagePullSecrets, w.accounts[0].ImagePullSecrets)
 		assert.Empty(t, w.accounts[1].ImagePullSecrets)
 		assert.Empty(t, w.objects)
 	})
