@@ -144,6 +144,8 @@ func (b *bulletins) wrote(change Change, repairs int, now time.Time) {
 	}
 	reason := EventIssued
 	switch {
+	case issue.Replaces != nil:
+		reason = EventReplaced
 	case repairs > 0:
 		reason = EventRestored
 	case issue.Exists:
