@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -115,16 +116,22 @@ func leaves(err error) []error {
 	return []error{err}
 }
 
+// refuser is how the API server words who refuses, where it is not itself.
+var refuser = regexp.MustCompile(`admission webhook "[^"]+"|ValidatingAdmissionPolicy '[^']+'|exceeded quota`)
+
 // alikeness is the same for failures that are one to whoever reads of them, whatever objects they are of.
 func alikeness(err error) string {
 	if match := wording.FindString(err.Error()); match != "" {
 		return match
 	}
-	return reasonOf(err)
+	return reasonOf(err) + refuser.FindString(err.Error())
 }
 
-// linePeriod is the least time between two lines of the log that say the same.
-const linePeriod = 10 * time.Minute
+// The least time between two lines of the log that say the same: of what stays until someone acts, and of what may pass.
+const (
+	stayingPeriod = 10 * time.Minute
+	passingPeriod = time.Minute
+)
 
 // lines knows what was logged lately.
 type lines struct {
@@ -139,12 +146,13 @@ type line struct {
 
 func newLines() *lines { return &lines{said: map[string]line{}} }
 
-// say reports whether it is time for a line on what is alike, and for how many that were not written it stands.
-func (l *lines) say(alikeness string, now time.Time) (alike int, say bool) {
+// say reports whether it is time for a line on what is alike, a period after the last one, and for how many that were not
+// written it stands.
+func (l *lines) say(alikeness string, period time.Duration, now time.Time) (alike int, say bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	last, found := l.said[alikeness]
-	if found && now.Sub(last.at) < linePeriod {
+	if found && now.Sub(last.at) < period {
 		last.alike++
 		l.said[alikeness] = last
 		return 0, false

@@ -94,6 +94,9 @@ func (c *Controller) write(ctx context.Context, change Change) error {
 	var without *undone
 	switch {
 	case errors.Is(err, errGone):
+		if account, ok := change.(EditAccount); ok {
+			c.fights.forgetAccount(account.Namespace, account.Name)
+		}
 		return nil
 	case errors.As(err, &without):
 		without.repeated = c.fights.wrote(change, now, true) > 0

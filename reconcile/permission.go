@@ -59,7 +59,7 @@ func (a *access) answered(asked watched, err error) {
 		a.refused[asked] = v1.Failure{
 			NamespacedName: "*/" + cmp.Or(asked.secret, "*"),
 			Reason:         ReasonForbidden,
-			Message:        remedy(err),
+			Message:        shortened(remedy(err)),
 			Since:          a.now(),
 		}
 	}

@@ -50,12 +50,16 @@ func (c *Controller) tell(namespace string, err error) {
 		c.Log.Debug("namespace was changed meanwhile", "namespace", namespace, "error", err)
 		return
 	}
-	alike, say := c.said.say(alikeness(err), time.Now())
+	period := passingPeriod
+	if severity(reasonOf(err)) == 0 {
+		period = stayingPeriod
+	}
+	alike, say := c.said.say(alikeness(err), period, time.Now())
 	if !say {
 		c.Log.Debug("namespace was not brought in line", "namespace", namespace, "error", err)
 		return
 	}
-	c.Log.Warn("namespace was not brought in line", "namespace", namespace, "error", err, "alikeSince", alike)
+	c.Log.Warn("namespace was not brought in line", "namespace", namespace, "error", err, "alikeBefore", alike)
 }
 
 // sync makes the writes that a namespace lacks. One that fails does not keep the others from being made.

@@ -36,6 +36,7 @@ type rig struct {
 	mu     sync.Mutex
 	asked  []string // "VERB path"
 	answer func(r *http.Request) any
+	plain  int // a code to answer with and nothing else, where set
 }
 
 // newRig returns a controller that knows of an ImagePullSecret r, whose watches have been delivered, and of no namespace.
@@ -70,6 +71,10 @@ func (r *rig) serve(w http.ResponseWriter, request *http.Request) {
 	r.asked = append(r.asked, request.Method+" "+request.URL.Path)
 	answer := r.answer
 	r.mu.Unlock()
+	if r.plain != 0 {
+		http.Error(w, "no such page", r.plain)
+		return
+	}
 	object := answer(request)
 	w.Header().Set("Content-Type", "application/json")
 	if status, ok := object.(metav1.Status); ok {
@@ -230,9 +235,21 @@ func TestAnAccountThatIsNotFoundIsForgotten(t *testing.T) {
 			return status(http.StatusNotFound, metav1.StatusReasonNotFound, `serviceaccounts "gone" not found`)
 		})
 		r.namespace("team", "gone")
+		edit := EditAccount{Namespace: "team", Name: "gone", Secrets: []string{"tcr.ipsr"}}
+		r.fights.wrote(edit, time.Now(), false)
 		r.handle(t.Context(), "team")
 		view, _ := r.state.View("team")
 		assert.Empty(t, view.Accounts)
+		assert.Zero(t, r.fights.wrote(edit, time.Now(), false), "what is written to the next one of its name repeats nothing")
+	})
+	t.Run("not by a proxy that knows of no accounts", func(t *testing.T) {
+		r := newRig(t, func(*http.Request) any { return nil })
+		r.plain = http.StatusNotFound
+		r.namespace("team", "there")
+		r.handle(t.Context(), "team")
+		view, _ := r.state.View("team")
+		assert.Len(t, view.Accounts, 1)
+		assert.Equal(t, 1, r.queue.NumRequeues("team"), "it is tried again")
 	})
 	t.Run("one that was made anew meanwhile stays", func(t *testing.T) {
 		var r *rig

@@ -218,3 +218,42 @@ func TestRefusalsOfOneNamespaceConcernNoOther(t *testing.T) {
 	assert.Equal(t, "create", posted[0].Verb, "the quota of one namespace makes no other one's write dearer")
 	stop()
 }
+
+func TestAMissingPermissionIsTriedInOneNamespaceForAll(t *testing.T) {
+	const total = 60
+	w := newWorld(t)
+	m := w.run()
+	for i := range total {
+		w.Namespace(fmt.Sprintf("team-%02d", i))
+	}
+	verbs := func(list string) {
+		t.Helper()
+		w.Kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p", `[{"op":"replace","path":"/rules/4/verbs","value":`+list+`}]`)
+	}
+	w.refusals = true
+	verbs(`["get","list","watch"]`)
+	w.Create("locked")
+	w.Status("locked", func(status v1.ImagePullSecretStatus) error {
+		if failing := status.SecretsDesired - status.SecretsSuccess; len(status.Failures) < 50 || failing < total {
+			return fmt.Errorf("%d fail, %d are listed", failing, len(status.Failures))
+		}
+		return nil
+	})
+	time.Sleep(10 * time.Second) // in which each was tried ten times over, once
+	refused, err := w.Requests(func(r cluster.Request) bool {
+		return r.User == manager.User && r.Resource == "secrets" && r.Name == "tcr.ipslocked" && r.Unauthorized
+	})
+	require.NoError(t, err)
+	assert.Less(t, len(refused), 2*total)
+	assert.LessOrEqual(t, strings.Count(m.Log(), `level=WARN msg="namespace was not brought in line"`), 3)
+
+	verbs(`["get","list","watch","create","patch","delete"]`)
+	w.Within(45*time.Second, "it is noticed", func() error {
+		_, err := w.Current("team-00", "locked")
+		return err
+	})
+	for i := range total {
+		w.Holds(fmt.Sprintf("team-%02d", i), "locked")
+	}
+	w.settled("locked")
+}
