@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -339,6 +340,13 @@ func TestAWriteThatIsUndoneInTheSameRequestIsToldAndPutOff(t *testing.T) {
 			assert.LessOrEqual(t, len(r.lines()), 1)
 		})
 	}
+}
+
+func TestWhetherAnEditHadItsEffect(t *testing.T) {
+	edit := EditAccount{Secrets: []string{"tcr.ipsold", "tcr.ipsnew"}, Patch: []jsonpatch.Operation{{Operation: "remove"}, {Operation: "add"}}}
+	assert.True(t, edit.done([]string{"theirs", "tcr.ipsnew"}))
+	assert.False(t, edit.done([]string{"tcr.ipsnew", "tcr.ipsold"}), "what was to go is there")
+	assert.False(t, edit.done([]string{"theirs"}), "what was to come is not")
 }
 
 func TestReasonsAreWordsOfTheAPI(t *testing.T) {

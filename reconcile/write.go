@@ -26,15 +26,14 @@ import (
 type writer struct {
 	clients *clientset.Clientset
 	state   *State
-	// applyOnly is set once a POST of a Secret was refused: RBAC can grant the creation of Secrets of certain names, but
+	// applyOnly is set once the permission to POST Secrets was found missing: RBAC can grant the creation of Secrets of certain names, but
 	// only to server-side apply, whose request names its object.
 	applyOnly atomic.Bool
-	// patience bounds each request: one that is never answered must not hold a worker for ever.
+	// patience bounds each change: a request that is never answered must not hold a worker for ever.
 	patience time.Duration
 }
 
-// patience is how long any request may take. The API server itself gives up on one after a minute, on a webhook after at most
-// 30 s.
+// patience is how long a change may take. The API server waits for a webhook for 30 s at most.
 const patience = 35 * time.Second
 
 // errGone says that the object, or its namespace, went away before it could be changed, and needs nothing more.
