@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/pager"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
@@ -197,12 +199,19 @@ func (p *pass) removable(ctx context.Context, namespace, name string) (bool, err
 	case err != nil:
 		return false, fmt.Errorf("looking up secret %s/%s: %w", namespace, name, err)
 	default:
-		known = pullsecret.Removable(name, true, pullsecret.Managed(secret.Labels))
+		known = pullsecret.Removable(name, true, pullsecret.Ours(pullsecret.Managed(secret.Labels), owned(secret), p.ours[name]))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.looked[at] = known
 	return known, nil
+}
+
+// owned reports whether an ImagePullSecret owns a Secret.
+func owned(secret *corev1.Secret) bool {
+	return slices.ContainsFunc(secret.OwnerReferences, func(owner metav1.OwnerReference) bool {
+		return owner.Kind == v1.Kind.Kind && owner.APIVersion == v1.GroupVersion.String()
+	})
 }
 
 // patch returns the JSON patch that removes the unwanted entries of an account; nil where there are none. It carries the

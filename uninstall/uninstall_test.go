@@ -149,14 +149,16 @@ func lists(name string, entries ...string) corev1.ServiceAccount {
 func TestEntriesGoByTheRuleOfARunningManager(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}}}
+		left := ours.DeepCopy() // of an ImagePullSecret that was deleted before, by its owner
+		left.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1.GroupVersion.String(), Kind: v1.Kind.Kind, Name: "left"}}
 		w := &world{
 			objects:  []v1.ImagePullSecret{object("issued"), object("gone"), object("theirs"), object("hidden")},
-			secrets:  map[string]*corev1.Secret{"team/tcr.ipsissued": ours, "team/tcr.ipstheirs": {}, "team/tcr.ipshidden": nil, "team/tcr.ipsstray": nil},
-			accounts: []corev1.ServiceAccount{lists("default", "x", "tcr.ipsissued", "tcr.ipstheirs", "tcr.ipsgone", "tcr.ipshidden", "tcr.ipsstray"), lists("builder", "tcr.ipsissued")},
+			secrets:  map[string]*corev1.Secret{"team/tcr.ipsissued": ours, "team/tcr.ipstheirs": {}, "team/tcr.ipshidden": nil, "team/tcr.ipsstray": nil, "team/tcr.ipscopied": ours, "team/tcr.ipsleft": left},
+			accounts: []corev1.ServiceAccount{lists("default", "x", "tcr.ipsissued", "tcr.ipstheirs", "tcr.ipsgone", "tcr.ipshidden", "tcr.ipsstray", "tcr.ipscopied", "tcr.ipsleft"), lists("builder", "tcr.ipsissued")},
 		}
 		_, err := w.run(t.Context(), t)
 		require.NoError(t, err)
-		assert.Equal(t, lists("", "x", "tcr.ipstheirs", "tcr.ipsstray").ImagePullSecrets, w.accounts[0].ImagePullSecrets)
+		assert.Equal(t, lists("", "x", "tcr.ipstheirs", "tcr.ipsstray", "tcr.ipscopied").ImagePullSecrets, w.accounts[0].ImagePullSecrets)
 		assert.Empty(t, w.accounts[1].ImagePullSecrets)
 		assert.Empty(t, w.objects)
 	})
