@@ -1,6 +1,8 @@
 package pullsecret
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -16,6 +18,16 @@ const (
 
 // Managed reports whether an object with these labels is ours.
 func Managed(labels map[string]string) bool { return labels[ManagedByLabel] == ManagedByValue }
+
+// Ours reports whether a Secret is ours to delete: it bears our label, and either an ImagePullSecret owns it or there is, or
+// just was, one that issues Secrets of its name. A label alone is easily copied.
+func Ours(managed, owned, known bool) bool { return managed && (owned || known) }
+
+// Removable reports whether an entry of that name that no ImagePullSecret asks for is ours to remove, given whether a Secret
+// of that name exists in the namespace, and whether it is Ours. A Secret that someone else made is someone else's to list.
+func Removable(entry string, exists, ours bool) bool {
+	return strings.HasPrefix(entry, SecretPrefix) && (!exists || ours)
+}
 
 // NewSecret returns the Secret that the rule issues, without a namespace: it is the same in each. The ImagePullSecret owns
 // it, so that the cluster's garbage collector removes every copy even when nothing of ours runs any more. It does not

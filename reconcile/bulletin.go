@@ -18,6 +18,7 @@ const (
 	EventIssued   = "Issued"   // namespaces got the Secret
 	EventReissued = "Reissued" // Secrets got another credential, or were adopted
 	EventRestored = "Restored" // Secrets that someone else had changed or deleted were put right
+	EventReplaced = "Replaced" // Secrets that someone else had made immutable were deleted and made anew
 )
 
 const (
@@ -124,6 +125,8 @@ func tell(reason, secret string, namespaces map[string]bool) string {
 	switch reason {
 	case EventReissued:
 		return fmt.Sprintf("secret %s was issued again, with the current credential, in %s", secret, where)
+	case EventReplaced:
+		return fmt.Sprintf("secret %s was deleted and made anew, with the current credential, in %s, where someone had made it immutable", secret, where)
 	case EventRestored:
 		return fmt.Sprintf("secret %s was restored in %s, where it had been changed or deleted", secret, where)
 	default:

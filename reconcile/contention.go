@@ -46,6 +46,8 @@ type fight struct {
 	// repairs counts the repetitions; since is when the first was due, last the time of the last write.
 	repairs     int
 	since, last time.Time
+	// undone is whether the last write was undone within its own request.
+	undone bool
 }
 
 func newContention() *contention {
@@ -99,8 +101,9 @@ func pause(before int) time.Duration {
 	return min(firstPause<<before, maxPause)
 }
 
-// wrote takes in that a change was written, and returns how often by now that has repaired what someone had undone.
-func (c *contention) wrote(change Change, now time.Time) (repairs int) {
+// wrote takes in that a change was written, and whether that was undone within the same request. It returns how often by now
+// the change has repaired what someone had undone.
+func (c *contention) wrote(change Change, now time.Time, undone bool) (repairs int) {
 	namespace, written, content := c.subject(change)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,13 +115,13 @@ func (c *contention) wrote(change Change, now time.Time) (repairs int) {
 	}
 	known, found := objects[written]
 	if !found || known.content != content || now.Sub(known.last) > truce {
-		objects[written] = fight{content: content, last: now}
+		objects[written] = fight{content: content, last: now, undone: undone}
 		return 0
 	}
 	if known.repairs++; known.repairs == 1 {
 		known.since = now
 	}
-	known.last = now
+	known.last, known.undone = now, undone
 	objects[written] = known
 	return known.repairs
 }
@@ -163,10 +166,16 @@ func contended(change Change, of fight, until time.Time, namespace Namespace) []
 	}
 	problems := concerned(change)
 	for i := range problems {
+		problems[i].Since.Time = of.since.Truncate(time.Second)
+		if of.undone {
+			problems[i].Reason = ReasonUndone
+			problems[i].Message = fmt.Sprintf("%s; tried %d times since %s, next at %s", (&undone{}).Error(),
+				of.repairs, of.since.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339))
+			continue
+		}
 		problems[i].Reason = ReasonContended
 		problems[i].Message = fmt.Sprintf("%s undoes what is written here: repaired %d times since %s, next at %s. Make it leave this object alone",
 			who, of.repairs, of.since.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339))
-		problems[i].Since.Time = of.since.Truncate(time.Second)
 	}
 	return problems
 }

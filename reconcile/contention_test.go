@@ -22,10 +22,10 @@ func issueFoo(password string) IssueSecret {
 // fought returns a contention in which the change was undone and repaired so often, a second apart, and when that ended.
 func fought(change Change, repairs int) (*contention, time.Time) {
 	c, now := newContention(), noon
-	c.wrote(change, now)
+	c.wrote(change, now, false)
 	for range repairs {
 		now = now.Add(time.Second)
-		c.wrote(change, now)
+		c.wrote(change, now, false)
 	}
 	return c, now
 }
@@ -35,8 +35,8 @@ func TestContention(t *testing.T) {
 
 	t.Run("the first write is no repair and the second is", func(t *testing.T) {
 		c := newContention()
-		assert.Zero(t, c.wrote(change, noon))
-		assert.Equal(t, 1, c.wrote(change, noon.Add(time.Second)))
+		assert.Zero(t, c.wrote(change, noon, false))
+		assert.Equal(t, 1, c.wrote(change, noon.Add(time.Second), false))
 	})
 	t.Run("the first repairs are made at once", func(t *testing.T) {
 		c, now := fought(change, promptRepairs-1)
@@ -55,7 +55,7 @@ func TestContention(t *testing.T) {
 			now = until
 			_, _, held = c.held(change, now)
 			require.False(t, held, "the pause ends when it says")
-			c.wrote(change, now)
+			c.wrote(change, now, false)
 		}
 		s := time.Second
 		assert.Equal(t, []time.Duration{5 * s, 10 * s, 20 * s, 40 * s, 80 * s, 160 * s, 300 * s, 300 * s, 300 * s}, pauses)
@@ -65,7 +65,7 @@ func TestContention(t *testing.T) {
 		renewed := issueFoo("new")
 		_, _, held := c.held(renewed, now)
 		assert.False(t, held)
-		assert.Zero(t, c.wrote(renewed, now))
+		assert.Zero(t, c.wrote(renewed, now, false))
 	})
 	t.Run("to add what was removed repeats nothing", func(t *testing.T) {
 		edit := func(operation string) EditAccount {
@@ -73,8 +73,8 @@ func TestContention(t *testing.T) {
 		}
 		c := newContention()
 		for round := range 4 {
-			assert.Zero(t, c.wrote(edit("add"), noon), "round %d", round)
-			assert.Zero(t, c.wrote(edit("remove"), noon), "round %d", round)
+			assert.Zero(t, c.wrote(edit("add"), noon, false), "round %d", round)
+			assert.Zero(t, c.wrote(edit("remove"), noon, false), "round %d", round)
 		}
 	})
 	t.Run("a fight is over after a quarter of an hour without a repair", func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestContention(t *testing.T) {
 		now = now.Add(truce + time.Second)
 		_, _, held := c.held(change, now)
 		assert.False(t, held)
-		assert.Zero(t, c.wrote(change, now))
+		assert.Zero(t, c.wrote(change, now, false))
 	})
 	t.Run("objects are told apart", func(t *testing.T) {
 		c, now := fought(change, promptRepairs)
@@ -97,19 +97,19 @@ func TestContention(t *testing.T) {
 	t.Run("a namespace that is made anew begins anew", func(t *testing.T) {
 		c, now := fought(change, promptRepairs)
 		c.forget("team")
-		assert.Zero(t, c.wrote(change, now))
+		assert.Zero(t, c.wrote(change, now, false))
 	})
 	t.Run("a service account that is made anew begins anew", func(t *testing.T) {
 		edit := EditAccount{Namespace: "team", Name: "robot", Secrets: []string{"tcr.ipsfoo"}}
 		c, now := fought(edit, promptRepairs)
 		c.forgetAccount("team", "robot")
-		assert.Zero(t, c.wrote(edit, now))
+		assert.Zero(t, c.wrote(edit, now, false))
 	})
 	t.Run("what lasts is forgotten", func(t *testing.T) {
 		c, now := fought(change, 1)
 		other := change
 		other.Namespace = "other"
-		c.wrote(other, now.Add(truce+2*time.Minute))
+		c.wrote(other, now.Add(truce+2*time.Minute), false)
 		assert.NotContains(t, c.fresh, "team")
 		assert.Contains(t, c.fresh, "other")
 	})

@@ -2,14 +2,11 @@ package reconcile
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/record"
@@ -69,6 +66,9 @@ type Controller struct {
 	fights  *contention
 	secrets *secretWatch
 	looked  lookups
+	// refusals are the writes that the API server refuses; said is which lines of the log stand for many.
+	refusals *refusals
+	said     *lines
 
 	mu       sync.Mutex
 	seen     map[string]bool // namespaces brought in line once
@@ -82,9 +82,11 @@ func NewController(config Config) *Controller {
 		state:  NewState(),
 		fights: newContention(),
 		seen:   map[string]bool{},
+		said:   newLines(),
 	}
 	c.queue = newQueue(c.unseen, config.QueueMetrics)
-	c.writer = &writer{clients: config.Clients, state: c.state}
+	c.writer = &writer{clients: config.Clients, state: c.state, patience: patience}
+	c.refusals = newRefusals(c.fights.subject)
 	c.status = newStatusWriter(config, c.state, c.retire)
 	c.secrets = &secretWatch{Controller: c, named: map[string]context.CancelFunc{}}
 	return c
@@ -127,6 +129,7 @@ func (c *Controller) Run(ctx context.Context) {
 	c.watchers.Go(func() {
 		wait.JitterUntilWithContext(ctx, func(context.Context) { c.enqueue(pullsecret.Everything) }, c.ResyncPeriod, 0.2, true)
 	})
+	c.watchers.Go(func() { c.probe(ctx) })
 	<-ctx.Done()
 }
 
@@ -291,76 +294,8 @@ func (c *Controller) unseen(namespace string) bool {
 func (c *Controller) forget(namespace string) {
 	c.fights.forget(namespace)
 	c.looked.forgetNamespace(namespace)
+	c.refusals.forget(namespace)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.seen, namespace)
-}
-
-func (c *Controller) work(ctx context.Context) {
-	for {
-		namespace, stopped := c.queue.Get()
-		if stopped {
-			return
-		}
-		c.handle(ctx, namespace)
-		c.queue.Done(namespace)
-	}
-}
-
-func (c *Controller) handle(ctx context.Context, namespace string) {
-	began := time.Now()
-	err := c.sync(ctx, namespace)
-	if ctx.Err() == nil {
-		c.Observer.synced(resultOf(err), time.Since(began))
-	}
-	switch {
-	case err == nil:
-		c.queue.Forget(namespace)
-		return
-	case ctx.Err() != nil:
-		return
-	case apierrors.IsConflict(err):
-		// Someone wrote first: what is planned next is planned from what they wrote.
-		c.Log.Debug("namespace was changed meanwhile", "namespace", namespace, "error", err)
-	default:
-		c.Log.Warn("namespace was not brought in line", "namespace", namespace, "error", err)
-	}
-	c.queue.AddRateLimited(namespace)
-}
-
-// sync makes the writes that a namespace lacks. One that fails does not keep the others from being made.
-func (c *Controller) sync(ctx context.Context, name string) error {
-	namespace, found := c.state.View(name)
-	if !found {
-		return nil
-	}
-	planned, errs := c.plan(ctx, namespace)
-	for _, change := range planned.Changes {
-		if fight, until, held := c.fights.held(change, time.Now()); held {
-			planned.Problems = append(planned.Problems, contended(change, fight, until, namespace)...)
-			c.queue.AddAfter(name, time.Until(until))
-			continue
-		}
-		err := c.write(ctx, change)
-		if issue, is := change.(IssueSecret); is && !issue.Exists && apierrors.IsConflict(err) {
-			c.secrets.watch(c.term, issue.Rule.Name) // it is somebody else's, and will be known soon
-		}
-		planned.Problems = append(planned.Problems, problemsOf(change, err)...)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", change, err))
-		}
-	}
-	now := metav1.NewTime(time.Now().Truncate(time.Second))
-	for i := range planned.Problems {
-		if planned.Problems[i].Since.IsZero() {
-			planned.Problems[i].Since = now
-		}
-	}
-	if news := c.state.SetProblems(name, planned.Problems); news || len(planned.Changes) > 0 {
-		c.touch(name)
-	}
-	c.mu.Lock()
-	c.seen[name] = true
-	c.mu.Unlock()
-	return errors.Join(errs...)
 }

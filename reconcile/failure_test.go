@@ -139,3 +139,33 @@ func TestAccess(t *testing.T) {
 	a.answered(watched{"watch", "secrets", "tcr.ipsfoo"}, nil)
 	assert.Empty(t, a.failures("tcr.ipsfoo")[1:], "a watch that is allowed needs no list")
 }
+
+func TestLines(t *testing.T) {
+	l := newLines()
+	say := func(after time.Duration, what string) (int, bool) { return l.say(what, time.Minute, noon.Add(after)) }
+	_, said := say(0, "a")
+	assert.True(t, said)
+	for range 3 {
+		_, said = say(time.Second, "a")
+		assert.False(t, said)
+	}
+	_, said = say(time.Second, "b")
+	assert.True(t, said, "another reason is another line")
+	alike, said := say(time.Minute, "a")
+	assert.True(t, said)
+	assert.Equal(t, 3, alike)
+}
+
+func TestAlikeness(t *testing.T) {
+	denied := func(text string) error {
+		return apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "tcr.ipsfoo", errors.New(text))
+	}
+	quota := alikeness(denied("exceeded quota: small, requested: secrets=1"))
+	assert.Equal(t, quota, alikeness(denied("exceeded quota: large, requested: secrets=1")))
+	webhook := alikeness(errors.New(`admission webhook "a.example.com" denied the request: not in team-1`))
+	assert.Equal(t, webhook, alikeness(errors.New(`admission webhook "a.example.com" denied the request: not in team-2`)))
+	assert.NotEqual(t, webhook, alikeness(errors.New(`admission webhook "b.example.com" denied the request: not in team-1`)))
+	assert.NotEqual(t, webhook, quota)
+	missing := alikeness(denied(`User "u" cannot patch resource "secrets" in API group "" in the namespace "a"`))
+	assert.Equal(t, missing, alikeness(denied(`User "u" cannot patch resource "secrets" in API group "" in the namespace "b"`)))
+}

@@ -30,17 +30,20 @@ const (
 	ResultError    Result = "error"
 )
 
+// resultOf returns the result of an attempt that may have failed in several ways: the worst of them.
 func resultOf(err error) Result {
-	switch {
-	case err == nil:
-		return ResultSuccess
-	case errors.Is(err, errGone):
-		return ResultGone
-	case apierrors.IsConflict(err):
-		return ResultConflict
-	default:
-		return ResultError
+	result := ResultSuccess
+	for _, err := range leaves(err) {
+		switch {
+		case errors.Is(err, errGone):
+			result = ResultGone
+		case !apierrors.IsConflict(err):
+			return ResultError
+		case result == ResultSuccess:
+			result = ResultConflict
+		}
 	}
+	return result
 }
 
 // Observer is told what a Controller does, for metrics. Either function may be nil. They are called from several goroutines
@@ -87,12 +90,18 @@ func (c *Controller) write(ctx context.Context, change Change) error {
 	if err == nil || ctx.Err() == nil { // what the end of the term cut short says nothing
 		c.Observer.wrote(change, resultOf(err))
 	}
+	now := time.Now()
+	var without *undone
 	switch {
 	case errors.Is(err, errGone):
+		if account, ok := change.(EditAccount); ok {
+			c.fights.forgetAccount(account.Namespace, account.Name)
+		}
 		return nil
+	case errors.As(err, &without):
+		without.repeated = c.fights.wrote(change, now, true) > 0
 	case err == nil:
-		now := time.Now()
-		c.status.news.wrote(change, c.fights.wrote(change, now), now)
+		c.status.news.wrote(change, c.fights.wrote(change, now, false), now)
 	}
 	return err
 }
@@ -138,6 +147,8 @@ func (b *bulletins) wrote(change Change, repairs int, now time.Time) {
 	}
 	reason := EventIssued
 	switch {
+	case issue.Replaces != nil:
+		reason = EventReplaced
 	case repairs > 0:
 		reason = EventRestored
 	case issue.Exists:

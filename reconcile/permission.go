@@ -21,12 +21,12 @@ const (
 	ReasonInvalid   = string(metav1.StatusReasonInvalid)
 )
 
-// refusal is how the API server words a missing permission. Admission plugins answer 403 too, in words of their own.
-var refusal = regexp.MustCompile(`cannot (\w+) resource "([^"]+)" in API group "([^"]*)"`)
+// wording is how the API server words a missing permission. Admission plugins answer 403 too, in words of their own.
+var wording = regexp.MustCompile(`cannot (\w+) resource "([^"]+)" in API group "([^"]*)"`)
 
 // remedy says what is wrong in the words of err, or, where a permission is missing, which one to grant.
 func remedy(err error) string {
-	match := refusal.FindStringSubmatch(err.Error())
+	match := wording.FindStringSubmatch(err.Error())
 	if match == nil {
 		return err.Error()
 	}
@@ -60,7 +60,7 @@ func (a *access) answered(asked watched, err error) {
 		a.refused[asked] = v1.Failure{
 			NamespacedName: "*/" + cmp.Or(asked.secret, "*"),
 			Reason:         ReasonForbidden,
-			Message:        remedy(err),
+			Message:        shortened(remedy(err)),
 			Since:          a.now(),
 		}
 	}

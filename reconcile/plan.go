@@ -19,6 +19,9 @@ type IssueSecret struct {
 	Namespace string
 	Rule      *pullsecret.Rule
 	Exists    bool
+	// Replaces is the Secret that stands there, where it cannot be written over because it is immutable: a new one takes
+	// its place, if it still is at that version.
+	Replaces *Secret
 }
 
 // DeleteSecret deletes a Secret of ours that no rule wants, if it still is at that version.
@@ -37,6 +40,9 @@ type EditAccount struct {
 }
 
 func (c IssueSecret) String() string {
+	if c.Replaces != nil {
+		return fmt.Sprintf("replace immutable secret %s/%s at %d", c.Namespace, c.Rule.Secret, c.Replaces.Version)
+	}
 	if c.Exists {
 		return fmt.Sprintf("re-issue secret %s/%s", c.Namespace, c.Rule.Secret)
 	}
@@ -109,10 +115,9 @@ func Plan(rules *pullsecret.Rules, namespace Namespace, sight Sight) Planned {
 	return planned
 }
 
-// ours reports whether a Secret is ours to delete: it bears our label, and either an ImagePullSecret owns it or there is, or just
-// was, one that issues Secrets of its name. A label alone is easily copied.
+// ours reports whether a Secret is ours to delete.
 func ours(secret Secret, rules *pullsecret.Rules, sight Sight) bool {
-	return secret.Managed && (len(secret.Owners) > 0 || rules.Get(imagePullSecretOf(secret.Name)) != nil || sight.Watched(secret.Name))
+	return pullsecret.Ours(secret.Managed, len(secret.Owners) > 0, rules.Get(imagePullSecretOf(secret.Name)) != nil || sight.Watched(secret.Name))
 }
 
 func (p *Planned) secret(rule *pullsecret.Rule, namespace Namespace, sight Sight) {
@@ -125,8 +130,10 @@ func (p *Planned) secret(rule *pullsecret.Rule, namespace Namespace, sight Sight
 			Message:        "a Secret of this name and another type than kubernetes.io/dockerconfigjson is in the way: delete or rename it",
 		}})
 	case found && current(secret, rule):
+	case found && secret.Immutable && secret.Sum != rule.Sum: // only the data is, of all that we write
+		p.Changes = append(p.Changes, IssueSecret{namespace.Name, rule, found, &secret})
 	case found || sight.Issued(rule.Secret):
-		p.Changes = append(p.Changes, IssueSecret{namespace.Name, rule, found})
+		p.Changes = append(p.Changes, IssueSecret{namespace.Name, rule, found, nil})
 	}
 }
 
@@ -139,7 +146,7 @@ func (p *Planned) account(rules *pullsecret.Rules, namespace Namespace, account 
 	wanted := rules.Secrets(namespace.Name, account.Name)
 	var touched []string
 	patch, left := pullsecret.Detach(account.Secrets, func(name string) bool {
-		if !strings.HasPrefix(name, pullsecret.SecretPrefix) || slices.Contains(wanted, name) || rules.Frozen(name) {
+		if slices.Contains(wanted, name) || rules.Frozen(name) || !pullsecret.Removable(name, false, false) {
 			return false
 		}
 		secret, found := namespace.Secret(name)
@@ -147,8 +154,8 @@ func (p *Planned) account(rules *pullsecret.Rules, namespace Namespace, account 
 			p.Unknown = append(p.Unknown, name)
 			return false
 		}
-		if found && !ours(secret, rules, sight) {
-			return false // a Secret that someone else made is someone else's to list
+		if !pullsecret.Removable(name, found, found && ours(secret, rules, sight)) {
+			return false
 		}
 		touched = append(touched, name)
 		return true

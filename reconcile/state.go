@@ -19,6 +19,8 @@ type Secret struct {
 	Docker bool
 	// Managed tells a Secret that bears our label from a foreign one.
 	Managed bool
+	// Immutable is whether its data can no longer be changed.
+	Immutable bool
 	// Owners are the ImagePullSecrets among its owners.
 	Owners []types.UID
 	// Sum is the SHA-256 of its .dockerconfigjson.

@@ -48,6 +48,7 @@ func stripSecret(secret *corev1.Secret) placed[Secret] {
 		Updated: updated(secret),
 		Writer:  writerAfterUs(secret, ""),
 	}
+	stripped.Immutable = secret.Immutable != nil && *secret.Immutable
 	for _, owner := range secret.OwnerReferences {
 		if owner.Kind == v1.Kind.Kind && owner.APIVersion == v1.GroupVersion.String() {
 			stripped.Owners = append(stripped.Owners, types.UID(intern(string(owner.UID))))

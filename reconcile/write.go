@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -25,29 +26,45 @@ import (
 type writer struct {
 	clients *clientset.Clientset
 	state   *State
-	// applyOnly is set once a POST of a Secret was refused: RBAC can grant the creation of Secrets of certain names, but
+	// applyOnly is set once the permission to POST Secrets was found missing: RBAC can grant the creation of Secrets of certain names, but
 	// only to server-side apply, whose request names its object.
 	applyOnly atomic.Bool
+	// patience bounds each change: a request that is never answered must not hold a worker for ever.
+	patience time.Duration
 }
+
+// patience is how long a change may take. The API server waits for a webhook for 30 s at most.
+const patience = 35 * time.Second
 
 // errGone says that the object, or its namespace, went away before it could be changed, and needs nothing more.
 var errGone = errors.New("it is gone")
 
-// write makes one change. It fails with errGone where that is no longer needed.
+// write makes one change. It fails with errGone where that is no longer needed, and with undone where it had no effect.
 func (w *writer) write(ctx context.Context, change Change) error {
+	ctx, cancel := context.WithTimeout(ctx, w.patience)
+	defer cancel()
 	var err error
 	switch change := change.(type) {
 	case IssueSecret:
-		err = w.issue(ctx, change)
+		if change.Replaces != nil {
+			err = w.replace(ctx, change)
+		} else {
+			err = w.issue(ctx, change)
+		}
 	case DeleteSecret:
 		err = w.delete(ctx, change)
 	case EditAccount:
 		err = w.edit(ctx, change)
 	}
-	if apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+	if gone(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return errGone
 	}
 	return err
+}
+
+// gone reports whether the API server says that an object is not there, which is not the same as not knowing its kind.
+func gone(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
 // issue creates a Secret by POST, which costs the API server a fifth less than an apply, and applies where one is there
@@ -57,14 +74,13 @@ func (w *writer) issue(ctx context.Context, change IssueSecret) error {
 		secret, err := w.clients.Secrets(change.Namespace).Create(ctx, change.Rule.NewSecret(), metav1.CreateOptions{FieldManager: fieldManager})
 		switch {
 		case err == nil:
-			w.putSecret(change.Namespace, secret)
-			return nil
+			return w.putSecret(change.Namespace, secret, change.Rule)
 		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 			return err
 		case apierrors.IsAlreadyExists(err):
 			// It stands where none was seen: what it is decides, and its watch is about to tell.
 			return apierrors.NewConflict(corev1.Resource("secrets"), change.Rule.Secret, err)
-		case apierrors.IsForbidden(err):
+		case missing(err, object{}).verb == "create":
 			w.applyOnly.Store(true)
 		default:
 			return err
@@ -84,15 +100,44 @@ func (w *writer) apply(ctx context.Context, namespace string, rule *pullsecret.R
 	if err != nil {
 		return err
 	}
-	w.putSecret(namespace, secret)
-	return nil
+	return w.putSecret(namespace, secret, rule)
 }
 
-// putSecret takes in what we have just written.
-func (w *writer) putSecret(namespace string, secret *corev1.Secret) {
+// putSecret takes in what we have just written, and reports whether it had the effect that the rule wants.
+func (w *writer) putSecret(namespace string, secret *corev1.Secret, rule *pullsecret.Rule) error {
 	stripped := stripSecret(secret).object
 	stripped.Updated = time.Now().Unix()
 	w.state.PutSecret(namespace, stripped)
+	if !current(stripped, rule) {
+		return &undone{}
+	}
+	return nil
+}
+
+// replace issues a Secret in the place of an immutable one. It is the last resort: kubelets remember a credential by its
+// Secret's UID. One that does not bear our mark is given it first, since only what bears it is ever deleted.
+func (w *writer) replace(ctx context.Context, change IssueSecret) error {
+	secrets, version := w.clients.Secrets(change.Namespace), strconv.FormatUint(change.Replaces.Version, 10)
+	if !change.Replaces.Managed {
+		mark := fmt.Sprintf(`{"metadata":{"resourceVersion":%q,"labels":{%q:%q}}}`, version, pullsecret.ManagedByLabel, pullsecret.ManagedByValue)
+		marked, err := secrets.Patch(ctx, change.Rule.Secret, types.MergePatchType, []byte(mark), metav1.PatchOptions{FieldManager: fieldManager})
+		if err != nil {
+			return err
+		}
+		version = marked.ResourceVersion
+	}
+	err := secrets.Delete(ctx, change.Rule.Secret, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
+	if err != nil && !gone(err) {
+		return err
+	}
+	issued := w.issue(ctx, IssueSecret{Namespace: change.Namespace, Rule: change.Rule})
+	if !apierrors.IsConflict(issued) && !apierrors.IsInvalid(issued) {
+		return issued
+	}
+	if there, err := secrets.Get(ctx, change.Rule.Secret, metav1.GetOptions{}); err == nil && there.DeletionTimestamp != nil {
+		return &held{there.Finalizers}
+	}
+	return issued
 }
 
 func (w *writer) delete(ctx context.Context, change DeleteSecret) error {
@@ -117,12 +162,34 @@ func (w *writer) edit(ctx context.Context, change EditAccount) error {
 	account, err := w.clients.ServiceAccounts(change.Namespace).Patch(ctx, change.Name, types.JSONPatchType, body,
 		metav1.PatchOptions{FieldManager: fieldManager})
 	if err != nil {
+		if gone(err) { // its watch may have said so before it was planned from an answer that came late
+			w.state.RemoveAccount(change.Namespace, change.Name, change.Version)
+		}
 		return err
 	}
 	stripped := stripAccount(account).object
 	stripped.Updated = time.Now().Unix()
 	w.state.PutAccount(change.Namespace, stripped)
+	if !change.done(stripped.Secrets) {
+		return &undone{}
+	}
 	return nil
+}
+
+// done reports whether a list is as the change was to leave it. Of its Secrets those that are removed come first.
+func (c EditAccount) done(list []string) bool {
+	removed := 0
+	for _, operation := range c.Patch {
+		if operation.Operation == "remove" {
+			removed++
+		}
+	}
+	for i, name := range c.Secrets {
+		if slices.Contains(list, name) != (i >= removed) {
+			return false
+		}
+	}
+	return true
 }
 
 // problemsOf returns what a failed write means to those whose rules asked for it. A conflict is none: it is retried at once.
@@ -130,13 +197,12 @@ func problemsOf(change Change, err error) []Problem {
 	if err == nil || apierrors.IsConflict(err) || errors.Is(err, context.Canceled) {
 		return nil
 	}
-	reason := string(apierrors.ReasonForError(err))
-	if reason == "" {
-		reason = "WriteFailed"
+	if without := (*undone)(nil); errors.As(err, &without) && !without.repeated {
+		return nil // so is what may have been a moment's
 	}
 	problems := concerned(change)
 	for i := range problems {
-		problems[i].Reason, problems[i].Message = reason, remedy(err)
+		problems[i].Reason, problems[i].Message = reasonOf(err), messageOf(err)
 	}
 	return problems
 }

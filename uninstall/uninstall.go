@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/pager"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
@@ -34,6 +35,8 @@ const (
 	// settle is the pause between two passes. A replica that has not yet heard of the end of an ImagePullSecret attaches
 	// its Secret anew.
 	settle = 500 * time.Millisecond
+	// maxPause bounds the pauses after passes that did not get any further. Each is twice as long as the one before.
+	maxPause = 30 * time.Second
 )
 
 // Remover removes what an uninstall would leave behind.
@@ -46,30 +49,36 @@ type Remover struct {
 // Run deletes every ImagePullSecret and removes its entry from every ServiceAccount, and returns once a pass over all of
 // them finds none left, or with an error when ctx ends first. Entries whose Secret is somebody else's stay.
 func (r *Remover) Run(ctx context.Context) error {
-	ours := map[string]bool{}
-	for {
-		deleted, err := r.deleteAll(ctx, ours)
+	ours, held := map[string]bool{}, map[string]bool{}
+	for pause := settle; ; {
+		fresh, err := r.deleteAll(ctx, ours, held)
 		if err != nil {
 			return err
 		}
 		removed, err := r.detachAll(ctx, ours)
-		if err == nil && deleted+removed == 0 {
+		if err == nil && fresh+removed == 0 {
 			r.Log.Info("nothing is left to remove", "imagePullSecrets", len(ours))
 			return nil
 		}
 		if err != nil {
-			r.Log.Warn("entries were not removed, trying again", "error", err)
+			r.Log.Warn("entries were not removed, trying again", "after", pause, "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("removing all entries from service accounts: %w", context.Cause(ctx)), err)
-		case <-time.After(settle):
+		case <-time.After(pause):
 		}
+		if pause *= 2; err == nil || removed > 0 {
+			pause = settle
+		}
+		pause = min(pause, maxPause)
 	}
 }
 
-// deleteAll deletes every ImagePullSecret, counts them, and adds the names of their Secrets to ours.
-func (r *Remover) deleteAll(ctx context.Context, ours map[string]bool) (deleted int, err error) {
+// deleteAll deletes every ImagePullSecret that is not being deleted yet, counts them, and adds the names of all their Secrets
+// to ours. One that a finalizer of somebody else's holds counts as gone, to every replica too; held says of which that was
+// told.
+func (r *Remover) deleteAll(ctx context.Context, ours, held map[string]bool) (fresh int, err error) {
 	list, err := r.ImagePullSecrets.List(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) {
 		return 0, nil // their kind is gone, and they with it
@@ -78,21 +87,37 @@ func (r *Remover) deleteAll(ctx context.Context, ours map[string]bool) (deleted 
 		return 0, fmt.Errorf("listing the image pull secrets: %w", err)
 	}
 	for i := range list.Items {
-		name := list.Items[i].Name
-		ours[pullsecret.SecretName(name)] = true
-		if err := r.ImagePullSecrets.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			return deleted, fmt.Errorf("deleting image pull secret %s: %w", name, err)
+		object := &list.Items[i]
+		ours[pullsecret.SecretName(object.Name)] = true
+		if object.DeletionTimestamp != nil {
+			if !held[object.Name] {
+				r.Log.Warn("image pull secret is held by finalizers, and goes when they do", "imagePullSecret", object.Name, "finalizers", object.Finalizers)
+			}
+			held[object.Name] = true
+			continue
 		}
-		deleted++
-		r.Log.Info("image pull secret was deleted", "imagePullSecret", name)
+		if err := r.ImagePullSecrets.Delete(ctx, object.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return fresh, fmt.Errorf("deleting image pull secret %s: %w", object.Name, err)
+		}
+		fresh++
+		r.Log.Info("image pull secret was deleted", "imagePullSecret", object.Name)
 	}
-	return deleted, nil
+	return fresh, nil
 }
 
-// detachAll edits every ServiceAccount that lists what is ours, and counts them. One that cannot be edited does not keep
+// pass is one look at all ServiceAccounts.
+type pass struct {
+	*Remover
+	ours   map[string]bool // names of the Secrets of ImagePullSecrets that there were
+	mu     sync.Mutex
+	looked map[types.NamespacedName]bool // what removable has said of a Secret
+}
+
+// detachAll edits every ServiceAccount that lists what is ours to remove, and counts them. One that cannot be edited does not keep
 // the others from being.
 func (r *Remover) detachAll(ctx context.Context, ours map[string]bool) (removed int, err error) {
 	var (
+		pass    = &pass{Remover: r, ours: ours, looked: map[types.NamespacedName]bool{}}
 		count   atomic.Int64
 		mu      sync.Mutex
 		errs    []error
@@ -107,7 +132,7 @@ func (r *Remover) detachAll(ctx context.Context, ours map[string]bool) (removed 
 		slots <- struct{}{}
 		writing.Go(func() {
 			defer func() { <-slots }()
-			edited, err := r.detach(ctx, account, ours)
+			edited, err := pass.detach(ctx, account)
 			if edited {
 				count.Add(1)
 			}
@@ -127,13 +152,10 @@ func (r *Remover) detachAll(ctx context.Context, ours map[string]bool) (removed 
 }
 
 // detach removes our entries from one ServiceAccount and reports whether there were any.
-func (r *Remover) detach(ctx context.Context, account *corev1.ServiceAccount, ours map[string]bool) (edited bool, err error) {
+func (p *pass) detach(ctx context.Context, account *corev1.ServiceAccount) (edited bool, err error) {
 	gone := map[string]bool{}
 	for _, entry := range account.ImagePullSecrets {
-		if !strings.HasPrefix(entry.Name, pullsecret.SecretPrefix) {
-			continue
-		}
-		if gone[entry.Name], err = r.unowned(ctx, account.Namespace, entry.Name, ours); err != nil {
+		if gone[entry.Name], err = p.removable(ctx, account.Namespace, entry.Name); err != nil {
 			return false, err
 		}
 	}
@@ -141,10 +163,10 @@ func (r *Remover) detach(ctx context.Context, account *corev1.ServiceAccount, ou
 	if body == nil || err != nil {
 		return false, err
 	}
-	_, err = r.Clients.ServiceAccounts(account.Namespace).Patch(ctx, account.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
+	_, err = p.Clients.ServiceAccounts(account.Namespace).Patch(ctx, account.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
 	switch {
 	case err == nil:
-		r.Log.Info("entries were removed", "namespace", account.Namespace, "serviceAccount", account.Name)
+		p.Log.Info("entries were removed", "namespace", account.Namespace, "serviceAccount", account.Name)
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		err = nil // it is gone, or will be seen as it is now
 	default:
@@ -153,23 +175,43 @@ func (r *Remover) detach(ctx context.Context, account *corev1.ServiceAccount, ou
 	return true, err
 }
 
-// unowned reports whether an entry of that name is ours to remove: it was an ImagePullSecret's, or no Secret that somebody
-// else made stands behind it. One whose Secret may not be read is left alone.
-func (r *Remover) unowned(ctx context.Context, namespace, name string, ours map[string]bool) (bool, error) {
-	if ours[name] {
-		return true, nil
+// removable reports whether an entry is ours to remove, by the rule that a running manager keeps too: no Secret that somebody
+// else made stands behind it. Where that may not be read, what was never an ImagePullSecret's is left alone.
+func (p *pass) removable(ctx context.Context, namespace, name string) (bool, error) {
+	if !pullsecret.Removable(name, false, false) {
+		return false, nil
 	}
-	secret, err := r.Clients.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	at := types.NamespacedName{Namespace: namespace, Name: name}
+	p.mu.Lock()
+	known, found := p.looked[at]
+	p.mu.Unlock()
+	if found {
+		return known, nil
+	}
+	secret, err := p.Clients.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return true, nil
+		known = pullsecret.Removable(name, false, false)
+	case apierrors.IsForbidden(err) && p.ours[name]:
+		known = true
 	case apierrors.IsForbidden(err):
-		r.Log.Warn("entry was left alone: its secret may not be read", "namespace", namespace, "secret", name)
-		return false, nil
+		p.Log.Warn("entry was left alone: its secret may not be read", "namespace", namespace, "secret", name)
 	case err != nil:
 		return false, fmt.Errorf("looking up secret %s/%s: %w", namespace, name, err)
+	default:
+		known = pullsecret.Removable(name, true, pullsecret.Ours(pullsecret.Managed(secret.Labels), owned(secret), p.ours[name]))
 	}
-	return pullsecret.Managed(secret.Labels), nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.looked[at] = known
+	return known, nil
+}
+
+// owned reports whether an ImagePullSecret owns a Secret.
+func owned(secret *corev1.Secret) bool {
+	return slices.ContainsFunc(secret.OwnerReferences, func(owner metav1.OwnerReference) bool {
+		return owner.Kind == v1.Kind.Kind && owner.APIVersion == v1.GroupVersion.String()
+	})
 }
 
 // patch returns the JSON patch that removes the unwanted entries of an account; nil where there are none. It carries the

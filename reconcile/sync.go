@@ -1,0 +1,147 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+func (c *Controller) work(ctx context.Context) {
+	for {
+		namespace, stopped := c.queue.Get()
+		if stopped {
+			return
+		}
+		c.handle(ctx, namespace)
+		c.queue.Done(namespace)
+	}
+}
+
+func (c *Controller) handle(ctx context.Context, namespace string) {
+	began := time.Now()
+	err := c.sync(ctx, namespace)
+	if ctx.Err() == nil {
+		c.Observer.synced(resultOf(err), time.Since(began))
+	} else if err != nil {
+		return
+	}
+	again := false
+	for _, err := range leaves(err) {
+		var put *putOff
+		again = again || !errors.As(err, &put)
+		c.tell(namespace, err)
+	}
+	if again {
+		c.queue.AddRateLimited(namespace)
+		return
+	}
+	c.queue.Forget(namespace)
+}
+
+// tell logs one failure. What fails alike in many namespaces is one line, which counts those that were not written.
+func (c *Controller) tell(namespace string, err error) {
+	if apierrors.IsConflict(err) {
+		// Someone wrote first: what is planned next is planned from what they wrote.
+		c.Log.Debug("namespace was changed meanwhile", "namespace", namespace, "error", err)
+		return
+	}
+	period := passingPeriod
+	if severity(reasonOf(err)) == 0 {
+		period = stayingPeriod
+	}
+	alike, say := c.said.say(alikeness(err), period, time.Now())
+	if !say {
+		c.Log.Debug("namespace was not brought in line", "namespace", namespace, "error", err)
+		return
+	}
+	c.Log.Warn("namespace was not brought in line", "namespace", namespace, "error", err, "alikeBefore", alike)
+}
+
+// sync makes the writes that a namespace lacks. One that fails does not keep the others from being made.
+func (c *Controller) sync(ctx context.Context, name string) error {
+	namespace, found := c.state.View(name)
+	if !found {
+		return nil
+	}
+	planned, errs := c.lookUp(ctx, namespace)
+	c.refusals.keep(name, planned.Changes)
+	for _, change := range planned.Changes {
+		problems, err := c.attempt(ctx, change, namespace)
+		planned.Problems = append(planned.Problems, problems...)
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	now := metav1.NewTime(time.Now().Truncate(time.Second))
+	for i := range planned.Problems {
+		if planned.Problems[i].Since.IsZero() {
+			planned.Problems[i].Since = now
+		}
+	}
+	if news := c.state.SetProblems(name, planned.Problems); news || len(planned.Changes) > 0 {
+		c.touch(name)
+	}
+	c.mu.Lock()
+	c.seen[name] = true
+	c.mu.Unlock()
+	return errors.Join(errs...)
+}
+
+// lookUp plans, within the time that any request has.
+func (c *Controller) lookUp(ctx context.Context, namespace Namespace) (Planned, []error) {
+	ctx, cancel := context.WithTimeout(ctx, c.writer.patience)
+	defer cancel()
+	return c.plan(ctx, namespace)
+}
+
+// attempt makes one change, unless it has to wait, and returns what became of it.
+func (c *Controller) attempt(ctx context.Context, change Change, namespace Namespace) ([]Problem, error) {
+	now := time.Now()
+	if fight, until, held := c.fights.held(change, now); held {
+		c.queue.AddAfter(namespace.Name, until.Sub(now))
+		return contended(change, fight, until, namespace), nil
+	}
+	version := versionOf(change, namespace)
+	if problems, until, held := c.refusals.held(change, version, now); held {
+		c.queue.AddAfter(namespace.Name, until.Sub(now))
+		return problems, nil
+	}
+	err := c.write(ctx, change)
+	if err == nil {
+		for _, released := range c.refusals.allowed(change) {
+			c.queue.Add(released)
+		}
+		return nil, nil
+	}
+	if issue, is := change.(IssueSecret); is && !issue.Exists && apierrors.IsConflict(err) {
+		c.secrets.watch(c.term, issue.Rule.Name) // it is somebody else's, and will be known soon
+	}
+	problems := problemsOf(change, err)
+	failed := fmt.Errorf("%s: %w", change, err)
+	if final(err) {
+		now = time.Now()
+		until := c.refusals.refused(change, version, err, problems, now)
+		c.queue.AddAfter(namespace.Name, until.Sub(now))
+		failed = &putOff{failed}
+	}
+	return problems, failed
+}
+
+// putOff is a write that was refused, and is tried again at a time of its own.
+type putOff struct{ error }
+
+func (p *putOff) Unwrap() error { return p.error }
+
+// probe tries, now and then, whether a permission that was missing has been granted, until ctx ends.
+func (c *Controller) probe(ctx context.Context) {
+	wait.UntilWithContext(ctx, func(context.Context) {
+		for _, namespace := range c.refusals.due(time.Now()) {
+			c.queue.Add(namespace)
+		}
+	}, time.Second)
+}

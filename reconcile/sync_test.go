@@ -1,0 +1,378 @@
+package reconcile
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"gomodules.xyz/jsonpatch/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// rig is a controller before an API server that answers as a test wants it to.
+type rig struct {
+	*Controller
+	t   *testing.T
+	log *bytes.Buffer
+
+	mu     sync.Mutex
+	asked  []string // "VERB path"
+	answer func(r *http.Request) any
+	plain  int // a code to answer with and nothing else, where set
+}
+
+// newRig returns a controller that knows of an ImagePullSecret r, whose watches have been delivered, and of no namespace.
+func newRig(t *testing.T, answer func(r *http.Request) any) *rig {
+	t.Helper()
+	r := &rig{t: t, log: &bytes.Buffer{}, answer: answer}
+	server := httptest.NewServer(http.HandlerFunc(r.serve))
+	t.Cleanup(server.Close)
+	config := &rest.Config{Host: server.URL, QPS: -1}
+	clients, err := clientset.New(config, server.Client())
+	require.NoError(t, err)
+	objects, err := typed.NewClient(config, server.Client())
+	require.NoError(t, err)
+	index := pullsecret.NewIndex()
+	index.Put(&v1.ImagePullSecret{
+		ObjectMeta: metav1.ObjectMeta{Name: "r", UID: "uid-r", Generation: 1},
+		Spec:       v1.ImagePullSecretSpec{Docker: v1.DockerCredential{Username: "robot", Password: "hidden", Server: "registry.example.com"}},
+	})
+	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	r.Controller = NewController(Config{
+		Log: log, Clients: clients, ImagePullSecrets: objects, Index: index, Concurrency: 1, ResyncPeriod: time.Hour,
+		Follower: NewFollower(log, objects, index),
+	})
+	t.Cleanup(func() { r.queue.ShutDown(); r.status.stop() })
+	r.state.ReplaceSecrets("tcr.ipsr", nil, relist{version: 1})
+	return r
+}
+
+// serve answers in JSON, with the code of a metav1.Status where the answer is one.
+func (r *rig) serve(w http.ResponseWriter, request *http.Request) {
+	r.mu.Lock()
+	r.asked = append(r.asked, request.Method+" "+request.URL.Path)
+	answer := r.answer
+	r.mu.Unlock()
+	if r.plain != 0 {
+		http.Error(w, "no such page", r.plain)
+		return
+	}
+	object := answer(request)
+	w.Header().Set("Content-Type", "application/json")
+	if status, ok := object.(metav1.Status); ok {
+		status.TypeMeta, status.Status = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, metav1.StatusFailure
+		w.WriteHeader(int(status.Code))
+		object = status
+	}
+	_ = json.NewEncoder(w).Encode(object)
+}
+
+// requests counts what was asked of the API server since the last call.
+func (r *rig) requests() (asked []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	asked, r.asked = r.asked, nil
+	return asked
+}
+
+// answers changes how the API server answers.
+func (r *rig) answers(answer func(*http.Request) any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = answer
+}
+
+// namespace adds a live namespace that holds a good Secret, with accounts that lack their entry.
+func (r *rig) namespace(name string, accounts ...string) {
+	r.state.PutNamespace(name, "uid", true)
+	r.state.PutSecret(name, good(r.t, r.Index.Rules(), "r"))
+	for _, account := range accounts {
+		r.state.PutAccount(name, Account{Name: account, Version: 5})
+	}
+}
+
+// drain handles what the queue holds now, and returns it.
+func (r *rig) drain() (handled []string) {
+	for r.queue.Len() > 0 {
+		namespace, _ := r.queue.Get()
+		r.handle(r.t.Context(), namespace)
+		r.queue.Done(namespace)
+		handled = append(handled, namespace)
+	}
+	return handled
+}
+
+func (r *rig) problems(namespace string) []Problem {
+	view, _ := r.state.View(namespace)
+	return view.Problems
+}
+
+// lines returns what was logged at level warning.
+func (r *rig) lines() (lines []string) {
+	for line := range strings.Lines(r.log.String()) {
+		if strings.Contains(line, "level=WARN") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// attached answers a PATCH of a ServiceAccount as the API server does where all goes well.
+func attached(r *http.Request) any {
+	parts := strings.Split(r.URL.Path, "/")
+	return &corev1.ServiceAccount{
+		TypeMeta:         metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
+		ObjectMeta:       metav1.ObjectMeta{Namespace: parts[4], Name: parts[6], ResourceVersion: "50"},
+		ImagePullSecrets: []corev1.LocalObjectReference{{Name: "tcr.ipsr"}},
+	}
+}
+
+// issued answers a POST or an apply of a Secret as the API server does where all goes well.
+func (r *rig) issued(request *http.Request) *corev1.Secret {
+	secret := r.Index.Rules().Get("r").NewSecret()
+	secret.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}
+	secret.Namespace, secret.ResourceVersion = strings.Split(request.URL.Path, "/")[4], "50"
+	return secret
+}
+
+func status(code int32, reason metav1.StatusReason, message string) metav1.Status {
+	return metav1.Status{Code: code, Reason: reason, Message: message}
+}
+
+// unauthorized is how RBAC refuses.
+func unauthorized(verb, resource, namespace string) metav1.Status {
+	return status(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf(
+		`%s "x" is forbidden: User "system:serviceaccount:a:b" cannot %s resource "%s" in API group "" in the namespace "%s"`, resource, verb, resource, namespace))
+}
+
+func denyAccounts(r *http.Request) any {
+	return unauthorized("patch", "serviceaccounts", strings.Split(r.URL.Path, "/")[4])
+}
+
+func TestARefusalIsNeitherRepeatedNorLoggedInEachNamespace(t *testing.T) {
+	const namespaces, rounds = 40, 5
+	for name, refusal := range map[string]func(*http.Request) any{
+		"a missing permission": denyAccounts,
+		"an admission webhook": func(r *http.Request) any {
+			return status(http.StatusBadRequest, metav1.StatusReasonBadRequest, `admission webhook "guard.example.com" denied the request: not in `+strings.Split(r.URL.Path, "/")[4])
+		},
+		"an object that is not valid": func(*http.Request) any {
+			return status(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "imagePullSecrets: Too many")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, refusal)
+			for i := range namespaces {
+				r.namespace(fmt.Sprintf("team-%02d", i), "default", "builder", "robot")
+			}
+			for range rounds {
+				for i := range namespaces {
+					r.handle(t.Context(), fmt.Sprintf("team-%02d", i))
+				}
+			}
+			assert.Equal(t, 3*namespaces, len(r.requests()), "each is written once")
+			assert.Equal(t, 1, len(r.lines()), "one line says it")
+			require.Len(t, r.problems("team-07"), 3, "it stays a failure of each")
+			assert.Contains(t, []string{"Forbidden", "Invalid", "BadRequest"}, r.problems("team-07")[0].Reason)
+		})
+	}
+}
+
+func TestAQuotaOfOneNamespaceLeavesTheOthersTheirCheapWrite(t *testing.T) {
+	var r *rig
+	r = newRig(t, func(request *http.Request) any {
+		if strings.Contains(request.URL.Path, "/full/") {
+			return status(http.StatusForbidden, metav1.StatusReasonForbidden, `secrets "tcr.ipsr" is forbidden: exceeded quota: small, requested: secrets=1, used: secrets=1, limited: secrets=1`)
+		}
+		return r.issued(request)
+	})
+	r.state.PutNamespace("full", "uid", true)
+	r.state.PutNamespace("other", "uid", true)
+	r.handle(t.Context(), "full")
+	assert.Equal(t, []string{"POST /api/v1/namespaces/full/secrets"}, r.requests(), "an apply would be refused alike")
+	r.handle(t.Context(), "other")
+	assert.Equal(t, []string{"POST /api/v1/namespaces/other/secrets"}, r.requests())
+}
+
+func TestAConflictHidesNoRefusal(t *testing.T) {
+	r := newRig(t, func(request *http.Request) any {
+		if strings.HasSuffix(request.URL.Path, "/busy") {
+			return status(http.StatusConflict, metav1.StatusReasonConflict, "the object has been modified")
+		}
+		return denyAccounts(request)
+	})
+	var results []Result
+	r.Observer.Synced = func(result Result, _ time.Duration) { results = append(results, result) }
+	r.namespace("team", "busy", "refused")
+	r.handle(t.Context(), "team")
+	assert.Equal(t, []Result{ResultError}, results)
+	require.Len(t, r.lines(), 1)
+	assert.Contains(t, r.lines()[0], "cannot patch")
+	assert.Equal(t, 1, r.queue.NumRequeues("team"), "the conflict is planned anew at once")
+}
+
+func TestAnAccountThatIsNotFoundIsForgotten(t *testing.T) {
+	t.Run("as the API server says so", func(t *testing.T) {
+		r := newRig(t, func(*http.Request) any {
+			return status(http.StatusNotFound, metav1.StatusReasonNotFound, `serviceaccounts "gone" not found`)
+		})
+		r.namespace("team", "gone")
+		edit := EditAccount{Namespace: "team", Name: "gone", Secrets: []string{"tcr.ipsr"}}
+		r.fights.wrote(edit, time.Now(), false)
+		r.handle(t.Context(), "team")
+		view, _ := r.state.View("team")
+		assert.Empty(t, view.Accounts)
+		assert.Zero(t, r.fights.wrote(edit, time.Now(), false), "what is written to the next one of its name repeats nothing")
+	})
+	t.Run("not by a proxy that knows of no accounts", func(t *testing.T) {
+		r := newRig(t, func(*http.Request) any { return nil })
+		r.plain = http.StatusNotFound
+		r.namespace("team", "there")
+		r.handle(t.Context(), "team")
+		view, _ := r.state.View("team")
+		assert.Len(t, view.Accounts, 1)
+		assert.Equal(t, 1, r.queue.NumRequeues("team"), "it is tried again")
+	})
+	t.Run("one that was made anew meanwhile stays", func(t *testing.T) {
+		var r *rig
+		r = newRig(t, func(*http.Request) any {
+			r.state.PutAccount("team", Account{Name: "again", Version: 60, Secrets: []string{"tcr.ipsr"}})
+			return status(http.StatusNotFound, metav1.StatusReasonNotFound, `serviceaccounts "again" not found`)
+		})
+		r.namespace("team", "again")
+		r.handle(t.Context(), "team")
+		view, _ := r.state.View("team")
+		assert.Len(t, view.Accounts, 1)
+	})
+}
+
+func TestAWriteThatIsNeverAnsweredEnds(t *testing.T) {
+	r := newRig(t, nil)
+	r.answers(func(request *http.Request) any {
+		_, _ = io.Copy(io.Discard, request.Body) // only then is the end of the connection noticed
+		<-request.Context().Done()
+		return nil
+	})
+	r.namespace("team", "default")
+	r.writer.patience = 100 * time.Millisecond
+	handled := make(chan struct{})
+	go func() { r.handle(t.Context(), "team"); close(handled) }()
+	select {
+	case <-handled:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the worker is still waiting")
+	}
+	require.Len(t, r.problems("team"), 1)
+	assert.Equal(t, "Timeout", r.problems("team")[0].Reason)
+	assert.Equal(t, 1, r.queue.NumRequeues("team"), "it is tried again")
+}
+
+// TestATermThatEndsBeforeItIsSyncedLeavesNothing looks for the goroutines of the queues.
+func TestATermThatEndsBeforeItIsSyncedLeavesNothing(t *testing.T) {
+	left := func() int {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		return strings.Count(string(stacks), "util/workqueue.(*")
+	}
+	before := left()
+	for range 3 {
+		r := newRig(t, func(*http.Request) any {
+			return status(http.StatusInternalServerError, metav1.StatusReasonInternalError, "down")
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		NewController(r.Config).Run(ctx)
+		r.queue.ShutDown()
+		r.status.stop()
+	}
+	assert.Eventually(t, func() bool { return left() <= before }, 20*time.Second, 50*time.Millisecond)
+}
+
+func TestAWriteThatIsUndoneInTheSameRequestIsToldAndPutOff(t *testing.T) {
+	for name, strip := range map[string]func(*rig, *http.Request) any{
+		"an account's entry": func(_ *rig, request *http.Request) any {
+			account := attached(request).(*corev1.ServiceAccount)
+			account.ImagePullSecrets = nil
+			return account
+		},
+		"a secret's credential": func(r *rig, request *http.Request) any {
+			secret := r.issued(request)
+			secret.Data = map[string][]byte{corev1.DockerConfigJsonKey: []byte("{}")}
+			return secret
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r *rig
+			r = newRig(t, func(request *http.Request) any { return strip(r, request) })
+			if strings.Contains(name, "account") {
+				r.namespace("team", "default")
+			} else {
+				r.state.PutNamespace("team", "uid", true)
+			}
+			r.handle(t.Context(), "team")
+			assert.Equal(t, 1, r.queue.NumRequeues("team"), "it is planned again from the answer")
+			for range 3 * promptRepairs {
+				r.handle(t.Context(), "team")
+			}
+			assert.Equal(t, promptRepairs+1, len(r.requests()), "then it is put off")
+			require.Len(t, r.problems("team"), 1)
+			assert.Equal(t, ReasonUndone, r.problems("team")[0].Reason)
+			assert.Contains(t, r.problems("team")[0].Message, "admission")
+			assert.LessOrEqual(t, len(r.lines()), 1)
+		})
+	}
+}
+
+func TestWhetherAnEditHadItsEffect(t *testing.T) {
+	edit := EditAccount{Secrets: []string{"tcr.ipsold", "tcr.ipsnew"}, Patch: []jsonpatch.Operation{{Operation: "remove"}, {Operation: "add"}}}
+	assert.True(t, edit.done([]string{"theirs", "tcr.ipsnew"}))
+	assert.False(t, edit.done([]string{"tcr.ipsnew", "tcr.ipsold"}), "what was to go is there")
+	assert.False(t, edit.done([]string{"theirs"}), "what was to come is not")
+}
+
+func TestReasonsAreWordsOfTheAPI(t *testing.T) {
+	essay := strings.Repeat("because I say so ", 100)
+	for name, test := range map[string]struct {
+		answer metav1.Status
+		want   string
+	}{
+		"a sentence with 403":   {status(http.StatusForbidden, metav1.StatusReason(essay), "denied"), "Forbidden"},
+		"a sentence with 422":   {status(http.StatusUnprocessableEntity, metav1.StatusReason(essay), "denied"), "Invalid"},
+		"a sentence with 400":   {status(http.StatusBadRequest, metav1.StatusReason(essay), "denied"), "BadRequest"},
+		"a sentence with 418":   {status(http.StatusTeapot, metav1.StatusReason(essay), "denied"), ReasonWriteFailed},
+		"a word of the API's":   {status(http.StatusInternalServerError, metav1.StatusReasonInternalError, "down"), "InternalError"},
+		"no reason, but a code": {status(http.StatusTeapot, "", "denied"), ReasonWriteFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(*http.Request) any { return test.answer })
+			r.namespace("team", "default")
+			r.handle(t.Context(), "team")
+			problems := r.problems("team")
+			require.Len(t, problems, 1)
+			assert.Equal(t, test.want, problems[0].Reason)
+			assert.LessOrEqual(t, len(problems[0].Message), maxMessage)
+			if len(test.answer.Reason) > 100 {
+				assert.Contains(t, problems[0].Message, "because I say so")
+			}
+		})
+	}
+}
