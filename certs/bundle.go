@@ -10,7 +10,7 @@ import (
 
 const certificateBlock = "CERTIFICATE"
 
-// A bundle is a set of certificates that the API server trusts or shall trust. The order says nothing.
+// A bundle is a set of certificates that the API server trusts or shall trust, the one that was trusted last at its end.
 type bundle []*x509.Certificate
 
 // parseBundle returns the certificates of a PEM bundle, without doubles. Whatever else it holds is left out: a bundle
@@ -53,6 +53,16 @@ func (b bundle) with(cert *x509.Certificate) bundle {
 		return b
 	}
 	return append(slices.Clone(b), cert)
+}
+
+// lastly returns the bundle with the certificate at its end. The receiver is not changed.
+func (b bundle) lastly(cert *x509.Certificate) bundle {
+	return append(slices.DeleteFunc(slices.Clone(b), cert.Equal), cert)
+}
+
+// newest returns at most so many certificates, without those that were trusted first.
+func (b bundle) newest(most int) bundle {
+	return b[max(0, len(b)-most):]
 }
 
 // unexpired returns the certificates that can still be served.

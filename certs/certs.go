@@ -48,15 +48,18 @@ const (
 
 // Publisher makes the API server trust a bundle of certificates.
 type Publisher interface {
-	// Publish stores the PEM bundle in every webhook configuration, creating those that are missing, and returns once
-	// a read showed each of them with exactly this bundle.
+	// Publish stores the PEM bundle in every webhook configuration, creating those that are missing, and returns once the API
+	// server has answered that each of them holds exactly this bundle. Published tells of it by then.
 	Publish(ctx context.Context, bundle []byte) error
 
-	// Published returns the PEM bundles that the webhook configurations hold as far as watched, one for each of them,
+	// Published returns the PEM bundles that the webhook configurations hold as far as known, one for each of them,
 	// nil for one that does not exist. It is called often, from several goroutines, and must not call the API. A
-	// keeper takes what it returns first for what replicas may rely on, so the watch must have shown the
-	// configurations as they are before Keeper.Run is called.
+	// keeper takes what it returns first for what replicas may rely on, so the configurations must be known as they
+	// are before Keeper.Run is called.
 	Published() [][]byte
+
+	// Changed holds a token once what Published returns may have changed. The keeper that runs is its one reader.
+	Changed() <-chan struct{}
 }
 
 // Mode says who issued a certificate.
@@ -83,6 +86,33 @@ type Observer struct {
 
 	// Rotated is called after the Secret was written and replicas began to swap.
 	Rotated func(mode Mode, notAfter time.Time)
+}
+
+// And returns an observer that tells both.
+func (o Observer) And(other Observer) Observer {
+	return Observer{
+		Issued:   func(mode Mode, notAfter time.Time) { o.issued(mode, notAfter); other.issued(mode, notAfter) },
+		FellBack: func(reason error) { o.fellBack(reason); other.fellBack(reason) },
+		Rotated:  func(mode Mode, notAfter time.Time) { o.rotated(mode, notAfter); other.rotated(mode, notAfter) },
+	}
+}
+
+func (o Observer) issued(mode Mode, notAfter time.Time) {
+	if o.Issued != nil {
+		o.Issued(mode, notAfter)
+	}
+}
+
+func (o Observer) fellBack(reason error) {
+	if o.FellBack != nil {
+		o.FellBack(reason)
+	}
+}
+
+func (o Observer) rotated(mode Mode, notAfter time.Time) {
+	if o.Rotated != nil {
+		o.Rotated(mode, notAfter)
+	}
 }
 
 // Config describes the certificate and how it is kept. Fields without a value get the default that they name.
@@ -127,8 +157,6 @@ type Config struct {
 	// Now is the wall clock that lifetimes are measured by; time.Now. Settle and Grace are measured by the machine's
 	// monotonic clock, whatever Now says.
 	Now func() time.Time
-
-	Observer Observer
 
 	// Log receives what happens; slog.Default().
 	Log *slog.Logger

@@ -26,14 +26,6 @@ const (
 
 	labelManagedBy = "app.kubernetes.io/managed-by"
 
-	// watchLag is how long a watch that is alive may show what was there before a write, before that is taken for
-	// somebody else's doing.
-	watchLag = 5 * time.Second
-
-	// watchDead is how long a watch that shows nothing since a write is waited for: longer than client-go takes to
-	// start one anew after an outage.
-	watchDead = 2 * time.Minute
-
 	// issueEvery and issueBurst bound how many certificates are issued when they keep getting lost: so many at once,
 	// then one at a time.
 	issueEvery = 10 * time.Second
@@ -52,10 +44,11 @@ type Keeper struct {
 	requester *requester
 	serving   *Serving
 	publisher Publisher
+	observer  Observer
 }
 
 // NewKeeper returns a keeper of the Secret that the Serving watches, with the same configuration.
-func NewKeeper(client *clientset.Clientset, serving *Serving, publisher Publisher) *Keeper {
+func NewKeeper(client *clientset.Clientset, serving *Serving, publisher Publisher, observer Observer) *Keeper {
 	cfg := serving.cfg
 	return &Keeper{
 		cfg:       cfg,
@@ -63,20 +56,15 @@ func NewKeeper(client *clientset.Clientset, serving *Serving, publisher Publishe
 		requester: newRequester(client, cfg),
 		serving:   serving,
 		publisher: publisher,
+		observer:  observer,
 	}
-}
-
-// Wake makes a running keeper look at once, instead of at the next tick. To be called when a webhook configuration
-// changed.
-func (k *Keeper) Wake() {
-	k.serving.poke()
 }
 
 // Run keeps the certificate until the context ends. Errors are logged and what failed is tried again. It may be run
 // again later, but not twice at a time.
 func (k *Keeper) Run(ctx context.Context) {
 	// What a leader before wrote last must not be undone for not having been seen yet.
-	if !k.serving.waitForNow(ctx) {
+	if k.serving.secret.CatchUp(ctx) != nil {
 		return
 	}
 	t := &term{Keeper: k, issued: make(chan issuance, 1), limit: flowcontrol.NewTokenBucketRateLimiter(float32(1/issueEvery.Seconds()), issueBurst), backoff: newBackoff()}
@@ -92,7 +80,8 @@ func (k *Keeper) Run(ctx context.Context) {
 			return
 		case result := <-t.issued:
 			t.take(ctx, result)
-		case <-k.serving.changed:
+		case <-t.changed:
+		case <-k.publisher.Changed():
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -103,20 +92,18 @@ func (k *Keeper) Run(ctx context.Context) {
 type term struct {
 	*Keeper
 
-	seen      *observation
-	seenSince time.Time
-	held      string    // fingerprint of the pair that the Secret was last seen with
-	heldSince time.Time // when it was first seen with it
+	seen      observation
+	changed   <-chan struct{} // closed once the Secret is another than seen
+	held      string          // fingerprint of the pair that the Secret was last seen with
+	heldSince time.Time       // when it was first seen with it
 
-	fresh     *pair
-	writtenAt time.Time // zero as long as fresh is not written
-	issuing   bool
-	issued    chan issuance
-	limit     flowcontrol.RateLimiter
+	fresh   *pair
+	issuing bool
+	issued  chan issuance
+	limit   flowcontrol.RateLimiter
 
 	known       bundle
 	publishedAt time.Time
-	confirmed   bool // the watch has shown known since it was published
 
 	backoff   wait.Backoff
 	notBefore time.Time // after a failure, nothing is tried before
@@ -137,6 +124,7 @@ func newBackoff() wait.Backoff {
 // step does what there is to do and returns for how long there is nothing more, unless something changes.
 func (t *term) step(ctx context.Context) time.Duration {
 	for ctx.Err() == nil {
+		t.seen, t.changed = t.serving.look()
 		if pause := time.Until(t.notBefore); pause > 0 {
 			return pause
 		}
@@ -162,9 +150,6 @@ func (t *term) step(ctx context.Context) time.Duration {
 
 // state gathers what decides the next step.
 func (t *term) state() state {
-	if seen := t.serving.seen.Load(); seen != t.seen {
-		t.seen, t.seenSince = seen, time.Now()
-	}
 	held := ""
 	if t.seen.pair != nil {
 		held = t.seen.pair.fingerprint()
@@ -172,31 +157,17 @@ func (t *term) state() state {
 	if held != t.held {
 		t.held, t.heldSince = held, time.Now()
 	}
-	patience := watchDead
-	if t.seenSince.After(t.writtenAt) {
-		patience = watchLag
+	if t.fresh != nil && t.fresh.fingerprint() == held {
+		t.fresh = nil // it was written after all, when nobody said so
 	}
-	overdue := !t.writtenAt.IsZero() && time.Since(t.writtenAt) > patience
-	if t.fresh != nil && (t.fresh.fingerprint() == held || overdue) {
-		t.fresh, t.writtenAt = nil, time.Time{}
-	}
-
-	published := parseView(t.publisher.Published())
-	if published.is(t.known) {
-		t.confirmed = true
-	} else if !t.confirmed && time.Since(t.publishedAt) < watchLag {
-		published = view{t.known}
-	}
-
 	s := state{
 		now:          t.cfg.Now(),
 		held:         t.seen.pair,
 		heldFor:      time.Since(t.heldSince),
 		fresh:        t.fresh,
-		written:      !t.writtenAt.IsZero(),
 		issuing:      t.issuing,
 		known:        t.known,
-		published:    published,
+		published:    parseView(t.publisher.Published()),
 		publishedFor: time.Since(t.publishedAt),
 		settle:       t.cfg.Settle,
 		grace:        t.cfg.Grace,
@@ -241,20 +212,16 @@ func (t *term) take(ctx context.Context, got issuance) {
 	if got.err != nil {
 		return
 	}
-	t.fresh, t.writtenAt = got.pair, time.Time{}
+	t.fresh = got.pair
 	log := t.cfg.Log.With("namespace", t.cfg.Namespace, "secret", t.cfg.SecretName)
 	if got.fellBack != nil {
 		log.Warn("serving certificate fell back to a self-signed one", "signer", t.cfg.Signer, "error", got.fellBack)
-		if t.cfg.Observer.FellBack != nil {
-			t.cfg.Observer.FellBack(got.fellBack)
-		}
+		t.observer.fellBack(got.fellBack)
 	}
 	leaf := got.pair.leaf
 	log.Info("serving certificate was issued", "reason", got.reason, "mode", got.pair.mode,
 		"certificate", got.pair.fingerprint(), "notBefore", leaf.NotBefore, "notAfter", leaf.NotAfter, "renewAt", got.pair.renewAt())
-	if t.cfg.Observer.Issued != nil {
-		t.cfg.Observer.Issued(got.pair.mode, leaf.NotAfter)
-	}
+	t.observer.issued(got.pair.mode, leaf.NotAfter)
 }
 
 // publish makes the API server trust exactly the bundle.
@@ -262,7 +229,7 @@ func (t *term) publish(ctx context.Context, trust bundle) error {
 	if err := t.publisher.Publish(ctx, trust.pem()); err != nil {
 		return fmt.Errorf("publishing the trusted certificates: %w", err)
 	}
-	t.known, t.publishedAt, t.confirmed = trust, time.Now(), false
+	t.known, t.publishedAt = trust, time.Now()
 	t.cfg.Log.Info("trusted certificates were published", "certificates", len(trust))
 	return nil
 }
@@ -301,14 +268,14 @@ func (t *term) write(ctx context.Context) error {
 		return fmt.Errorf("encoding secret %s: %w", name, err)
 	}
 	options := metav1.PatchOptions{FieldManager: fieldManager, Force: new(true)}
-	if _, err := t.secrets.Patch(ctx, t.cfg.SecretName, types.ApplyPatchType, body, options); err != nil {
+	if _, err := t.serving.secret.Write(func() (*corev1.Secret, error) {
+		return t.secrets.Patch(ctx, t.cfg.SecretName, types.ApplyPatchType, body, options)
+	}); err != nil {
 		return fmt.Errorf("writing secret %s: %w", name, err)
 	}
-	t.writtenAt = time.Now()
+	t.fresh = nil // what became of it since is in the Secret
 	t.cfg.Log.Info("serving certificate was written", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName,
 		"mode", p.mode, "certificate", p.fingerprint(), "notAfter", p.leaf.NotAfter)
-	if t.cfg.Observer.Rotated != nil {
-		t.cfg.Observer.Rotated(p.mode, p.leaf.NotAfter)
-	}
+	t.observer.rotated(p.mode, p.leaf.NotAfter)
 	return nil
 }

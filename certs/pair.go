@@ -26,9 +26,11 @@ const (
 	// it was put there by somebody else.
 	annotationFingerprint = "tcr.tencentcloudcr.com/certificate-sha256"
 
-	// backdate is how far in the past a self-signed certificate begins, so that an API server whose clock is behind
-	// accepts it; the cluster's own signer backdates as much.
-	backdate = 5 * time.Minute
+	// backdate is how far in the past a self-signed certificate begins. API servers refuse one that has yet to begin by their
+	// clock, and this process, whose clock is ahead, would not find out. A day is more than clocks are off, and does no harm:
+	// nobody had the key before, nothing but our own webhook is vouched for, and what bounds the use of a certificate is its end
+	// and the bundle that names it.
+	backdate = 24 * time.Hour
 
 	// maxJitter is the largest part of a lifetime by which a renewal comes early.
 	maxJitter = 0.05
@@ -105,7 +107,11 @@ func (p *pair) expired(now time.Time) bool {
 // jitter is drawn from its fingerprint.
 func (p *pair) renewAt() time.Time {
 	sum := sha256.Sum256(p.leaf.Raw)
-	return Renew(p.leaf.NotBefore, p.leaf.NotAfter, float64(binary.BigEndian.Uint32(sum[:]))/(1<<32))
+	begun := p.leaf.NotBefore
+	if p.mode == ModeSelfSigned && p.leaf.NotAfter.Sub(begun) > backdate {
+		begun = begun.Add(backdate) // when it was made
+	}
+	return Renew(begun, p.leaf.NotAfter, float64(binary.BigEndian.Uint32(sum[:]))/(1<<32))
 }
 
 // Renew returns when a certificate is to be renewed: at two thirds of its lifetime, or up to a twentieth of the

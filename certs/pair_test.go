@@ -229,6 +229,25 @@ func TestPinnedLeaf(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, ModeSelfSigned, again.mode)
 	})
+	t.Run("self-signed leaf of a leader whose clock is hours ahead is accepted by API servers", func(t *testing.T) {
+		p, err := selfSigned(newKey(t), cfg, noon.Add(23*time.Hour))
+		require.NoError(t, err)
+		roots := x509.NewCertPool()
+		roots.AddCert(p.leaf)
+		_, err = p.leaf.Verify(x509.VerifyOptions{DNSName: cfg.DNSNames[0], Roots: roots, CurrentTime: noon})
+		assert.NoError(t, err)
+	})
+	t.Run("self-signed leaf is renewed by its life since it was made", func(t *testing.T) {
+		for _, life := range []time.Duration{MinDuration, DefaultDuration} {
+			cfg := cfg
+			cfg.Duration = life
+			p, err := selfSigned(newKey(t), cfg, noon)
+			require.NoError(t, err)
+			after := p.renewAt().Sub(noon)
+			assert.LessOrEqual(t, after, life/3*2)
+			assert.GreaterOrEqual(t, after, life/3*2-life/20-time.Second)
+		}
+	})
 }
 
 func TestParseBundle(t *testing.T) {

@@ -14,8 +14,7 @@ type state struct {
 	missing string        // why held is nil
 	heldFor time.Duration // since the keeper first saw this pair in the Secret
 
-	fresh   *pair // issued by this keeper and not yet seen in the Secret
-	written bool  // fresh was written, and the watch has yet to show it
+	fresh   *pair // issued by this keeper and not yet in the Secret
 	issuing bool  // fresh is on its way
 
 	// known is what this keeper published last or, as long as it published nothing, what it found published. It is
@@ -56,6 +55,13 @@ func (a idle) String() string    { return fmt.Sprintf("wait %s: %s", a.atMost, a
 // forLong is how long to wait for something that announces itself.
 const forLong = time.Hour
 
+// maxTrusted is how many certificates are trusted at a time, at most. When the Secret is lost again and again, faster than
+// replicas may take to swap, none of those that were replaced is retired for its age, and each loss adds one. What gives way
+// beyond this many is the one that was trusted first. Nobody serves it any more: each of the nineteen that followed was left
+// to settle for 2 s before it was offered, so the first of them was offered longer ago than replicas may take to swap (30 s),
+// and a replica serves the newest that it was offered. And twenty of them, 1 KiB each, are far from what etcd refuses.
+const maxTrusted = 20
+
 // decide returns the next step of keeping the certificate. A rotation is: issue, publish old and new, let every API
 // server see that, write the Secret, let every replica swap, publish the new one alone. Each step is decided from what
 // the API holds, not from the step before, so it does not matter where the last leader stopped.
@@ -64,7 +70,7 @@ const forLong = time.Hour
 func decide(s state) action {
 	trust := s.known
 	if s.serving != nil {
-		trust = trust.with(s.serving)
+		trust = trust.lastly(s.serving)
 	}
 	trust = trust.unexpired(s.now)
 
@@ -75,17 +81,19 @@ func decide(s state) action {
 	due := usable && !s.now.Before(s.held.renewAt())
 	keep := usable && !due
 	if usable {
-		trust = trust.with(s.held.leaf)
+		trust = trust.lastly(s.held.leaf)
 	}
 
 	// A fresh pair that has itself come of age while it could not be published or written is forgotten.
 	fresh := s.fresh != nil && s.now.Before(s.fresh.renewAt())
 	if !keep && fresh {
-		trust = trust.with(s.fresh.leaf)
+		trust = trust.lastly(s.fresh.leaf)
 	}
 	if keep && s.heldFor >= s.grace {
 		trust = bundle{s.held.leaf}
 	}
+
+	trust = trust.newest(maxTrusted)
 
 	if len(trust) > 0 && !s.published.is(trust) {
 		return publish{trust}
@@ -105,8 +113,6 @@ func decide(s state) action {
 		return issue{"the certificate has expired"}
 	case !fresh:
 		return issue{s.missing}
-	case s.written:
-		return idle{forLong, "the watch has yet to show the secret"}
 	case s.publishedFor < s.settle && len(trust) > 1: // where nothing else is trusted, nothing that is trusted gives way
 		return idle{s.settle - s.publishedFor, "API servers are taking up the bundle"}
 	default:

@@ -19,6 +19,7 @@ type world struct {
 
 	serial   int
 	secret   *pair
+	last     *pair     // what the Secret held last: a watch tells of it, late as it may be, also where it is gone by then
 	issues   []*pair   // ever written to the Secret
 	stored   [2]bundle // what each configuration trusts
 	servers  []*apiServer
@@ -75,8 +76,8 @@ func (w *world) say(format string, args ...any) {
 
 func (w *world) sync(r *replica) {
 	r.syncedAt, r.seen = w.now, w.stored
-	if w.secret != nil {
-		r.offered = w.secret
+	if w.last != nil {
+		r.offered = w.last
 	}
 	r.current = choose(r.current, r.offered, r.seen[:], w.now)
 }
@@ -119,7 +120,7 @@ func (w *world) lead(crash bool) {
 			w.doubt = w.now.Add(serverLag)
 		}
 	case write:
-		w.secret = w.term.fresh
+		w.secret, w.last = w.term.fresh, w.term.fresh
 		w.issues = append(w.issues, w.secret)
 	}
 	if crash {
@@ -168,6 +169,33 @@ func (w *world) check() {
 	}
 }
 
+// TestSecretIsLostAgainAndAgain takes the Secret away as soon as it is there, for hours.
+func TestSecretIsLostAgainAndAgain(t *testing.T) {
+	for seed := range uint64(20) {
+		w, most := newWorld(t, seed), 0
+		for w.serial < 200 {
+			w.lead(false)
+			w.issued()
+			w.pass(500 * time.Millisecond)
+			if w.secret != nil && w.rng.IntN(4) == 0 {
+				w.say("the secret is deleted")
+				w.secret = nil
+			}
+			w.check()
+			most = max(most, len(w.stored[0]))
+		}
+		require.LessOrEqual(t, most, maxTrusted)
+		require.Equal(t, maxTrusted, most, "it is the bound that held")
+		for range 200 { // and a calm end
+			w.lead(false)
+			w.issued()
+			w.pass(2 * time.Second)
+			w.check()
+		}
+		require.Equal(t, [2]bundle{{w.secret.leaf}, {w.secret.leaf}}, w.stored)
+	}
+}
+
 func TestRotationNeverServesWhatIsNotTrusted(t *testing.T) {
 	const seeds, steps = 300, 1500
 	rotations := 0
@@ -197,7 +225,7 @@ func TestRotationNeverServesWhatIsNotTrusted(t *testing.T) {
 			case n < 808:
 				if old := w.issues[w.rng.IntN(len(w.issues))]; !old.expired(w.now.Add(time.Minute)) {
 					w.say("%s is put back into the secret", old.leaf.Raw)
-					w.secret = old
+					w.secret, w.last = old, old
 				}
 			default:
 				w.pass(time.Duration(w.rng.IntN(3000)) * time.Millisecond)

@@ -7,19 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 )
-
-// catchUp is how often a watch that is behind is compared with the API.
-const catchUp = 250 * time.Millisecond
 
 // Serving answers TLS handshakes with the certificate that all replicas share. It watches the Secret through the API
 // and makes no other call. A pair that replaces another is served from when the API server trusts it; until then, and
@@ -27,19 +21,15 @@ const catchUp = 250 * time.Millisecond
 type Serving struct {
 	cfg       Config
 	published func() [][]byte
-	source    cache.ListerWithContext
-	informer  cache.SharedIndexInformer
-	handled   cache.ResourceEventHandlerRegistration
-
-	seen    atomic.Pointer[observation]
-	changed chan struct{} // holds a token when the Secret changed since the keeper looked
+	secret    *latest.Object[*corev1.Secret]
 
 	mu      sync.Mutex
-	current *pair // what handshakes were last answered with
-	offered *pair // the newest that can be served
+	seen    observation // of the Secret, when it was last looked at
+	current *pair       // what handshakes were last answered with
+	offered *pair       // the newest that can be served
 }
 
-// An observation is what the Secret was last seen to hold.
+// An observation is what the Secret was seen to hold.
 type observation struct {
 	secret *corev1.Secret // nil when it does not exist
 	pair   *pair          // nil when it cannot be served
@@ -52,77 +42,43 @@ func NewServing(client *clientset.Clientset, cfg Config, published func() [][]by
 	if err := cfg.Validate().ToAggregate(); err != nil {
 		return nil, err
 	}
-	s := &Serving{cfg: cfg.withDefaults(), published: published, changed: make(chan struct{}, 1)}
-	s.observe(nil)
+	cfg = cfg.withDefaults()
+	return newServing(cfg, clientset.Named(client.Secrets(cfg.Namespace), cfg.SecretName), published), nil
+}
 
-	source := clientset.Named(client.Secrets(s.cfg.Namespace), s.cfg.SecretName)
-	s.source = cache.ToListerWithContext(source)
-	s.informer = cache.NewSharedIndexInformer(source, &corev1.Secret{}, 0, cache.Indexers{})
-	var err error
-	s.handled, err = s.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { s.observe(obj.(*corev1.Secret)) },
-		UpdateFunc: func(_, obj any) { s.observe(obj.(*corev1.Secret)) },
-		DeleteFunc: func(any) { s.observe(nil) },
-	})
-	if err != nil {
-		return nil, fmt.Errorf("watching secret %s/%s: %w", s.cfg.Namespace, s.cfg.SecretName, err)
-	}
-	return s, nil
+func newServing(cfg Config, source latest.Source, published func() [][]byte) *Serving {
+	s := &Serving{cfg: cfg, published: published, secret: latest.NewObject[*corev1.Secret](cfg.Log, "secret "+cfg.Namespace+"/"+cfg.SecretName, source)}
+	s.seen.pair, s.seen.fault = pairOf(nil, cfg)
+	return s
 }
 
 // Run watches the Secret until the context ends.
 func (s *Serving) Run(ctx context.Context) {
-	s.informer.RunWithContext(ctx)
+	s.secret.Run(ctx)
 }
 
-// HasSynced says whether the Secret, or its absence, has been seen.
-func (s *Serving) HasSynced() bool {
-	return s.handled.HasSynced()
+// look returns what the Secret holds, and what closes once that has changed.
+func (s *Serving) look() (observation, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed := s.observe()
+	return s.seen, changed
 }
 
-// waitForNow returns once the watch has shown the Secret as it is in the API now; false when the context ends first. A watch
-// that had to start anew, after an outage, may be behind by long.
-func (s *Serving) waitForNow(ctx context.Context) bool {
-	return wait.PollUntilContextCancel(ctx, catchUp, true, func(ctx context.Context) (bool, error) {
-		if !s.HasSynced() {
-			return false, nil
-		}
-		listed, err := s.source.ListWithContext(ctx, metav1.ListOptions{})
-		if err != nil {
-			s.cfg.Log.Warn("secret was not read", "namespace", s.cfg.Namespace, "secret", s.cfg.SecretName, "error", err)
-			return false, nil
-		}
-		var now, seen string
-		for _, secret := range listed.(*corev1.SecretList).Items {
-			now = secret.ResourceVersion
-		}
-		if secret := s.seen.Load().secret; secret != nil {
-			seen = secret.ResourceVersion
-		}
-		return now == seen, nil
-	}) == nil
-}
-
-// observe takes note of what the Secret holds.
-func (s *Serving) observe(secret *corev1.Secret) {
-	p, err := pairOf(secret, s.cfg)
-	s.seen.Store(&observation{secret, p, err})
+// observe takes note of what the Secret holds, where that is another one than was seen last. s.mu is held.
+func (s *Serving) observe() (changed <-chan struct{}) {
+	now := s.secret.Get()
+	if now.Object == s.seen.secret {
+		return now.Changed
+	}
+	p, err := pairOf(now.Object, s.cfg)
+	s.seen = observation{now.Object, p, err}
 	if p != nil {
-		s.mu.Lock()
 		s.offered = p
-		s.mu.Unlock()
-	} else if secret != nil {
+	} else if now.Exists {
 		s.cfg.Log.Warn("serving certificate was not found in the secret", "namespace", s.cfg.Namespace, "secret", s.cfg.SecretName, "error", err)
 	}
-	s.poke()
-}
-
-// poke makes the keeper look.
-func (s *Serving) poke() {
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
+	return now.Changed
 }
 
 // choose returns which of two pairs to serve: the one that replicas are offered once the API server trusts it, or when
@@ -144,6 +100,7 @@ func choose(current, offered *pair, trusted view, now time.Time) *pair {
 func (s *Serving) pick(trusted view, now time.Time) *pair {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.observe()
 	picked := choose(s.current, s.offered, trusted, now)
 	if picked != s.current {
 		s.current = picked

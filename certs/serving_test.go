@@ -1,25 +1,38 @@
 package certs
 
 import (
+	"context"
 	"crypto/x509"
+	"errors"
 	"log/slog"
-	"net/http"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"k8s.io/client-go/rest"
-
-	"github.com/tcr-assistant/tcr-assistant/clientset"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 )
 
-// unreachable returns clients of an API server that is never asked.
-func unreachable(t *testing.T) *clientset.Clientset {
-	t.Helper()
-	clients, err := clientset.New(&rest.Config{}, http.DefaultClient)
-	require.NoError(t, err)
-	return clients
+// secrets is an API server that holds one Secret, or none.
+type secrets struct {
+	secret  *corev1.Secret
+	version int
+}
+
+func (s *secrets) ListWithContext(context.Context, metav1.ListOptions) (runtime.Object, error) {
+	list := &corev1.SecretList{ListMeta: metav1.ListMeta{ResourceVersion: strconv.Itoa(s.version)}}
+	if s.secret != nil {
+		list.Items = append(list.Items, *s.secret)
+	}
+	return list, nil
+}
+
+func (s *secrets) WatchWithContext(context.Context, metav1.ListOptions) (watch.Interface, error) {
+	return nil, errors.New("nobody watches here")
 }
 
 func TestChoose(t *testing.T) {
@@ -57,19 +70,27 @@ func TestServing(t *testing.T) {
 	var published [][]byte
 	trust := func(leaves ...*x509.Certificate) { published = [][]byte{bundle(leaves).pem(), bundle(leaves).pem()} }
 
-	s, err := NewServing(unreachable(t), cfg, func() [][]byte { return published })
-	require.NoError(t, err)
+	server := &secrets{}
+	s := newServing(cfg.withDefaults(), server, func() [][]byte { return published })
+	hold := func(secret *corev1.Secret) {
+		server.version++
+		if secret != nil {
+			secret.ResourceVersion = strconv.Itoa(server.version)
+		}
+		server.secret = secret
+		require.NoError(t, s.secret.Read(t.Context()))
+	}
 	served := func() *x509.Certificate {
 		got, err := s.GetCertificate(nil)
 		require.NoError(t, err)
 		return got.Leaf
 	}
 
-	_, err = s.GetCertificate(nil)
+	_, err := s.GetCertificate(nil)
 	require.ErrorContains(t, err, "held no serving certificate yet", "before anything is seen")
 	require.ErrorContains(t, s.Ready(noon), "held no serving certificate yet")
 
-	s.observe(secretOf(first))
+	hold(secretOf(first))
 	assert.Equal(t, first.leaf, served())
 	require.ErrorContains(t, s.Ready(noon), "do not trust", "served, and not trusted yet")
 
@@ -77,7 +98,7 @@ func TestServing(t *testing.T) {
 	require.NoError(t, s.Ready(noon))
 	require.ErrorContains(t, s.Ready(noon.Add(time.Hour)), "expired at 2026-03-01T13:00:00Z")
 
-	s.observe(secretOf(second))
+	hold(secretOf(second))
 	assert.Equal(t, first.leaf, served(), "the new one waits to be trusted")
 	require.NoError(t, s.Ready(noon))
 
@@ -87,11 +108,11 @@ func TestServing(t *testing.T) {
 	assert.Equal(t, second.leaf, leaf)
 	assert.Equal(t, ModeSigner, mode)
 
-	s.observe(nil)
+	hold(nil)
 	assert.Equal(t, second.leaf, served(), "the last good one goes on without a secret")
 	garbage := secretOf(first)
 	garbage.Data["tls.key"] = []byte("garbage")
-	s.observe(garbage)
+	hold(garbage)
 	assert.Equal(t, second.leaf, served(), "and with garbage in it")
 	require.NoError(t, s.Ready(noon))
 

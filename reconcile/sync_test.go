@@ -25,6 +25,7 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/feed"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -62,7 +63,7 @@ func newRig(t *testing.T, answer func(r *http.Request) any) *rig {
 		Follower: NewFollower(log, objects, index),
 	})
 	t.Cleanup(func() { r.queue.ShutDown(); r.status.stop() })
-	r.state.ReplaceSecrets("tcr.ipsr", nil, relist{version: 1})
+	r.state.ReplaceSecrets("tcr.ipsr", nil, feed.Relist{version: 1})
 	return r
 }
 

@@ -1,5 +1,5 @@
-// Package webhook answers the API server's admission requests, and registers itself with it.
+// Package webhook answers the API server's admission requests.
 //
-// mutate and validate are pure: rules and a request in, a response out. Handler decodes, asks the Index and answers; nothing
-// on that path calls the API server. Registrar writes the two webhook configurations.
+// mutate and validate are pure: rules and a request in, a response out. Handler decodes, asks the Index and answers. Nothing
+// here calls the API server; package registration, below, has it call here.
 package webhook

@@ -180,7 +180,7 @@ func TestRenewalAfterAFallbackUsesTheSignerAgain(t *testing.T) {
 	require.NoError(t, plane.RestartControllerManager(t.Context()))
 	// The signer's clock stands still while ours moves, so the next certificate has to last longer than the move.
 	r.cfg.SignerTimeout, r.cfg.Duration = 20*time.Second, 24*time.Hour
-	r.clock.set(twoThirds(first))
+	r.clock.set(first.NotAfter.Add(-certs.MinDuration / 3)) // it was made a day after it begins
 	next := r.start()
 	next.lead()
 	second := r.settled(first, p, next)

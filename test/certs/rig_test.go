@@ -31,7 +31,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/test/cluster"
-	"github.com/tcr-assistant/tcr-assistant/webhook"
+	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
 )
 
 const (
@@ -94,8 +94,8 @@ func permissions() (*rbacv1.ClusterRole, *rbacv1.Role) {
 		rule("certificates.k8s.io", "certificatesigningrequests", request, "get", "watch", "delete"),
 		rule("certificates.k8s.io", "certificatesigningrequests/approval", request, "update"),
 		rule("certificates.k8s.io", "signers", []string{certs.DefaultSigner}, "approve"),
-		rule("admissionregistration.k8s.io", "mutatingwebhookconfigurations", []string{webhook.MutatingConfiguration}, "list", "watch", "create", "patch"),
-		rule("admissionregistration.k8s.io", "validatingwebhookconfigurations", []string{webhook.ValidatingConfiguration}, "list", "watch", "create", "patch"),
+		rule("admissionregistration.k8s.io", "mutatingwebhookconfigurations", []string{registration.MutatingConfiguration}, "list", "watch", "create", "patch"),
+		rule("admissionregistration.k8s.io", "validatingwebhookconfigurations", []string{registration.ValidatingConfiguration}, "list", "watch", "create", "patch"),
 	}}
 	narrow := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "certificate", Namespace: namespace}, Rules: []rbacv1.PolicyRule{
 		rule("", "secrets", []string{secretName}, "list", "watch", "create", "patch", "delete"),
@@ -120,12 +120,15 @@ func newRig(t *testing.T) *rig {
 		SignerTimeout: 20 * time.Second, Settle: 100 * time.Millisecond, Grace: 500 * time.Millisecond, Tick: 20 * time.Millisecond,
 		Now: r.clock.Now,
 		Log: slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Observer: certs.Observer{
-			FellBack: func(reason error) { r.mu.Lock(); defer r.mu.Unlock(); r.fellBack = append(r.fellBack, reason) },
-			Rotated:  func(mode certs.Mode, _ time.Time) { r.mu.Lock(); defer r.mu.Unlock(); r.modes = append(r.modes, mode) },
-		},
 	}
 	return r
+}
+
+func (r *rig) observer() certs.Observer {
+	return certs.Observer{
+		FellBack: func(reason error) { r.mu.Lock(); defer r.mu.Unlock(); r.fellBack = append(r.fellBack, reason) },
+		Rotated:  func(mode certs.Mode, _ time.Time) { r.mu.Lock(); defer r.mu.Unlock(); r.modes = append(r.modes, mode) },
+	}
 }
 
 // install creates the namespace and the permissions where they are missing, and removes what tests before left.
@@ -156,8 +159,8 @@ func (r *rig) install() {
 	for _, err := range []error{
 		r.admin.CoreV1().Secrets(namespace).Delete(ctx, secretName, metav1.DeleteOptions{}),
 		r.admin.CertificatesV1().CertificateSigningRequests().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}),
-		r.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, webhook.MutatingConfiguration, metav1.DeleteOptions{}),
-		r.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(ctx, webhook.ValidatingConfiguration, metav1.DeleteOptions{}),
+		r.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, registration.MutatingConfiguration, metav1.DeleteOptions{}),
+		r.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(ctx, registration.ValidatingConfiguration, metav1.DeleteOptions{}),
 	} {
 		if !apierrors.IsNotFound(err) {
 			require.NoError(r, err)
@@ -203,7 +206,7 @@ type replica struct {
 	*rig
 	serving   *certs.Serving
 	keeper    *certs.Keeper
-	registrar *webhook.Registrar
+	registrar *registration.Registrar
 	wire      *wire
 
 	ctx     context.Context // its life
@@ -225,12 +228,12 @@ func (r *rig) startOver(w *wire) *replica {
 	p.ctx, p.kill = context.WithCancel(context.WithoutCancel(r.Context()))
 	r.Cleanup(func() { p.kill(); p.running.Wait() })
 
-	p.registrar = webhook.NewRegistrar(r.cfg.Log, client, webhook.Template{
+	p.registrar = registration.NewRegistrar(r.cfg.Log, client, registration.Template{
 		Namespace: namespace, URL: r.url, FailurePolicy: r.policy,
-	}, r.cfg.Owner, func() { p.keeper.Wake() })
+	}, func(_ context.Context, template *registration.Template) error { template.Owner = &r.owner; return nil })
 	p.serving, err = certs.NewServing(client, r.cfg, p.registrar.Published)
 	require.NoError(r, err)
-	p.keeper = certs.NewKeeper(client, p.serving, p.registrar)
+	p.keeper = certs.NewKeeper(client, p.serving, p.registrar, r.observer())
 	p.running.Go(func() { p.registrar.Run(p.ctx) })
 	p.running.Go(func() { p.serving.Run(p.ctx) })
 	return p
@@ -303,12 +306,12 @@ func (r *rig) held() *x509.Certificate {
 // bundles is what the mutating and the validating configuration trust, as the API server has it.
 func (r *rig) bundles() [2][]*x509.Certificate {
 	var found [2][]*x509.Certificate
-	mutating, err := r.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(r.Context(), webhook.MutatingConfiguration, metav1.GetOptions{})
+	mutating, err := r.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(r.Context(), registration.MutatingConfiguration, metav1.GetOptions{})
 	if !apierrors.IsNotFound(err) {
 		require.NoError(r, err)
 		found[0] = certificates(mutating.Webhooks[0].ClientConfig.CABundle)
 	}
-	validating, err := r.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(r.Context(), webhook.ValidatingConfiguration, metav1.GetOptions{})
+	validating, err := r.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(r.Context(), registration.ValidatingConfiguration, metav1.GetOptions{})
 	if !apierrors.IsNotFound(err) {
 		require.NoError(r, err)
 		found[1] = certificates(validating.Webhooks[0].ClientConfig.CABundle)
@@ -342,9 +345,9 @@ func (r *rig) settled(old *x509.Certificate, replicas ...*replica) *x509.Certifi
 
 // versions are those of everything that the manager keeps.
 func (r *rig) versions() []string {
-	mutating, err := r.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(r.Context(), webhook.MutatingConfiguration, metav1.GetOptions{})
+	mutating, err := r.admin.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(r.Context(), registration.MutatingConfiguration, metav1.GetOptions{})
 	require.NoError(r, err)
-	validating, err := r.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(r.Context(), webhook.ValidatingConfiguration, metav1.GetOptions{})
+	validating, err := r.admin.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(r.Context(), registration.ValidatingConfiguration, metav1.GetOptions{})
 	require.NoError(r, err)
 	request, err := r.admin.CertificatesV1().CertificateSigningRequests().Get(r.Context(), certs.RequestName, metav1.GetOptions{})
 	require.NoError(r, err)

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -84,4 +85,29 @@ func (w *world) refusesToStart(args ...string) string {
 	}
 	require.Error(w.T, m.Stop(), "it ended as if all was well")
 	return m.Log()
+}
+
+// TestStartDuringAnOutage starts a manager that cannot reach the API server. It waits: one that ended would be started again
+// ever later.
+func TestStartDuringAnOutage(t *testing.T) {
+	w := newWorld(t)
+	w.refusals = true
+	require.NoError(t, w.StopAPIServer())
+	m := w.StartManager(manager.Options{Binary: binary, Args: []string{"--log-level=info"}})
+	w.Eventually("it says what it waits for, and is alive", func() error {
+		if !strings.Contains(m.Log(), "cluster was not checked") {
+			return errors.New("it does not")
+		}
+		_, err := m.Get(w.Ctx, "/healthz")
+		return err
+	})
+	_, err := m.Get(w.Ctx, "/readyz")
+	require.Error(t, err, "it is not ready")
+	require.NoError(t, w.StartAPIServer(w.Ctx))
+	ctx, cancel := context.WithTimeout(w.Ctx, w.Hang)
+	defer cancel()
+	require.NoError(t, m.Ready(ctx))
+	w.Create("patient")
+	w.Holds("default", "patient")
+	assert.Contains(t, w.Kubectl("get", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration", "-o", "jsonpath={.webhooks[0].matchConditions}"), manager.User)
 }

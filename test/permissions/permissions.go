@@ -79,6 +79,9 @@ func (g Grant) neededFor(r cluster.Request) bool {
 	case g.Resource == "signers":
 		// No request names a signer: who approves a certificate request needs it.
 		return g.Verb == "approve" && resource == "certificatesigningrequests/approval"
+	case g.APIGroup == "admissionregistration.k8s.io" && g.Verb == "delete":
+		// No request deletes one: who sets its owner needs it, where OwnerReferencesPermissionEnforcement is on.
+		return r.Verb == "patch" && r.APIGroup == g.APIGroup && resource == g.Resource && slices.Contains(g.Names, r.Name)
 	case r.APIGroup != g.APIGroup || resource != g.Resource:
 		return false
 	case g.Namespace != "" && r.Namespace != g.Namespace, len(g.Names) > 0 && !slices.Contains(g.Names, r.Name):

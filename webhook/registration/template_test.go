@@ -1,4 +1,4 @@
-package webhook
+package registration
 
 import (
 	"testing"
@@ -12,6 +12,11 @@ func TestWhoIsAskedAbout(t *testing.T) {
 		conditions := Template{Self: `system:serviceaccount:"a":b`}.Mutating(nil).Webhooks[0].MatchConditions
 		require.Len(t, conditions, 1)
 		assert.Equal(t, `request.userInfo.username != "system:serviceaccount:\"a\":b"`, conditions[0].Expression)
+	})
+	t.Run("a human's are not, whose kubeconfig it runs with", func(t *testing.T) {
+		for _, name := range []string{"kubernetes-admin", "jane@example.com", "system:admin", "system:node:a", "system:serviceaccount", "oidc:system:serviceaccount:a:b"} {
+			assert.Empty(t, Template{Self: name}.Mutating(nil).Webhooks[0].MatchConditions, name)
+		}
 	})
 	t.Run("where its name is not known nothing is left out", func(t *testing.T) {
 		assert.Empty(t, Template{}.Mutating(nil).Webhooks[0].MatchConditions)

@@ -1,4 +1,4 @@
-package webhook
+package registration
 
 import (
 	"context"
@@ -9,11 +9,12 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/latest"
+	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
 // fieldManager is the name under which our fields of the configurations are recorded.
@@ -25,35 +26,36 @@ const fieldManager = "tcr-assistant"
 type Registrar struct {
 	log      *slog.Logger
 	template Template
-	owner    func(context.Context) (*metav1.OwnerReference, error)
+	complete func(context.Context, *Template) error
 	limit    flowcontrol.RateLimiter
 
 	mutating   *kept[*admissionregistrationv1.MutatingWebhookConfiguration]
 	validating *kept[*admissionregistrationv1.ValidatingWebhookConfiguration]
-	changed    chan struct{}
+	restoring  chan struct{} // holds a token when either has changed since restore looked
+	changed    chan struct{} // and since Changed's reader looked
 
 	mu      sync.Mutex
 	keeping bool // this replica publishes
 }
 
-// NewRegistrar returns a registrar of the configurations that template describes. owner is asked at each write for the
-// template's Owner, since one that was made anew is another one, and whatever names the old one is collected at once; while
-// it fails nothing is written. onChange is called when what Published returns may have changed; it must not block.
-func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Template, owner func(context.Context) (*metav1.OwnerReference, error), onChange func()) *Registrar {
-	r := &Registrar{log: log, template: template, owner: owner, limit: flowcontrol.NewTokenBucketRateLimiter(writeRate, writeBurst), changed: make(chan struct{}, 1)}
-	notify := func() {
-		onChange()
-		select {
-		case r.changed <- struct{}{}:
-		default: // one is on its way already
-		}
-	}
+// NewRegistrar returns a registrar of the configurations that template describes. complete is asked at each write to set what
+// only the cluster knows: Self, and Owner, since one that was made anew is another one, and whatever names the old one is
+// collected at once. While it fails nothing is written.
+func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Template, complete func(context.Context, *Template) error) *Registrar {
 	mutating, validating := client.MutatingWebhookConfigurations(), client.ValidatingWebhookConfigurations()
-	r.mutating = newKept(MutatingConfiguration, &admissionregistrationv1.MutatingWebhookConfiguration{}, mutating.Patch,
-		clientset.Named(mutating, MutatingConfiguration), mutatingClient, notify)
-	r.validating = newKept(ValidatingConfiguration, &admissionregistrationv1.ValidatingWebhookConfiguration{}, validating.Patch,
-		clientset.Named(validating, ValidatingConfiguration), validatingClient, notify)
-	return r
+	return &Registrar{
+		log: log, template: template, complete: complete,
+		limit:     flowcontrol.NewTokenBucketRateLimiter(writeRate, writeBurst),
+		restoring: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		mutating: &kept[*admissionregistrationv1.MutatingWebhookConfiguration]{
+			Object: latest.NewObject[*admissionregistrationv1.MutatingWebhookConfiguration](log, MutatingConfiguration, clientset.Named(mutating, MutatingConfiguration)),
+			name:   MutatingConfiguration, patch: mutating.Patch, caller: mutatingClient,
+		},
+		validating: &kept[*admissionregistrationv1.ValidatingWebhookConfiguration]{
+			Object: latest.NewObject[*admissionregistrationv1.ValidatingWebhookConfiguration](log, ValidatingConfiguration, clientset.Named(validating, ValidatingConfiguration)),
+			name:   ValidatingConfiguration, patch: validating.Patch, caller: validatingClient,
+		},
+	}
 }
 
 // Assume begins to keep the configurations: from now on, until Withdraw, Run restores what others change in them. What an
@@ -65,7 +67,11 @@ func (r *Registrar) Assume(ctx context.Context) error {
 	r.mu.Lock()
 	r.keeping = true
 	r.mu.Unlock()
-	return r.restore(ctx)
+	err := r.restore(ctx)
+	if err != nil {
+		wake(r.restoring) // Run tries again
+	}
+	return err
 }
 
 // Publish makes both configurations trust exactly bundle, and returns once the API server has answered that it stored them
@@ -73,10 +79,14 @@ func (r *Registrar) Assume(ctx context.Context) error {
 func (r *Registrar) Publish(ctx context.Context, bundle []byte) error {
 	r.validating.want(bundle)
 	r.mutating.want(bundle)
-	if err := r.applyValidating(ctx); err != nil {
-		return err
+	err := r.applyValidating(ctx)
+	if err == nil {
+		err = r.applyMutating(ctx)
 	}
-	return r.applyMutating(ctx)
+	if err != nil {
+		wake(r.restoring) // what others changed meanwhile is not left until the next try
+	}
+	return err
 }
 
 // Withdraw ends the keeping of the configurations: another replica does it from now on. They stay as they are.
@@ -88,10 +98,10 @@ func (r *Registrar) Withdraw() {
 
 // Registered returns nil when both configurations lead API servers here, and why not when they do not.
 func (r *Registrar) Registered() error {
-	if !r.mutating.leadsTo(r.template.clientConfig(MutatePath, nil)) {
+	if !r.mutating.leadsTo(r.template.clientConfig(webhook.MutatePath, nil)) {
 		return fmt.Errorf("%s does not point here", MutatingConfiguration)
 	}
-	if !r.validating.leadsTo(r.template.clientConfig(ValidatePath, nil)) {
+	if !r.validating.leadsTo(r.template.clientConfig(webhook.ValidatePath, nil)) {
 		return fmt.Errorf("%s does not point here", ValidatingConfiguration)
 	}
 	return nil
@@ -102,44 +112,40 @@ func (r *Registrar) Published() [][]byte {
 	return [][]byte{r.mutating.published(), r.validating.published()}
 }
 
+// Changed holds a token once what Published returns may have changed, as long as Run runs. It has one reader.
+func (r *Registrar) Changed() <-chan struct{} { return r.changed }
+
 // Reference names the mutating webhook's configuration, as the subject of events.
 func (r *Registrar) Reference() *corev1.ObjectReference {
-	r.mutating.mu.Lock()
-	defer r.mutating.mu.Unlock()
 	return &corev1.ObjectReference{
 		APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration",
-		Name: MutatingConfiguration, UID: r.mutating.uid,
+		Name: MutatingConfiguration, UID: r.mutating.uid(),
 	}
 }
 
 // WaitForSync returns once both configurations, or their absence, are known as they are in the API now, or with an error
-// when ctx ends first. A watch that had to start anew, after an outage, may be behind by long, and to keep the
-// configurations as it last showed them would take back what another replica has published since.
+// when ctx ends first. To keep the configurations as a watch that is behind last showed them would take back what another
+// replica has published since.
 func (r *Registrar) WaitForSync(ctx context.Context) error {
-	for _, synced := range []chan struct{}{r.mutating.synced, r.validating.synced} {
-		select {
-		case <-synced:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	if err := r.mutating.CatchUp(ctx); err != nil {
+		return err
 	}
-	return wait.PollUntilContextCancel(ctx, 250*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		return r.mutating.current(ctx) && r.validating.current(ctx), nil
-	})
+	return r.validating.CatchUp(ctx)
 }
 
 // Run watches both configurations until ctx ends, and restores them while this replica publishes them.
 func (r *Registrar) Run(ctx context.Context) {
-	var watchers sync.WaitGroup
-	defer watchers.Wait()
-	watchers.Go(func() { r.mutating.follow(ctx) })
-	watchers.Go(func() { r.validating.follow(ctx) })
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { r.mutating.Run(ctx) })
+	running.Go(func() { r.validating.Run(ctx) })
+	running.Go(func() { r.announce(ctx) })
 	backoff := newBackoff()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.changed:
+		case <-r.restoring:
 		}
 		for ctx.Err() == nil {
 			err := r.restore(ctx)
@@ -148,12 +154,35 @@ func (r *Registrar) Run(ctx context.Context) {
 				break
 			}
 			r.log.Warn("webhook configurations were not restored", "error", err)
-			// Nothing shortens the pause: the write that failed has told of a change itself.
+			// Nothing shortens the pause: a change may be what our own write has made.
 			select {
 			case <-ctx.Done():
 			case <-time.After(backoff.Step()):
 			}
 		}
+	}
+}
+
+// announce tells whoever waits that a configuration has changed, until ctx ends.
+func (r *Registrar) announce(ctx context.Context) {
+	mutating, validating := r.mutating.Get().Changed, r.validating.Get().Changed
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-mutating:
+		case <-validating:
+		}
+		mutating, validating = r.mutating.Get().Changed, r.validating.Get().Changed
+		wake(r.restoring)
+		wake(r.changed)
+	}
+}
+
+func wake(waiting chan struct{}) {
+	select {
+	case waiting <- struct{}{}:
+	default: // a token is there already
 	}
 }
 
@@ -204,13 +233,13 @@ func (r *Registrar) applyMutating(ctx context.Context) error {
 	return r.mutating.apply(ctx, func(bundle []byte) any { return template.Mutating(bundle) })
 }
 
-// current returns the template with the owner that there is now, once it may be written.
-func (r *Registrar) current(ctx context.Context) (template Template, err error) {
+// current returns the template as it is to be written now, once it may be written.
+func (r *Registrar) current(ctx context.Context) (Template, error) {
+	template := r.template
 	if err := r.limit.Wait(ctx); err != nil {
 		return template, err
 	}
-	template = r.template
-	template.Owner, err = r.owner(ctx)
+	err := r.complete(ctx, &template)
 	return template, err
 }
 

@@ -1,4 +1,4 @@
-package webhook
+package registration
 
 import (
 	"strconv"
@@ -9,6 +9,7 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
 // The names of the two webhook configurations and of the Service they point at.
@@ -24,6 +25,9 @@ const (
 	validatingWebhook = "imagepullsecrets.tcr.tencentcloudcr.com"
 )
 
+// serviceAccountPrefix begins the user names of ServiceAccounts, and of nobody else.
+const serviceAccountPrefix = "system:serviceaccount:"
+
 // Template is what the webhook configurations say besides the certificate to trust.
 type Template struct {
 	// Namespace is where the Service stands.
@@ -33,8 +37,10 @@ type Template struct {
 	// FailurePolicy of the mutating webhook. Under Ignore, reconciliation repairs what admission missed; under Fail, no
 	// ServiceAccount is created or changed while no replica answers.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
-	// Self, where set, is the user name of this process, about whose own writes the API server then does not ask it: it
-	// has planned them by the same rules. It takes an API server that knows matchConditions, from 1.28 on.
+	// Self is the user name of this process. Where it is that of a ServiceAccount the API server does not ask about what it
+	// writes: this process has planned that by the same rules. A human's name, as in the kubeconfig of a manager outside of
+	// the cluster, exempts nobody: what they write themselves was planned by no rules. It takes an API server that knows
+	// matchConditions, from 1.28 on.
 	Self string
 	// Owner, where set, is the object with which the configurations are to go: without it an uninstall could leave
 	// behind a webhook that nobody answers.
@@ -49,12 +55,12 @@ func (t Template) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebho
 		Webhooks: []admissionregistrationv1.MutatingWebhook{{
 			Name:                    mutatingWebhook,
 			AdmissionReviewVersions: []string{"v1"},
-			ClientConfig:            t.clientConfig(MutatePath, bundle),
+			ClientConfig:            t.clientConfig(webhook.MutatePath, bundle),
 			Rules:                   rules("", "v1", "serviceaccounts", admissionregistrationv1.NamespacedScope),
 			FailurePolicy:           &t.FailurePolicy,
-			ReinvocationPolicy:      pointer(admissionregistrationv1.IfNeededReinvocationPolicy),
-			SideEffects:             pointer(admissionregistrationv1.SideEffectClassNone),
-			TimeoutSeconds:          pointer[int32](3),
+			ReinvocationPolicy:      new(admissionregistrationv1.IfNeededReinvocationPolicy),
+			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+			TimeoutSeconds:          new(int32(3)),
 			MatchConditions:         t.matchConditions(),
 		}},
 	}
@@ -62,7 +68,7 @@ func (t Template) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebho
 
 // matchConditions leaves out what this process writes itself.
 func (t Template) matchConditions() []admissionregistrationv1.MatchCondition {
-	if t.Self == "" {
+	if !strings.HasPrefix(t.Self, serviceAccountPrefix) {
 		return nil
 	}
 	return []admissionregistrationv1.MatchCondition{{
@@ -79,11 +85,11 @@ func (t Template) Validating(bundle []byte) *admissionregistrationv1.ValidatingW
 		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
 			Name:                    validatingWebhook,
 			AdmissionReviewVersions: []string{"v1"},
-			ClientConfig:            t.clientConfig(ValidatePath, bundle),
+			ClientConfig:            t.clientConfig(webhook.ValidatePath, bundle),
 			Rules:                   rules(v1.GroupVersion.Group, v1.GroupVersion.Version, "imagepullsecrets", admissionregistrationv1.ClusterScope),
-			FailurePolicy:           pointer(admissionregistrationv1.Fail),
-			SideEffects:             pointer(admissionregistrationv1.SideEffectClassNone),
-			TimeoutSeconds:          pointer[int32](5),
+			FailurePolicy:           new(admissionregistrationv1.Fail),
+			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+			TimeoutSeconds:          new(int32(5)),
 		}},
 	}
 }
@@ -102,7 +108,7 @@ func (t Template) clientConfig(path string, bundle []byte) admissionregistration
 		return admissionregistrationv1.WebhookClientConfig{URL: &url, CABundle: bundle}
 	}
 	return admissionregistrationv1.WebhookClientConfig{
-		Service:  &admissionregistrationv1.ServiceReference{Namespace: t.Namespace, Name: ServiceName, Path: &path, Port: pointer[int32](443)},
+		Service:  &admissionregistrationv1.ServiceReference{Namespace: t.Namespace, Name: ServiceName, Path: &path, Port: new(int32(443))},
 		CABundle: bundle,
 	}
 }
@@ -115,5 +121,3 @@ func rules(group, version, resource string, scope admissionregistrationv1.ScopeT
 		},
 	}}
 }
-
-func pointer[T any](value T) *T { return &value }

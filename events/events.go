@@ -1,4 +1,6 @@
-package main
+// Package events records what happens as events of the cluster: on the objects that it happens to, where kubectl describe
+// shows it.
+package events
 
 import (
 	"context"
@@ -14,33 +16,32 @@ import (
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
-	"github.com/tcr-assistant/tcr-assistant/metrics"
 )
 
-// newRecorder returns a recorder of events, which works until ctx ends. It writes core/v1 events: their correlator keeps the
+// NewRecorder returns a recorder of events, which works until ctx ends. It writes core/v1 events: their correlator keeps the
 // text of each and counts equal ones, where that of events.k8s.io/v1 keeps the text of the first and drops the rest.
-func newRecorder(ctx context.Context, client *clientset.Clientset) record.EventRecorder {
+func NewRecorder(ctx context.Context, client *clientset.Clientset) record.EventRecorder {
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{SpamKeyFunc: byReason}))
-	broadcaster.StartRecordingToSink(eventSink{ctx, client})
+	broadcaster.StartRecordingToSink(sink{ctx, client})
 	return broadcaster.NewRecorder(client.Scheme(), corev1.EventSource{Component: "tcr-assistant-controller-manager"})
 }
 
-// eventSink writes events each in its own namespace.
-type eventSink struct {
+// sink writes events each in its own namespace.
+type sink struct {
 	ctx    context.Context // of the broadcaster, which passes none on
 	client *clientset.Clientset
 }
 
-func (s eventSink) Create(event *corev1.Event) (*corev1.Event, error) {
+func (s sink) Create(event *corev1.Event) (*corev1.Event, error) {
 	return s.client.Events(event.Namespace).Create(s.ctx, event, metav1.CreateOptions{})
 }
 
-func (s eventSink) Update(event *corev1.Event) (*corev1.Event, error) {
+func (s sink) Update(event *corev1.Event) (*corev1.Event, error) {
 	return s.client.Events(event.Namespace).Update(s.ctx, event, metav1.UpdateOptions{})
 }
 
 // Patch changes an event, such as its count, by a strategic merge patch.
-func (s eventSink) Patch(event *corev1.Event, patch []byte) (*corev1.Event, error) {
+func (s sink) Patch(event *corev1.Event, patch []byte) (*corev1.Event, error) {
 	return s.client.Events(event.Namespace).Patch(s.ctx, event.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 }
 
@@ -50,24 +51,19 @@ func byReason(event *corev1.Event) string {
 	return strings.Join([]string{event.Source.Component, event.InvolvedObject.Kind, event.InvolvedObject.Name, string(event.InvolvedObject.UID), event.Reason}, "/")
 }
 
-// eventFellBack is the reason of the event that the webhook serves with a self-signed certificate.
-const eventFellBack = "CertificateFellBack"
+// ReasonFellBack is the reason of the event that the webhook serves with a self-signed certificate.
+const ReasonFellBack = "CertificateFellBack"
 
-// observeCertificate returns an observer that counts, and records a fallback as an event on the configuration of the mutating
-// webhook: there it is seen by whoever looks up what the webhook trusts. That configuration may not exist before the first
-// certificate does, so the event waits until the certificate is in use.
-func observeCertificate(m *metrics.Metrics, recorder record.EventRecorder, signer string, configuration func() *corev1.ObjectReference) certs.Observer {
+// Certificate returns an observer that records a fallback as an event on the configuration of the mutating webhook: there it is
+// seen by whoever looks up what the webhook trusts. That configuration may not exist before the first certificate does, so the
+// event waits until the certificate is in use.
+func Certificate(recorder record.EventRecorder, signer string, configuration func() *corev1.ObjectReference) certs.Observer {
 	var cause atomic.Value
-	count := m.Certificate()
 	return certs.Observer{
-		FellBack: func(reason error) {
-			count.FellBack(reason)
-			cause.Store(reason.Error())
-		},
-		Rotated: func(mode certs.Mode, notAfter time.Time) {
-			count.Rotated(mode, notAfter)
+		FellBack: func(reason error) { cause.Store(reason.Error()) },
+		Rotated: func(mode certs.Mode, _ time.Time) {
 			if reason, known := cause.Load().(string); known && mode == certs.ModeSelfSigned {
-				recorder.Event(configuration(), corev1.EventTypeWarning, eventFellBack,
+				recorder.Event(configuration(), corev1.EventTypeWarning, ReasonFellBack,
 					fmt.Sprintf("the webhook serves with a self-signed certificate until the next renewal, as signer %s gave none: %s", signer, reason))
 			}
 		},

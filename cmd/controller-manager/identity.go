@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
+)
+
+// ownership returns what looks up a reference to the ClusterRole of this process: nil where there is none, as for a process
+// that runs outside the cluster under an account of its own. Once there was one, it fails where there is none: whatever was
+// written then would be left behind by an uninstall. A role that was deleted and made anew is another owner.
+func ownership(log *slog.Logger, client *clientset.Clientset) func(context.Context) (*metav1.OwnerReference, error) {
+	var known atomic.Bool
+	warn := sync.OnceFunc(func() {
+		log.Warn("cluster role was not found: the webhook configurations will have to be deleted by hand", "clusterRole", clusterRole)
+	})
+	return func(ctx context.Context) (*metav1.OwnerReference, error) {
+		role, err := client.ClusterRoles().Get(ctx, clusterRole, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err) && !known.Load():
+			warn()
+			return nil, nil
+		case err != nil:
+			return nil, fmt.Errorf("reading cluster role %s: %w", clusterRole, err)
+		}
+		known.Store(true)
+		return &metav1.OwnerReference{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRole", Name: role.Name, UID: role.UID}, nil
+	}
+}
+
+// identity returns what tells a template who this process is to the API server, and what owns what it writes.
+func identity(log *slog.Logger, client *clientset.Clientset, owner func(context.Context) (*metav1.OwnerReference, error)) func(context.Context, *registration.Template) error {
+	var known atomic.Pointer[string]
+	return func(ctx context.Context, template *registration.Template) (err error) {
+		if template.Owner, err = owner(ctx); err != nil {
+			return err
+		}
+		if known.Load() == nil {
+			name, err := ownName(ctx, log, client)
+			if err != nil {
+				return err
+			}
+			known.Store(&name)
+		}
+		template.Self = *known.Load()
+		return nil
+	}
+}
+
+// ownName returns the user name by which the API server knows this process; blank where it does not tell, as before 1.28.
+func ownName(ctx context.Context, log *slog.Logger, client *clientset.Clientset) (string, error) {
+	review, err := client.SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	switch {
+	case apierrors.IsNotFound(err) || apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err):
+		log.Info("own user name was not told: admission is asked about this process' own writes, too", "error", err)
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("asking for the own user name: %w", err)
+	}
+	return review.Status.UserInfo.Username, nil
+}
+
+// certConfig names what API servers call this process by.
+func certConfig(log *slog.Logger, o *options, owner func(context.Context) (*metav1.OwnerReference, error)) certs.Config {
+	config := certs.Config{
+		Log: log, Namespace: o.namespace, Signer: o.certSigner, Duration: o.certDuration,
+		DNSNames: []string{registration.ServiceName + "." + o.namespace + ".svc"},
+		Owner:    owner,
+	}
+	if o.webhookURL == "" {
+		return config
+	}
+	if parsed, err := url.Parse(o.webhookURL); err == nil {
+		if ip := net.ParseIP(parsed.Hostname()); ip != nil {
+			config.IPs = append(config.IPs, ip)
+		} else {
+			config.DNSNames = append(config.DNSNames, parsed.Hostname())
+		}
+	}
+	return config
+}

@@ -1,0 +1,76 @@
+package preflight
+
+import (
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
+)
+
+// permission is something that this process asks of the API server. Secrets of ImagePullSecrets are not among those that
+// are checked: which of them it may touch can be narrowed to single names.
+type permission struct {
+	verbs                        string
+	group, resource, subresource string
+	name                         string // all objects where it is blank
+	namespaced                   bool   // in this process' own namespace
+	namespace                    string // in this one
+	// without says what goes wrong without it; blank where nothing works then.
+	without string
+}
+
+func (c Config) permissions() []permission {
+	const (
+		selfSigned = "the serving certificate will be self-signed"
+		unowned    = "a webhook configuration that has no owner yet cannot be written where OwnerReferencesPermissionEnforcement is on"
+	)
+	needed := []permission{
+		{verbs: "list,watch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets"},
+		{verbs: "patch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets", subresource: "status"},
+		{verbs: "get,list,watch,create,patch,delete", group: "tcr.tencentcloudcr.com", resource: "derivedattachments"},
+		{verbs: "list,watch", resource: "namespaces"},
+		{verbs: "list,watch,patch", resource: "serviceaccounts"},
+		{verbs: "list,watch,create,patch,delete", resource: "secrets", name: certs.DefaultSecretName, namespaced: true},
+		{verbs: "list,watch,create,patch", group: "admissionregistration.k8s.io", resource: "mutatingwebhookconfigurations", name: registration.MutatingConfiguration},
+		{verbs: "list,watch,create,patch", group: "admissionregistration.k8s.io", resource: "validatingwebhookconfigurations", name: registration.ValidatingConfiguration},
+		{verbs: "delete", group: "admissionregistration.k8s.io", resource: "mutatingwebhookconfigurations", name: registration.MutatingConfiguration, without: unowned},
+		{verbs: "delete", group: "admissionregistration.k8s.io", resource: "validatingwebhookconfigurations", name: registration.ValidatingConfiguration, without: unowned},
+		{verbs: "create", group: "certificates.k8s.io", resource: "certificatesigningrequests", without: selfSigned},
+		{verbs: "get,watch,delete", group: "certificates.k8s.io", resource: "certificatesigningrequests", name: certs.RequestName, without: selfSigned},
+		{verbs: "update", group: "certificates.k8s.io", resource: "certificatesigningrequests", subresource: "approval", name: certs.RequestName, without: selfSigned},
+		{verbs: "approve", group: "certificates.k8s.io", resource: "signers", name: c.Signer, without: selfSigned},
+	}
+	needed = append(needed, permission{verbs: "create,patch", resource: "events", namespace: metav1.NamespaceDefault, without: "no events will tell what happens"})
+	if c.Lease != "" {
+		needed = append(needed,
+			permission{verbs: "create", group: "coordination.k8s.io", resource: "leases", namespaced: true},
+			permission{verbs: "list,watch,update", group: "coordination.k8s.io", resource: "leases", name: c.Lease, namespaced: true})
+	}
+	return needed
+}
+
+func (p permission) attributes(verb, namespace string) *authorizationv1.ResourceAttributes {
+	attributes := &authorizationv1.ResourceAttributes{
+		Verb: verb, Group: p.group, Version: "*", Resource: p.resource, Subresource: p.subresource, Name: p.name, Namespace: p.namespace,
+	}
+	if p.namespaced {
+		attributes.Namespace = namespace
+	}
+	return attributes
+}
+
+// String names the resource as RBAC rules do.
+func (p permission) String() string {
+	name := p.resource
+	if p.subresource != "" {
+		name += "/" + p.subresource
+	}
+	if p.group != "" {
+		name += "." + p.group
+	}
+	if p.name != "" {
+		name += " " + p.name
+	}
+	return name
+}
