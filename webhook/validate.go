@@ -3,6 +3,7 @@ package webhook
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -48,6 +49,7 @@ func warnings(rules *pullsecret.Rules, rule *pullsecret.Rule, credential v1.Dock
 			warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other.Name, rule.Server))
 		}
 	}
+	slices.Sort(warnings) // the rules come in no order
 	return warnings
 }
 
