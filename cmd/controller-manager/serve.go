@@ -45,10 +45,14 @@ func listen(log *slog.Logger, o *options, admission, metrics http.Handler, certi
 	s := &servers{
 		webhook: webhook.NewServer(admission, certificate, errorLog),
 		metrics: &http.Server{
-			Handler:           observability(metrics, ready),
-			ErrorLog:          errorLog,
+			Handler:  observability(metrics, ready),
+			ErrorLog: errorLog,
+			// Who calls is no better known here than at the webhook.
 			ReadHeaderTimeout: 10 * time.Second,
-			MaxHeaderBytes:    16 << 10, // of anybody: nothing authenticates a scrape
+			ReadTimeout:       10 * time.Second,
+			WriteTimeout:      30 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    16 << 10,
 		},
 		pprof: &http.Server{Handler: profiles(), ErrorLog: errorLog, ReadHeaderTimeout: 10 * time.Second},
 	}
@@ -60,6 +64,7 @@ func listen(log *slog.Logger, o *options, admission, metrics http.Handler, certi
 	if s.scraping, err = net.Listen("tcp", o.metricsBind); err != nil {
 		return nil, errors.Join(fmt.Errorf("listening for scrapes and probes (--metrics-bind-address=%s): %w", o.metricsBind, err), s.webhooks.Close())
 	}
+	s.scraping = webhook.Guard(s.scraping)
 	if o.pprofBind != "" {
 		if s.profiling, err = net.Listen("tcp", o.pprofBind); err != nil {
 			return nil, errors.Join(fmt.Errorf("listening for profiles (--pprof-bind-address=%s): %w", o.pprofBind, err), s.webhooks.Close(), s.scraping.Close())

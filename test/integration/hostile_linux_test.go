@@ -33,34 +33,39 @@ type attack struct {
 	name        string
 	connections int
 	protocol    string // of TLS; blank for none
+	metrics     bool   // it is the second port that is attacked
 	write       func(io.ReadWriter)
 }
 
 const post = "POST " + webhook.MutatePath + " HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\n"
 
 var attacks = []attack{
-	{"says nothing", 200, "", func(io.ReadWriter) {}},
-	{"never ends the handshake", 100, "", func(c io.ReadWriter) {
+	{"says nothing", 200, "", false, func(io.ReadWriter) {}},
+	{"never ends the handshake", 100, "", false, func(c io.ReadWriter) {
 		_, _ = c.Write(append([]byte{22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff}, make([]byte, 16_000)...))
 	}},
-	{"never ends a header", 280, "http/1.1", func(c io.ReadWriter) {
+	{"never ends a header", 280, "http/1.1", false, func(c io.ReadWriter) {
 		_, _ = io.WriteString(c, post+"X: ")
 		_, _ = c.Write(bytes.Repeat([]byte("x"), 900<<10))
 	}},
-	{"never ends a large body", 60, "http/1.1", func(c io.ReadWriter) {
+	{"never ends a header of a scrape", 200, "", true, func(c io.ReadWriter) {
+		_, _ = io.WriteString(c, "GET /metrics HTTP/1.1\r\nHost: metrics\r\nX: ")
+		_, _ = c.Write(bytes.Repeat([]byte("x"), 900<<10))
+	}},
+	{"never ends a large body", 60, "http/1.1", false, func(c io.ReadWriter) {
 		_, _ = io.WriteString(c, post+"Content-Length: 7000000\r\n\r\n")
 		_, _ = c.Write(bytes.Repeat([]byte(" "), 6<<20))
 	}},
-	{"never ends a small body", 200, "http/1.1", func(c io.ReadWriter) {
+	{"never ends a small body", 200, "http/1.1", false, func(c io.ReadWriter) {
 		_, _ = io.WriteString(c, post+"Content-Length: 64000\r\n\r\n")
 		_, _ = c.Write(bytes.Repeat([]byte(" "), 60_000))
 	}},
-	{"never ends a large frame", 120, "h2", func(c io.ReadWriter) {
+	{"never ends a large frame", 120, "h2", false, func(c io.ReadWriter) {
 		_, _ = io.WriteString(c, http2.ClientPreface)
 		_ = http2.NewFramer(c, c).WriteSettings()
 		_, _ = c.Write([]byte{0x0f, 0xff, 0xff, 0, 0, 0, 0, 0, 1}) // a megabyte of data is to follow
 	}},
-	{"never ends many streams", 40, "h2", func(c io.ReadWriter) {
+	{"never ends many streams", 40, "h2", false, func(c io.ReadWriter) {
 		_, _ = io.WriteString(c, http2.ClientPreface)
 		framer := http2.NewFramer(c, c)
 		_ = framer.WriteSettings()
@@ -118,7 +123,11 @@ func TestHostileCallersNeitherEndTheManagerNorSilenceIt(t *testing.T) {
 		for range a.connections {
 			connections++
 			from := net.IPv4(127, 0, 1, byte(1+connections%16))
-			attacking.Go(func() { a.hold(ctx, from, m.WebhookAddress) })
+			address := m.WebhookAddress
+			if a.metrics {
+				address = m.MetricsAddress
+			}
+			attacking.Go(func() { a.hold(ctx, from, address) })
 		}
 	}
 	require.GreaterOrEqual(t, connections, 1000)
@@ -137,6 +146,7 @@ func TestHostileCallersNeitherEndTheManagerNorSilenceIt(t *testing.T) {
 		}
 		return nil
 	})
+	require.NoError(t, m.Ready(w.Ctx), "probes are answered")
 	used := peak(t, m)
 	t.Logf("%d honest requests were answered; the process held %d MiB at most", asked, used>>20)
 	assert.Less(t, used, containerLimit)
