@@ -3,11 +3,13 @@ package pullsecret
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
@@ -73,4 +75,19 @@ func TestNewSecret(t *testing.T) {
 	assert.Nil(t, owner.BlockOwnerDeletion, "nothing must ever hang in deletion")
 	assert.Nil(t, owner.Controller)
 	assert.Empty(t, secret.Finalizers)
+}
+
+// imageDomain is how an image's name begins that names its registry, as container runtimes read it.
+var imageDomain = regexp.MustCompile(`^(([a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(\.([a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[a-fA-F0-9:]+\])(:[0-9]+)?$`)
+
+// FuzzCheckServer holds that whatever is accepted as a server can stand at the head of an image's name.
+func FuzzCheckServer(f *testing.F) {
+	for _, seed := range []string{"registry.example.com:5000", "[2001:db8::1]:5000", "[[::1]]", "[::ffff:10.0.0.1]", "a..b", "a:0", "https://a/b", "a@b", "*.a", "a\n"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, server string) {
+		if errs := checkServer(field.NewPath("spec"), server); len(errs) == 0 {
+			assert.Regexp(t, imageDomain, server)
+		}
+	})
 }
