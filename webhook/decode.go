@@ -92,10 +92,10 @@ func decodeReview(body []byte, into *header, decode func(*jsontext.Decoder) erro
 
 // ended returns an error where anything follows. (To peek does not tell the end from what begins no value.)
 func ended(decoder *jsontext.Decoder) error {
-	switch _, err := decoder.ReadToken(); err {
-	case io.EOF:
+	switch _, err := decoder.ReadToken(); {
+	case errors.Is(err, io.EOF):
 		return nil
-	case nil:
+	case err == nil:
 		return errors.New("something follows it")
 	default:
 		return err

@@ -66,12 +66,13 @@ func (i *intake) read(w http.ResponseWriter, r *http.Request, b *body) error {
 		n, err := from.Read(b.data[len(b.data):cap(b.data)])
 		b.data = b.data[:len(b.data)+n]
 		switch {
-		case err == io.EOF && b.counted > 0:
-			return i.await(r.Context(), b)
-		case err == io.EOF:
-			return nil
-		case err != nil:
+		case err == nil:
+		case !errors.Is(err, io.EOF):
 			return err
+		case b.counted > 0:
+			return i.await(r.Context(), b)
+		default:
+			return nil
 		}
 	}
 }
