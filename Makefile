@@ -63,6 +63,7 @@ bench-baseline: controlplane ## measure what bench-check compares with anew
 .PHONY: fuzz
 fuzz: ## fuzz everything that can be fuzzed, a minute each
 	go test ./pullsecret -run '^$$' -fuzz FuzzParseSelector -fuzztime 1m
+	go test ./pullsecret -run '^$$' -fuzz FuzzCheckServer -fuzztime 1m
 	go test ./pullsecret -run '^$$' -fuzz FuzzEdits -fuzztime 1m
 	go test ./webhook -run '^$$' -fuzz FuzzHandler -fuzztime 1m
 	go test ./hostsd -run '^$$' -fuzz FuzzEdit -fuzztime 1m

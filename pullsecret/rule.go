@@ -94,9 +94,18 @@ func Render(credential v1.DockerCredential) []byte {
 	return config
 }
 
+// How long the fields of a credential may be, in characters. These are the CRD's bounds too.
+const (
+	maxUsername = 4096
+	maxPassword = 262144
+	maxServer   = 512
+)
+
 func checkCredential(path *field.Path, credential v1.DockerCredential) field.ErrorList {
 	var errs field.ErrorList
 	switch username := path.Child("username"); {
+	case tooLong(credential.Username, maxUsername):
+		errs = append(errs, field.TooLong(username, "", maxUsername))
 	case strings.Trim(credential.Username, blanks) == "":
 		errs = append(errs, field.Required(username, "must not be blank: write the registry's user name"))
 	case strings.Contains(credential.Username, ":"):
@@ -104,8 +113,11 @@ func checkCredential(path *field.Path, credential v1.DockerCredential) field.Err
 		errs = append(errs, field.Forbidden(username,
 			`must not hold ":", which separates user name and password in HTTP basic authentication`))
 	}
-	if credential.Password == "" {
-		errs = append(errs, field.Required(path.Child("password"), "must not be empty: write the registry's password or token"))
+	switch password := path.Child("password"); {
+	case credential.Password == "":
+		errs = append(errs, field.Required(password, "must not be empty: write the registry's password or token"))
+	case tooLong(credential.Password, maxPassword):
+		errs = append(errs, field.TooLong(password, "", maxPassword))
 	}
 	return append(errs, checkServer(path.Child("server"), credential.Server)...)
 }
@@ -119,6 +131,9 @@ func checkServer(path *field.Path, server string) field.ErrorList {
 	}
 	if server == "" {
 		return field.ErrorList{field.Required(path, `must not be empty: write the registry's host, such as "registry.example.com"`)}
+	}
+	if tooLong(server, maxServer) {
+		return field.ErrorList{field.TooLong(path, "", maxServer)}
 	}
 	if strings.Contains(server, "@") {
 		// User info may be a password: the value is not repeated.
@@ -140,9 +155,9 @@ func checkServer(path *field.Path, server string) field.ErrorList {
 			return invalid("must end in a port from 1 to 65535, or in none")
 		}
 	}
-	if strings.HasPrefix(host, "[") {
-		address, err := netip.ParseAddr(strings.Trim(host, "[]"))
-		if err != nil || !address.Is6() || address.Zone() != "" || host != "["+address.String()+"]" && !strings.HasSuffix(host, "]") {
+	if inside, bracketed := strings.CutPrefix(host, "["); bracketed {
+		inside, closed := strings.CutSuffix(inside, "]")
+		if address, err := netip.ParseAddr(inside); !closed || err != nil || !address.Is6() || strings.ContainsAny(inside, "%.") {
 			return invalid(`must be a host: an IPv6 address stands in brackets, such as "[2001:db8::1]:5000"`)
 		}
 		return nil

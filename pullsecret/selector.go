@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -16,6 +17,9 @@ const everything = "*"
 
 // blanks is what may surround an entry of a list; it is what \s means in the CRD's rules.
 const blanks = " \t\n\f\r"
+
+// maxList is how long a list may be, in characters. It is the CRD's bound too.
+const maxList = 262144
 
 // maxErrors is how many bad entries of one list are told.
 const maxErrors = 10
@@ -73,6 +77,9 @@ var (
 
 // parseSelector reads a comma list. Every bad entry is an error of its own, at path.
 func parseSelector(path *field.Path, list string, kind nameKind) (Selector, field.ErrorList) {
+	if tooLong(list, maxList) {
+		return Selector{}, field.ErrorList{field.TooLong(path, "", maxList)}
+	}
 	list = strings.Trim(list, blanks)
 	if list == "" || list == everything {
 		return Selector{all: true}, nil
@@ -81,7 +88,7 @@ func parseSelector(path *field.Path, list string, kind nameKind) (Selector, fiel
 	var errs field.ErrorList
 	for entry := range strings.SplitSeq(list, ",") {
 		if len(errs) == maxErrors {
-			break // who reads ten mends the rest
+			break
 		}
 		entry = strings.Trim(entry, blanks)
 		if problem := kind.problem(entry); problem != "" {
@@ -98,6 +105,11 @@ func parseSelector(path *field.Path, list string, kind nameKind) (Selector, fiel
 		return Selector{}, errs
 	}
 	return Selector{names: names}, nil
+}
+
+// tooLong reports whether a text has more characters than most.
+func tooLong(text string, most int) bool {
+	return len(text) > most && utf8.RuneCountInString(text) > most
 }
 
 // problem says what is wrong with an entry and what to write instead; "" when nothing is.

@@ -63,7 +63,7 @@ func newRig(t *testing.T, answer func(r *http.Request) any) *rig {
 		Follower: NewFollower(log, objects, index),
 	})
 	t.Cleanup(func() { r.queue.ShutDown(); r.status.stop() })
-	r.state.ReplaceSecrets("tcr.ipsr", nil, feed.Relist{version: 1})
+	r.state.ReplaceSecrets("tcr.ipsr", nil, feed.Relist{Version: 1})
 	return r
 }
 

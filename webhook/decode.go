@@ -4,19 +4,31 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 	admissionv1 "k8s.io/api/admission/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
+
+// maxUID is how long a review's UID may be, which the answer repeats. API servers write 36 characters.
+const maxUID = 128
+
+// header is what is read of every AdmissionReview.
+type header struct {
+	apiVersion, kind string
+	group, resource  string
+	uid              string
+}
 
 // accountRequest is what is read of an AdmissionReview for a ServiceAccount. Everything else in it is passed over without
 // being decoded: of a large account, most is annotations and managed fields.
 type accountRequest struct {
-	apiVersion, kind string
-	group, resource  string
+	header
 
-	uid       string
 	namespace string
 	name      string // of the request; the object's own comes first
 	account   *serviceAccount
@@ -26,8 +38,8 @@ type accountRequest struct {
 type serviceAccount struct {
 	name   string // blank as long as it has yet to be generated
 	ending bool   // it has a deletionTimestamp
-	// secrets are the names in imagePullSecrets. present tells a list, even an empty one, from none: they are patched
-	// differently.
+	// secrets are the names in imagePullSecrets that can be ours. present tells a list, even an empty one, from none: they
+	// are patched differently.
 	secrets []string
 	present bool
 }
@@ -40,21 +52,58 @@ var decoders = sync.Pool{New: func() any { return jsontext.NewDecoder(bytes.NewR
 // UTF-8 and anything behind the review are errors, so that nobody can mean one account by a review and have another one
 // read. Its errors are for whoever sent the bytes and repeat none of them.
 func decodeAccountReview(body []byte) (*accountRequest, error) {
-	decoder := decoders.Get().(*jsontext.Decoder)
-	defer decoders.Put(decoder)
-	decoder.Reset(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true))
 	var request accountRequest
+	if err := decodeReview(body, &request.header, request.decode); err != nil {
+		return nil, err
+	}
+	switch {
+	case request.group != "" || request.resource != "serviceaccounts":
+		return nil, errors.New("decoding the admission review: request.resource must be serviceaccounts of the core group")
+	case request.account == nil:
+		return nil, errNoObject
+	}
+	return &request, nil
+}
+
+// decodeReview reads an AdmissionReview, its request by decode.
+func decodeReview(body []byte, into *header, decode func(*jsontext.Decoder) error) error {
+	decoder := decoders.Get().(*jsontext.Decoder)
+	if len(body) <= smallBody {
+		defer decoders.Put(decoder) // it holds on to the body until it reads another one
+	}
+	decoder.Reset(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true))
 	err := members(decoder,
-		field{"apiVersion", text(&request.apiVersion)},
-		field{"kind", text(&request.kind)},
-		field{"request", request.decode})
-	if err == nil && decoder.PeekKind() != 0 {
-		err = errors.New("something follows it")
+		field{"apiVersion", text(&into.apiVersion)},
+		field{"kind", text(&into.kind)},
+		field{"request", decode})
+	if err == nil {
+		err = ended(decoder)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("decoding the admission review: %w", withoutValue(err))
+	switch {
+	case err != nil:
+		return fmt.Errorf("decoding the admission review: %w", withoutValue(err))
+	case into.apiVersion != admissionv1.SchemeGroupVersion.String() || into.kind != "AdmissionReview":
+		return errNoReview
+	case into.uid == "" || len(into.uid) > maxUID:
+		return errNoUID
 	}
-	return &request, request.check()
+	return nil
+}
+
+// ended returns an error where anything follows. (To peek does not tell the end from what begins no value.)
+func ended(decoder *jsontext.Decoder) error {
+	switch _, err := decoder.ReadToken(); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err == nil:
+		return errors.New("something follows it")
+	default:
+		return err
+	}
+}
+
+func (h *header) decodeResource(decoder *jsontext.Decoder) error {
+	return members(decoder, field{"group", text(&h.group)}, field{"resource", text(&h.resource)})
 }
 
 func (r *accountRequest) decode(decoder *jsontext.Decoder) error {
@@ -62,29 +111,26 @@ func (r *accountRequest) decode(decoder *jsontext.Decoder) error {
 		field{"uid", text(&r.uid)},
 		field{"namespace", text(&r.namespace)},
 		field{"name", text(&r.name)},
-		field{"resource", func(decoder *jsontext.Decoder) error {
-			return members(decoder, field{"group", text(&r.group)}, field{"resource", text(&r.resource)})
-		}},
-		field{"object", func(decoder *jsontext.Decoder) error {
-			if decoder.PeekKind() == 'n' {
-				return skip(decoder)
-			}
-			r.account = &serviceAccount{}
-			return r.account.decode(decoder)
-		}})
+		field{"resource", r.decodeResource},
+		field{"object", optional(&r.account, (*serviceAccount).decode)})
 }
 
 func (a *serviceAccount) decode(decoder *jsontext.Decoder) error {
 	return members(decoder,
-		field{"metadata", func(decoder *jsontext.Decoder) error {
-			return members(decoder,
-				field{"name", text(&a.name)},
-				field{"deletionTimestamp", func(decoder *jsontext.Decoder) error {
-					a.ending = decoder.PeekKind() != 'n'
-					return skip(decoder)
-				}})
-		}},
+		field{"metadata", decodeMetadata(&a.name, &a.ending)},
 		field{"imagePullSecrets", a.decodeSecrets})
+}
+
+// decodeMetadata reads an object's name, and whether it is being deleted.
+func decodeMetadata(name *string, ending *bool) func(*jsontext.Decoder) error {
+	return func(decoder *jsontext.Decoder) error {
+		return members(decoder,
+			field{"name", text(name)},
+			field{"deletionTimestamp", func(decoder *jsontext.Decoder) error {
+				*ending = decoder.PeekKind() != 'n'
+				return skip(decoder)
+			}})
+	}
 }
 
 func (a *serviceAccount) decodeSecrets(decoder *jsontext.Decoder) error {
@@ -100,25 +146,12 @@ func (a *serviceAccount) decodeSecrets(decoder *jsontext.Decoder) error {
 		if err := members(decoder, field{"name", text(&name)}); err != nil {
 			return err
 		}
-		a.secrets = append(a.secrets, name)
+		if strings.HasPrefix(name, pullsecret.SecretPrefix) {
+			a.secrets = append(a.secrets, name)
+		}
 	}
 	_, err := decoder.ReadToken()
 	return err
-}
-
-// check refuses what is well-formed but not for this webhook.
-func (r *accountRequest) check() error {
-	switch {
-	case r.apiVersion != admissionv1.SchemeGroupVersion.String() || r.kind != "AdmissionReview":
-		return errNoReview
-	case r.uid == "":
-		return errNoUID
-	case r.group != "" || r.resource != "serviceaccounts":
-		return errors.New("decoding the admission review: request.resource must be serviceaccounts of the core group")
-	case r.account == nil:
-		return errNoObject
-	}
-	return nil
 }
 
 // field is a member of an object that is read.
@@ -181,6 +214,17 @@ func text(into *string) func(*jsontext.Decoder) error {
 		default:
 			return begin(decoder, '"')
 		}
+	}
+}
+
+// optional reads a value into a new one. A null leaves none.
+func optional[Value any](into **Value, decode func(*Value, *jsontext.Decoder) error) func(*jsontext.Decoder) error {
+	return func(decoder *jsontext.Decoder) error {
+		if decoder.PeekKind() == 'n' {
+			return skip(decoder)
+		}
+		*into = new(Value)
+		return decode(*into, decoder)
 	}
 }
 

@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -9,7 +8,6 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -23,9 +21,6 @@ const (
 	MutatePath = "/mutate/serviceaccounts"
 	// ValidatePath takes ImagePullSecrets.
 	ValidatePath = "/validate/imagepullsecrets"
-
-	// maxBody is above the 3 MiB that the API server accepts of an object, twice (object and old object).
-	maxBody = 7 << 20
 )
 
 // Handler returns the HTTP handler of both webhooks. ready is asked before each request: while it returns an error the
@@ -33,44 +28,31 @@ const (
 // observers, if any, are told what each request came to.
 func Handler(log *slog.Logger, index *pullsecret.Index, ready func() error, observers ...Observer) http.Handler {
 	router := chi.NewRouter()
+	in := newIntake()
 	router.Use(observed(observers), recoverer(log), readiness(ready), onlyJSON)
-	router.Post(MutatePath, serve(log, decodeAccountReview, func(request *accountRequest) (string, *admissionv1.AdmissionResponse, error) {
+	router.Post(MutatePath, serve(log, in, decodeAccountReview, func(request *accountRequest) (string, *admissionv1.AdmissionResponse, error) {
 		response, err := mutate(index.Rules(), request)
 		return request.uid, response, err
 	}))
-	router.Post(ValidatePath, serve(log, decodeObjectReview, func(request *objectRequest) (string, *admissionv1.AdmissionResponse, error) {
-		return request.UID, validate(index.Rules(), request), nil
+	router.Post(ValidatePath, serve(log, in, decodeObjectReview, func(request *objectRequest) (string, *admissionv1.AdmissionResponse, error) {
+		return request.uid, validate(index.Rules(), request), nil
 	}))
 	return router
 }
 
+// answering returns the response to a request, with the request's UID.
+type answering[Request any] func(*Request) (uid string, response *admissionv1.AdmissionResponse, err error)
+
 // serve reads a review, has it answered, and writes the answer.
-func serve[Request any](log *slog.Logger, decode func([]byte) (*Request, error), answer func(*Request) (uid string, response *admissionv1.AdmissionResponse, err error)) http.HandlerFunc {
+func serve[Request any](log *slog.Logger, in *intake, decode func([]byte) (*Request, error), answer answering[Request]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		body := bodies.Get().(*bytes.Buffer)
-		defer bodies.Put(body)
-		body.Reset()
-		if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
-			refuse(w, err)
-			return
-		}
-		request, err := decode(body.Bytes())
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		uid, response, err := answer(request)
-		var encoded []byte
-		if err == nil {
-			encoded, err = encodeResponse(uid, response)
-		}
+		encoded, response, err := respond(w, r, in, decode, answer)
 		if limit := deadline(r); err == nil && limit > 0 && time.Since(began) > limit {
 			err = context.DeadlineExceeded // the API server no longer waits
 		}
 		if err != nil {
-			log.Error("admission request was not answered", "path", r.URL.Path, "error", err)
-			http.Error(w, "answering the admission request: internal error", http.StatusInternalServerError)
+			refuse(log, w, r, err)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -82,8 +64,24 @@ func serve[Request any](log *slog.Logger, decode func([]byte) (*Request, error),
 	}
 }
 
-// bodies are reused: what is kept of a request is copied out of its body.
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// respond returns the answer to a review. Nothing of the review is held any more when it returns.
+func respond[Request any](w http.ResponseWriter, r *http.Request, in *intake, decode func([]byte) (*Request, error), answer answering[Request]) ([]byte, *admissionv1.AdmissionResponse, error) {
+	review := in.open()
+	defer in.close(review)
+	if err := in.read(w, r, review); err != nil {
+		return nil, nil, &unread{err}
+	}
+	request, err := decode(review.data)
+	if err != nil {
+		return nil, nil, &misread{err}
+	}
+	uid, response, err := answer(request)
+	if err != nil {
+		return nil, nil, err
+	}
+	encoded, err := encodeResponse(uid, response)
+	return encoded, response, err
+}
 
 // deadline is how long the API server waits for this answer, which its timeout parameter says; 0 where it does not say.
 func deadline(r *http.Request) time.Duration {
@@ -98,14 +96,33 @@ func deadline(r *http.Request) time.Duration {
 	return limit
 }
 
-// refuse answers a request whose body could not be read.
-func refuse(w http.ResponseWriter, err error) {
+// unread is why a review could not be read, misread what is wrong with one that was.
+type (
+	unread  struct{ error }
+	misread struct{ error }
+)
+
+func (u *unread) Unwrap() error { return u.error }
+
+// refuse answers a request that gets no AdmissionReview.
+func refuse(log *slog.Logger, w http.ResponseWriter, r *http.Request, err error) {
 	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	var unread *unread
+	var misread *misread
+	switch {
+	case errors.As(err, &misread):
+		http.Error(w, misread.Error(), http.StatusBadRequest)
+	case errors.As(err, &tooLarge):
 		http.Error(w, "reading the admission review: it is larger than 7 MiB", http.StatusRequestEntityTooLarge)
-		return
+	case errors.Is(err, errBusy):
+		w.Header().Set("Connection", "close") // what is left of it is not waited for
+		http.Error(w, "reading the admission review: "+errBusy.Error(), http.StatusServiceUnavailable)
+	case errors.As(err, &unread):
+		http.Error(w, "reading the admission review: the body ended early", http.StatusBadRequest)
+	default:
+		log.Error("admission request was not answered", "path", r.URL.Path, "error", err)
+		http.Error(w, "answering the admission request: internal error", http.StatusInternalServerError)
 	}
-	http.Error(w, "reading the admission review: the body ended early", http.StatusBadRequest)
 }
 
 // recoverer turns a panic into a 500, so that the failure policy decides.

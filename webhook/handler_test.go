@@ -178,11 +178,22 @@ func TestValidate(t *testing.T) {
 			assert.NotContains(t, warning, "hidden")
 		}
 	})
-	t.Run("the same credential in a common namespace is no rival, nor is another in none", func(t *testing.T) {
-		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(imagePullSecret("same", "a")), "null"))).Warnings)
+	t.Run("the warning is the same for the same credential and for another, so that none can be guessed", func(t *testing.T) {
+		var answers []string
+		for _, password := range []string{"hidden-password", "hidden-guess"} {
+			guess := imagePullSecret("guess", "a")
+			guess.Spec.Docker.Password = password
+			answers = append(answers, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(guess), "null")).Body.String())
+		}
+		assert.Equal(t, answers[0], answers[1])
+		assert.Contains(t, answers[0], "gives registry.example.com a credential too")
+	})
+	t.Run("one in no common namespace, or for another server, is no rival", func(t *testing.T) {
 		apart := imagePullSecret("apart", "c")
-		apart.Spec.Docker.Username = "another"
 		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(apart), "null"))).Warnings)
+		elsewhere := imagePullSecret("elsewhere", "a")
+		elsewhere.Spec.Docker.Server = "elsewhere.example.com"
+		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(elsewhere), "null"))).Warnings)
 	})
 	t.Run("a password that ends in a line break is warned of", func(t *testing.T) {
 		object := imagePullSecret("x", "c")
@@ -237,6 +248,18 @@ func TestHTTP(t *testing.T) {
 			assert.Equal(t, test.code, recorder.Code, recorder.Body)
 			assert.Contains(t, recorder.Body.String(), test.says)
 			assert.NotContains(t, recorder.Body.String(), "hidden")
+		})
+	}
+	for name, behind := range map[string]string{"a letter": "x", "a comma and an object": ",{}", "NUL": "\x00", "an object": "{}", "a brace": "}", "a null": "null"} {
+		t.Run("a review with "+name+" behind it is refused by both", func(t *testing.T) {
+			credential, err := json.Marshal(imagePullSecret("good", "*"))
+			require.NoError(t, err)
+			for path, review := range map[string]string{MutatePath: good, ValidatePath: reviewOf("CREATE", string(credential), "null")} {
+				assert.Equal(t, 200, ask(t, handler, path, review+" \n").Code)
+				recorder := ask(t, handler, path, review+behind)
+				assert.Equal(t, 400, recorder.Code, path)
+				assert.Contains(t, recorder.Body.String(), "not valid JSON")
+			}
 		})
 	}
 	t.Run("more than 7 MiB is refused", func(t *testing.T) {

@@ -8,70 +8,86 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	admissionv1 "k8s.io/api/admission/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
 var (
 	errNoReview = errors.New("decoding the admission review: it must be an AdmissionReview of admission.k8s.io/v1")
-	errNoUID    = errors.New("decoding the admission review: request.uid must be set")
+	errNoUID    = errors.New("decoding the admission review: request.uid must be set, to at most 128 characters")
 	errNoObject = errors.New("decoding the admission review: request.object must be set")
+	errLongName = errors.New("decoding the admission review: metadata.name must be at most 253 characters")
 )
 
-// objectReview is what is read of an AdmissionReview for an ImagePullSecret. They are rare, and are decoded whole.
-type objectReview struct {
-	APIVersion string        `json:"apiVersion"`
-	Kind       string        `json:"kind"`
-	Request    objectRequest `json:"request"`
-}
-
+// objectRequest is what is read of an AdmissionReview for an ImagePullSecret. Its status and most of its metadata are passed
+// over: decoded, they would take many times their size.
 type objectRequest struct {
-	UID      string `json:"uid"`
-	Resource struct {
-		Group    string `json:"group"`
-		Resource string `json:"resource"`
-	} `json:"resource"`
-	Name      string              `json:"name"`
-	Object    *v1.ImagePullSecret `json:"object"`
-	OldObject *v1.ImagePullSecret `json:"oldObject"`
+	header
+
+	name        string // of the request; the object's own comes first
+	object, old *reviewedObject
 }
 
-// decodeObjectReview reads an AdmissionReview. Its errors are for whoever sent the bytes: they repeat none of them, since
-// those may hold a password.
+// reviewedObject is what is read of an ImagePullSecret.
+type reviewedObject struct {
+	name   string
+	ending bool // it has a deletionTimestamp
+	spec   v1.ImagePullSecretSpec
+}
+
+// decodeObjectReview reads an AdmissionReview as decodeAccountReview does.
 func decodeObjectReview(body []byte) (*objectRequest, error) {
-	var review objectReview
-	if err := json.Unmarshal(body, &review); err != nil {
-		return nil, fmt.Errorf("decoding the admission review: %w", withoutValue(err))
+	var request objectRequest
+	if err := decodeReview(body, &request.header, request.decode); err != nil {
+		return nil, err
 	}
-	switch request := &review.Request; {
-	case review.APIVersion != admissionv1.SchemeGroupVersion.String() || review.Kind != "AdmissionReview":
-		return nil, errNoReview
-	case request.UID == "":
-		return nil, errNoUID
-	case request.Resource.Group != v1.GroupVersion.Group || request.Resource.Resource != "imagepullsecrets":
+	switch {
+	case request.group != v1.GroupVersion.Group || request.resource != "imagepullsecrets":
 		return nil, fmt.Errorf("decoding the admission review: request.resource must be imagepullsecrets of group %s", v1.GroupVersion.Group)
-	case request.Object == nil:
+	case request.object == nil:
 		return nil, errNoObject
-	default:
-		return request, nil
+	case max(len(request.name), len(request.object.name)) > validation.DNS1123SubdomainMaxLength:
+		return nil, errLongName
 	}
+	return &request, nil
+}
+
+func (r *objectRequest) decode(decoder *jsontext.Decoder) error {
+	return members(decoder,
+		field{"uid", text(&r.uid)},
+		field{"name", text(&r.name)},
+		field{"resource", r.decodeResource},
+		field{"object", optional(&r.object, (*reviewedObject).decode)},
+		field{"oldObject", optional(&r.old, (*reviewedObject).decode)})
+}
+
+func (o *reviewedObject) decode(decoder *jsontext.Decoder) error {
+	return members(decoder,
+		field{"metadata", decodeMetadata(&o.name, &o.ending)},
+		field{"spec", func(decoder *jsontext.Decoder) error {
+			return members(decoder,
+				field{"namespaces", text(&o.spec.Namespaces)},
+				field{"serviceAccounts", text(&o.spec.ServiceAccounts)},
+				field{"docker", func(decoder *jsontext.Decoder) error {
+					docker := &o.spec.Docker
+					return members(decoder,
+						field{"username", text(&docker.Username)},
+						field{"password", text(&docker.Password)},
+						field{"server", text(&docker.Server)})
+				}})
+		}})
 }
 
 // withoutValue keeps of a decoding error where and what, and drops what it quotes of the input.
 func withoutValue(err error) error {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
 	var syntactic *jsontext.SyntacticError
-	var misread *wrong
+	var wrong *wrong
 	switch {
-	case errors.As(err, &syntax):
-		return fmt.Errorf("it is not valid JSON at byte %d", syntax.Offset)
-	case errors.As(err, &kind):
-		return fmt.Errorf("%s must be of type %s", kind.Field, kind.Type)
 	case errors.As(err, &syntactic):
 		return fmt.Errorf("it is not valid JSON at byte %d", syntactic.ByteOffset)
-	case errors.As(err, &misread):
-		return misread
+	case errors.As(err, &wrong):
+		return wrong
 	default:
 		return errors.New("it is not valid JSON")
 	}

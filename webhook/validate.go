@@ -3,10 +3,12 @@ package webhook
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
@@ -18,33 +20,36 @@ const maxWarning = 120
 // validate refuses an ImagePullSecret whose spec cannot be understood, and warns of what is legal but hardly meant. An
 // update that leaves the spec as it was passes: an object that is bad already can still be labelled and deleted.
 func validate(rules *pullsecret.Rules, request *objectRequest) *admissionv1.AdmissionResponse {
-	object := request.Object
-	if object.Name == "" {
-		object.Name = request.Name
+	asked := request.object
+	if asked.name == "" {
+		asked.name = request.name
 	}
-	unchanged := request.OldObject != nil && request.OldObject.Spec == object.Spec
-	if unchanged || object.DeletionTimestamp != nil {
+	unchanged := request.old != nil && request.old.spec == asked.spec
+	if unchanged || asked.ending {
 		return &admissionv1.AdmissionResponse{Allowed: true}
 	}
-	rule, errs := pullsecret.Parse(object)
+	rule, errs := pullsecret.Parse(&v1.ImagePullSecret{ObjectMeta: metav1.ObjectMeta{Name: asked.name}, Spec: asked.spec})
 	if len(errs) > 0 {
-		status := apierrors.NewInvalid(v1.Kind.GroupKind(), object.Name, errs).Status()
+		status := apierrors.NewInvalid(v1.Kind.GroupKind(), asked.name, errs).Status()
 		status.Code = http.StatusUnprocessableEntity
 		return &admissionv1.AdmissionResponse{Result: &status}
 	}
-	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: warnings(rules, rule, object.Spec.Docker)}
+	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: warnings(rules, rule, asked.spec.Docker)}
 }
 
+// warnings are the same whatever credential the others hold: who may ask is not known, and an answer that told whether two
+// credentials are equal would let anybody try passwords here.
 func warnings(rules *pullsecret.Rules, rule *pullsecret.Rule, credential v1.DockerCredential) []string {
 	var warnings []string
 	if strings.TrimRight(credential.Password, "\r\n") != credential.Password {
 		warnings = append(warnings, "spec.docker.password ends in a line break, which registries take as part of the password")
 	}
 	for other := range rules.All() {
-		if other.Name != rule.Name && other.Server == rule.Server && other.Sum != rule.Sum && other.Namespaces.Intersects(rule.Namespaces) {
-			warnings = append(warnings, warning("%q gives %s other credentials in a common namespace", other.Name, rule.Server))
+		if other.Name != rule.Name && other.Server == rule.Server && other.Namespaces.Intersects(rule.Namespaces) {
+			warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other.Name, rule.Server))
 		}
 	}
+	slices.Sort(warnings) // the rules come in no order
 	return warnings
 }
 

@@ -36,9 +36,9 @@ type ImagePullSecretSpec struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=262144
-	// +kubebuilder:validation:XValidation:rule="self.trim() == '*' || !self.contains('*')",message="must be \"*\" alone, or exact namespace names separated by \",\": \"*\" cannot stand among names, and patterns are not supported"
-	// +kubebuilder:validation:XValidation:rule="self.trim() == '' || !self.matches('(^|,)\\\\s*(,|$)')",message="must not hold an empty entry: write exact namespace names separated by single \",\""
-	// +kubebuilder:validation:XValidation:rule="self.contains('*') || self.matches('(^|,)\\\\s*(,|$)') || self.matches('^\\\\s*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\\\\s*(,\\\\s*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\\\\s*)*$')",message="must hold exact namespace names separated by \",\": each at most 63 lower case letters, digits and \"-\", beginning and ending with a letter or digit; patterns are not supported"
+	// +kubebuilder:validation:XValidation:rule="!self.contains('*') || self.matches('^\\\\s*[*]\\\\s*$')",message="must be \"*\" alone, or exact namespace names separated by \",\": \"*\" cannot stand among names, and patterns are not supported"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^\\\\s*$') || !self.matches('(^|,)\\\\s*(,|$)')",message="must not hold an empty entry: write exact namespace names separated by single \",\""
+	// +kubebuilder:validation:XValidation:rule="(self + ',').matches('^(\\\\s*([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?|[^,]*[*][^,]*)?\\\\s*,)*$')",message="must hold exact namespace names separated by \",\": each at most 63 lower case letters, digits and \"-\", beginning and ending with a letter or digit; patterns are not supported"
 	Namespaces string `json:"namespaces,omitempty"`
 
 	// ServiceAccounts that list the Secret in the selected namespaces: "*" or blank for every one, else exact names
@@ -46,9 +46,11 @@ type ImagePullSecretSpec struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=262144
-	// +kubebuilder:validation:XValidation:rule="self.trim() == '*' || !self.contains('*')",message="must be \"*\" alone, or exact service account names separated by \",\": \"*\" cannot stand among names, and patterns are not supported"
-	// +kubebuilder:validation:XValidation:rule="self.trim() == '' || !self.matches('(^|,)\\\\s*(,|$)')",message="must not hold an empty entry: write exact service account names separated by single \",\""
-	// +kubebuilder:validation:XValidation:rule="self.contains('*') || self.matches('(^|,)\\\\s*(,|$)') || (self.matches('^\\\\s*[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*\\\\s*(,\\\\s*[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*\\\\s*)*$') && !self.matches('[-.a-z0-9]{254}'))",message="must hold exact service account names separated by \",\": each at most 253 lower case letters, digits, \"-\" and \".\", beginning and ending with a letter or digit; patterns are not supported"
+	// +kubebuilder:validation:XValidation:rule="!self.contains('*') || self.matches('^\\\\s*[*]\\\\s*$')",message="must be \"*\" alone, or exact service account names separated by \",\": \"*\" cannot stand among names, and patterns are not supported"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^\\\\s*$') || !self.matches('(^|,)\\\\s*(,|$)')",message="must not hold an empty entry: write exact service account names separated by single \",\""
+	// +kubebuilder:validation:XValidation:rule="(self + ',').matches('^(\\\\s*([-.a-z0-9]*|[^,]*[*][^,]*)\\\\s*,)*$')",message="must hold exact service account names separated by \",\": lower case letters, digits, \"-\" and \".\"; patterns are not supported"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('(^|[\\\\s,.])[-.]|[-.]([\\\\s,.]|$)')",message="must hold exact service account names: each of their parts between \".\" begins and ends with a letter or digit"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[-.a-z0-9]{254}')",message="must hold exact service account names, each of at most 253 characters"
 	ServiceAccounts string `json:"serviceAccounts,omitempty"`
 
 	// Docker is the credential of one registry.
@@ -66,13 +68,14 @@ type DockerCredential struct {
 	//
 	// +required
 	// +kubebuilder:validation:MaxLength=4096
-	// +kubebuilder:validation:XValidation:rule="self.trim() != ''",message="must not be blank: write the registry's user name",reason=FieldValueRequired
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^\\\\s*$')",message="must not be blank: write the registry's user name",reason=FieldValueRequired
 	// +kubebuilder:validation:XValidation:rule="!self.contains(':')",message="must not hold \":\", which separates user name and password in HTTP basic authentication",reason=FieldValueForbidden
 	Username string `json:"username"`
 
 	// Password or token of the registry.
 	//
 	// +required
+	// +kubebuilder:validation:MaxLength=262144
 	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="must not be empty: write the registry's password or token",reason=FieldValueRequired
 	Password string `json:"password"`
 
@@ -85,7 +88,12 @@ type DockerCredential struct {
 	// +kubebuilder:validation:XValidation:rule="!self.contains('://')",message="must be a host without a scheme: write \"registry.example.com\" instead of \"https://registry.example.com\"",reason=FieldValueForbidden
 	// +kubebuilder:validation:XValidation:rule="self.contains('://') || !self.contains('/')",message="must be a host without a path: write \"registry.example.com\" instead of \"registry.example.com/team\"",reason=FieldValueForbidden
 	// +kubebuilder:validation:XValidation:rule="!self.contains('@')",message="must be a host without user info: the user's name belongs in spec.docker.username",reason=FieldValueForbidden
-	// +kubebuilder:validation:XValidation:rule="self == '' || self.contains('/') || self.contains('@') || self.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*|\\\\[[0-9a-fA-F:.]+\\\\])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$')",message="must be a host with an optional port from 1 to 65535, such as \"registry.example.com\" or \"registry.example.com:5000\", without blanks or patterns"
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.contains('/') || self.contains('@') || self.matches('^([-.a-zA-Z0-9]+|\\\\[[0-9a-fA-F:]+\\\\])(:[0-9]*)?$')",message="must be a host with an optional port from 1 to 65535, such as \"registry.example.com\" or \"registry.example.com:5000\", without blanks or patterns",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="!self.matches('(^|[.])[-.:]|[-.]([.:]|$)|[-a-zA-Z0-9]{64}')",message="must be a host: each of its labels has at most 63 characters, and begins and ends with a letter or digit",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[-.a-zA-Z0-9]{254}')",message="must be a host of at most 253 characters",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="!self.matches('(^[^:]*|\\\\]):[0-9]*$') || (self.matches(':[1-9][0-9]{0,4}$') && int(self.substring(self.lastIndexOf(':') + 1)) <= 65535)",message="must end in a port from 1 to 65535, or in none",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('[') || !self.matches('::.*::|:::|^\\\\[:[^:]|[^:]:\\\\]|[0-9a-fA-F]{5}.*\\\\]')",message="must be a host: an IPv6 address in brackets has groups of up to four hexadecimal digits, and \"::\" at most once",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('[') || (self.contains('::') ? !self.matches('^\\\\[:*([^:\\\\]]+:+){7}[^:\\\\]]') : self.matches('^\\\\[([^:\\\\]]+:){7}[^:\\\\]]+\\\\]'))",message="must be a host: an IPv6 address in brackets has eight groups, or fewer and \"::\"",reason=FieldValueForbidden
 	Server string `json:"server"`
 }
 

@@ -1,10 +1,12 @@
-// Package matchtest holds the cases that everything must agree on that says which entries a ServiceAccount is born with:
-// the Go code, the webhook, and the admission policy in the API server. It is for tests.
+// Package matchtest reads the tables of test/cases, on which everything must agree that says the same thing in a language of
+// its own: which entries a ServiceAccount is born with (the Go code, the webhook, the admission policy in the API server), and
+// what may be written into a spec (the Go code, the CRD). It is for tests.
 package matchtest
 
 import (
-	_ "embed"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -15,8 +17,25 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-//go:embed matching.yaml
-var table []byte
+// read reads a table of test/cases, which stands in the tests' folder or in one above it.
+func read(name string, into any) error {
+	folder, err := os.Getwd()
+	for ; err == nil; folder = filepath.Dir(folder) {
+		var text []byte
+		text, err = os.ReadFile(filepath.Join(folder, "test", "cases", name))
+		if err == nil {
+			err = yaml.UnmarshalStrict(text, into)
+			break
+		}
+		if os.IsNotExist(err) && folder != filepath.Dir(folder) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("reading the cases in %s: %w", name, err)
+	}
+	return nil
+}
 
 // Case is one ServiceAccount, the ImagePullSecrets there are, and what it lists then.
 type Case struct {
@@ -41,8 +60,8 @@ func Cases(prefix string) ([]Case, error) {
 			Want    []string
 		}
 	}
-	if err := yaml.UnmarshalStrict(table, &file); err != nil {
-		return nil, fmt.Errorf("reading the matching cases: %w", err)
+	if err := read("matching.yaml", &file); err != nil {
+		return nil, err
 	}
 	cases := make([]Case, len(file.Cases))
 	for i, read := range file.Cases {

@@ -7,6 +7,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/pullsecret/matchtest"
 )
 
 func TestWithTheManagerStoppedNothingIsBlocked(t *testing.T) {
@@ -25,7 +27,7 @@ func TestWithTheManagerStoppedNothingIsBlocked(t *testing.T) {
 		w.Kubectl("delete", "secret", "other", "-n", "meanwhile")
 	})
 	t.Run("an ImagePullSecret cannot, but can be deleted", func(t *testing.T) {
-		stderr, err := w.Pipe(manifest(t, "blocked", nil), "create", "-f", "-")
+		stderr, err := w.Pipe(manifest(t, "blocked"), "create", "-f", "-")
 		require.Error(t, err)
 		assert.Contains(t, stderr, "imagepullsecrets.tcr.tencentcloudcr.com")
 		w.Kubectl("delete", "ipss", "resting")
@@ -54,12 +56,13 @@ func TestThePasswordAppearsNowhere(t *testing.T) {
 	w.edit("hidden", password(secret+"-2"))
 	w.Holds("default", "hidden")
 	var said strings.Builder
-	for _, bad := range badSpecs {
-		if bad.set["password"] == nil && bad.set["username"] == nil {
-			text := strings.ReplaceAll(manifest(t, "bad", bad.set), "never-to-be-shown", secret)
-			stderr, err := w.Pipe(text, "create", "-f", "-")
-			require.Error(t, err)
-			said.WriteString(stderr)
+	specs, err := matchtest.Specs("bad")
+	require.NoError(t, err)
+	for _, spec := range specs {
+		if text := strings.ReplaceAll(string(spec.Manifest), matchtest.Password, secret); spec.Refused && strings.Contains(text, secret) {
+			refusal := w.create(t, []byte(text))
+			require.NotEmpty(t, refusal)
+			said.WriteString(refusal)
 		}
 	}
 	stderr, err := w.Pipe("", "patch", "ipss", "hidden", "--type=merge", "-p", `{"spec":{"namespaces":"a,a","docker":{"password":"`+secret+`"}}}`)

@@ -1,0 +1,120 @@
+package matchtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+)
+
+// Password stands in every spec that does not set another one. No message may hold it, nor anything else with "hidden" in it.
+const Password = "hidden-password"
+
+// Spec is an ImagePullSecret that is accepted or refused.
+type Spec struct {
+	Name string
+	// Manifest is the object as a user writes it, in JSON.
+	Manifest []byte
+	// Refused says whether Go refuses it, RefusedByCRD whether the CRD alone does.
+	Refused, RefusedByCRD bool
+	// Path is the field that a refusal names, Says what Go says, CRDSays what the API server says.
+	Path, Says, CRDSays string
+	// Untyped says that Go's types cannot hold it.
+	Untyped bool
+}
+
+// Object returns the object as Go's types hold it.
+func (s *Spec) Object() (*v1.ImagePullSecret, error) {
+	var object v1.ImagePullSecret
+	return &object, json.Unmarshal(s.Manifest, &object)
+}
+
+// specCase is a case as it stands in the table.
+type specCase struct {
+	Name string
+	Set  map[string]any
+	Path *string
+	Says string
+	Go   string
+	CRD  string
+	Only string
+}
+
+// Specs returns the cases of test/cases/specs.yaml. Their objects are of that name unless a case is about names.
+func Specs(name string) ([]Spec, error) {
+	var file struct{ Cases []specCase }
+	if err := read("specs.yaml", &file); err != nil {
+		return nil, err
+	}
+	specs := make([]Spec, len(file.Cases))
+	for i, c := range file.Cases {
+		manifest, err := manifest(name, c.Set)
+		if err != nil {
+			return nil, fmt.Errorf("reading the spec case %q: %w", c.Name, err)
+		}
+		s := Spec{Name: c.Name, Manifest: manifest, Says: c.Says + c.Go, CRDSays: c.Says + c.CRD, Untyped: c.Only == "crd"}
+		if c.Path != nil {
+			s.Path, s.Refused, s.RefusedByCRD = *c.Path, true, c.Only != "go"
+		}
+		if s.Refused && s.Says == "" && !s.Untyped || s.RefusedByCRD && s.CRDSays == "" {
+			return nil, fmt.Errorf("reading the spec case %q: it must say what a refusal says", c.Name)
+		}
+		specs[i] = s
+	}
+	return specs, nil
+}
+
+// manifest is a good object with some fields set otherwise.
+func manifest(name string, set map[string]any) ([]byte, error) {
+	docker := map[string]any{"username": "robot", "password": Password, "server": "registry.example.com"}
+	spec := map[string]any{"namespaces": "*", "serviceAccounts": "*", "docker": docker}
+	metadata := map[string]any{"name": name}
+	for field, value := range set {
+		object := spec
+		if _, ofDocker := docker[field]; ofDocker {
+			object = docker
+		}
+		if rest, ofMetadata := strings.CutPrefix(field, "/"); ofMetadata {
+			object, field = metadata, rest
+		}
+		if value == nil {
+			delete(object, field)
+			continue
+		}
+		written, err := written(value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", field, err)
+		}
+		object[field] = written
+	}
+	return json.Marshal(map[string]any{
+		"apiVersion": v1.GroupVersion.String(), "kind": "ImagePullSecret", "metadata": metadata, "spec": spec,
+	})
+}
+
+// written is a value, or the text that it describes.
+func written(value any) (any, error) {
+	if _, described := value.(map[string]any); !described {
+		return value, nil
+	}
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	var text struct {
+		Before, Text, After  string
+		Times, Names, Length int
+	}
+	if err := json.Unmarshal(encoded, &text); err != nil {
+		return nil, err
+	}
+	if text.Names == 0 {
+		return text.Before + strings.Repeat(text.Text, text.Times) + text.After, nil
+	}
+	names := make([]string, text.Names)
+	for i := range names {
+		names[i] = fmt.Sprintf("%0*d", text.Length, i)
+	}
+	return strings.Join(names, ","), nil
+}

@@ -1,0 +1,117 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// maxBody is above the 3 MiB that the API server accepts of an object, twice (object and old object).
+	maxBody = 7 << 20
+	// smallBody is how much of a review is always taken in. Nearly all reviews are smaller. It is not counted: how many of
+	// them there are at a time is bounded by the connections and streams that the server holds.
+	smallBody = 64 << 10
+	// maxLarge is how much the reviews may hold together that are larger.
+	maxLarge = 24 << 20
+	// maxTurns is how many of those are decoded and answered at a time, which takes a few times their size.
+	maxTurns = 2
+)
+
+// errBusy refuses a review for which there is no room. The API server then applies the webhook's failure policy.
+var errBusy = errors.New("too many large admission reviews are under way")
+
+// intake bounds what the reviews hold that are being read and answered. Callers are not authenticated, and a review can be
+// sent as slowly as they like: so bytes count as they arrive, not as they are announced, and a small review never has to
+// wait for room that large ones have taken.
+type intake struct {
+	buffers sync.Pool     // of *body, no larger than smallBody
+	large   atomic.Int64  // bytes that larger ones hold
+	turns   chan struct{} // has an element for each large one that is being answered
+}
+
+func newIntake() *intake {
+	return &intake{
+		buffers: sync.Pool{New: func() any { return &body{data: make([]byte, 0, 4<<10)} }},
+		turns:   make(chan struct{}, maxTurns),
+	}
+}
+
+// body is a review as it was read. What is kept of a review is copied out of it.
+type body struct {
+	data    []byte
+	counted int64 // of intake.large
+	turn    bool  // it has one of intake.turns
+}
+
+// open returns an empty body, which has to be closed.
+func (i *intake) open() *body {
+	b := i.buffers.Get().(*body)
+	b.data = b.data[:0]
+	return b
+}
+
+// read reads all of a review, and waits for its turn where it is a large one.
+func (i *intake) read(w http.ResponseWriter, r *http.Request, b *body) error {
+	from := http.MaxBytesReader(w, r.Body, maxBody)
+	for {
+		if len(b.data) == cap(b.data) {
+			if err := i.grow(b); err != nil {
+				return err
+			}
+		}
+		n, err := from.Read(b.data[len(b.data):cap(b.data)])
+		b.data = b.data[:len(b.data)+n]
+		switch {
+		case err == nil:
+		case !errors.Is(err, io.EOF):
+			return err
+		case b.counted > 0:
+			return i.await(r.Context(), b)
+		default:
+			return nil
+		}
+	}
+}
+
+// grow doubles the room of a body.
+func (i *intake) grow(b *body) error {
+	size := min(2*cap(b.data), maxBody+1)
+	if size > smallBody {
+		if i.large.Add(int64(size)) > maxLarge {
+			i.large.Add(-int64(size))
+			return errBusy
+		}
+	}
+	b.data = append(make([]byte, 0, size), b.data...)
+	i.large.Add(-b.counted)
+	if b.counted = 0; size > smallBody {
+		b.counted = int64(size)
+	}
+	return nil
+}
+
+func (i *intake) await(ctx context.Context, b *body) error {
+	select {
+	case i.turns <- struct{}{}:
+		b.turn = true
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// close gives back what a body holds. A large one is left to the garbage collector: it must not stay for ever.
+func (i *intake) close(b *body) {
+	if b.turn {
+		<-i.turns
+	}
+	if b.counted == 0 {
+		i.buffers.Put(b)
+		return
+	}
+	i.large.Add(-b.counted)
+}
