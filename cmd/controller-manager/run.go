@@ -89,13 +89,24 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 		return err
 	}
 	checked := make(chan error, 1)
-	running.Go(func() { checked <- preflight(background, log, client, o) })
+	fits := make(chan struct{}) // closed once the cluster's definitions are known to keep what is written
+	running.Go(func() {
+		if err := definitionsFit(background, log, imagePullSecrets); err != nil {
+			checked <- err
+			return
+		}
+		close(fits)
+		checked <- preflight(background, log, client, o)
+	})
 	running.Go(func() { follower.Run(background) })
 	running.Go(func() { registrar.Run(background) })
 	running.Go(func() { serving.Run(background) })
 	failed := servers.serve(&running)
 
 	lead := func(ctx context.Context) {
+		if !wait(ctx, fits) {
+			return
+		}
 		var leading sync.WaitGroup
 		attached := derived.NewKeeper(log, attachments, index, owner, counts.Derived)
 		controller := reconcile.NewController(reconcile.Config{

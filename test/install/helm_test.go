@@ -2,7 +2,6 @@ package install
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -139,23 +138,6 @@ func (w *world) hosts() []string {
 	return lines
 }
 
-func TestNumbersOfValuesFilesKeepTheirDigits(t *testing.T) {
-	w := newWorld(t)
-	file := filepath.Join(t.TempDir(), "values.yaml")
-	require.NoError(t, os.WriteFile(file, []byte(`
-global:
-  imagePullSecretsCrs:
-  - {name: a, dockerUsername: 100012345678, dockerPassword: 7, dockerServer: a.example.com}
-`), 0o600))
-	for i, helm := range helms {
-		w.helm = helmPaths[i]
-		out, err := w.tryHelm("template", "x", chart, "-f", file, "--kube-version", "v1.30.0", "--show-only", "templates/imagepullsecrets.yaml")
-		require.NoError(t, err, out)
-		assert.Contains(t, out, `username: "100012345678"`, helm.Version)
-		assert.Contains(t, out, `password: "7"`, helm.Version)
-	}
-}
-
 // TestEveryFieldIsKnown has the API server read what is rendered with every switch on, and refuse fields that it does not know.
 func TestEveryFieldIsKnown(t *testing.T) {
 	w := newWorld(t)
@@ -178,7 +160,9 @@ func TestEveryFieldIsKnown(t *testing.T) {
 		"--set", "hostsUpdater.podAnnotations.a=b",
 		"--set", "hostsUpdater.podLabels.a=b",
 		"--set", "hostsUpdater.seLinuxOptions.type=spc_t",
-		"--set", "hostsUpdater.maxSurge=1",
+		"--set", "hostsUpdater.maxUnavailable=1",
+		"--set", "hostsUpdater.extraArgs[0]=--resync-period=1m",
+		"--set", "manager.runAsUser=null",
 		"--set", "uninstall.keepCredentials=true",
 	}, terraform...)
 	for name, args := range map[string][]string{

@@ -78,6 +78,9 @@ func TestHostsUpdaterAsInstalled(t *testing.T) {
 	})
 }
 
+// oneHost is what makes hosts-updater run.
+const oneHost = "global.hosts[0].domain=a.example.com,global.hosts[0].ip=10.0.0.5"
+
 // TestSwitches holds what is rendered to the values that no other test turns.
 func TestSwitches(t *testing.T) {
 	w := newWorld(t)
@@ -85,24 +88,37 @@ func TestSwitches(t *testing.T) {
 		name, set, has, lacks string
 	}{
 		{"no disruption budget", "manager.podDisruptionBudget.enabled=false", "kind: Deployment", "kind: PodDisruptionBudget"},
-		{"a disruption budget", "manager.podDisruptionBudget.maxUnavailable=50%", "maxUnavailable: 50%", ""},
+		{"a disruption budget", "manager.podDisruptionBudget.maxUnavailable=50%", `maxUnavailable: "50%"`, ""},
 		{"the nodes' network", "manager.hostNetwork=true", "hostNetwork: true", "maxSurge: 1\n      maxUnavailable: 0"},
 		{"a network of its own", "manager.hostNetwork=false", "maxSurge: 1\n      maxUnavailable: 0", "hostNetwork"},
 		{"no policies for the manager", "admissionPolicies.restrictManager=false", "kind: ClusterRole", "kind: ValidatingAdmissionPolicy"},
 		{"no policy that attaches, on any version", "admissionPolicies.attach=false", "kind: ClusterRole", "kind: MutatingAdmissionPolicy"},
 		{"the policy that attaches, on any version", "admissionPolicies.attach=true", "kind: MutatingAdmissionPolicyBinding", ""},
-		{"a digest", "image.digest=sha256:" + strings.Repeat("a", 64) + ",image.tag=v9", "image: \"tcr-assistant/tcr-assistant@sha256:" + strings.Repeat("a", 64), "v9"},
+		{"a digest", "image.digest=sha256:" + strings.Repeat("a", 64) + ",image.tag=v9", "image: \"" + image + "@sha256:" + strings.Repeat("a", 64), "v9"},
 		{"a tag", "image.repository=registry.example.com/a,image.tag=v9", `image: "registry.example.com/a:v9"`, ""},
 		{"a failure policy", "webhook.failurePolicy=Fail", "--webhook-failure-policy=Fail", ""},
 		{"a lifetime", "webhook.certDuration=24h", "--cert-duration=24h", ""},
 		{"the manager's own lifetime", "webhook.certDuration=", "kind: Deployment", "--cert-duration"},
 		{"a signer, in the flag", "webhook.certSigner=example.com/serving", "--cert-signer=example.com/serving", ""},
-		{"a signer, in the role", "webhook.certSigner=example.com/serving", "resourceNames: [example.com/serving]", ""},
+		{"a signer, in the role", "webhook.certSigner=example.com/serving", `resourceNames: ["example.com/serving"]`, ""},
 		{"a signer, in the policy", "webhook.certSigner=example.com/serving", `object.spec.signerName == "example.com/serving"`, "kubelet-serving"},
 		{"no certificate requests", "rbac.certificates=false", "kind: ClusterRole", "certificatesigningrequests/approval"},
 		{"a deadline for the job of an uninstall", "uninstall.timeoutSeconds=7", "activeDeadlineSeconds: 7", ""},
 		{"no job of an uninstall", "uninstall.keepCredentials=true", "kind: ClusterRole", "helm.sh/hook"},
 		{"network policies", "networkPolicy.enabled=true", "kind: NetworkPolicy", ""},
+		{"a user for the manager", "manager.runAsUser=1000720000", "runAsUser: 1000720000\n        runAsGroup: 1000720000", "65532"},
+		{"no user for the manager, nor for the job of an uninstall", "manager.runAsUser=null", "runAsNonRoot: true", "runAsUser:"},
+		{"a quota that critical pods may need", "priorityQuota.enabled=true", "kind: ResourceQuota", ""},
+		{"no quota", "priorityQuota.enabled=false", "kind: Deployment", "kind: ResourceQuota"},
+		{"hosts-updater away from virtual nodes", oneHost, "values:\n                - virtual-kubelet", ""},
+		{"hosts-updater on any node", oneHost + ",hostsUpdater.affinity=null", "kind: DaemonSet", "nodeAffinity"},
+		{"an update that no node can stop", oneHost, "maxSurge: 0\n      maxUnavailable: \"100%\"", ""},
+		{"an update in steps", oneHost + ",hostsUpdater.maxUnavailable=3", "maxUnavailable: 3", ""},
+		{"a log of hosts-updater", oneHost + ",hostsUpdater.logLevel=debug,hostsUpdater.logFormat=text", "--log-format=text\n            - --log-level=debug", ""},
+		{"more flags of hosts-updater", oneHost + ",hostsUpdater.extraArgs[0]=--resync-period=1m", "- \"--resync-period=1m\"", ""},
+		{"lines that go with the DaemonSet", oneHost + ",networkPolicy.enabled=true", "--daemonset=" + manager.Namespace + "/hosts-updater", "Egress"},
+		{"lines that stay", oneHost + ",networkPolicy.enabled=true,hostsUpdater.keepLines=true", "policyTypes: [Ingress, Egress]", "--daemonset="},
+		{"no permission to ask where lines stay", oneHost + ",hostsUpdater.keepLines=true", "kind: DaemonSet", "resources: [daemonsets]"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			out, err := w.tryHelm("template", "x", chart, "--namespace", manager.Namespace, "--kube-version", "v1.30.0", "--set", tc.set)
