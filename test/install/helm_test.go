@@ -2,6 +2,8 @@ package install
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -136,6 +138,35 @@ func (w *world) hosts() []string {
 		lines = append(lines, entry.String())
 	}
 	return lines
+}
+
+// TestTheManifestsAreTheChart holds the all-in-one manifests against what the chart renders, with an image that nobody can own.
+func TestTheManifestsAreTheChart(t *testing.T) {
+	w := newWorld(t)
+	out, err := w.tryHelm("template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--set", "image.repository="+placeholder,
+		"--kube-version", "v1.30.0", "--include-crds", "--no-hooks")
+	require.NoError(t, err, out)
+	text, err := os.ReadFile(allInOne)
+	require.NoError(t, err)
+	head, rendered, found := strings.Cut(string(text), "\n---\n")
+	require.True(t, found)
+	assert.Equal(t, out, rendered, "run \"make manifests\"")
+
+	t.Run("its head says where the image has to be named, by a line that does it", func(t *testing.T) {
+		_, line, found := strings.Cut(head, "\n#   sed '")
+		require.True(t, found)
+		script, _, _ := strings.Cut(line, "'")
+		sed := exec.CommandContext(w.Ctx, "sed", script, allInOne)
+		edited, err := sed.Output()
+		require.NoError(t, err)
+		assert.NotContains(t, string(edited[len(head):]), placeholder)
+		assert.Contains(t, string(edited), `image: "registry.example.com/tcr-assistant:v0.1.0"`)
+	})
+	t.Run("nobody can own the name of its image", func(t *testing.T) {
+		host, _, _ := strings.Cut(placeholder, "/")
+		assert.True(t, strings.HasSuffix(host, ".invalid"), "RFC 6761")
+		assert.Contains(t, rendered, `image: "`+placeholder+`:v0.1.0"`)
+	})
 }
 
 // TestEveryFieldIsKnown has the API server read what is rendered with every switch on, and refuse fields that it does not know.

@@ -34,6 +34,8 @@ const (
 
 	// image is one that the chart has no default for.
 	image = "registry.example.com/tcr-assistant"
+	// placeholder is what the all-in-one manifests name instead.
+	placeholder = "tcr-assistant.invalid/tcr-assistant"
 )
 
 // helms are the releases of Helm that the chart is for, by major version.
@@ -44,8 +46,8 @@ var helms = []binaries.Command{
 }
 
 var (
-	// binary is the controller-manager under test.
-	binary string
+	// binary is the controller-manager under test, hostsUpdater the other command.
+	binary, hostsUpdater string
 	// helmPaths are the programs of helms.
 	helmPaths []string
 )
@@ -56,6 +58,9 @@ func TestMain(m *testing.M) {
 		if err == nil {
 			defer os.RemoveAll(dir)
 			binary, err = manager.Build(context.Background(), dir, "controller-manager")
+		}
+		if err == nil {
+			hostsUpdater, err = manager.Build(context.Background(), dir, "hosts-updater")
 		}
 		for _, helm := range helms {
 			if err == nil {
