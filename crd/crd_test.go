@@ -36,6 +36,10 @@ func TestFieldsAreThoseOfTheType(t *testing.T) {
 	}
 }
 
+func TestFieldsOfMapsAreTheirs(t *testing.T) {
+	assert.Equal(t, []string{"spec.everywhere[]", "spec.namespaces", "spec.rules"}, Of("DerivedAttachments", "derivedattachments", v1.DerivedAttachments{}).Fields)
+}
+
 // published returns the document that the API server makes of the definition in the chart, changed by edit.
 func published(t *testing.T, edit func(version map[string]any)) []byte {
 	t.Helper()

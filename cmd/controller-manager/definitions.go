@@ -12,5 +12,6 @@ import (
 // definitionsFit returns an error where the cluster's CustomResourceDefinitions lack fields of this release.
 func definitionsFit(ctx context.Context, log *slog.Logger, client *typed.Client) error {
 	return crd.NewChecker(log, client.GetClient()).Check(ctx, v1.GroupVersion,
-		crd.Of("ImagePullSecret", "imagepullsecrets", v1.ImagePullSecret{}))
+		crd.Of("ImagePullSecret", "imagepullsecrets", v1.ImagePullSecret{}),
+		crd.Of("DerivedAttachments", "derivedattachments", v1.DerivedAttachments{}))
 }

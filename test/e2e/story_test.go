@@ -380,6 +380,7 @@ func uninstall(w *world, hosts string) {
 	// Helm deletes neither the namespace nor what is in a chart's folder crds, of which the API server makes an APIService.
 	kept := []string{
 		"apiservice.apiregistration.k8s.io/v1.tcr.tencentcloudcr.com",
+		"customresourcedefinition.apiextensions.k8s.io/derivedattachments.tcr.tencentcloudcr.com",
 		"customresourcedefinition.apiextensions.k8s.io/imagepullsecrets.tcr.tencentcloudcr.com",
 		"namespace/" + manager.Namespace,
 	}

@@ -19,7 +19,8 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
 )
 
-const crd = "CustomResourceDefinition /imagepullsecrets.tcr.tencentcloudcr.com"
+// crds are what Helm never deletes.
+var crds = []string{"CustomResourceDefinition /derivedattachments.tcr.tencentcloudcr.com", "CustomResourceDefinition /imagepullsecrets.tcr.tencentcloudcr.com"}
 
 // terraform are the values of the add-on as its Terraform documentation has them.
 var terraform = []string{
@@ -118,7 +119,7 @@ func TestHelm(t *testing.T) {
 				assert.Equal(t, 1, stop(), "jobs that ran")
 				require.NoError(t, m.Stop())
 				assert.Empty(t, w.attached())
-				w.leaves(before, crd)
+				w.leaves(before, crds...)
 				w.teamLists("builder", "theirs")
 			})
 		})
@@ -174,7 +175,7 @@ func TestEveryFieldIsKnown(t *testing.T) {
 	w := newWorld(t)
 	w.home()
 	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
-	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/imagepullsecrets.tcr.tencentcloudcr.com")
+	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", filepath.Join(chart, "crds"))
 	everything := append([]string{"template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--kube-version", w.Version(),
 		"--set", "networkPolicy.enabled=true",
 		"--set", "image.digest=sha256:" + strings.Repeat("0", 64),

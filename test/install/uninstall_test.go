@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,7 +116,7 @@ func TestUninstallByHelm(t *testing.T) {
 		w.teamLists("builder", "theirs")
 		w.teamLists("default")
 		w.teamLists("stranger", "tcr.ipsforeign")
-		w.leaves(before, crd, "Secret team/tcr.ipsforeign", "ServiceAccount team/stranger")
+		w.leaves(before, append(slices.Clone(crds), "Secret team/tcr.ipsforeign", "ServiceAccount team/stranger")...)
 	})
 	t.Run("where no node runs the job it ends, has deleted nothing, and goes on without it", func(t *testing.T) {
 		t.Parallel() // they wait for the cluster most of the time
@@ -136,10 +137,10 @@ func TestUninstallByHelm(t *testing.T) {
 		assert.Equal(t, "86400", w.Kubectl("get", "job", "tcr-assistant-uninstall", "-n", manager.Namespace, "-o", "jsonpath={.spec.ttlSecondsAfterFinished}"), "for a day")
 		w.runHelm("uninstall", "--no-hooks")
 		w.Kubectl("delete", "job", "tcr-assistant-uninstall", "-n", manager.Namespace)
-		w.leaves(before, crd, "ImagePullSecret /by-hand", "Secret team/tcr.ipsby-hand",
+		w.leaves(before, append(slices.Clone(crds), "ImagePullSecret /by-hand", "Secret team/tcr.ipsby-hand",
 			"Secret default/tcr.ipsby-hand", "Secret kube-node-lease/tcr.ipsby-hand", "Secret kube-public/tcr.ipsby-hand",
-			"Secret kube-system/tcr.ipsby-hand", "Secret "+manager.Namespace+"/tcr.ipsby-hand")
-		w.Kubectl("delete", "crd", "imagepullsecrets.tcr.tencentcloudcr.com")
+			"Secret kube-system/tcr.ipsby-hand", "Secret "+manager.Namespace+"/tcr.ipsby-hand")...)
+		w.Kubectl("delete", "-f", filepath.Join(chart, "crds"))
 		w.removeEntries()
 		assert.Empty(t, w.attached())
 		w.teamLists("builder", "theirs")
@@ -264,7 +265,7 @@ func TestKeptCredentials(t *testing.T) {
 	for _, namespace := range []string{"default", "kube-node-lease", "kube-public", "kube-system", "team"} {
 		kept = append(kept, "Secret "+namespace+"/tcr.ipskept")
 	}
-	w.leaves(before, append(kept, crd, "ImagePullSecret /kept")...)
+	w.leaves(before, append(append(kept, "ImagePullSecret /kept"), crds...)...)
 	assert.Equal(t, uid, w.Holds("team", "kept").UID)
 	w.teamLists("builder", "theirs", "tcr.ipskept")
 }

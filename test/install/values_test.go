@@ -182,7 +182,7 @@ func TestTheAPIServerRefuses(t *testing.T) {
 	w := newWorld(t)
 	w.home()
 	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
-	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/imagepullsecrets.tcr.tencentcloudcr.com")
+	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", filepath.Join(chart, "crds"))
 	refusals := []struct {
 		name       string
 		credential map[string]any
