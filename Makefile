@@ -1,7 +1,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-VERSION ?= dev
+# What the commands report: the tag that is checked out, else the one that an image is pushed under, else "dev".
+VERSION ?= $(or $(shell git describe --tags --exact-match --dirty 2>/dev/null),$(lastword $(subst :, ,$(notdir $(PUSH)))),dev)
 CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.22.0
 HELM := go run -trimpath helm.sh/helm/v4/cmd/helm@v4.3.1
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -88,7 +89,15 @@ verify: generate ## fail where a generated file is not what it would be generate
 # --- chart and manifests ---
 
 define NAMESPACE
-# Generated from deploy/chart by "make manifests". It holds no credential: create ImagePullSecrets once it is applied.
+# Generated from deploy/chart by "make manifests".
+#
+# Before it is applied, put your image in place of tcr-assistant.invalid/tcr-assistant, of which nobody can own the name and nothing
+# is pulled: "make image PUSH=registry.example.com/tcr-assistant:v0.1.0" pushes one, "make image VERSION=v0.1.0" leaves an archive of
+# that name to be loaded into the nodes.
+#
+#   sed 's|tcr-assistant.invalid/tcr-assistant:|registry.example.com/tcr-assistant:|' tcr-assistant.yaml | kubectl apply -f -
+#
+# It holds no credential: create ImagePullSecrets once it is applied.
 apiVersion: v1
 kind: Namespace
 metadata:
@@ -103,14 +112,14 @@ export NAMESPACE
 manifests: ## write the all-in-one manifests from the chart, and into the chart what stands elsewhere
 	cp deploy/monitoring/prometheusrule.yaml deploy/chart/files/
 	{ printf '%s\n' "$$NAMESPACE" && $(HELM) template tcr-assistant deploy/chart --namespace tcr-assistant-system \
-		--kube-version v1.30.0 --include-crds --no-hooks; } > deploy/allinone/tcr-assistant.yaml.new
+		--set image.repository=tcr-assistant.invalid/tcr-assistant --kube-version v1.30.0 --include-crds --no-hooks; } > deploy/allinone/tcr-assistant.yaml.new
 	mv deploy/allinone/tcr-assistant.yaml.new deploy/allinone/tcr-assistant.yaml
 
 # --- image ---
 
 .PHONY: image
-image: ## build the image for all platforms into dist/image; PUSH=host/path:tag pushes it too
-	cd deploy/image && go run . -source ../.. -version $(VERSION) -out ../../dist/image $(if $(PUSH),-push $(PUSH))
+image: ## build the image for all platforms into dist/image and dist/image.tar; PUSH=host/path:tag pushes it too
+	cd deploy/image && go run . -source ../.. -version $(VERSION) -out ../../dist/image -shown dist/image $(if $(PUSH),-push $(PUSH))
 
 .PHONY: test-image
 test-image: ## test the image: two builds, one digest

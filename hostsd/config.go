@@ -27,6 +27,7 @@ type Config struct {
 // Refusal tells why one entry of a configuration has no effect.
 type Refusal struct {
 	Path   string // such as hosts[2].ip
+	Domain string // of the entry, as it is written; blank where it has none
 	Line   int    // in the configuration, counted from 1
 	Reason string // what is wrong and what to write instead
 }
@@ -131,12 +132,12 @@ type parser struct {
 
 func (p *parser) entry(i int, node *yaml.Node) {
 	path, line := fmt.Sprintf("hosts[%d]", i), node.Line
-	domain := ""
+	domain, written := "", ""
 	refuse := func(key, format string, args ...any) {
 		if key != "" {
 			key = "." + key
 		}
-		p.config.Refused = append(p.config.Refused, Refusal{Path: path + key, Line: line, Reason: fmt.Sprintf(format, args...)})
+		p.config.Refused = append(p.config.Refused, Refusal{Path: path + key, Domain: written, Line: line, Reason: fmt.Sprintf(format, args...)})
 		if domain != "" {
 			if p.config.kept == nil {
 				p.config.kept = map[string]bool{}
@@ -151,6 +152,7 @@ func (p *parser) entry(i int, node *yaml.Node) {
 		return
 	}
 	values, badKey, err := fields(node)
+	written = values["domain"]
 	domain, domainErr := parseDomain(values["domain"])
 	if err != nil {
 		refuse(badKey, "%v", err)

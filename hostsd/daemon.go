@@ -100,6 +100,9 @@ func (d *Daemon) Sync(ctx context.Context, now time.Time) Report {
 		report.Mode = change.Mode
 		report.Repaired = change.Mode != "" && d.settled && !changed
 		d.wrote(report, len(Owned(change.New)))
+		if change.LostLinks > 0 {
+			d.opts.Log.Warn("hosts file lost its hard links", "hostsFile", d.opts.HostsFile, "links", change.LostLinks)
+		}
 		d.note(Conflicts(change.New, desired))
 	}
 	d.settled = err == nil && d.config != nil
@@ -128,7 +131,7 @@ func (d *Daemon) readConfig() (changed bool, err error) {
 	d.metrics.refused.Set(float64(len(config.Refused)))
 	d.opts.Log.Info("read configuration", "config", path, "entries", len(config.Entries), "refused", len(config.Refused))
 	for _, r := range config.Refused {
-		d.opts.Log.Warn("refused entry", "config", path, "field", r.Path, "line", r.Line, "reason", r.Reason)
+		d.opts.Log.Warn("refused entry", "config", path, "field", r.Path, "domain", r.Domain, "line", r.Line, "reason", r.Reason)
 	}
 	return true, nil
 }

@@ -16,8 +16,10 @@ import (
 const stuck = time.Minute
 
 // Handler serves /metrics; /healthz, which fails only if a pass does not come to its end; and
-// /readyz, which tells why the hosts file is not as configured. Restarting mends neither a
-// broken configuration nor a file that cannot be written, so those leave /healthz well.
+// /readyz, which tells why the hosts file is not as configured, and fails where the configuration
+// is to blame: it is the same on all nodes, and an update that cannot read it must not go on. A
+// hosts file that cannot be written is the node's own affair, and must not keep the other nodes
+// from an update. Restarting mends neither, so both leave /healthz well.
 func (d *Daemon) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{
@@ -25,7 +27,12 @@ func (d *Daemon) Handler() http.Handler {
 		DisableCompression:  true, // a compressor needs more memory than all the rest
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.healthy(time.Now())) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.ready()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		degraded, err := d.ready()
+		if answer(w, err); err == nil && degraded != nil {
+			fmt.Fprintln(w, degraded)
+		}
+	})
 	return mux
 }
 
@@ -46,11 +53,12 @@ func (d *Daemon) healthy(now time.Time) error {
 	return nil
 }
 
-func (d *Daemon) ready() error {
+// ready returns what is wrong with the hosts file, and why the daemon is not ready.
+func (d *Daemon) ready() (degraded, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.passes == 0 {
-		return errors.New("no pass has ended yet")
+		return nil, errors.New("no pass has ended yet")
 	}
-	return errors.Join(d.errs[partConfig], d.errs[partFile])
+	return d.errs[partFile], d.errs[partConfig]
 }

@@ -32,6 +32,8 @@ const (
 type Change struct {
 	Old, New []byte
 	Mode     Mode // empty where Old and New are equal, and nothing was written
+	// LostLinks counts the other names that the replaced file had. They go on naming the old content.
+	LostLinks uint64
 }
 
 // ErrBusy says that other writers left no moment in which the file could be replaced without
@@ -150,6 +152,9 @@ func (f file) update(edit func([]byte) []byte, inPlace bool) (Change, error) {
 		change.Mode = InPlace
 		err = f.overwrite(old.content, change.New)
 	}
+	if err == nil && change.Mode == Rename && !old.missing() {
+		change.LostLinks = old.otherNames()
+	}
 	return change, err
 }
 
@@ -187,6 +192,15 @@ func openSnapshot(path string) (snapshot, error) {
 }
 
 func (s snapshot) missing() bool { return s.file == nil }
+
+// otherNames counts the hard links that the file still has once its own name is another file's.
+func (s snapshot) otherNames() uint64 {
+	var st unix.Stat_t
+	if unix.Fstat(int(s.file.Fd()), &st) != nil {
+		return 0
+	}
+	return uint64(st.Nlink)
+}
 
 func (s snapshot) close() {
 	if s.file != nil {

@@ -46,6 +46,7 @@ type manager struct {
 	counts    *metrics.Metrics
 	recorder  record.EventRecorder
 	draining  drain
+	fits      chan struct{} // closed once the cluster's definitions are known to keep what is written
 	servers   *servers
 }
 
@@ -67,7 +68,7 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	running.Go(func() { m.registrar.Run(background) })
 	running.Go(func() { m.serving.Run(background) })
 	checked, elected := make(chan error, 1), make(chan error, 1)
-	running.Go(func() { checked <- m.preflight(background) })
+	running.Go(func() { checked <- m.check(background) })
 	campaign, resign := context.WithCancel(ctx)
 	defer resign()
 	running.Go(func() { elected <- elect(campaign, log, m.client, o, m.owner, m.lead) })
@@ -84,6 +85,7 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 	m := &manager{
 		log: log, options: o, client: client, imagePullSecrets: imagePullSecrets, attachments: attachments,
 		owner: ownership(log, client), index: pullsecret.NewIndex(), recorder: events.NewRecorder(ctx, client),
+		fits: make(chan struct{}),
 	}
 	m.follower = reconcile.NewFollower(log, imagePullSecrets, m.index)
 	m.registrar = registration.NewRegistrar(log, client, registration.Template{
@@ -116,6 +118,15 @@ func (m *manager) ready() error {
 	return errors.Join(m.draining.err(), m.answerable(), m.registrar.Registered(), m.serving.Ready(time.Now()))
 }
 
+// check looks whether the cluster's definitions keep what is written, and then whether everything else that is needed is there.
+func (m *manager) check(ctx context.Context) error {
+	if err := definitionsFit(ctx, m.log, m.imagePullSecrets); err != nil {
+		return err
+	}
+	close(m.fits)
+	return m.preflight(ctx)
+}
+
 // preflight looks whether what is needed is there.
 func (m *manager) preflight(ctx context.Context) error {
 	config := preflight.Config{
@@ -129,6 +140,9 @@ func (m *manager) preflight(ctx context.Context) error {
 
 // lead does what one replica does at a time, until ctx ends: a term of leadership.
 func (m *manager) lead(ctx context.Context) {
+	if !wait(ctx, m.fits) {
+		return
+	}
 	attached := derived.NewKeeper(m.log, m.attachments, m.index, m.owner, m.counts.Derived)
 	controller := reconcile.NewController(reconcile.Config{
 		Log: m.log, Clients: m.client, ImagePullSecrets: m.imagePullSecrets, Index: m.index, Follower: m.follower,

@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -42,7 +43,7 @@ type options struct {
 	logLevel                          slog.Level
 	resync                            time.Duration
 	once, cleanup, version            bool
-	cleanupOnExit                     bool
+	daemonSet, account                string
 }
 
 func main() {
@@ -92,6 +93,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return exitOK
 	}
+	var runs *daemonSet
+	if o.daemonSet != "" {
+		if runs, err = newDaemonSet(o.daemonSet, o.account, os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")); err != nil {
+			// The lines matter more than their removal.
+			log.Error("lines will stay when the DaemonSet goes", "error", err)
+		} else {
+			go runs.see(ctx, log)
+		}
+	}
 	if o.metricsAddress != "" {
 		listener, err := net.Listen("tcp", o.metricsAddress)
 		if err != nil {
@@ -107,21 +117,49 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}()
 	}
 	daemon.Run(ctx)
-	if o.cleanupOnExit {
+	if runs != nil {
 		// Beyond ctx, which has ended. The kubelet ends the process if this takes too long.
-		return cleanUp(context.WithoutCancel(ctx), log, o.hostsFile)
+		return leave(context.WithoutCancel(ctx), log, runs, o.hostsFile)
 	}
 	return exitOK
 }
 
-func cleanUp(ctx context.Context, log *slog.Logger, hostsFile string) int {
-	removed, err := hostsd.Cleanup(ctx, hostsFile)
-	if err != nil {
-		log.Error("left lines in hosts file", "hostsFile", hostsFile, "error", err)
-		return exitFailed
+// leave removes the lines if the DaemonSet that ran this process is gone. While that is not known they stay.
+func leave(ctx context.Context, log *slog.Logger, runs *daemonSet, hostsFile string) int {
+	asking, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	gone, err := runs.gone(asking)
+	switch {
+	case gone:
+		return cleanUp(ctx, log, hostsFile)
+	case err != nil:
+		log.Warn("kept lines in hosts file: whether the DaemonSet is gone was not told", "hostsFile", hostsFile, "error", err)
+	default:
+		log.Info("kept lines in hosts file: the DaemonSet is there", "hostsFile", hostsFile)
 	}
-	log.Info("removed lines from hosts file", "hostsFile", hostsFile, "entries", removed)
 	return exitOK
+}
+
+// cleanUpFor bounds how long other writers of the hosts file can keep its lines from being removed. With askFor it fits into
+// the thirty seconds that Kubernetes gives a pod to end.
+const cleanUpFor = 20 * time.Second
+
+// cleanUp removes our lines. While other programs keep writing to the file it tries again.
+func cleanUp(ctx context.Context, log *slog.Logger, hostsFile string) int {
+	ctx, cancel := context.WithTimeout(ctx, cleanUpFor)
+	defer cancel()
+	for {
+		removed, err := hostsd.Cleanup(ctx, hostsFile)
+		switch {
+		case err == nil:
+			log.Info("removed lines from hosts file", "hostsFile", hostsFile, "entries", removed)
+			return exitOK
+		case !errors.Is(err, hostsd.ErrBusy):
+			log.Error("left lines in hosts file", "hostsFile", hostsFile, "error", err)
+			return exitFailed
+		}
+		log.Warn("lines were not removed yet, trying again", "hostsFile", hostsFile, "error", err)
+	}
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -133,7 +171,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&o.resync, "resync-period", 5*time.Minute, "time between two passes when nothing changes, at least 1s")
 	flags.BoolVar(&o.once, "once", false, "do one pass and exit: 0 done, 1 failed, 3 done but for refused entries")
 	flags.BoolVar(&o.cleanup, "cleanup", false, "remove our lines from the hosts file and exit; the configuration is not read")
-	flags.BoolVar(&o.cleanupOnExit, "cleanup-on-exit", false, "remove our lines when ended by SIGTERM or SIGINT; in an update, start the new instance before the old one ends")
+	flags.StringVar(&o.daemonSet, "daemonset", "", "the DaemonSet that runs this program, as namespace/name: our lines are removed when the program ends because that is gone; empty to leave them")
+	flags.StringVar(&o.account, "service-account", "/var/run/secrets/kubernetes.io/serviceaccount", "with --daemonset: the folder with the token and ca.crt of the pod's account, which may get the DaemonSet and its namespace")
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of /metrics, /healthz and /readyz; empty for none")
 	flags.StringVar(&o.logFormat, "log-format", "json", "json or text")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
@@ -156,8 +195,17 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return options{}, fmt.Errorf("--log-format=%q: must be json or text", o.logFormat)
 	case o.config == "" && !o.cleanup && !o.version:
 		return options{}, errors.New("--config is empty: name the configuration file or the folder it is mounted as")
+	case o.daemonSet != "" && !isReference(o.daemonSet):
+		return options{}, fmt.Errorf("--daemonset=%q: must be a namespace and a name, such as tcr-assistant-system/hosts-updater", o.daemonSet)
 	case o.hostsFile == "":
 		return options{}, errors.New("--hosts-file is empty: name the node's hosts file, such as /host/etc/hosts")
 	}
 	return o, nil
+}
+
+// isReference reports whether text is a namespace and a name of what both may consist of.
+func isReference(text string) bool {
+	namespace, name, found := strings.Cut(text, "/")
+	odd := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' }
+	return found && namespace != "" && name != "" && strings.IndexFunc(namespace, odd) < 0 && strings.IndexFunc(name, odd) < 0
 }

@@ -83,6 +83,8 @@ func TestFlags(t *testing.T) {
 		{"a log format", []string{"--log-format=xml"}, `--log-format="xml": must be json or text`},
 		{"a log level", []string{"--log-level=loud"}, `invalid value "loud" for flag -log-level`},
 		{"no configuration", []string{"--config="}, "--config is empty: name the configuration file"},
+		{"a DaemonSet without a namespace", []string{"--daemonset=hosts-updater"}, `--daemonset="hosts-updater": must be a namespace and a name`},
+		{"a DaemonSet that is a path", []string{"--daemonset=a/../b"}, `--daemonset="a/../b": must be a namespace and a name`},
 		{"no hosts file", []string{"--hosts-file="}, "--hosts-file is empty: name the node's hosts file"},
 	} {
 		t.Run(test.name+" is refused", func(t *testing.T) {
@@ -94,7 +96,7 @@ func TestFlags(t *testing.T) {
 	t.Run("help tells of every flag", func(t *testing.T) {
 		var stderr bytes.Buffer
 		assert.Equal(t, exitOK, run(t.Context(), []string{"--help"}, io.Discard, &stderr))
-		for _, name := range []string{"config", "hosts-file", "resync-period", "once", "cleanup", "cleanup-on-exit", "metrics-bind-address", "log-format", "log-level", "version"} {
+		for _, name := range []string{"config", "hosts-file", "resync-period", "once", "cleanup", "daemonset", "service-account", "metrics-bind-address", "log-format", "log-level", "version"} {
 			assert.Contains(t, stderr.String(), "\n  -"+name)
 		}
 	})
@@ -166,6 +168,32 @@ func TestOnceAndCleanup(t *testing.T) {
 	})
 }
 
+// TestCleanupOutwaitsOtherWriters holds the lock that writers take for longer than one attempt lasts.
+func TestCleanupOutwaitsOtherWriters(t *testing.T) {
+	t.Parallel()
+	hosts := write(t, "hosts", demoLine+etcHosts)
+	folder, err := os.Open(filepath.Dir(hosts))
+	require.NoError(t, err)
+	defer folder.Close()
+	require.NoError(t, syscall.Flock(int(folder.Fd()), syscall.LOCK_EX))
+	log := &releasing{release: func() { assert.NoError(t, syscall.Flock(int(folder.Fd()), syscall.LOCK_UN)) }}
+	assert.Equal(t, exitOK, run(t.Context(), []string{"--cleanup", "--hosts-file", hosts}, io.Discard, log), log.String())
+	assert.Equal(t, etcHosts, read(t, hosts))
+}
+
+// releasing is a log that lets go of something at its first line.
+type releasing struct {
+	bytes.Buffer
+	release func()
+}
+
+func (r *releasing) Write(line []byte) (int, error) {
+	if r.Len() == 0 {
+		r.release()
+	}
+	return r.Buffer.Write(line)
+}
+
 func TestBinary(t *testing.T) {
 	t.Run("it links nothing of Kubernetes", func(t *testing.T) {
 		out, err := exec.Command("go", "list", "-deps", ".").Output()
@@ -203,11 +231,18 @@ type process struct {
 // start runs the command with flags that come after the usual ones and override them.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startIn(t, nil, args...)
+}
+
+// startIn does it with more variables in its environment.
+func startIn(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{config: write(t, "hosts.yaml", demoConfig), hosts: write(t, "hosts", etcHosts), log: &bytes.Buffer{}}
 	p.address = "127.0.0.1:" + freePort(t)
 	p.Cmd = exec.Command(binary, "--config", p.config, "--hosts-file", p.hosts, "--metrics-bind-address", p.address)
 	p.Args = append(p.Args, args...)
 	p.Stderr = p.log
+	p.Env = append(os.Environ(), env...)
 	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, p.Start())
 	t.Cleanup(func() { _ = p.Process.Kill(); _ = p.Wait() })
@@ -268,26 +303,6 @@ func TestSIGTERMLeavesTheLines(t *testing.T) {
 	require.NoError(t, p.Wait())
 	assert.Equal(t, demoLine+etcHosts, read(t, p.hosts))
 	assert.Contains(t, p.log.String(), `"msg":"stopped"`)
-}
-
-func TestSIGTERMRemovesTheLinesWhenToldTo(t *testing.T) {
-	p := start(t, "--cleanup-on-exit")
-	require.Equal(t, demoLine+etcHosts, read(t, p.hosts))
-	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
-	require.NoError(t, p.Wait())
-	assert.Equal(t, etcHosts, read(t, p.hosts))
-}
-
-// TestAnUpdateKeepsTheLines does what a rolling update with a surge does on a node.
-func TestAnUpdateKeepsTheLines(t *testing.T) {
-	old := start(t, "--cleanup-on-exit")
-	update := start(t, "--cleanup-on-exit", "--hosts-file="+old.hosts, "--config="+old.config)
-	require.NoError(t, old.Process.Signal(syscall.SIGTERM))
-	require.NoError(t, old.Wait())
-	require.Eventually(t, func() bool { return read(t, old.hosts) == demoLine+etcHosts }, soon, 10*time.Millisecond)
-	require.NoError(t, update.Process.Signal(syscall.SIGTERM))
-	require.NoError(t, update.Wait())
-	assert.Equal(t, etcHosts, read(t, old.hosts))
 }
 
 func TestMemoryAtWork(t *testing.T) {

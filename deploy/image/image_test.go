@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"debug/elf"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -34,7 +36,7 @@ const (
 
 func TestImage(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "image")
-	require.NoError(t, run(t.Context(), source, version, folder, ""))
+	require.NoError(t, run(t.Context(), source, version, folder, folder, ""))
 	path, err := layout.FromPath(folder)
 	require.NoError(t, err)
 	root, err := path.ImageIndex()
@@ -80,17 +82,113 @@ func TestImage(t *testing.T) {
 			assertBill(t, bill)
 		})
 	}
+	t.Run("the archive is what container runtimes load", func(t *testing.T) {
+		assertArchive(t, folder+".tar", index, "tcr-assistant.invalid/tcr-assistant:"+version)
+	})
 	t.Run("another build, elsewhere, has the same digest", func(t *testing.T) {
 		elsewhere := filepath.Join(t.TempDir(), "other")
 		copyModule(t, elsewhere)
 		again := filepath.Join(t.TempDir(), "again")
-		require.NoError(t, run(t.Context(), elsewhere, version, again, ""))
+		require.NoError(t, run(t.Context(), elsewhere, version, again, again, ""))
 		first, err := os.ReadFile(filepath.Join(folder, "index.json"))
 		require.NoError(t, err)
 		second, err := os.ReadFile(filepath.Join(again, "index.json"))
 		require.NoError(t, err)
 		assert.Equal(t, string(first), string(second))
+		first, err = os.ReadFile(folder + ".tar")
+		require.NoError(t, err)
+		second, err = os.ReadFile(again + ".tar")
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(first, second), "nor do their archives differ")
 	})
+}
+
+// assertArchive holds that an archive is an OCI layout with the index under a name, as containerd reads it, and that what "docker
+// load" reads from it is the image for this machine.
+func assertArchive(t *testing.T, archive string, index v1.ImageIndex, called string) {
+	t.Helper()
+	folder := t.TempDir()
+	out, err := exec.Command("tar", "-x", "-C", folder, "-f", archive).CombinedOutput()
+	require.NoError(t, err, string(out))
+	path, err := layout.FromPath(folder)
+	require.NoError(t, err)
+	root, err := path.ImageIndex()
+	require.NoError(t, err)
+	require.NoError(t, validate.Index(root))
+	manifest, err := root.IndexManifest()
+	require.NoError(t, err)
+	require.Len(t, manifest.Manifests, 1, "a bill of materials is nothing to load")
+	digest, err := index.Digest()
+	require.NoError(t, err)
+	assert.Equal(t, digest, manifest.Manifests[0].Digest)
+	assert.Equal(t, called, manifest.Manifests[0].Annotations["io.containerd.image.name"])
+
+	tag, err := name.NewTag(called)
+	require.NoError(t, err)
+	loaded, err := tarball.ImageFromPath(archive, &tag)
+	require.NoError(t, err)
+	config, err := loaded.ConfigFile()
+	require.NoError(t, err)
+	assert.Equal(t, runtime.GOARCH, config.Architecture)
+	assert.Len(t, unpack(t, loaded), len(commands))
+}
+
+func TestTheArchiveIsNamedByWhereTheImageIs(t *testing.T) {
+	for _, tc := range []struct{ push, version, want string }{
+		{"", "dev", "tcr-assistant.invalid/tcr-assistant:dev"},
+		{"", "v1.2.3+build", "tcr-assistant.invalid/tcr-assistant:v1.2.3-build"},
+		{"registry.example.com/a:v1", "dev", "registry.example.com/a:v1"},
+	} {
+		var reference name.Reference
+		if tc.push != "" {
+			var err error
+			reference, err = name.ParseReference(tc.push)
+			require.NoError(t, err)
+		}
+		tag, err := archiveName(reference, tc.version)
+		require.NoError(t, err)
+		assert.Equal(t, tc.want, tag.Name())
+	}
+}
+
+// TestTheVersionIsTheTag asks make what it would build in a checkout of a tag, beside it, and for a reference.
+func TestTheVersionIsTheTag(t *testing.T) {
+	checkout := t.TempDir()
+	git := func(args ...string) {
+		t.Helper()
+		command := exec.Command("git", append([]string{"-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false"}, args...)...)
+		command.Dir = checkout
+		out, err := command.CombinedOutput()
+		require.NoError(t, err, string(out))
+	}
+	makefile, err := os.ReadFile(filepath.Join(source, "Makefile"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(checkout, "Makefile"), makefile, 0o644))
+	builds := func(variables ...string) string {
+		t.Helper()
+		command := exec.Command("make", append([]string{"--dry-run", "--no-print-directory", "image"}, variables...)...)
+		command.Dir = checkout
+		command.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool {
+			return strings.HasPrefix(variable, "VERSION=") || strings.HasPrefix(variable, "PUSH=") || strings.HasPrefix(variable, "MAKE")
+		})
+		out, err := command.Output()
+		require.NoError(t, err, string(out))
+		_, rest, found := strings.Cut(string(out), "-version ")
+		require.True(t, found, string(out))
+		return strings.Fields(rest)[0]
+	}
+	git("init", "--quiet")
+	git("add", ".")
+	git("commit", "--quiet", "--message=first")
+	assert.Equal(t, "dev", builds())
+	assert.Equal(t, "v8.0.0", builds("PUSH=registry.example.com:5000/tcr-assistant:v8.0.0"))
+	git("tag", "v9.9.9")
+	assert.Equal(t, "v9.9.9", builds())
+	assert.Equal(t, "v7", builds("VERSION=v7"))
+	require.NoError(t, os.WriteFile(filepath.Join(checkout, "Makefile"), append(makefile, '\n'), 0o644))
+	assert.Equal(t, "v9.9.9-dirty", builds())
+	git("commit", "--quiet", "--all", "--message=second")
+	assert.Equal(t, "dev", builds())
 }
 
 // copyModule copies what the commands are built from.
@@ -166,7 +264,7 @@ func TestPush(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
 	defer server.Close()
 	target := strings.TrimPrefix(server.URL, "http://") + "/team/tcr-assistant:" + version
-	require.NoError(t, run(t.Context(), source, version, filepath.Join(t.TempDir(), "image"), target))
+	require.NoError(t, run(t.Context(), source, version, filepath.Join(t.TempDir(), "image"), "", target))
 
 	reference, err := name.ParseReference(target)
 	require.NoError(t, err)
@@ -189,7 +287,7 @@ func TestPush(t *testing.T) {
 
 func TestBadReferencesAreRefusedBeforeAnythingIsBuilt(t *testing.T) {
 	for _, reference := range []string{"tcr-assistant", "registry.example.com/Upper:v1", "registry.example.com/x"} {
-		err := run(t.Context(), "/nonexistent", version, t.TempDir(), reference)
+		err := run(t.Context(), "/nonexistent", version, t.TempDir(), "", reference)
 		require.ErrorContains(t, err, "reading --push="+reference+": must be a host, a path and a tag")
 	}
 }

@@ -1,5 +1,6 @@
 // Command image builds the container image of both commands, for every platform, without a container engine: static binaries
-// on nothing. It writes an OCI image layout, with a list of what each binary was made of, and pushes both when told to.
+// on nothing. It writes an OCI image layout, with a list of what each binary was made of, and pushes both when told to. Beside the
+// layout it leaves one archive that container runtimes load.
 package main
 
 import (
@@ -25,16 +26,21 @@ func main() {
 	defer stop()
 	source := flag.String("source", ".", "`folder` of the product's module")
 	version := flag.String("version", "dev", "`version` that the commands report")
-	out := flag.String("out", "dist/image", "`folder` to write the OCI layout to; it is replaced")
+	out := flag.String("out", "dist/image", "`folder` to write the OCI layout to, and with .tar behind it the archive; both are replaced")
+	shown := flag.String("shown", "", "`folder` as it is told, where it is not --out: what runs this may run it elsewhere")
 	push := flag.String("push", "", "`reference` to push to as well, such as registry.example.com/tcr-assistant:v0.1.0, with the credentials of \"docker login\"")
 	flag.Parse()
-	if err := run(ctx, *source, *version, *out, *push); err != nil {
+	if *shown == "" {
+		*shown = *out
+	}
+	if err := run(ctx, *source, *version, *out, *shown, *push); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, source, version, out, push string) error {
+// run builds the image into the folder out, which it calls shown, and pushes it where push is a reference.
+func run(ctx context.Context, source, version, out, shown, push string) error {
 	var reference name.Reference
 	if push != "" {
 		var err error
@@ -53,8 +59,16 @@ func run(ctx context.Context, source, version, out, push string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s in %s\n", digest, out)
+	fmt.Printf("%s in %s\n", digest, shown)
+	tag, err := archiveName(reference, version)
+	if err != nil {
+		return fmt.Errorf("naming the image by --version=%s: %w", version, err)
+	}
+	if err := built.archive(out+".tar", tag); err != nil {
+		return fmt.Errorf("writing the image to %s.tar: %w", out, err)
+	}
 	if reference == nil {
+		fmt.Print(loads(shown+".tar", tag))
 		return nil
 	}
 	if err := built.push(ctx, reference); err != nil {

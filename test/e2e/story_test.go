@@ -3,10 +3,13 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/test/e2e/machine"
@@ -34,7 +38,7 @@ var all = map[string]int{"controller-manager": 2, "hosts-updater": 1}
 
 // release returns the values of a release: those that users know, and the documented budget as limits, which the kernel
 // enforces.
-func release(disabled string, credentials ...map[string]any) map[string]any {
+func (w *world) release(disabled string, credentials ...map[string]any) map[string]any {
 	limits := func(memory string) map[string]any {
 		budget := map[string]any{"cpu": "100m", "memory": memory}
 		return map[string]any{"resources": map[string]any{"requests": budget, "limits": budget}}
@@ -44,7 +48,7 @@ func release(disabled string, credentials ...map[string]any) map[string]any {
 			"hosts":               []any{map[string]any{"domain": node.RegistryHost, "ip": node.RegistryAddress, "disabled": disabled}},
 			"imagePullSecretsCrs": credentials,
 		},
-		"image":        map[string]any{"repository": productImage, "tag": productTag},
+		"image":        map[string]any{"repository": w.built.Repository.Name(), "tag": w.built.TagStr()},
 		"manager":      limits("30Mi"),
 		"hostsUpdater": limits("100Mi"),
 	}
@@ -65,6 +69,7 @@ func TestStory(t *testing.T) {
 			{"configured, twenty new namespaces run their pods at once", twenty},
 			{"a new password reaches the next pull", newPassword},
 			{"service accounts, Deployments, Jobs and CronJobs pull too", workloads},
+			{"a pod of hosts-updater that ends leaves its line", endingUpdaters},
 			{"who is not selected, or has a wrong password, is told", refusals},
 			{"a node that crashed comes back as it was", crash},
 			{"pods of new namespaces start while managers are deleted", deletedManagers},
@@ -89,7 +94,7 @@ func TestStory(t *testing.T) {
 func install(w *world) {
 	// A disabled entry has no line; with none at all there would be no hosts-updater.
 	w.helm("install", "tcr-assistant", chart, "--namespace="+manager.Namespace, "--create-namespace", "--wait", "--timeout="+hang.String(),
-		"--values="+w.values(release("true")))
+		"--values="+w.values(w.release("true")))
 	w.product(all)
 	assert.NotContains(w.T, w.hostsFile(), node.RegistryHost)
 
@@ -143,7 +148,7 @@ func unresolved(w *world) {
 
 func twenty(w *world) {
 	w.helm("upgrade", "tcr-assistant", chart, "--namespace="+manager.Namespace, "--wait", "--timeout="+hang.String(),
-		"--values="+w.values(release("false", map[string]any{
+		"--values="+w.values(w.release("false", map[string]any{
 			"name": rule, "namespaces": "*", "serviceAccounts": "*", "type": "docker",
 			"dockerUsername": user, "dockerPassword": "first", "dockerServer": node.RegistryHost,
 		})))
@@ -156,7 +161,7 @@ func twenty(w *world) {
 	w.issued("before", "first")
 	w.Lists("before", "default", secret)
 
-	w.newNamespaces("new", 20, 0)
+	assert.Zero(w.T, w.newNamespaces("new", 20, 0), "pods that needed a second pull")
 	w.usage()
 
 	// A CronJob needs up to a minute: this one gets it now, and is looked at later.
@@ -165,8 +170,8 @@ func twenty(w *world) {
 }
 
 // newNamespaces creates namespaces, pause apart or all at once, each with a pod right behind it. It waits until all run, and
-// logs the times that it took.
-func (w *world) newNamespaces(prefix string, n int, pause time.Duration) {
+// logs the times that it took. It returns how many needed a second pull.
+func (w *world) newNamespaces(prefix string, n int, pause time.Duration) (failed int) {
 	w.T.Helper()
 	names := make([]string, n)
 	var creating sync.WaitGroup
@@ -180,7 +185,6 @@ func (w *world) newNamespaces(prefix string, n int, pause time.Duration) {
 	}
 	creating.Wait()
 	var accepted, started []time.Duration
-	failed := 0
 	for _, name := range names {
 		w.running(name, "app")
 		namespace, err := w.Client.CoreV1().Namespaces().Get(w.Ctx, name, metav1.GetOptions{})
@@ -200,6 +204,7 @@ func (w *world) newNamespaces(prefix string, n int, pause time.Duration) {
 	slices.Sort(started)
 	w.T.Logf("%d new namespaces, by timestamps of whole seconds: pod created %s after its namespace at most, running %s after it in the median, %s at most; %d needed a second pull",
 		n, accepted[n-1], started[n/2], started[n-1], failed)
+	return failed
 }
 
 func newPassword(w *world) {
@@ -247,6 +252,53 @@ func workloads(w *world) {
 		return err
 	})
 	w.Kubectl("delete", "cronjob", "app", "--namespace=cron")
+}
+
+// endingUpdaters ends the pod of hosts-updater in each way that leaves its line wanted, and looks at the hosts file all the time.
+func endingUpdaters(w *world) {
+	watching, stop := context.WithCancel(w.Ctx)
+	looks, lacks := 0, 0
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for watching.Err() == nil {
+			text, err := os.ReadFile("/etc/hosts")
+			assert.NoError(w.T, err)
+			if looks++; !strings.Contains(string(text), line) {
+				lacks++
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	ways := []struct {
+		name string
+		end  func(pod *corev1.Pod) error
+	}{
+		{"deleted", func(pod *corev1.Pod) error {
+			return w.Client.CoreV1().Pods(pod.Namespace).Delete(w.Ctx, pod.Name, metav1.DeleteOptions{})
+		}},
+		{"evicted", func(pod *corev1.Pod) error {
+			return w.Client.PolicyV1().Evictions(pod.Namespace).Evict(w.Ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}})
+		}},
+		{"replaced", func(pod *corev1.Pod) error {
+			_, _, err := w.Cluster.Kubectl(w.Ctx, "rollout", "restart", "daemonset/hosts-updater", "--namespace="+pod.Namespace)
+			return err
+		}},
+	}
+	for _, way := range ways {
+		before := w.product(map[string]int{"hosts-updater": 1})[0]
+		require.NoError(w.T, way.end(&before), way.name)
+		w.Eventually("another pod runs in place of the one that was "+way.name, func() error {
+			if after := w.product(map[string]int{"hosts-updater": 1})[0]; after.UID == before.UID {
+				return errors.New("it is still the same")
+			}
+			return nil
+		})
+		assert.Equal(w.T, 1, strings.Count(w.hostsFile(), line), way.name)
+	}
+	stop()
+	looking.Wait()
+	assert.Greater(w.T, looks, 1000)
+	assert.Zero(w.T, lacks, "looks at the hosts file, of %d, in which the line was not there", looks)
 }
 
 func refusals(w *world) {
@@ -328,6 +380,7 @@ func uninstall(w *world, hosts string) {
 	// Helm deletes neither the namespace nor what is in a chart's folder crds, of which the API server makes an APIService.
 	kept := []string{
 		"apiservice.apiregistration.k8s.io/v1.tcr.tencentcloudcr.com",
+		"customresourcedefinition.apiextensions.k8s.io/derivedattachments.tcr.tencentcloudcr.com",
 		"customresourcedefinition.apiextensions.k8s.io/imagepullsecrets.tcr.tencentcloudcr.com",
 		"namespace/" + manager.Namespace,
 	}

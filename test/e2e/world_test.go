@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -33,13 +34,10 @@ const (
 	// pull an image, but no pod here needs so many.
 	hang = 3 * time.Minute
 
-	chart  = "../../deploy/chart"
-	layout = "../../dist/image" // by "make image"
-	image  = node.RegistryHost + "/docker/app:1"
-	user   = "100012345678"
-
-	productImage = "product.invalid/tcr-assistant"
-	productTag   = "test"
+	chart   = "../../deploy/chart"
+	archive = "../../dist/image.tar" // by "make image"
+	image   = node.RegistryHost + "/docker/app:1"
+	user    = "100012345678"
 )
 
 var helm = binaries.Command{Package: "helm.sh/helm/v4/cmd/helm", Version: "v4.3.1"}
@@ -69,6 +67,7 @@ type world struct {
 	*suite.World
 	node     *node.Node
 	registry *node.Registry
+	built    name.Tag // the product's image
 	helmPath string
 	dir      string
 }
@@ -96,9 +95,8 @@ func newWorld(t *testing.T, password string) *world {
 	workload, err := node.Workload(ctx)
 	require.NoError(t, err)
 	require.NoError(t, w.registry.Push(ctx, "docker/app:1", workload, user, password))
-	product, err := node.FromLayout(layout)
+	w.built, err = n.Load(ctx, archive)
 	require.NoError(t, err, "run \"make image\"")
-	require.NoError(t, n.Import(ctx, productImage+":"+productTag, product))
 	return w
 }
 

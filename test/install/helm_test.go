@@ -3,6 +3,7 @@ package install
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,7 +19,8 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
 )
 
-const crd = "CustomResourceDefinition /imagepullsecrets.tcr.tencentcloudcr.com"
+// crds are what Helm never deletes.
+var crds = []string{"CustomResourceDefinition /derivedattachments.tcr.tencentcloudcr.com", "CustomResourceDefinition /imagepullsecrets.tcr.tencentcloudcr.com"}
 
 // terraform are the values of the add-on as its Terraform documentation has them.
 var terraform = []string{
@@ -117,7 +119,7 @@ func TestHelm(t *testing.T) {
 				assert.Equal(t, 1, stop(), "jobs that ran")
 				require.NoError(t, m.Stop())
 				assert.Empty(t, w.attached())
-				w.leaves(before, crd)
+				w.leaves(before, crds...)
 				w.teamLists("builder", "theirs")
 			})
 		})
@@ -139,21 +141,33 @@ func (w *world) hosts() []string {
 	return lines
 }
 
-func TestNumbersOfValuesFilesKeepTheirDigits(t *testing.T) {
+// TestTheManifestsAreTheChart holds the all-in-one manifests against what the chart renders, with an image that nobody can own.
+func TestTheManifestsAreTheChart(t *testing.T) {
 	w := newWorld(t)
-	file := filepath.Join(t.TempDir(), "values.yaml")
-	require.NoError(t, os.WriteFile(file, []byte(`
-global:
-  imagePullSecretsCrs:
-  - {name: a, dockerUsername: 100012345678, dockerPassword: 7, dockerServer: a.example.com}
-`), 0o600))
-	for i, helm := range helms {
-		w.helm = helmPaths[i]
-		out, err := w.tryHelm("template", "x", chart, "-f", file, "--kube-version", "v1.30.0", "--show-only", "templates/imagepullsecrets.yaml")
-		require.NoError(t, err, out)
-		assert.Contains(t, out, `username: "100012345678"`, helm.Version)
-		assert.Contains(t, out, `password: "7"`, helm.Version)
-	}
+	out, err := w.tryHelm("template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--set", "image.repository="+placeholder,
+		"--kube-version", "v1.30.0", "--include-crds", "--no-hooks")
+	require.NoError(t, err, out)
+	text, err := os.ReadFile(allInOne)
+	require.NoError(t, err)
+	head, rendered, found := strings.Cut(string(text), "\n---\n")
+	require.True(t, found)
+	assert.Equal(t, out, rendered, "run \"make manifests\"")
+
+	t.Run("its head says where the image has to be named, by a line that does it", func(t *testing.T) {
+		_, line, found := strings.Cut(head, "\n#   sed '")
+		require.True(t, found)
+		script, _, _ := strings.Cut(line, "'")
+		sed := exec.CommandContext(w.Ctx, "sed", script, allInOne)
+		edited, err := sed.Output()
+		require.NoError(t, err)
+		assert.NotContains(t, string(edited[len(head):]), placeholder)
+		assert.Contains(t, string(edited), `image: "registry.example.com/tcr-assistant:v0.1.0"`)
+	})
+	t.Run("nobody can own the name of its image", func(t *testing.T) {
+		host, _, _ := strings.Cut(placeholder, "/")
+		assert.True(t, strings.HasSuffix(host, ".invalid"), "RFC 6761")
+		assert.Contains(t, rendered, `image: "`+placeholder+`:v0.1.0"`)
+	})
 }
 
 // TestEveryFieldIsKnown has the API server read what is rendered with every switch on, and refuse fields that it does not know.
@@ -161,7 +175,7 @@ func TestEveryFieldIsKnown(t *testing.T) {
 	w := newWorld(t)
 	w.home()
 	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
-	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/imagepullsecrets.tcr.tencentcloudcr.com")
+	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", filepath.Join(chart, "crds"))
 	everything := append([]string{"template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--kube-version", w.Version(),
 		"--set", "networkPolicy.enabled=true",
 		"--set", "image.digest=sha256:" + strings.Repeat("0", 64),
@@ -178,7 +192,9 @@ func TestEveryFieldIsKnown(t *testing.T) {
 		"--set", "hostsUpdater.podAnnotations.a=b",
 		"--set", "hostsUpdater.podLabels.a=b",
 		"--set", "hostsUpdater.seLinuxOptions.type=spc_t",
-		"--set", "hostsUpdater.maxSurge=1",
+		"--set", "hostsUpdater.maxUnavailable=1",
+		"--set", "hostsUpdater.extraArgs[0]=--resync-period=1m",
+		"--set", "manager.runAsUser=null",
 		"--set", "uninstall.keepCredentials=true",
 	}, terraform...)
 	for name, args := range map[string][]string{

@@ -2,81 +2,195 @@ package install
 
 import (
 	"errors"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/tcr-assistant/tcr-assistant/test/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
 )
 
-// TestHostsUpdaterAsInstalled runs what the DaemonSet says over a hosts file of its own, and ends it as an uninstall does.
-func TestHostsUpdaterAsInstalled(t *testing.T) {
-	const others, ours = "127.0.0.1 localhost\n", "10.16.0.17 fanjiankong-bj.tencentcloudcr.com"
-	w := newWorld(t)
-	w.home()
-	w.runHelm("install", append([]string{chart}, terraform...)...)
-	binary, err := manager.Build(w.Ctx, t.TempDir(), "hosts-updater")
+// updater is hosts-updater as a pod of the DaemonSet runs it, over a hosts file of its own.
+type updater struct {
+	*exec.Cmd
+	t     *testing.T
+	hosts string
+}
+
+const (
+	others = "127.0.0.1 localhost\n"
+	ours   = "10.16.0.17 fanjiankong-bj.tencentcloudcr.com # managed by tcr hosts-updater\n"
+)
+
+// runUpdater starts what the DaemonSet of a namespace says, with the token that a pod of it would have, and waits for its line.
+func (w *world) runUpdater(t *testing.T, namespace string) *updater {
+	t.Helper()
+	set, err := w.Client.AppsV1().DaemonSets(namespace).Get(w.Ctx, "hosts-updater", metav1.GetOptions{})
 	require.NoError(t, err)
-	// runs returns the hosts file as the program leaves it.
-	runs := func(t *testing.T) string {
-		t.Helper()
-		set, err := w.Client.AppsV1().DaemonSets(manager.Namespace).Get(w.Ctx, "hosts-updater", metav1.GetOptions{})
-		require.NoError(t, err)
-		config, err := w.Client.CoreV1().ConfigMaps(manager.Namespace).Get(w.Ctx, "updater-config", metav1.GetOptions{})
-		require.NoError(t, err)
-		dir := t.TempDir()
-		hosts := filepath.Join(dir, "hosts")
-		require.NoError(t, os.WriteFile(hosts, []byte(others), 0o644))
-		for name, text := range config.Data {
-			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
-		}
-		container := set.Spec.Template.Spec.Containers[0]
-		assert.Equal(t, []string{"/hosts-updater"}, container.Command)
-		var args []string
-		for _, arg := range container.Args {
-			args = append(args, strings.NewReplacer("=/config", "="+dir, "=/host/etc/hosts", "="+hosts, "=:8080", "=127.0.0.1:0").Replace(arg))
-		}
-		command := exec.CommandContext(w.Ctx, binary, args...)
-		command.Env = append(os.Environ(), "NODE_NAME=node")
-		require.NoError(t, command.Start())
-		ended := false
-		t.Cleanup(func() {
-			if !ended {
-				_ = command.Process.Kill()
-				_ = command.Wait() // it was killed
-			}
-		})
-		file := func() string {
-			text, err := os.ReadFile(hosts)
-			require.NoError(t, err)
-			return string(text)
-		}
-		w.Eventually("the line is there", func() error {
-			if !strings.Contains(file(), ours) {
-				return errors.New("it is not")
-			}
-			return nil
-		})
-		require.NoError(t, command.Process.Signal(syscall.SIGTERM))
-		ended = true
-		require.NoError(t, command.Wait())
-		return file()
+	config, err := w.Client.CoreV1().ConfigMaps(namespace).Get(w.Ctx, "updater-config", metav1.GetOptions{})
+	require.NoError(t, err)
+	dir := t.TempDir()
+	u := &updater{t: t, hosts: filepath.Join(dir, "hosts")}
+	require.NoError(t, os.WriteFile(u.hosts, []byte(others), 0o644))
+	for name, text := range config.Data {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
-	t.Run("it removes its lines when it ends", func(t *testing.T) {
-		assert.Equal(t, others, runs(t))
+	container := set.Spec.Template.Spec.Containers[0]
+	assert.Equal(t, []string{"/hosts-updater"}, container.Command)
+	args := []string{"--service-account=" + dir}
+	for _, arg := range container.Args {
+		args = append(args, strings.NewReplacer("=/config", "="+dir, "=/host/etc/hosts", "="+u.hosts, "=:8080", "=127.0.0.1:0").Replace(arg))
+	}
+	u.Cmd = exec.CommandContext(w.Ctx, hostsUpdater, args...)
+	u.Env = append(os.Environ(), "NODE_NAME=node")
+	if *set.Spec.Template.Spec.AutomountServiceAccountToken {
+		u.Env = append(u.Env, w.mountAccount(t, namespace, set.Spec.Template.Spec.ServiceAccountName, dir)...)
+	}
+	require.NoError(t, u.Start())
+	t.Cleanup(func() {
+		if u.ProcessState == nil {
+			_ = u.Process.Kill()
+			_ = u.Wait() // it was killed
+		}
 	})
-	t.Run("it keeps them where that is wanted", func(t *testing.T) {
-		w.runHelm("upgrade", chart, "--reuse-values", "--set", "hostsUpdater.keepLines=true")
-		assert.Contains(t, runs(t), ours)
+	w.Eventually("the line is there", func() error {
+		if u.file() != ours+others {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	return u
+}
+
+// mountAccount writes into dir what the kubelet mounts into a pod of an account, and returns where the API server is.
+func (w *world) mountAccount(t *testing.T, namespace, account, dir string) (env []string) {
+	t.Helper()
+	hour := int64(3600)
+	request, err := w.Client.CoreV1().ServiceAccounts(namespace).CreateToken(w.Ctx, account,
+		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &hour}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "token"), []byte(request.Status.Token), 0o600))
+	admin := w.RESTConfig()
+	authority := admin.CAData
+	if len(authority) == 0 {
+		authority, err = os.ReadFile(admin.CAFile)
+		require.NoError(t, err)
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "ca.crt"), authority, 0o600))
+	address, err := url.Parse(admin.Host)
+	require.NoError(t, err)
+	return []string{"KUBERNETES_SERVICE_HOST=" + address.Hostname(), "KUBERNETES_SERVICE_PORT=" + address.Port()}
+}
+
+func (u *updater) file() string {
+	u.t.Helper()
+	text, err := os.ReadFile(u.hosts)
+	require.NoError(u.t, err)
+	return string(text)
+}
+
+// ends ends it as the kubelet does, and returns the hosts file as it is left.
+func (u *updater) ends() string {
+	u.t.Helper()
+	require.NoError(u.t, u.Process.Signal(syscall.SIGTERM))
+	require.NoError(u.t, u.Wait())
+	return u.file()
+}
+
+// seen waits until the API server has answered it what it asks at its start.
+func (w *world) seen(since time.Time) {
+	w.T.Helper()
+	w.Eventually("it has asked for its DaemonSet", func() error {
+		asked, err := w.Requests(func(r cluster.Request) bool {
+			return strings.HasSuffix(r.User, ":hosts-updater") && r.Resource == "namespaces" && r.Code == 200 && r.Received.After(since)
+		})
+		if err == nil && len(asked) == 0 {
+			err = errors.New("it has not")
+		}
+		return err
 	})
 }
+
+// TestHostsUpdaterAsInstalled runs what the DaemonSet says, and ends it as all sorts of ends do.
+func TestHostsUpdaterAsInstalled(t *testing.T) {
+	w := newWorld(t)
+	w.home()
+	install := func() {
+		w.runHelm("install", append([]string{chart, "--set", "uninstall.keepCredentials=true"}, terraform...)...)
+	}
+	running := func(t *testing.T) *updater {
+		t.Helper()
+		since := time.Now()
+		u := w.runUpdater(t, manager.Namespace)
+		w.seen(since)
+		return u
+	}
+	install()
+	t.Run("a pod that ends leaves the lines", func(t *testing.T) {
+		assert.Equal(t, ours+others, running(t).ends())
+	})
+	t.Run("an upgrade that leaves no host takes them away", func(t *testing.T) {
+		u := running(t)
+		w.runHelm("upgrade", chart, "--reuse-values", "--set-json", "global.hosts=[]")
+		assert.Equal(t, others, u.ends())
+		w.runHelm("rollback", "1")
+	})
+	t.Run("so does an uninstall", func(t *testing.T) {
+		u := running(t)
+		w.runHelm("uninstall")
+		assert.Equal(t, others, u.ends())
+		install()
+	})
+	t.Run("so does the deletion of the manifests, in one stroke", func(t *testing.T) {
+		u := running(t)
+		manifest, err := w.tryHelm("get", "manifest", "tcr-assistant", "--namespace", manager.Namespace)
+		require.NoError(t, err)
+		out, err := w.Pipe(manifest, "delete", "-f", "-")
+		require.NoError(t, err, out)
+		assert.Equal(t, others, u.ends())
+		w.runHelm("uninstall")
+		install()
+	})
+	t.Run("so does a DaemonSet that waits for its pods", func(t *testing.T) {
+		u := running(t)
+		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", manager.Namespace, "--type=merge", "-p", `{"metadata":{"finalizers":["example.com/held"]}}`)
+		w.Kubectl("delete", "daemonset", "hosts-updater", "-n", manager.Namespace, "--wait=false")
+		assert.Equal(t, others, u.ends())
+		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", manager.Namespace, "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+	})
+	t.Run("they stay where that is wanted, without a token", func(t *testing.T) {
+		w.runHelm("upgrade", chart, "--reuse-values", "--set", "hostsUpdater.keepLines=true")
+		assert.Empty(t, w.Kubectl("get", "roles,rolebindings", "-n", manager.Namespace, "-l", "app.kubernetes.io/component=hosts-updater", "-o", "name"))
+		u := w.runUpdater(t, manager.Namespace)
+		w.runHelm("uninstall")
+		assert.Equal(t, ours+others, u.ends())
+	})
+	t.Run("a namespace that is ending takes them away, whatever goes first", func(t *testing.T) {
+		w.Kubectl("create", "namespace", "nodes")
+		w.runHelm("install", append([]string{chart, "--set", "hostsUpdater.namespace=nodes", "--set", "uninstall.keepCredentials=true"}, terraform...)...)
+		// Held, it is there when the pod ends, as it may be for any pod of a namespace that is ending.
+		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", "nodes", "--type=merge", "-p", `{"metadata":{"finalizers":["example.com/held"]}}`)
+		since := time.Now()
+		u := w.runUpdater(t, "nodes")
+		w.seen(since)
+		w.Kubectl("delete", "namespace", "nodes", "--wait=false")
+		assert.Equal(t, others, u.ends())
+		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", "nodes", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+	})
+}
+
+// oneHost is what makes hosts-updater run.
+const oneHost = "global.hosts[0].domain=a.example.com,global.hosts[0].ip=10.0.0.5"
 
 // TestSwitches holds what is rendered to the values that no other test turns.
 func TestSwitches(t *testing.T) {
@@ -85,24 +199,37 @@ func TestSwitches(t *testing.T) {
 		name, set, has, lacks string
 	}{
 		{"no disruption budget", "manager.podDisruptionBudget.enabled=false", "kind: Deployment", "kind: PodDisruptionBudget"},
-		{"a disruption budget", "manager.podDisruptionBudget.maxUnavailable=50%", "maxUnavailable: 50%", ""},
+		{"a disruption budget", "manager.podDisruptionBudget.maxUnavailable=50%", `maxUnavailable: "50%"`, ""},
 		{"the nodes' network", "manager.hostNetwork=true", "hostNetwork: true", "maxSurge: 1\n      maxUnavailable: 0"},
 		{"a network of its own", "manager.hostNetwork=false", "maxSurge: 1\n      maxUnavailable: 0", "hostNetwork"},
 		{"no policies for the manager", "admissionPolicies.restrictManager=false", "kind: ClusterRole", "kind: ValidatingAdmissionPolicy"},
 		{"no policy that attaches, on any version", "admissionPolicies.attach=false", "kind: ClusterRole", "kind: MutatingAdmissionPolicy"},
 		{"the policy that attaches, on any version", "admissionPolicies.attach=true", "kind: MutatingAdmissionPolicyBinding", ""},
-		{"a digest", "image.digest=sha256:" + strings.Repeat("a", 64) + ",image.tag=v9", "image: \"tcr-assistant/tcr-assistant@sha256:" + strings.Repeat("a", 64), "v9"},
+		{"a digest", "image.digest=sha256:" + strings.Repeat("a", 64) + ",image.tag=v9", "image: \"" + image + "@sha256:" + strings.Repeat("a", 64), "v9"},
 		{"a tag", "image.repository=registry.example.com/a,image.tag=v9", `image: "registry.example.com/a:v9"`, ""},
 		{"a failure policy", "webhook.failurePolicy=Fail", "--webhook-failure-policy=Fail", ""},
 		{"a lifetime", "webhook.certDuration=24h", "--cert-duration=24h", ""},
 		{"the manager's own lifetime", "webhook.certDuration=", "kind: Deployment", "--cert-duration"},
 		{"a signer, in the flag", "webhook.certSigner=example.com/serving", "--cert-signer=example.com/serving", ""},
-		{"a signer, in the role", "webhook.certSigner=example.com/serving", "resourceNames: [example.com/serving]", ""},
+		{"a signer, in the role", "webhook.certSigner=example.com/serving", `resourceNames: ["example.com/serving"]`, ""},
 		{"a signer, in the policy", "webhook.certSigner=example.com/serving", `object.spec.signerName == "example.com/serving"`, "kubelet-serving"},
 		{"no certificate requests", "rbac.certificates=false", "kind: ClusterRole", "certificatesigningrequests/approval"},
 		{"a deadline for the job of an uninstall", "uninstall.timeoutSeconds=7", "activeDeadlineSeconds: 7", ""},
 		{"no job of an uninstall", "uninstall.keepCredentials=true", "kind: ClusterRole", "helm.sh/hook"},
 		{"network policies", "networkPolicy.enabled=true", "kind: NetworkPolicy", ""},
+		{"a user for the manager", "manager.runAsUser=1000720000", "runAsUser: 1000720000\n        runAsGroup: 1000720000", "65532"},
+		{"no user for the manager, nor for the job of an uninstall", "manager.runAsUser=null", "runAsNonRoot: true", "runAsUser:"},
+		{"a quota that critical pods may need", "priorityQuota.enabled=true", "kind: ResourceQuota", ""},
+		{"no quota", "priorityQuota.enabled=false", "kind: Deployment", "kind: ResourceQuota"},
+		{"hosts-updater away from virtual nodes", oneHost, "values:\n                - virtual-kubelet", ""},
+		{"hosts-updater on any node", oneHost + ",hostsUpdater.affinity=null", "kind: DaemonSet", "nodeAffinity"},
+		{"an update that no node can stop", oneHost, "maxSurge: 0\n      maxUnavailable: \"100%\"", ""},
+		{"an update in steps", oneHost + ",hostsUpdater.maxUnavailable=3", "maxUnavailable: 3", ""},
+		{"a log of hosts-updater", oneHost + ",hostsUpdater.logLevel=debug,hostsUpdater.logFormat=text", "--log-format=text\n            - --log-level=debug", ""},
+		{"more flags of hosts-updater", oneHost + ",hostsUpdater.extraArgs[0]=--resync-period=1m", "- \"--resync-period=1m\"", ""},
+		{"lines that go with the DaemonSet", oneHost + ",networkPolicy.enabled=true", "--daemonset=" + manager.Namespace + "/hosts-updater", "Egress"},
+		{"lines that stay", oneHost + ",networkPolicy.enabled=true,hostsUpdater.keepLines=true", "policyTypes: [Ingress, Egress]", "--daemonset="},
+		{"no permission to ask where lines stay", oneHost + ",hostsUpdater.keepLines=true", "kind: DaemonSet", "resources: [daemonsets]"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			out, err := w.tryHelm("template", "x", chart, "--namespace", manager.Namespace, "--kube-version", "v1.30.0", "--set", tc.set)

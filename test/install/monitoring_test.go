@@ -107,6 +107,12 @@ func TestPrometheusOperator(t *testing.T) {
 		assert.Equal(t, source.Spec, found.Spec)
 		assert.Equal(t, "prometheus", found.Metadata.Labels["release"])
 	})
+	t.Run("nobody misses hosts-updater where there are no hosts", func(t *testing.T) {
+		out, err := w.tryHelm("template", "x", chart, "--kube-version", "v1.30.0", "--set", "monitoring.prometheusRule.enabled=true")
+		require.NoError(t, err, out)
+		assert.Contains(t, out, "TCRAssistantNoLeader")
+		assert.NotContains(t, out, "TCRAssistantHosts")
+	})
 	t.Run("what the guide tells users of plain manifests to apply is valid", func(t *testing.T) {
 		guide, err := os.ReadFile("../../docs/observability.md")
 		require.NoError(t, err)

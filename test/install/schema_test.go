@@ -18,7 +18,7 @@ const (
 )
 
 // tables are the values that hold others, all but those within them.
-var tables = []string{"global", "image", "manager", "webhook", "hostsUpdater", "rbac", "admissionPolicies", "networkPolicy", "monitoring", "uninstall"}
+var tables = []string{"global", "image", "manager", "webhook", "hostsUpdater", "rbac", "admissionPolicies", "priorityQuota", "networkPolicy", "monitoring", "uninstall"}
 
 // required are the values that have a default which a null must not take away, by the table that they are in.
 var required = map[string][]string{
@@ -26,9 +26,10 @@ var required = map[string][]string{
 	"manager":                     {"replicas", "podDisruptionBudget", "logFormat", "logLevel"},
 	"manager/podDisruptionBudget": {"enabled", "maxUnavailable"},
 	"webhook":                     {"failurePolicy", "certSigner"},
-	"hostsUpdater":                {"maxSurge", "keepLines"},
+	"hostsUpdater":                {"maxUnavailable", "keepLines", "logFormat", "logLevel"},
 	"rbac":                        {"secrets", "certificates"},
 	"admissionPolicies":           {"restrictManager", "attach"},
+	"priorityQuota":               {"enabled"},
 	"networkPolicy":               {"enabled"},
 	"monitoring":                  {"serviceMonitor", "prometheusRule"},
 	"monitoring/serviceMonitor":   {"enabled", "interval"},
@@ -58,12 +59,13 @@ func wrongs() []wrong {
 		{"global/imagePullSecretsCrs", "x", "at '/global/imagePullSecretsCrs': got string, want null or array"},
 		{"global/hosts", map[string]any{"a": "b"}, "at '/global/hosts': got object, want null or array"},
 		{"global/cluster", "gz", "at '/global/cluster': got string, want null or object"},
-		{"global/cluster/zone", "gz", "at '/global/cluster': additional properties 'zone' not allowed"},
 		{"global/cluster/region", 1, "at '/global/cluster/region': got number, want null or string"},
 		{"global/cluster/longregion", 1, "at '/global/cluster/longregion': got number, want null or string"},
 
 		{"image/repository", 1, "at '/image/repository': got number, want string"},
-		{"image/repository", "", "at '/image/repository': minLength: got 0, want 1"},
+		{"image/repository", "registry.example.com/a:v1", "at '/image/repository': 'registry.example.com/a:v1' does not match pattern"},
+		{"image/repository", "registry.example.com/A", "at '/image/repository': 'registry.example.com/A' does not match pattern"},
+		{"image/tag", "a b", "at '/image/tag': 'a b' does not match pattern"},
 		{"image/tag", 1.5, "at '/image/tag': got number, want string"},
 		{"image/digest", 1, "at '/image/digest': got number, want string"},
 		{"image/digest", "sha256:1", "at '/image/digest': 'sha256:1' does not match pattern"},
@@ -84,10 +86,24 @@ func wrongs() []wrong {
 
 		{"webhook/failurePolicy", "ignore", "at '/webhook/failurePolicy': value must be one of 'Ignore', 'Fail'"},
 		{"webhook/certSigner", 1, "at '/webhook/certSigner': got number, want string"},
-		{"webhook/certSigner", "", "at '/webhook/certSigner': minLength: got 0, want 1"},
+		{"webhook/certSigner", "", "at '/webhook/certSigner': '' does not match pattern"},
+		{"webhook/certSigner", "a: b", "at '/webhook/certSigner': 'a: b' does not match pattern"},
+		{"webhook/certSigner", "example.com/a\"b", "at '/webhook/certSigner': "},
+		{"webhook/certDuration", "a: b", "at '/webhook/certDuration': 'a: b' does not match pattern"},
 		{"webhook/certDuration", 24, "at '/webhook/certDuration': got number, want string"},
 		{"hostsUpdater/namespace", 1, "at '/hostsUpdater/namespace': got number, want string"},
-		{"hostsUpdater/maxSurge", true, "at '/hostsUpdater/maxSurge': got boolean, want integer or string"},
+		{"hostsUpdater/maxUnavailable", true, "at '/hostsUpdater/maxUnavailable': got boolean, want integer or string"},
+		{"hostsUpdater/maxUnavailable", 0, "at '/hostsUpdater/maxUnavailable': minimum: got 0, want 1"},
+		{"hostsUpdater/maxUnavailable", "0%", "at '/hostsUpdater/maxUnavailable': '0%' does not match pattern"},
+		{"hostsUpdater/maxUnavailable", "101%", "at '/hostsUpdater/maxUnavailable': '101%' does not match pattern"},
+		{"hostsUpdater/affinity", "x", "at '/hostsUpdater/affinity': got string, want null or object"},
+		{"hostsUpdater/logFormat", "xml", "at '/hostsUpdater/logFormat': value must be one of 'text', 'json'"},
+		{"hostsUpdater/logLevel", "loud", "at '/hostsUpdater/logLevel': value must be one of 'debug', 'info', 'warn', 'error'"},
+		{"hostsUpdater/extraArgs", "--once", "at '/hostsUpdater/extraArgs': got string, want array"},
+		{"hostsUpdater/extraArgs", []any{1}, "at '/hostsUpdater/extraArgs/0': got number, want string"},
+		{"manager/runAsUser", 0, "at '/manager/runAsUser': minimum: got 0, want 1"},
+		{"manager/runAsUser", "65532", "at '/manager/runAsUser': got string, want null or integer"},
+		{"manager/podDisruptionBudget/maxUnavailable", "half", "at '/manager/podDisruptionBudget/maxUnavailable': 'half' does not match pattern"},
 		{"admissionPolicies/attach", "yes", "at '/admissionPolicies/attach': value must be one of 'auto', true, false, 'true', 'false'"},
 		{"monitoring/serviceMonitor/interval", 30, "at '/monitoring/serviceMonitor/interval': got number, want string"},
 		{"uninstall/timeoutSeconds", "60", "at '/uninstall/timeoutSeconds': got string, want integer"},
@@ -97,9 +113,9 @@ func wrongs() []wrong {
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"name": "absent"})}, "at '/global/imagePullSecretsCrs/0': missing property 'name'"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerUsername": "absent"})}, "at '/global/imagePullSecretsCrs/0': missing property 'dockerUsername'"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerPassword": "absent"})}, "at '/global/imagePullSecretsCrs/0': missing property 'dockerPassword'"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"name": 1})}, "at '/global/imagePullSecretsCrs/0/name': got number, want string"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"name": true})}, "at '/global/imagePullSecretsCrs/0/name': got boolean, want number or string"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"serviceAccounts": []any{"a"}})}, "at '/global/imagePullSecretsCrs/0/serviceAccounts': got array, want null or string"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerUsername": -1})}, "at '/global/imagePullSecretsCrs/0/dockerUsername': minimum: got -1, want 0"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerUsername": true})}, "at '/global/imagePullSecretsCrs/0/dockerUsername': got boolean, want number or string"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerServer": 1})}, "at '/global/imagePullSecretsCrs/0/dockerServer': got number, want string"},
 		{firstHost, []any{"x"}, "at '/global/hosts/0': got string, want object"},
 		{firstHost, []any{merged(goodHost(), map[string]any{"port": 1})}, "at '/global/hosts/0': additional properties 'port' not allowed"},
@@ -133,7 +149,7 @@ func wrongs() []wrong {
 	}
 	for _, truth := range []string{
 		"manager/hostNetwork", "manager/podDisruptionBudget/enabled", "hostsUpdater/keepLines", "rbac/certificates", "admissionPolicies/restrictManager",
-		"networkPolicy/enabled", "monitoring/serviceMonitor/enabled", "monitoring/prometheusRule/enabled", "uninstall/keepCredentials",
+		"networkPolicy/enabled", "priorityQuota/enabled", "monitoring/serviceMonitor/enabled", "monitoring/prometheusRule/enabled", "uninstall/keepCredentials",
 	} {
 		all = append(all, wrong{truth, "yes", at(truth) + "got string, want boolean"})
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,19 +19,41 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
 )
 
-// removeEntries runs the command that the documentation gives, word for word.
-func (w *world) removeEntries() {
+// documented runs the commands that docs/install.md gives behind a mark, word for word, where the checkout's folder deploy and a
+// values.yaml are.
+func (w *world) documented(mark string) (output string) {
 	w.T.Helper()
 	text, err := os.ReadFile("../../docs/install.md")
 	require.NoError(w.T, err)
-	_, rest, found := strings.Cut(string(text), "<!-- remove-entries -->\n```sh\n")
+	_, rest, found := strings.Cut(string(text), "<!-- "+mark+" -->\n```sh\n")
 	require.True(w.T, found)
 	script, _, found := strings.Cut(rest, "```")
 	require.True(w.T, found)
+	if !w.AttachesByItself() {
+		script = regexp.MustCompile(`(?m)^.*# Kubernetes 1\.36 and later$`).ReplaceAllString(script, "")
+	}
+	tools := w.T.TempDir()
+	require.NoError(w.T, os.Symlink(w.helm, filepath.Join(tools, "helm")))
+	deploy, err := filepath.Abs("../../deploy")
+	require.NoError(w.T, err)
+	require.NoError(w.T, os.Symlink(deploy, filepath.Join(tools, "deploy")))
+	require.NoError(w.T, os.WriteFile(filepath.Join(tools, "values.yaml"), []byte(`image: {repository: registry.example.com/tcr-assistant}
+global:
+  imagePullSecretsCrs: [{name: rendered, dockerUsername: robot, dockerPassword: password, dockerServer: a.example.com}]
+`), 0o600))
 	command := exec.CommandContext(w.Ctx, "sh", "-ec", script)
-	command.Env = append(w.KubectlCommand(w.Ctx).Env, "PATH="+filepath.Dir(w.KubectlPath())+":"+os.Getenv("PATH"))
+	command.Dir = tools
+	command.Env = append(w.KubectlCommand(w.Ctx).Env, "PATH="+filepath.Dir(w.KubectlPath())+":"+tools+":"+os.Getenv("PATH"), "KUBECONFIG="+w.Kubeconfig(),
+		"HELM_CACHE_HOME="+tools, "HELM_CONFIG_HOME="+tools, "HELM_DATA_HOME="+tools)
 	out, err := command.CombinedOutput()
 	require.NoError(w.T, err, "%s", out)
+	return string(out)
+}
+
+// removeEntries runs the command that the documentation gives, word for word.
+func (w *world) removeEntries() {
+	w.T.Helper()
+	w.documented("remove-entries")
 }
 
 // settledIn creates what an uninstall has to remove: a credential of the release, one made by hand, and accounts that list both.
@@ -92,7 +116,7 @@ func TestUninstallByHelm(t *testing.T) {
 		w.teamLists("builder", "theirs")
 		w.teamLists("default")
 		w.teamLists("stranger", "tcr.ipsforeign")
-		w.leaves(before, crd, "Secret team/tcr.ipsforeign", "ServiceAccount team/stranger")
+		w.leaves(before, append(slices.Clone(crds), "Secret team/tcr.ipsforeign", "ServiceAccount team/stranger")...)
 	})
 	t.Run("where no node runs the job it ends, has deleted nothing, and goes on without it", func(t *testing.T) {
 		t.Parallel() // they wait for the cluster most of the time
@@ -109,11 +133,14 @@ func TestUninstallByHelm(t *testing.T) {
 		require.Error(t, err)
 		assert.Contains(t, out, "tcr-assistant-uninstall")
 		w.Kubectl("get", "deployment", "tcr-assistant-controller-manager", "-n", manager.Namespace)
+		assert.Contains(t, w.Kubectl("get", "job", "tcr-assistant-uninstall", "-n", manager.Namespace, "-o", "jsonpath={.status.conditions[*].reason}"), "DeadlineExceeded", "it stays, to be looked at")
+		assert.Equal(t, "86400", w.Kubectl("get", "job", "tcr-assistant-uninstall", "-n", manager.Namespace, "-o", "jsonpath={.spec.ttlSecondsAfterFinished}"), "for a day")
 		w.runHelm("uninstall", "--no-hooks")
-		w.leaves(before, crd, "ImagePullSecret /by-hand", "Secret team/tcr.ipsby-hand",
+		w.Kubectl("delete", "job", "tcr-assistant-uninstall", "-n", manager.Namespace)
+		w.leaves(before, append(slices.Clone(crds), "ImagePullSecret /by-hand", "Secret team/tcr.ipsby-hand",
 			"Secret default/tcr.ipsby-hand", "Secret kube-node-lease/tcr.ipsby-hand", "Secret kube-public/tcr.ipsby-hand",
-			"Secret kube-system/tcr.ipsby-hand", "Secret "+manager.Namespace+"/tcr.ipsby-hand")
-		w.Kubectl("delete", "crd", "imagepullsecrets.tcr.tencentcloudcr.com")
+			"Secret kube-system/tcr.ipsby-hand", "Secret "+manager.Namespace+"/tcr.ipsby-hand")...)
+		w.Kubectl("delete", "-f", filepath.Join(chart, "crds"))
 		w.removeEntries()
 		assert.Empty(t, w.attached())
 		w.teamLists("builder", "theirs")
@@ -219,4 +246,36 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.teamLists("builder", "theirs")
 		w.leaves(before)
 	})
+}
+
+// TestKeptCredentials ends an installation without Helm by the lines of the documentation, which keep all credentials and nothing else.
+func TestKeptCredentials(t *testing.T) {
+	w := newWorld(t)
+	w.team("team")
+	before := w.objects()
+	w.Kubectl(append([]string{"apply"}, w.manifests()...)...)
+	m := w.run()
+	w.collectorKnows()
+	w.Create("kept")
+	w.teamLists("builder", "theirs", "tcr.ipskept")
+	uid := w.Holds("team", "kept").UID
+	w.documented("keep-credentials")
+	require.NoError(t, m.Stop())
+	var kept []string
+	for _, namespace := range []string{"default", "kube-node-lease", "kube-public", "kube-system", "team"} {
+		kept = append(kept, "Secret "+namespace+"/tcr.ipskept")
+	}
+	w.leaves(before, append(append(kept, "ImagePullSecret /kept"), crds...)...)
+	assert.Equal(t, uid, w.Holds("team", "kept").UID)
+	w.teamLists("builder", "theirs", "tcr.ipskept")
+}
+
+// TestRenderedManifests installs by the lines of the documentation for those who render the chart: a namespace first, then the
+// definitions, then what needs them.
+func TestRenderedManifests(t *testing.T) {
+	w := newWorld(t)
+	w.documented("render")
+	w.run()
+	w.team("team")
+	w.Holds("team", "rendered")
 }

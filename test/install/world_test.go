@@ -31,6 +31,11 @@ const (
 	allInOne = "../../deploy/allinone/tcr-assistant.yaml"
 
 	managerAccount = "tcr-assistant-controller-manager"
+
+	// image is one that the chart has no default for.
+	image = "registry.example.com/tcr-assistant"
+	// placeholder is what the all-in-one manifests name instead.
+	placeholder = "tcr-assistant.invalid/tcr-assistant"
 )
 
 // helms are the releases of Helm that the chart is for, by major version.
@@ -41,8 +46,8 @@ var helms = []binaries.Command{
 }
 
 var (
-	// binary is the controller-manager under test.
-	binary string
+	// binary is the controller-manager under test, hostsUpdater the other command.
+	binary, hostsUpdater string
 	// helmPaths are the programs of helms.
 	helmPaths []string
 )
@@ -53,6 +58,9 @@ func TestMain(m *testing.M) {
 		if err == nil {
 			defer os.RemoveAll(dir)
 			binary, err = manager.Build(context.Background(), dir, "controller-manager")
+		}
+		if err == nil {
+			hostsUpdater, err = manager.Build(context.Background(), dir, "hosts-updater")
 		}
 		for _, helm := range helms {
 			if err == nil {
@@ -88,9 +96,19 @@ func (w *world) home() {
 	w.Kubectl("label", "namespace", manager.Namespace, "pod-security.kubernetes.io/enforce=restricted")
 }
 
-// tryHelm runs Helm, apart from the user's own configuration.
+// tryHelm runs Helm, apart from the user's own configuration. Whatever renders the chart is given an image, which args may
+// override.
 func (w *world) tryHelm(args ...string) (output string, err error) {
 	home := filepath.Join(w.Dir(), "helm")
+	if slices.Contains([]string{"install", "upgrade", "template"}, args[0]) {
+		base := filepath.Join(w.Dir(), "image.yaml") // Helm splits lists of files at commas, which names of tests may hold
+		require.NoError(w.T, os.WriteFile(base, []byte("image: {repository: "+image+"}\n"), 0o600))
+		args = append([]string{args[0], "--values", base}, args[1:]...)
+	}
+	return w.bareHelm(home, args...)
+}
+
+func (w *world) bareHelm(home string, args ...string) (output string, err error) {
 	command := exec.CommandContext(w.Ctx, w.helm, args...)
 	command.Env = append(os.Environ(), "KUBECONFIG="+w.Kubeconfig(),
 		"HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home, "HELM_PLUGINS="+home)

@@ -30,13 +30,17 @@ capabilities:
 
 {{- define "tcr-assistant.podSecurityContext" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
+{{- if not (kindIs "invalid" .Values.manager.runAsUser) }}
+runAsUser: {{ int64 .Values.manager.runAsUser }}
+runAsGroup: {{ int64 .Values.manager.runAsUser }}
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* A value that may have been typed as a number. Helm reads those of files as floats. */}}
+{{/*
+A text that may have been typed as a number. Helm keeps the digits of --set, and those alone: see tcr-assistant.validate.text.
+*/}}
 {{- define "tcr-assistant.text" -}}
 {{- if kindIs "float64" . }}{{ printf "%.0f" . }}{{ else if not (kindIs "invalid" .) }}{{ . }}{{ end -}}
 {{- end -}}
@@ -48,6 +52,6 @@ seccompProfile:
 {{/* The names of the Secrets that the values ask for, as a JSON list. */}}
 {{- define "tcr-assistant.secrets" -}}
 {{- $names := list -}}
-{{- range .Values.global.imagePullSecretsCrs }}{{ $names = append $names (printf "tcr.ips%s" .name) }}{{ end -}}
+{{- range .Values.global.imagePullSecretsCrs }}{{ $names = append $names (printf "tcr.ips%s" (include "tcr-assistant.text" .name)) }}{{ end -}}
 {{ toJson $names }}
 {{- end -}}

@@ -1,25 +1,39 @@
 {{/*
-What is wrong with the values besides what values.schema.json says of them. Every fault is told, with the value's path and
-what to write instead. No message holds a password, or a value in which one may stand by mistake.
+What is wrong with the values besides what values.schema.json says of them, and besides what the API server says of an
+ImagePullSecret: it refuses a bad name, list, server or user name with the field's path and what to write instead, and the install
+with it. Every fault is told, with the value's path and what to write instead. No message holds a password, or a value in which
+one may stand by mistake.
 */}}
 {{- define "tcr-assistant.validate" -}}
 {{- $faults := dict "list" (list) -}}
+{{- if not .Values.image.repository -}}
+{{- include "tcr-assistant.fault" (list $faults "image.repository" "must be set, and has no default, since whoever owned that would own the cluster: write where you pushed the image to, such as registry.example.com/tcr-assistant (make image PUSH=registry.example.com/tcr-assistant:v0.1.0), or the name under which you loaded its archive into the nodes (make image)") -}}
+{{- end -}}
+{{- $labels := dict "manager.podLabels" .Values.manager.podLabels "hostsUpdater.podLabels" .Values.hostsUpdater.podLabels "monitoring.serviceMonitor.labels" .Values.monitoring.serviceMonitor.labels "monitoring.prometheusRule.labels" .Values.monitoring.prometheusRule.labels -}}
+{{- range $path := keys $labels | sortAlpha -}}
+{{- range $key := keys (get $labels $path | default dict) | sortAlpha -}}
+{{- if has $key (list "app.kubernetes.io/name" "app.kubernetes.io/component" "app.kubernetes.io/version") -}}
+{{- include "tcr-assistant.fault" (list $faults $path (printf "must not hold %q, which is the chart's own: selectors name it" $key)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $names := dict -}}
 {{- range $i, $cr := .Values.global.imagePullSecretsCrs -}}
 {{- $path := printf "global.imagePullSecretsCrs[%d]" $i -}}
-{{- include "tcr-assistant.validate.name" (list $faults (printf "%s.name" $path) $cr.name $names) -}}
-{{- include "tcr-assistant.validate.list" (list $faults (printf "%s.namespaces" $path) $cr.namespaces "namespace" "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$") -}}
-{{- include "tcr-assistant.validate.list" (list $faults (printf "%s.serviceAccounts" $path) $cr.serviceAccounts "service account" "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$") -}}
-{{- $username := include "tcr-assistant.text" $cr.dockerUsername -}}
-{{- if not (trim $username) -}}
-{{- include "tcr-assistant.fault" (list $faults (printf "%s.dockerUsername" $path) "must not be blank: write the registry's user name") -}}
-{{- else if contains ":" $username -}}
-{{- include "tcr-assistant.fault" (list $faults (printf "%s.dockerUsername" $path) "must not hold \":\", which separates user name and password in HTTP basic authentication") -}}
+{{- $name := include "tcr-assistant.text" $cr.name -}}
+{{- $existing := dict -}}
+{{- if and $.Release.IsUpgrade (or (kindIs "float64" $cr.name) (kindIs "float64" $cr.dockerUsername)) -}}
+{{- $existing = lookup "tcr.tencentcloudcr.com/v1" "ImagePullSecret" "" $name -}}
 {{- end -}}
-{{- if not (include "tcr-assistant.text" $cr.dockerPassword) -}}
-{{- include "tcr-assistant.fault" (list $faults (printf "%s.dockerPassword" $path) "must not be empty: write the registry's password or token") -}}
+{{- include "tcr-assistant.validate.text" (list $faults (printf "%s.name" $path) $cr.name (dig "metadata" "name" "" $existing)) -}}
+{{- include "tcr-assistant.validate.text" (list $faults (printf "%s.dockerUsername" $path) $cr.dockerUsername (dig "spec" "docker" "username" "" $existing)) -}}
+{{- if not (kindIs "string" $cr.dockerPassword) -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s.dockerPassword" $path) "must be a text: write it in quotes, or pass it by --set-string instead of --set") -}}
 {{- end -}}
-{{- include "tcr-assistant.validate.server" (list $faults (printf "%s.dockerServer" $path) $cr.dockerServer) -}}
+{{- if hasKey $names $name -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s.name" $path) (printf "%q is the name of %s already: write another" $name (get $names $name))) -}}
+{{- end -}}
+{{- $_ := set $names $name $path -}}
 {{- end -}}
 {{- $taken := dict -}}
 {{- range $i, $host := .Values.global.hosts -}}
@@ -37,53 +51,15 @@ what to write instead. No message holds a password, or a value in which one may 
 {{- $_ := set $faults "list" (append $faults.list (printf "%s: %s" (index . 1) (index . 2))) -}}
 {{- end -}}
 
-{{- define "tcr-assistant.validate.name" -}}
-{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $name := index . 2 -}}{{- $names := index . 3 -}}
-{{- if not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" $name) -}}
-{{- include "tcr-assistant.fault" (list $faults $path (printf "%q must be lower case letters, digits, \"-\" and \".\", beginning and ending with a letter or digit" $name)) -}}
-{{- else if gt (len $name) 246 -}}
-{{- include "tcr-assistant.fault" (list $faults $path "must be at most 246 characters: the Secret is named \"tcr.ips\" + this name, and a Secret's name ends at 253") -}}
-{{- else if hasKey $names $name -}}
-{{- include "tcr-assistant.fault" (list $faults $path (printf "%q is the name of %s already: write another" $name (get $names $name))) -}}
-{{- end -}}
-{{- $_ := set $names $name (trimSuffix ".name" $path) -}}
-{{- end -}}
-
-{{/* A comma list of exact names, as the ImagePullSecret takes it. */}}
-{{- define "tcr-assistant.validate.list" -}}
-{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $text := trim (toString (index . 2 | default "")) -}}{{- $noun := index . 3 -}}{{- $shape := index . 4 -}}
-{{- if and $text (ne $text "*") -}}
-{{- $seen := dict -}}
-{{- range splitList "," $text -}}
-{{- $entry := trim . -}}
-{{- if not $entry -}}
-{{- include "tcr-assistant.fault" (list $faults $path (printf "must not hold an empty entry: write exact %s names separated by single \",\"" $noun)) -}}
-{{- else if eq $entry "*" -}}
-{{- include "tcr-assistant.fault" (list $faults $path (printf "must be \"*\" alone, or exact %s names: \"*\" cannot stand among names" $noun)) -}}
-{{- else if regexMatch "[*?\\[\\](){}^$|+\\\\]" $entry -}}
-{{- include "tcr-assistant.fault" (list $faults $path (printf "%q must be an exact %s name: patterns are not supported; list the names, or write \"*\" alone for all" $entry $noun)) -}}
-{{- else if or (not (regexMatch $shape $entry)) (gt (len $entry) 253) -}}
-{{- include "tcr-assistant.fault" (list $faults $path (printf "%q must be an exact %s name: lower case letters, digits and \"-\", beginning and ending with a letter or digit" $entry $noun)) -}}
-{{- else if hasKey $seen $entry -}}
-{{- include "tcr-assistant.fault" (list $faults $path (printf "%q is listed twice: write it once" $entry)) -}}
-{{- end -}}
-{{- $_ := set $seen $entry true -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "tcr-assistant.validate.server" -}}
-{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $server := index . 2 -}}
-{{- if not $server -}}
-{{- include "tcr-assistant.fault" (list $faults $path "must not be empty: write the registry's host, such as \"registry.example.com\"") -}}
-{{- else if contains "@" $server -}}
-{{- include "tcr-assistant.fault" (list $faults $path "must be a host without user info: the user's name belongs in dockerUsername") -}}
-{{- else if contains "://" $server -}}
-{{- include "tcr-assistant.fault" (list $faults $path (printf "must be a host without a scheme: write %q" (first (splitList "/" (last (splitList "://" $server)))))) -}}
-{{- else if contains "/" $server -}}
-{{- include "tcr-assistant.fault" (list $faults $path (printf "must be a host without a path: write %q" (first (splitList "/" $server)))) -}}
-{{- else if not (regexMatch "^([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?(\\.[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*|\\[[0-9a-fA-F:.]+\\])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$" $server) -}}
-{{- include "tcr-assistant.fault" (list $faults $path (printf "%q must be a host with an optional port from 1 to 65535, such as \"registry.example.com\" or \"registry.example.com:5000\"; patterns are not supported" $server)) -}}
+{{/*
+A text that may be a number. Of one in a file nobody knows how it was written: 1e5, 12.0, 1_000 and 0100012345670 have become other
+numbers before they arrive here. One by --set has kept its digits, unless it was kept in the release meanwhile: --reuse-values
+reads it from there as if from a file. Then it is what the cluster has.
+*/}}
+{{- define "tcr-assistant.validate.text" -}}
+{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $value := index . 2 -}}{{- $known := index . 3 -}}
+{{- if and (kindIs "float64" $value) (ne (include "tcr-assistant.text" $value) $known) -}}
+{{- include "tcr-assistant.fault" (list $faults $path "is a number, which may have lost how it was written: write it in quotes") -}}
 {{- end -}}
 {{- end -}}
 
@@ -106,7 +82,8 @@ what to write instead. No message holds a password, or a value in which one may 
 {{- else if regexMatch "(^|\\.)localhost[46]?$|\\.localdomain[46]?$|^ip6-|^broadcasthost$" $domain -}}
 {{- include "tcr-assistant.fault" (list $faults $at (printf "%q is the node's name for itself: write a registry's domain" $host.domain)) -}}
 {{- end -}}
-{{- if regexMatch "^(0\\.0\\.0\\.0|::|255\\.255\\.255\\.255|(22[4-9]|23[0-9])\\..*|ff[0-9a-f]{2}:.*|fe[89ab][0-9a-f]:.*|::ffff:.*)$" $ip -}}
+{{- /* In the order of the alternatives: unspecified, multicast or broadcast, link-local, an IPv4 address in IPv6 form. */ -}}
+{{- if regexMatch "^([0:.]+|(22[4-9]|23[0-9])\\.[0-9.]+|255\\.255\\.255\\.255|ff[0-9a-f]{2}:.*|fe[89ab][0-9a-f]:.*|[0:]*:ffff:([0-9a-f]{1,4}:[0-9a-f]{1,4}|[0-9.]+))$" $ip -}}
 {{- include "tcr-assistant.fault" (list $faults (printf "%s.ip" $path) (printf "%q must be an address that every node can reach: no unspecified, multicast, broadcast or link-local one, and no IPv4 address in IPv6 form" $host.ip)) -}}
 {{- end -}}
 {{- $claim := printf "%s over IPv%s" $domain (ternary "6" "4" (contains ":" $ip)) -}}

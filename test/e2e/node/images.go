@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,10 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/match"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
@@ -80,34 +78,45 @@ func imageOf(program string) (v1.Image, error) {
 	return mutate.ConfigFile(image, config)
 }
 
-// FromLayout returns this machine's image from a folder in the OCI image layout, which holds one index of images.
-func FromLayout(folder string) (v1.Image, error) {
-	image, err := fromLayout(folder)
+// Load puts the images of an archive into the node's container runtime, by the line that the product gives for containerd, and
+// returns the name by which they are there.
+func (n *Node) Load(ctx context.Context, archive string) (name.Tag, error) {
+	called, err := nameIn(archive)
 	if err != nil {
-		return nil, fmt.Errorf("reading the image in %s: %w", folder, err)
+		return name.Tag{}, fmt.Errorf("reading the name of the image in %s: %w", archive, err)
 	}
-	return image, nil
+	if err := ctr(ctx, "images", "import", archive); err != nil {
+		return name.Tag{}, fmt.Errorf("loading %s: %w", archive, err)
+	}
+	return name.NewTag(called)
 }
 
-func fromLayout(folder string) (v1.Image, error) {
-	outer, err := layout.ImageIndexFromPath(folder)
+// nameIn returns what the index of an OCI archive calls its image.
+func nameIn(archive string) (string, error) {
+	file, err := os.Open(archive)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	indexes, err := partial.FindIndexes(outer, func(d v1.Descriptor) bool { return d.MediaType.IsIndex() })
-	if err != nil {
-		return nil, err
-	}
-	for _, index := range indexes {
-		images, err := partial.FindImages(index, match.Platforms(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}))
+	defer file.Close()
+	for reader := tar.NewReader(file); ; {
+		header, err := reader.Next()
 		if err != nil {
-			return nil, err
+			return "", err
 		}
-		if len(images) == 1 {
-			return images[0], nil
+		if header.Name != "index.json" {
+			continue
 		}
+		index, err := v1.ParseIndexManifest(reader)
+		if err != nil {
+			return "", err
+		}
+		for _, image := range index.Manifests {
+			if called := image.Annotations["io.containerd.image.name"]; called != "" {
+				return called, nil
+			}
+		}
+		return "", errors.New("its index names none")
 	}
-	return nil, fmt.Errorf("it has none for linux/%s", runtime.GOARCH)
 }
 
 // Import puts an image into the node's container runtime, as if it had been pulled before.
