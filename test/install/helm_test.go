@@ -37,6 +37,7 @@ var terraform = []string{
 }
 
 func TestHelm(t *testing.T) {
+	t.Parallel()
 	for i, helm := range helms {
 		t.Run(helm.Version, func(t *testing.T) {
 			w := newWorld(t)
@@ -140,6 +141,7 @@ func (w *world) hosts() []string {
 }
 
 func TestNumbersOfValuesFilesKeepTheirDigits(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	file := filepath.Join(t.TempDir(), "values.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(`
@@ -158,6 +160,7 @@ global:
 
 // TestEveryFieldIsKnown has the API server read what is rendered with every switch on, and refuse fields that it does not know.
 func TestEveryFieldIsKnown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
@@ -197,6 +200,7 @@ func TestEveryFieldIsKnown(t *testing.T) {
 }
 
 func TestPodSecurityOfTheOtherPods(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	w.runHelm("install", append([]string{chart}, terraform...)...)

@@ -18,6 +18,7 @@ import (
 
 // TestHostsUpdaterAsInstalled runs what the DaemonSet says over a hosts file of its own, and ends it as an uninstall does.
 func TestHostsUpdaterAsInstalled(t *testing.T) {
+	t.Parallel()
 	const others, ours = "127.0.0.1 localhost\n", "10.16.0.17 fanjiankong-bj.tencentcloudcr.com"
 	w := newWorld(t)
 	w.home()
@@ -80,6 +81,7 @@ func TestHostsUpdaterAsInstalled(t *testing.T) {
 
 // TestSwitches holds what is rendered to the values that no other test turns.
 func TestSwitches(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, tc := range []struct {
 		name, set, has, lacks string

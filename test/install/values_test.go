@@ -100,6 +100,7 @@ func patterns(entries ...string) (says []string) {
 }
 
 func TestBadValuesFailTheInstall(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	for i, helm := range helms {
@@ -123,6 +124,7 @@ func TestBadValuesFailTheInstall(t *testing.T) {
 }
 
 func TestGoodValuesAreTaken(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for name, values := range map[string]map[string]any{
 		"nothing":                     {},

@@ -104,6 +104,7 @@ func manifest(t *testing.T, name string, set map[string]any) string {
 }
 
 func TestBadSpecsAreRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := w.run()
 	refuse := func(t *testing.T, bad badSpec) {
@@ -149,6 +150,7 @@ func TestBadSpecsAreRefused(t *testing.T) {
 }
 
 func TestGoodSpecsAreAccepted(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run()
 	for name, set := range map[string]map[string]any{
