@@ -85,6 +85,7 @@ var badValues = []badValue{
 const secretNumber = 48151623420
 
 func TestBadValuesFailTheInstall(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	for i, helm := range helms {
@@ -108,6 +109,7 @@ func TestBadValuesFailTheInstall(t *testing.T) {
 }
 
 func TestGoodValuesAreTaken(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for name, values := range map[string]map[string]any{
 		"nothing":                     {},

@@ -29,6 +29,7 @@ func (w *world) create(t *testing.T, manifest []byte) (refusal string) {
 }
 
 func TestSpecsAreJudgedAlike(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	specs, err := matchtest.Specs("sample")
 	require.NoError(t, err)
@@ -75,6 +76,7 @@ func server(host string) suite.Edit {
 }
 
 func TestKubectlShowsWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run()
 	t.Run("a bad spec is refused with the field and what to write instead", func(t *testing.T) {
