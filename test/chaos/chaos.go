@@ -180,6 +180,7 @@ func (r *run) silent(ctx context.Context) error {
 // clean deletes every object, which must leave nothing behind, and the namespaces, without waiting for their end.
 func (r *run) clean(ctx context.Context) error {
 	u := &user{client: r.client, objects: r.objects}
+	r.journal.note("user", "delete every object")
 	for name := range r.script.invalid {
 		if err := u.deleteObject(ctx, name); err != nil {
 			return err

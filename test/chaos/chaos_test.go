@@ -26,14 +26,18 @@ import (
 var (
 	seeds    = flag.String("seeds", "1,2,3", "what to play: seeds, and ranges of them such as 10-20")
 	duration = flag.Duration("duration", 30*time.Second, "how long there are faults, for each seed")
+	built    = flag.String("binary", "", "the controller-manager to play with; empty builds it")
 	keep     = flag.String("keep", "", "folder in which what led to a failure is kept")
 )
 
 func TestChaosEndsInTheExactStateAndSilence(t *testing.T) {
 	numbers, err := parseSeeds(*seeds)
 	require.NoError(t, err)
-	binary, err := manager.Build(t.Context(), t.TempDir(), "controller-manager")
-	require.NoError(t, err)
+	binary := *built
+	if binary == "" {
+		binary, err = manager.Build(t.Context(), t.TempDir(), "controller-manager")
+		require.NoError(t, err)
+	}
 	var w *world
 	stop := func() {
 		if w != nil {

@@ -10,7 +10,7 @@ import (
 
 // What the user has names for. That of a namespace begins with the seed's, so that the next seed does not wait for its end.
 var (
-	namespaceLetters = []string{"a", "b", "c", "d", "e"}
+	namespaceLetters = []string{"a", "b", "c", "d", "e", "f"}
 	accountNames     = []string{"default", "builder", "runner"}
 	objectNames      = []string{"red", "green", "blue"} // of ImagePullSecrets
 	foreignSecrets   = []string{"theirs", "other"}
@@ -33,6 +33,7 @@ type model struct {
 	invalid    map[string]bool            // ImagePullSecrets, and whether they are invalid now
 	passwords  int
 	undone     map[string]int // how often the user undid what was written, by object
+	ended      map[string]int // when a namespace was deleted, in steps
 }
 
 type namespaceModel struct {
@@ -42,7 +43,7 @@ type namespaceModel struct {
 }
 
 func newModel(seed uint64) *model {
-	return &model{seed: seed, namespaces: map[string]*namespaceModel{}, invalid: map[string]bool{}, undone: map[string]int{}}
+	return &model{seed: seed, namespaces: map[string]*namespaceModel{}, invalid: map[string]bool{}, undone: map[string]int{}, ended: map[string]int{}}
 }
 
 func (m *model) namespace(letter string) string { return fmt.Sprintf("chaos-%d-%s", m.seed, letter) }

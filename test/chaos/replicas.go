@@ -204,7 +204,7 @@ func (rs *replicas) freeLease(ctx context.Context) error {
 		if err != nil {
 			return unlessGone(err)
 		}
-		if holder := held.Spec.HolderIdentity; holder == nil || *holder == "" || !rs.isDead(*holder) {
+		if holder := held.Spec.HolderIdentity; holder == nil || *holder == "" || rs.lives(*holder) {
 			return nil
 		}
 		rs.journal.note("user", "free the lease of a dead replica")
@@ -214,20 +214,19 @@ func (rs *replicas) freeLease(ctx context.Context) error {
 	})
 }
 
-func (rs *replicas) isDead(identity string) bool {
+// lives reports whether a replica that runs goes by that name. One whose answer got lost may hold the Lease without having said so
+// yet: it loses it then, as it would to any administrator.
+func (rs *replicas) lives(identity string) bool {
 	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	dead := rs.ended
-	for _, m := range rs.current {
+	current := rs.current
+	rs.mu.Unlock()
+	for _, m := range current {
 		select {
 		case <-m.Done():
-			dead = append(dead[:len(dead):len(dead)], m)
 		default:
-		}
-	}
-	for _, m := range dead {
-		if strings.Contains(m.Log(), identity) {
-			return true
+			if strings.Contains(m.Log(), identity) {
+				return true
+			}
 		}
 	}
 	return false

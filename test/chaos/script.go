@@ -88,9 +88,13 @@ func (s *script) place(random *rand.Rand) (string, *namespaceModel, bool) {
 	return name, s.namespaces[name], true
 }
 
+// slowness is how many steps a namespace that was deleted is given to end, which takes seconds, before its name is used again.
+// Whoever uses it earlier waits.
+const slowness = 60
+
 func (s *script) createNamespace(random *rand.Rand) (step, bool) {
 	name := s.namespace(one(random, namespaceLetters))
-	if s.namespaces[name] != nil {
+	if ended, before := s.ended[name]; s.namespaces[name] != nil || before && s.taken < ended+slowness {
 		return step{}, false
 	}
 	s.namespaces[name] = &namespaceModel{accounts: map[string][]string{}, foreign: map[string]string{}, squatted: map[string]bool{}}
@@ -103,6 +107,7 @@ func (s *script) deleteNamespace(random *rand.Rand) (step, bool) {
 		return step{}, false
 	}
 	delete(s.namespaces, name)
+	s.ended[name] = s.taken
 	for object := range s.undone {
 		if strings.HasPrefix(object, name+"/") {
 			delete(s.undone, object)
