@@ -204,8 +204,12 @@ func (r *run) clean(ctx context.Context) error {
 // await waits until check returns nil, and returns what it returned last.
 func (r *run) await(ctx context.Context, limit time.Duration, check func() error) error {
 	end := time.Now().Add(limit)
-	for {
+	for before := ""; ; {
 		err := check()
+		if err != nil && err.Error() != before {
+			before = err.Error()
+			r.journal.note("chaos", "not yet: %.2000s", before)
+		}
 		if err == nil || time.Now().After(end) || ctx.Err() != nil {
 			return err
 		}
