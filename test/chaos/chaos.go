@@ -171,7 +171,7 @@ func (r *run) silent(ctx context.Context) error {
 	}
 	for _, p := range r.replicas.proxies {
 		if lasted := time.Since(p.silentSince()); lasted < silence {
-			return fmt.Errorf("replica %s asked for something %s ago", p.name, lasted.Round(time.Millisecond))
+			return fmt.Errorf("replica %s asked for something at %s", p.name, p.silentSince().UTC().Format("15:04:05.000"))
 		}
 	}
 	return nil

@@ -83,7 +83,11 @@ func report(t *testing.T, seed uint64, o outcome, err error) {
 func newWorld(t *testing.T, binary string) *world {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
-	c, err := cluster.Start(ctx, cluster.Options{Log: io.Discard, APIServerArgs: []string{"--disable-admission-plugins=ValidatingAdmissionWebhook"}})
+	crds, err := manager.CRDs(ctx)
+	require.NoError(t, err)
+	c, err := cluster.Start(ctx, cluster.Options{
+		Log: io.Discard, CRDs: []string{crds}, APIServerArgs: []string{"--disable-admission-plugins=ValidatingAdmissionWebhook"},
+	})
 	require.NoError(t, err)
 	w := &world{cluster: c, binary: binary}
 	w.client, err = kubernetes.NewForConfig(c.RESTConfig())
