@@ -31,6 +31,7 @@ type model struct {
 	seed       uint64
 	namespaces map[string]*namespaceModel // those that are not being deleted
 	invalid    map[string]bool            // ImagePullSecrets, and whether they are invalid now
+	selected   map[string]string          // the namespaces that they select, or did while they were valid
 	passwords  int
 	undone     map[string]int // how often the user undid what was written, by object
 	ended      map[string]int // when a namespace was deleted, in steps
@@ -43,7 +44,7 @@ type namespaceModel struct {
 }
 
 func newModel(seed uint64) *model {
-	return &model{seed: seed, namespaces: map[string]*namespaceModel{}, invalid: map[string]bool{}, undone: map[string]int{}, ended: map[string]int{}}
+	return &model{seed: seed, namespaces: map[string]*namespaceModel{}, invalid: map[string]bool{}, selected: map[string]string{}, undone: map[string]int{}, ended: map[string]int{}}
 }
 
 func (m *model) namespace(letter string) string { return fmt.Sprintf("chaos-%d-%s", m.seed, letter) }
@@ -62,7 +63,7 @@ func sorted[T any](of map[string]T) []string { return slices.Sorted(maps.Keys(of
 
 // namespaceList draws the namespaces that an ImagePullSecret selects, as users write them.
 func (m *model) namespaceList(random *rand.Rand) string {
-	switch random.IntN(6) {
+	switch random.IntN(12) {
 	case 0:
 		return "*"
 	case 1:

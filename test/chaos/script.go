@@ -40,7 +40,7 @@ func newScript(seed uint64) *script {
 		{12, (*script).createNamespace}, {6, (*script).deleteNamespace},
 		{10, (*script).createAccount}, {6, (*script).deleteAccount}, {10, (*script).editAccount},
 		{4, (*script).writeForeign}, {2, (*script).deleteForeign}, {2, (*script).squat}, {2, (*script).addAlien},
-		{10, (*script).deleteIssued}, {6, (*script).damageIssued}, {3, (*script).unmarkIssued}, {2, (*script).freezeIssued},
+		{8, (*script).deleteIssued}, {4, (*script).ambushSecret}, {4, (*script).ambushAccount}, {6, (*script).damageIssued}, {3, (*script).unmarkIssued}, {2, (*script).freezeIssued},
 		{10, (*script).createObject}, {4, (*script).deleteObject}, {8, (*script).editObject}, {5, (*script).invalidate},
 		{3, (*script).killReplica}, {1, (*script).stopReplica},
 	} {
@@ -260,6 +260,32 @@ func (s *script) deleteIssued(random *rand.Rand) (step, bool) {
 	}, ok
 }
 
+// ambushSecret deletes a Secret, and once more as soon as it is there again: while the manager still waits for the answer.
+func (s *script) ambushSecret(random *rand.Rand) (step, bool) {
+	name, _, secret, ok := s.issued(random)
+	return step{
+		what: fmt.Sprintf("delete secret %s/%s, and again once it is back", name, secret),
+		do:   func(ctx context.Context, u *user) error { return u.ambushSecret(ctx, name, secret) },
+	}, ok && s.mayUndo(name+"/"+secret)
+}
+
+// ambushAccount takes our entries from an account, and deletes it as soon as they are there again.
+func (s *script) ambushAccount(random *rand.Rand) (step, bool) {
+	name, namespace, found := s.place(random)
+	account := one(random, accountNames)
+	if !found || !s.mayUndo(name+"/account/"+account) {
+		return step{}, false
+	}
+	if _, there := namespace.accounts[account]; !there && account != "default" {
+		return step{}, false
+	}
+	delete(namespace.accounts, account)
+	return step{
+		what: fmt.Sprintf("take our entries from account %s/%s, and delete it once they are back", name, account),
+		do:   func(ctx context.Context, u *user) error { return u.ambushAccount(ctx, name, account) },
+	}, true
+}
+
 func (s *script) damageIssued(random *rand.Rand) (step, bool) {
 	name, _, secret, ok := s.issued(random)
 	return step{
@@ -306,7 +332,7 @@ func (s *script) createObject(random *rand.Rand) (step, bool) {
 		return step{}, false
 	}
 	spec := s.spec(random, name)
-	s.invalid[name] = false
+	s.invalid[name], s.selected[name] = false, spec.Namespaces
 	return step{
 		what: fmt.Sprintf("create object %s for namespaces %q, accounts %q", name, spec.Namespaces, spec.ServiceAccounts),
 		do:   func(ctx context.Context, u *user) error { return u.createObject(ctx, name, spec) },
@@ -338,6 +364,12 @@ func (s *script) editObject(random *rand.Rand) (step, bool) {
 	}
 	next, parts, wasInvalid := s.spec(random, name), 1+random.IntN(7), s.invalid[name]
 	s.invalid[name] = false
+	if before := strings.Split(s.selected[name], ","); wasInvalid && len(before) > 1 && random.IntN(2) == 0 {
+		next.Namespaces = strings.TrimSpace(one(random, before)) // narrower than it was before it became invalid
+	}
+	if parts&1 != 0 || wasInvalid {
+		s.selected[name] = next.Namespaces
+	}
 	what := fmt.Sprintf("edit object %s:", name)
 	if parts&1 != 0 || wasInvalid {
 		what += fmt.Sprintf(" namespaces %q", next.Namespaces)

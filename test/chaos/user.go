@@ -148,6 +148,38 @@ func (u *user) deleteIssued(ctx context.Context, namespace, name string, whateve
 	})
 }
 
+// alertness is how long the user lies in wait for what the manager does.
+const alertness = 400 * time.Millisecond
+
+// lurk returns once there is what the user waits for, or not for too long.
+func lurk(ctx context.Context, there func(context.Context) bool) {
+	for end := time.Now().Add(alertness); !there(ctx) && time.Now().Before(end); {
+		pause(ctx, 2*time.Millisecond)
+	}
+}
+
+func (u *user) ambushSecret(ctx context.Context, namespace, name string) error {
+	if err := u.deleteIssued(ctx, namespace, name, false); err != nil {
+		return err
+	}
+	lurk(ctx, func(ctx context.Context) bool {
+		_, err := u.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+		return err == nil
+	})
+	return u.deleteIssued(ctx, namespace, name, false)
+}
+
+func (u *user) ambushAccount(ctx context.Context, namespace, name string) error {
+	if err := u.editAccount(ctx, namespace, name, nil, false); err != nil {
+		return err
+	}
+	lurk(ctx, func(ctx context.Context) bool {
+		account, err := u.client.CoreV1().ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
+		return err != nil || slices.ContainsFunc(entriesOf(*account), ours)
+	})
+	return u.deleteAccount(ctx, namespace, name)
+}
+
 // patchSecret changes a Secret that was issued. One that is not there, or not ours, or immutable, is left alone.
 func (u *user) patchSecret(ctx context.Context, namespace, name, patch string) error {
 	return persist(ctx, func(ctx context.Context) error {
