@@ -93,8 +93,11 @@ func (r *run) play(ctx context.Context, long time.Duration) error {
 		if err := r.rage(ctx); err != nil {
 			return err
 		}
-		calm = time.Now()
 		r.journal.note("chaos", "the faults of round %d have ended", r.rounds)
+		if err := r.await(ctx, hang, r.replicas.steady); err != nil {
+			return err
+		}
+		calm = time.Now()
 		if err := r.settle(ctx, calm); err != nil {
 			return err
 		}

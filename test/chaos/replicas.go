@@ -214,6 +214,18 @@ func (rs *replicas) freeLease(ctx context.Context) error {
 	})
 }
 
+// steady returns nil once no replica is about to end: from now on none does.
+func (rs *replicas) steady() error {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for i, doomed := range rs.doomed {
+		if doomed {
+			return fmt.Errorf("replica %s is about to end", replicaNames[i])
+		}
+	}
+	return nil
+}
+
 // lives reports whether a replica that runs goes by that name. One whose answer got lost may hold the Lease without having said so
 // yet: it loses it then, as it would to any administrator.
 func (rs *replicas) lives(identity string) bool {
