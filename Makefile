@@ -32,7 +32,15 @@ unit: ## run the tests of the product module
 .PHONY: integration
 integration: controlplane prometheus ## run the tests against a real control plane
 	cd test && go vet ./... && go test -p 1 -parallel 4 -count=1 -timeout 45m ./integration
-	cd test && go test -p 3 -parallel 4 -count=1 -timeout 45m $$(go list ./... | grep -v -e /test/e2e -e /test/integration)
+	cd test && go test -p 3 -parallel 4 -count=1 -timeout 45m $$(go list ./... | grep -v -e /test/e2e -e /test/integration -e /test/chaos)
+
+SEED ?= 1,2,3
+DURATION ?= 30s
+KEEP ?=
+
+.PHONY: chaos
+chaos: controlplane ## let chance look for faults; SEED=7,10-20 plays these, each with faults for DURATION=30s; KEEP=dir keeps what led to a failure
+	cd test && go test -count=1 -timeout 24h -v ./chaos -args -seeds=$(SEED) -duration=$(DURATION) -keep=$(abspath $(KEEP))
 
 .PHONY: e2e
 e2e: node image ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
