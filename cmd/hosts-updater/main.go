@@ -93,10 +93,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return exitOK
 	}
+	return keep(ctx, log, daemon, o)
+}
+
+// keep runs the daemon until ctx ends, and then removes its lines if nobody wants them any more.
+func keep(ctx context.Context, log *slog.Logger, daemon *hostsd.Daemon, o options) int {
 	var runs *daemonSet
 	if o.daemonSet != "" {
-		if runs, err = newDaemonSet(o.daemonSet, o.account, os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")); err != nil {
-			// The lines matter more than their removal.
+		var err error
+		runs, err = newDaemonSet(o.daemonSet, o.account, os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"))
+		if err != nil { // the lines matter more than their removal
 			log.Error("lines will stay when the DaemonSet goes", "error", err)
 		} else {
 			go runs.see(ctx, log)
@@ -108,7 +114,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			log.Error("could not serve metrics and probes", "error", fmt.Errorf("listening on %q, see --metrics-bind-address: %w", o.metricsAddress, err))
 			return exitFailed
 		}
-		server := &http.Server{Handler: daemon.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(handler, slog.LevelWarn)}
+		server := &http.Server{Handler: daemon.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 		defer server.Close()
 		go func() {
 			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
