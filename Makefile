@@ -27,10 +27,11 @@ unit: ## run the tests of the product module
 	go vet ./...
 	go test ./...
 
-# One package at a time: each has a control plane of its own, and some hold bounds on time.
+# One package at a time: each has a control plane of its own, and some hold bounds on time. Tests that hold none run side by
+# side within their package, and most of their time goes by in waiting.
 .PHONY: integration
 integration: controlplane prometheus ## run the tests against a real control plane
-	cd test && go vet ./... && go test -p 1 -count=1 -timeout 45m $$(go list ./... | grep -v /test/e2e)
+	cd test && go vet ./... && go test -p 1 -parallel 4 -count=1 -timeout 45m $$(go list ./... | grep -v /test/e2e)
 
 .PHONY: e2e
 e2e: node image ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
@@ -130,4 +131,4 @@ test-image: ## test the image: two builds, one digest
 .PHONY: test-oldest
 test-oldest: ## run the tests against the oldest Kubernetes that is supported; its build takes minutes, once
 	cd test && go run ./cmd/controlplane -version v1.30.14
-	cd test && TCR_ASSISTANT_KUBERNETES=v1.30.14 go test -p 1 -count=1 -timeout 60m ./integration ./install
+	cd test && TCR_ASSISTANT_KUBERNETES=v1.30.14 go test -p 1 -parallel 4 -count=1 -timeout 60m ./integration ./install

@@ -178,6 +178,7 @@ func attempts(t *testing.T) []attempt {
 // TestAStolenTokenWritesNothingElse tries what the tokens of the two accounts may do by the policies alone: roles allow them
 // everything.
 func TestAStolenTokenWritesNothingElse(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	w.Kubectl("create", "namespace", "team")
@@ -253,6 +254,7 @@ func certificateRequest(t *testing.T) []byte {
 
 // TestNamedSecrets runs the manager with permission for the Secrets of two credentials alone.
 func TestNamedSecrets(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	w.team("team")
@@ -336,6 +338,7 @@ func TestNamedSecrets(t *testing.T) {
 }
 
 func TestWithoutCertificateRequests(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	w.runHelm("install", chart, "--set", "rbac.certificates=false")

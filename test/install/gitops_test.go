@@ -18,6 +18,7 @@ import (
 // TestReappliedAccounts applies the manifest of a ServiceAccount with an entry of its own every second, as a GitOps tool in a
 // hurry would, and watches what every reader of the account sees.
 func TestReappliedAccounts(t *testing.T) {
+	t.Parallel()
 	const rounds = 8
 	const manifest = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: builder, namespace: team}, imagePullSecrets: [{name: theirs}]}"
 	for mode, args := range map[string][]string{
@@ -27,7 +28,7 @@ func TestReappliedAccounts(t *testing.T) {
 	} {
 		for born, early := range map[string]bool{"born before the credential": true, "born with the credential": false} {
 			t.Run(mode+", "+born, func(t *testing.T) {
-				t.Parallel() // most of the time goes by between two applies
+				t.Parallel()
 				w := newWorld(t)
 				w.Kubectl("apply", "-f", allInOne)
 				w.run()

@@ -39,6 +39,7 @@ var terraform = []string{
 }
 
 func TestHelm(t *testing.T) {
+	t.Parallel()
 	for i, helm := range helms {
 		t.Run(helm.Version, func(t *testing.T) {
 			w := newWorld(t)
@@ -143,6 +144,7 @@ func (w *world) hosts() []string {
 
 // TestTheManifestsAreTheChart holds the all-in-one manifests against what the chart renders, with an image that nobody can own.
 func TestTheManifestsAreTheChart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	out, err := w.tryHelm("template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--set", "image.repository="+placeholder,
 		"--kube-version", "v1.30.0", "--include-crds", "--no-hooks")
@@ -172,6 +174,7 @@ func TestTheManifestsAreTheChart(t *testing.T) {
 
 // TestEveryFieldIsKnown has the API server read what is rendered with every switch on, and refuse fields that it does not know.
 func TestEveryFieldIsKnown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
@@ -213,6 +216,7 @@ func TestEveryFieldIsKnown(t *testing.T) {
 }
 
 func TestPodSecurityOfTheOtherPods(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	w.runHelm("install", append([]string{chart}, terraform...)...)

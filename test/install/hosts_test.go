@@ -123,6 +123,7 @@ func (w *world) seen(since time.Time) {
 
 // TestHostsUpdaterAsInstalled runs what the DaemonSet says, and ends it as all sorts of ends do.
 func TestHostsUpdaterAsInstalled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	install := func() {
@@ -194,6 +195,7 @@ const oneHost = "global.hosts[0].domain=a.example.com,global.hosts[0].ip=10.0.0.
 
 // TestSwitches holds what is rendered to the values that no other test turns.
 func TestSwitches(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, tc := range []struct {
 		name, set, has, lacks string

@@ -36,6 +36,7 @@ func (w *world) installPrometheusOperator() {
 // TestPrometheusOperator has the API server check the monitoring objects by the operator's own schemas, and refuse fields
 // that those do not know.
 func TestPrometheusOperator(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	w.installPrometheusOperator()

@@ -201,6 +201,7 @@ func values(round []wrong) map[string]any {
 
 // TestEveryRuleOfTheSchema gives Helm many wrong values at a time, all of which it has to tell.
 func TestEveryRuleOfTheSchema(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for i, helm := range helms {
 		t.Run(helm.Version, func(t *testing.T) {

@@ -94,8 +94,9 @@ func (w *world) collectorKnows() {
 }
 
 func TestUninstallByHelm(t *testing.T) {
+	t.Parallel()
 	t.Run("a dead manager makes no difference", func(t *testing.T) {
-		t.Parallel() // they wait for the cluster most of the time
+		t.Parallel()
 		w := newWorld(t)
 		w.home()
 		w.team("team")
@@ -119,7 +120,7 @@ func TestUninstallByHelm(t *testing.T) {
 		w.leaves(before, append(slices.Clone(crds), "Secret team/tcr.ipsforeign", "ServiceAccount team/stranger")...)
 	})
 	t.Run("where no node runs the job it ends, has deleted nothing, and goes on without it", func(t *testing.T) {
-		t.Parallel() // they wait for the cluster most of the time
+		t.Parallel()
 		w := newWorld(t)
 		w.home()
 		w.team("team")
@@ -147,7 +148,7 @@ func TestUninstallByHelm(t *testing.T) {
 		w.leaves(before)
 	})
 	t.Run("credentials stay where that is wanted, and are taken up again", func(t *testing.T) {
-		t.Parallel() // they wait for the cluster most of the time
+		t.Parallel()
 		w := newWorld(t)
 		w.home()
 		w.team("team")
@@ -184,8 +185,9 @@ func (w *world) manifests() []string {
 }
 
 func TestUninstallByKubectl(t *testing.T) {
+	t.Parallel()
 	t.Run("in order, it leaves nothing", func(t *testing.T) {
-		t.Parallel() // they wait for the cluster most of the time
+		t.Parallel()
 		w := newWorld(t)
 		w.team("team")
 		before := w.objects()
@@ -209,7 +211,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.leaves(before)
 	})
 	t.Run("in one stroke, it leaves entries, and one command removes them", func(t *testing.T) {
-		t.Parallel() // they wait for the cluster most of the time
+		t.Parallel()
 		w := newWorld(t)
 		w.team("team")
 		before := w.objects()
@@ -228,7 +230,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.teamLists("builder", "theirs")
 	})
 	t.Run("after its namespace", func(t *testing.T) {
-		t.Parallel() // they wait for the cluster most of the time
+		t.Parallel()
 		w := newWorld(t)
 		w.team("team")
 		before := w.objects()
@@ -250,6 +252,7 @@ func TestUninstallByKubectl(t *testing.T) {
 
 // TestKeptCredentials ends an installation without Helm by the lines of the documentation, which keep all credentials and nothing else.
 func TestKeptCredentials(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.team("team")
 	before := w.objects()
@@ -273,6 +276,7 @@ func TestKeptCredentials(t *testing.T) {
 // TestRenderedManifests installs by the lines of the documentation for those who render the chart: a namespace first, then the
 // definitions, then what needs them.
 func TestRenderedManifests(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.documented("render")
 	w.run()

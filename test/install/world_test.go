@@ -83,7 +83,8 @@ type world struct {
 	helm string
 }
 
-// newWorld starts a control plane on which the product was never installed.
+// newWorld starts a control plane on which the product was never installed. No promise of these tests is of time, so all run
+// side by side.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	return &world{World: suite.StartEmpty(t), helm: helmPaths[len(helmPaths)-1]}

@@ -23,6 +23,7 @@ import (
 )
 
 func TestTheCertificateComesFromTheClustersSigner(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	theirs := w.requestInOurName()
 	w.run()

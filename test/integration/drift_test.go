@@ -103,6 +103,7 @@ func (w *world) reportsForeign(name, object string) {
 }
 
 func TestForeignSecrets(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run()
 	w.Namespace("opaque")

@@ -17,6 +17,7 @@ import (
 
 // TestElection does to leaders what a hand-over in order does not.
 func TestElection(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	b := newBalancer(t)
 	leader, other := w.replica(b), w.replica(b)

@@ -17,6 +17,7 @@ import (
 )
 
 func TestWhatWasThereBeforeTheManagerGetsItToo(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for i := range 20 {
 		w.Namespace(fmt.Sprintf("old-%02d", i))
@@ -33,6 +34,7 @@ func TestWhatWasThereBeforeTheManagerGetsItToo(t *testing.T) {
 }
 
 func TestEditingTheCredentialReissuesInPlace(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run()
 	for i := range 5 {
@@ -77,6 +79,7 @@ func TestEditingTheCredentialReissuesInPlace(t *testing.T) {
 }
 
 func TestNarrowing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run()
 	for _, name := range []string{"a", "b", "c"} {
@@ -123,6 +126,7 @@ func TestNarrowing(t *testing.T) {
 }
 
 func TestDeletingTheObjectRemovesEverything(t *testing.T) {
+	t.Parallel()
 	for name, options := range map[string]metav1.DeletionPropagation{
 		"in the background": metav1.DeletePropagationBackground,
 		"in the foreground": metav1.DeletePropagationForeground,
@@ -246,6 +250,7 @@ func (w *world) writes() []cluster.Request {
 }
 
 func TestTwoObjectsSideBySide(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run()
 	w.Namespace("a")
@@ -261,6 +266,7 @@ func TestTwoObjectsSideBySide(t *testing.T) {
 // TestOneThatDoesNotParse lets duplicates past the webhook, which alone refuses them, by deleting its configuration while
 // no manager runs.
 func TestOneThatDoesNotParseStopsNoOther(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := w.run()
 	w.Namespace("a")

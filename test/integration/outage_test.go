@@ -12,6 +12,7 @@ import (
 )
 
 func TestWithTheManagerStoppedNothingIsBlocked(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := w.run()
 	w.Create("resting")
@@ -44,6 +45,7 @@ func TestWithTheManagerStoppedNothingIsBlocked(t *testing.T) {
 // TestThePasswordAppearsNowhere lets everything happen that could tell a password, and looks for it wherever it could have
 // been told.
 func TestThePasswordAppearsNowhere(t *testing.T) {
+	t.Parallel()
 	const secret = "Tell-No-One-4711"
 	w := newWorld(t)
 	m := w.run() // at level debug, and with the client library at the verbosity that goes with it

@@ -35,6 +35,7 @@ func (w *world) noteRequests() {
 }
 
 func TestASecretInTheWayOfTheCertificateIsReplaced(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.Kubectl("create", "secret", "generic", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "--from-literal=a=b")
 	w.run()

@@ -22,6 +22,7 @@ import (
 // TestPolicyAndWebhookMeanTheSame puts the shared cases to a real API server: with the webhook alone, with the admission
 // policy alone, no manager running, and with both.
 func TestPolicyAndWebhookMeanTheSame(t *testing.T) {
+	t.Parallel()
 	t.Run("the webhook, without the policy", func(t *testing.T) {
 		w := newWorld(t)
 		w.run()

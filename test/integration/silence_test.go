@@ -15,6 +15,7 @@ import (
 )
 
 func TestSteadyClusterIsSilentAndANamespaceCostsOneWrite(t *testing.T) {
+	t.Parallel()
 	const total, quiet = 200, 30 * time.Second
 	w := newWorld(t)
 	w.run()

@@ -16,6 +16,7 @@ import (
 
 // TestBadInputAtTheStart holds that a manager which cannot do its job ends at once and says what to write instead.
 func TestBadInputAtTheStart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

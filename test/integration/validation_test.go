@@ -29,6 +29,7 @@ func (w *world) create(t *testing.T, manifest []byte) (refusal string) {
 }
 
 func TestSpecsAreJudgedAlike(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	specs, err := matchtest.Specs("sample")
 	require.NoError(t, err)

@@ -48,7 +48,8 @@ type world struct {
 	refusals bool // the test has requests refused: by taking permissions away, or by restarting the API server, which for a moment knows of no roles
 }
 
-// newWorld starts a control plane and installs the product, without running it.
+// newWorld starts a control plane and installs the product, without running it. Tests whose promises are not of time run side
+// by side, each in a world of its own.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{World: suite.Start(t)}

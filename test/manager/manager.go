@@ -171,6 +171,20 @@ func (m *Manager) Ready(ctx context.Context) error {
 	}
 }
 
+// Says waits until the manager has logged a text, for the time that ctx gives, and returns when it was seen.
+func (m *Manager) Says(ctx context.Context, text string) (time.Time, error) {
+	for !strings.Contains(m.Log(), text) {
+		select {
+		case <-m.done:
+			return time.Time{}, fmt.Errorf("the manager ended: %w\n%s", m.err, m.Log())
+		case <-ctx.Done():
+			return time.Time{}, fmt.Errorf("the manager does not say %q: %w\n%s", text, ctx.Err(), m.Log())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return time.Now(), nil
+}
+
 // Get asks the manager's second port.
 func (m *Manager) Get(ctx context.Context, path string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
