@@ -22,8 +22,9 @@ import (
 const hang = time.Minute
 
 func TestCluster(t *testing.T) {
-	c := StartT(t, Options{Dir: t.TempDir()})
+	c := StartT(t, Options{Dir: t.TempDir(), CRDs: []string{"../../deploy/chart/crds"}})
 
+	t.Run("kinds are served before the controller manager's first request", func(t *testing.T) { testCRDs(t, c) })
 	t.Run("a namespace gets its default service account", func(t *testing.T) {
 		createNamespace(t, c, "born")
 		eventually(t, hasDefaultServiceAccount(c, "born"))
@@ -44,6 +45,21 @@ func TestCluster(t *testing.T) {
 	t.Run("a second cluster runs beside it and ends without a trace", func(t *testing.T) { testSecondCluster(t, c) })
 	t.Run("a cluster stops with its context", testContext)
 	t.Run("logs of a failed test are kept, and a component's own end fails it", testKeepLogs)
+}
+
+func testCRDs(t *testing.T, c *Cluster) {
+	first, err := c.Requests(func(r Request) bool { return r.User == "system:kube-controller-manager" })
+	require.NoError(t, err)
+	require.NotEmpty(t, first)
+	created, err := c.Requests(func(r Request) bool { return r.Resource == "customresourcedefinitions" && r.Verb == "create" })
+	require.NoError(t, err)
+	require.NotEmpty(t, created)
+	for _, request := range created {
+		assert.True(t, request.Answered.Before(first[0].Received), "%s came later", request.Name)
+	}
+	_, stderr, err := c.Kubectl(t.Context(), "get", "imagepullsecrets")
+	require.NoError(t, err)
+	assert.Contains(t, stderr, "No resources found")
 }
 
 func testGarbageCollection(t *testing.T, c *Cluster) {
