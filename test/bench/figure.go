@@ -33,7 +33,7 @@ func (u unit) comparable() bool { return u == ratio || u == count || u == alloca
 type figure struct {
 	Benchmark string `json:"benchmark"`
 	Name      string `json:"name"`
-	// Size is the number of namespaces, or of bytes of an admission request; 0 where neither matters.
+	// Size is the number of namespaces, of ImagePullSecrets, or of bytes of an admission request; 0 where none of them matters.
 	Size   int       `json:"size,omitempty"`
 	Unit   unit      `json:"unit"`
 	Values []float64 `json:"values"`

@@ -78,6 +78,7 @@ func TestPlotIsWellFormed(t *testing.T) {
 	for _, n := range []int{100, 1000} {
 		r.add("convergence", "time", n, seconds, float64(n)/100)
 		r.add("memory", "at rest", n, mebibytes, 30)
+		r.add("objects", "account: p50", n, milliseconds, 5)
 	}
 	svg := string(plot(&r))
 	decoder := xml.NewDecoder(strings.NewReader(svg))
@@ -89,5 +90,6 @@ func TestPlotIsWellFormed(t *testing.T) {
 		require.NoError(t, err)
 	}
 	assert.Contains(t, svg, "the manager, from its start: grows with N^1.00")
+	assert.Contains(t, svg, "policy and webhook: grows with N^0.00")
 	assert.NotContains(t, svg, "NaN")
 }

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,14 +26,15 @@ type program struct {
 	restricted    []int // and the same under the policies that restrict the manager
 	births        int
 	memory        []int // numbers of namespaces
+	objects       objectsProgram
 	idle          time.Duration
 	admissionTime time.Duration // for each figure
 	servers       bool          // admission over TLS, too
 }
 
 var (
-	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, idle: time.Minute, admissionTime: time.Second, servers: true}
-	short = program{rounds: 3, convergence: []int{500}, births: 100, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
+	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, objects: manyObjects, idle: time.Minute, admissionTime: time.Second, servers: true}
+	short = program{rounds: 3, convergence: []int{500}, births: 100, objects: someObjects, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
 )
 
 func main() {
@@ -47,9 +49,10 @@ func main() {
 
 func run(ctx context.Context) error {
 	isShort := flag.Bool("short", false, "measure less, as a guard")
-	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,hosts-updater,admission")
+	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,objects,hosts-updater,admission")
 	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
-	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence and memory, instead of the usual")
+	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory and objects, instead of the usual")
+	many := flag.String("objects", "", "`numbers` of ImagePullSecrets, instead of the usual")
 	output := flag.String("json", "", "write the measurements to this `file`; what it holds of other benchmarks stays")
 	plotted := flag.String("plot", "", "draw what -json holds in this SVG `file`")
 	against := flag.String("baseline", "", "fail where a ratio or a count is worse than in this `file` by more than 25 %")
@@ -59,16 +62,19 @@ func run(ctx context.Context) error {
 		p = short
 	}
 	if *rounds > 0 {
-		p.rounds = *rounds
+		p.rounds, p.objects.rounds = *rounds, *rounds
 	}
 	if *sizes != "" {
-		p.convergence, p.memory = nil, nil
-		for text := range strings.SplitSeq(*sizes, ",") {
-			var n int
-			if _, err := fmt.Sscan(text, &n); err != nil {
-				return fmt.Errorf("-namespaces %q: must be numbers, separated by commas", *sizes)
-			}
-			p.convergence, p.memory = append(p.convergence, n), append(p.memory, n)
+		numbers, err := numbers(*sizes)
+		if err != nil {
+			return fmt.Errorf("-namespaces %q: %w", *sizes, err)
+		}
+		p.convergence, p.memory, p.objects.namespaces = numbers, numbers, numbers[0]
+	}
+	if *many != "" {
+		var err error
+		if p.objects.sizes, err = numbers(*many); err != nil {
+			return fmt.Errorf("-objects %q: %w", *many, err)
 		}
 	}
 	var baseline *report
@@ -93,6 +99,19 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("worse than the baseline by more than %.0f %%:\n%s", tolerance*100, strings.Join(lines, "\n"))
 	}
 	return nil
+}
+
+// numbers reads a flag.
+func numbers(text string) ([]int, error) {
+	var all []int
+	for one := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(one)
+		if err != nil || n < 1 {
+			return nil, errors.New("must be numbers, separated by commas")
+		}
+		all = append(all, n)
+	}
+	return all, nil
 }
 
 // publish writes what was measured, and draws it with what is known from earlier runs.
@@ -146,6 +165,11 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 	}
 	if len(p.memory) > 0 {
 		do("memory", func() error { return memory(ctx, r, controllerManager, p.memory, p.idle/4) })
+	}
+	for range p.objects.rounds {
+		for _, n := range p.objects.sizes {
+			do("objects", func() error { return objects(ctx, r, controllerManager, p.objects, n) })
+		}
 	}
 	do("hosts-updater", func() error { return hostsUpdater(ctx, r, updater, p.idle) })
 	for range p.rounds {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// panel is one of the plots, over the number of namespaces, both axes logarithmic.
+// panel is one of the plots, over the number of namespaces or of ImagePullSecrets, both axes logarithmic.
 type panel struct {
 	title string
 	lines []line
@@ -21,16 +21,37 @@ type line struct {
 }
 
 var panels = []panel{
-	{"seconds to bring all namespaces in line", []line{
+	{"seconds to bring N namespaces in line", []line{
 		{"convergence", "time", "the manager, from its start", "#0969da"},
 		{"convergence", "time of bare writes", "bare writes", "#8c959f"},
 	}},
-	{"writes to bring all namespaces in line", []line{{"convergence", "writes", "all of them", "#0969da"}}},
-	{"MiB of memory", []line{
+	{"writes to bring N namespaces in line", []line{{"convergence", "writes", "all of them", "#0969da"}}},
+	{"MiB of memory with N namespaces", []line{
 		{"memory", "most while re-issuing", "most while re-issuing", "#8c959f"},
 		{"memory", "at rest", "at rest", "#0969da"},
 	}},
+	{"ms to create an account, N ImagePullSecrets", []line{
+		{"objects", "account: p50", "policy and webhook", "#0969da"},
+		{"objects", "account: p50 of a bare one", "neither", "#8c959f"},
+	}},
+	{"ms until a new namespace is complete", []line{
+		{"objects", "new namespace: p50 until the Secret is seen", "its Secret", "#0969da"},
+		{"objects", "new namespace: p50 until the account is seen", "its default account", "#8250df"},
+	}},
+	{"MiB of memory with N ImagePullSecrets", []line{
+		{"objects", "memory at most while they were created at once", "most while all are created at once", "#8c959f"},
+		{"objects", "memory at rest", "at rest", "#0969da"},
+	}},
+	{"seconds until N ImagePullSecrets stand", []line{
+		{"objects", "created at once: time", "created at once", "#0969da"},
+		{"objects", "created at once: time of bare writes", "bare writes", "#8c959f"},
+	}},
+	{"ms of the manager's processor for a change", []line{{"objects", "processor time of the manager for a change", "one of N ImagePullSecrets", "#0969da"}}},
+	{"seconds until a new process knows all N", []line{{"objects", "a process' start until it knows everything", "its start", "#0969da"}}},
 }
+
+// panelsInARow of the plot.
+const panelsInARow = 3
 
 // The size of a panel and of the space around it, in pixels.
 const (
@@ -39,7 +60,7 @@ const (
 	marginBelow             = 70.0
 )
 
-// point is a number of namespaces and what was measured there.
+// point is a number of namespaces or of ImagePullSecrets and what was measured there.
 type point struct{ x, y float64 }
 
 func (r *report) points(l line) []point {
@@ -53,7 +74,7 @@ func (r *report) points(l line) []point {
 	return points
 }
 
-// slope is the power of the number of namespaces with which a figure grows: of a straight line through the logarithms by
+// slope is the power of that number with which a figure grows: of a straight line through the logarithms by
 // least squares.
 func slope(points []point) float64 {
 	var n, sx, sy, sxx, sxy float64
@@ -64,14 +85,15 @@ func slope(points []point) float64 {
 	return (n*sxy - sx*sy) / (n*sxx - sx*sx)
 }
 
-// plot draws how figures grow with the number of namespaces, as SVG.
+// plot draws how figures grow with the number of namespaces and of ImagePullSecrets, as SVG.
 func plot(r *report) []byte {
 	var svg bytes.Buffer
-	width := float64(len(panels)) * (marginLeft + panelWidth + 20)
-	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" font-family="sans-serif" font-size="11">`+"\n", width, marginTop+panelHeight+marginBelow)
+	const column, row = marginLeft + panelWidth + 20, marginTop + panelHeight + marginBelow
+	rows := (len(panels) + panelsInARow - 1) / panelsInARow
+	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" font-family="sans-serif" font-size="11">`+"\n", panelsInARow*column, float64(rows)*row)
 	fmt.Fprintln(&svg, `<rect width="100%" height="100%" fill="#ffffff"/>`)
 	for i, p := range panels {
-		fmt.Fprintf(&svg, `<g transform="translate(%.0f %.0f)">`+"\n", marginLeft+float64(i)*(marginLeft+panelWidth+20), marginTop)
+		fmt.Fprintf(&svg, `<g transform="translate(%.0f %.0f)">`+"\n", marginLeft+float64(i%panelsInARow)*column, marginTop+float64(i/panelsInARow)*row)
 		p.draw(&svg, r)
 		fmt.Fprintln(&svg, `</g>`)
 	}

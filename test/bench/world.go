@@ -191,6 +191,11 @@ func (w *world) namespaces(ctx context.Context, names []string, accounts ...stri
 
 // eventually asks until check returns nil.
 func eventually(ctx context.Context, check func() error) error {
+	return every(ctx, 400*time.Millisecond, check)
+}
+
+// every asks at that pace until check returns nil.
+func every(ctx context.Context, pace time.Duration, check func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, hang)
 	defer cancel()
 	for {
@@ -201,7 +206,7 @@ func eventually(ctx context.Context, check func() error) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
-		case <-time.After(400 * time.Millisecond):
+		case <-time.After(pace):
 		}
 	}
 }
@@ -237,13 +242,7 @@ func (w *world) complete(ctx context.Context, secrets int) error {
 		if err != nil {
 			return err
 		}
-		status := object.Status
-		if status.ObservedGeneration != object.Generation || int(status.SecretsSuccess) < secrets ||
-			status.SecretsSuccess != status.SecretsDesired || status.SAsSuccess != status.SAsDesired {
-			return fmt.Errorf("%d of %d secrets and %d of %d service accounts are in line",
-				status.SecretsSuccess, status.SecretsDesired, status.SAsSuccess, status.SAsDesired)
-		}
-		return nil
+		return inLine(object, secrets)
 	})
 }
 
