@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,9 +14,11 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
@@ -187,6 +190,53 @@ func (w *objectsWorld) apart(ctx context.Context, bare creations) error {
 	}
 	w.account(w.n, "account by the policy alone", policy, bare)
 	return nil
+}
+
+// named restarts the manager with permission for the objects' Secrets alone.
+func (w *objectsWorld) named(ctx context.Context) error {
+	roles := w.client.RbacV1().ClusterRoles()
+	role, err := roles.Get(ctx, "tcr-assistant-manager-role", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	narrowed := role.DeepCopy()
+	for i, rule := range narrowed.Rules {
+		if !slices.Contains(rule.Resources, "secrets") {
+			continue
+		}
+		for object := range w.n {
+			narrowed.Rules[i].ResourceNames = append(narrowed.Rules[i].ResourceNames, pullsecret.SecretName(objectName(object)))
+		}
+	}
+	if _, err := roles.Update(ctx, narrowed, metav1.UpdateOptions{}); err != nil {
+		return err
+	}
+	if err := w.mayListSecrets(ctx, false); err != nil {
+		return err
+	}
+	if err := w.restart(ctx, " with named permissions", namedMemoryGoals); err != nil {
+		return err
+	}
+	body, err := json.Marshal(map[string]any{"rules": role.Rules})
+	if err == nil {
+		_, err = roles.Patch(ctx, role.Name, types.MergePatchType, body, metav1.PatchOptions{})
+	}
+	return errors.Join(err, w.mayListSecrets(ctx, true))
+}
+
+// mayListSecrets waits until the API server lets the manager list all Secrets, or does not.
+func (w *objectsWorld) mayListSecrets(ctx context.Context, want bool) error {
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: manager.User, Groups: []string{"system:serviceaccounts", "system:authenticated"},
+		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "list", Resource: "secrets"},
+	}}
+	return every(ctx, 50*time.Millisecond, func() error {
+		answer, err := w.client.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		if err == nil && answer.Status.Allowed != want {
+			err = errors.New("the role has not taken effect")
+		}
+		return err
+	})
 }
 
 // settles waits until the API server has taken up what was changed of its admission.
