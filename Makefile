@@ -27,11 +27,12 @@ unit: ## run the tests of the product module
 	go vet ./...
 	go test ./...
 
-# One package at a time: each has a control plane of its own, and some hold bounds on time. Tests that hold none run side by
-# side within their package, and most of their time goes by in waiting.
+# What holds bounds on time is alone. The rest runs side by side, each test in a world of its own: most of its time goes by in
+# waiting.
 .PHONY: integration
 integration: controlplane prometheus ## run the tests against a real control plane
-	cd test && go vet ./... && go test -p 1 -parallel 4 -count=1 -timeout 45m $$(go list ./... | grep -v /test/e2e)
+	cd test && go vet ./... && go test -p 1 -parallel 4 -count=1 -timeout 45m ./integration
+	cd test && go test -p 3 -parallel 4 -count=1 -timeout 45m $$(go list ./... | grep -v -e /test/e2e -e /test/integration)
 
 .PHONY: e2e
 e2e: node image ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
