@@ -141,6 +141,7 @@ func (w *objectsWorld) many(ctx context.Context, one sight, bare creations, floo
 	}
 	w.figures(w.n, now, bare)
 	w.report.add("objects", "account: p50 over that with one object", w.n, ratio, now.both.p50()/one.both.p50()).atMost(accountOverOneGoal)
+	w.report.add("objects", "account: processor time over that with one object", w.n, ratio, now.both.processor/one.both.processor).atMost(accountOverOneGoal)
 	w.report.add("objects", "new namespace: p50 until the Secret is seen over that with one object", w.n, ratio, now.born.secret(50)/one.born.secret(50)).atMost(birthOverOneGoal)
 	w.report.add("objects", "new namespace: p50 until the account is seen over that with one object", w.n, ratio, percentile(now.born.accounts, 50)/percentile(one.born.accounts, 50)).atMost(birthOverOneGoal)
 	if err := w.restart(ctx, "", objectsMemoryGoals); err != nil {
@@ -233,7 +234,7 @@ func (w *objectsWorld) atOnce(ctx context.Context, from int, floor cost) error {
 	}
 	w.report.add("objects", "created at once: time", w.n, seconds, own)
 	w.report.add("objects", "created at once: time of bare writes", w.n, seconds, bare)
-	w.report.add("objects", "created at once: writes for each object", w.n, ratio, float64(writes.count)/float64(w.n-from))
+	w.report.add("objects", "created at once: writes for each object", w.n, count, float64(writes.count)/float64(w.n-from))
 	w.report.add("objects", "created at once: refused writes", w.n, count, float64(writes.refused)).atMost(0)
 	return nil
 }

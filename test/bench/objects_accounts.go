@@ -35,6 +35,7 @@ type creations struct {
 	took               []float64 // milliseconds, sorted
 	without            int       // born without an entry that they should have
 	evaluations, calls float64   // of the policy and of the webhook, for each
+	processor          float64   // milliseconds of all processes, for each
 }
 
 func (c creations) p50() float64 { return percentile(c.took, 50) }
@@ -72,17 +73,24 @@ func (w *objectsWorld) creations(ctx context.Context, objects int) (creations, e
 			seen.without++
 		}
 	}
-	var running sync.WaitGroup
-	tick := time.NewTicker(time.Second / accountRate)
-	defer tick.Stop()
-	for i := range w.program.accounts {
-		<-tick.C
-		running.Go(func() { create(i) })
+	spent, err := costOf(func() error {
+		var running sync.WaitGroup
+		tick := time.NewTicker(time.Second / accountRate)
+		defer tick.Stop()
+		for i := range w.program.accounts {
+			<-tick.C
+			running.Go(func() { create(i) })
+		}
+		running.Wait()
+		return nil
+	})
+	if err != nil {
+		return creations{}, err
 	}
-	running.Wait()
 	slices.Sort(seen.took)
 	evaluated, called, err := w.reviews(ctx)
 	each := float64(w.program.accounts)
+	seen.processor = spent.processor.Seconds() * 1000 / each
 	seen.evaluations, seen.calls = (evaluated-evaluations)/each, (called-calls)/each
 	return seen, errors.Join(append(errs, err)...)
 }
@@ -159,6 +167,7 @@ func (w *objectsWorld) figures(objects int, s sight, bare creations) {
 func (w *objectsWorld) account(objects int, name string, seen, bare creations) {
 	w.report.add("objects", name+": p50", objects, milliseconds, seen.p50())
 	w.report.add("objects", name+": p50 over bare", objects, ratio, seen.p50()/bare.p50())
+	w.report.add("objects", name+": processor time over bare", objects, ratio, seen.processor/bare.processor)
 	w.report.add("objects", name+": born without an entry", objects, count, float64(seen.without)).atMost(0)
 }
 
