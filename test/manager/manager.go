@@ -171,18 +171,18 @@ func (m *Manager) Ready(ctx context.Context) error {
 	}
 }
 
-// Says waits until the manager has logged a text, for the time that ctx gives, and returns when it was seen.
-func (m *Manager) Says(ctx context.Context, text string) (time.Time, error) {
+// Says waits until the manager has logged a text, for the time that ctx gives.
+func (m *Manager) Says(ctx context.Context, text string) error {
 	for !strings.Contains(m.Log(), text) {
 		select {
 		case <-m.done:
-			return time.Time{}, fmt.Errorf("the manager ended: %w\n%s", m.err, m.Log())
+			return fmt.Errorf("the manager ended: %w\n%s", m.err, m.Log())
 		case <-ctx.Done():
-			return time.Time{}, fmt.Errorf("the manager does not say %q: %w\n%s", text, ctx.Err(), m.Log())
+			return fmt.Errorf("the manager does not say %q: %w\n%s", text, ctx.Err(), m.Log())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	return time.Now(), nil
+	return nil
 }
 
 // Get asks the manager's second port.
