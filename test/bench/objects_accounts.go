@@ -156,8 +156,6 @@ func (w *objectsWorld) look(ctx context.Context, objects int) (s sight, err erro
 // figures reports what was seen.
 func (w *objectsWorld) figures(objects int, s sight, bare creations) {
 	w.account(objects, "account", s.both, bare)
-	w.report.add("objects", "account: evaluations of the policy for each", objects, count, s.both.evaluations).atMost(1)
-	w.report.add("objects", "account: calls of the webhook for each", objects, count, s.both.calls).atMost(1)
 	w.report.add("objects", "account: p50 of a bare one", objects, milliseconds, bare.p50())
 	w.report.add("objects", "new namespace: p50 until the Secret is seen", objects, milliseconds, s.born.secret(50))
 	w.report.add("objects", "new namespace: p50 until the account is seen", objects, milliseconds, percentile(s.born.accounts, 50))
@@ -169,6 +167,8 @@ func (w *objectsWorld) account(objects int, name string, seen, bare creations) {
 	w.report.add("objects", name+": p50 over bare", objects, ratio, seen.p50()/bare.p50())
 	w.report.add("objects", name+": processor time over bare", objects, ratio, seen.processor/bare.processor)
 	w.report.add("objects", name+": born without an entry", objects, count, float64(seen.without)).atMost(0)
+	w.report.add("objects", name+": evaluations of the policy for each", objects, count, seen.evaluations).atMost(1)
+	w.report.add("objects", name+": calls of the webhook for each", objects, count, seen.calls).atMost(1)
 }
 
 // apart creates ServiceAccounts with the webhook alone, and then with the policy alone, every manager down. Nothing else is to
