@@ -19,8 +19,8 @@ import (
 // floorLabel marks what bare writes leave behind. It is not the manager's, which would take them for its own.
 var floorLabel = map[string]string{"bench": "floor"}
 
-// bareObjects creates the Secrets and the entries of the objects from that number on, as cheaply as can be, and returns what
-// that took. It leaves nothing behind.
+// bareObjects creates the objects from that number on, and their Secrets and entries as cheaply as can be, and returns what that
+// took. It leaves nothing behind.
 func (w *objectsWorld) bareObjects(ctx context.Context, from int) (cost, error) {
 	all, err := w.targets(ctx)
 	if err != nil {
@@ -41,9 +41,15 @@ func (w *objectsWorld) bareObjects(ctx context.Context, from int) (cost, error) 
 		targets = append(targets, all[place[namespace]])
 	}
 	took, err := costOf(func() error {
+		if err := w.createObjects(ctx, from, w.n); err != nil {
+			return err
+		}
 		return in(targets, func(t target) error { return w.bareAll(ctx, t, secrets[t.namespace]) })
 	})
 	if err != nil {
+		return cost{}, err
+	}
+	if err := w.ips.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
 		return cost{}, err
 	}
 	return took, in(targets, func(t target) error { return w.bareUndo(ctx, t) })
