@@ -215,10 +215,13 @@ func (w *objectsWorld) stands(ctx context.Context, n int) error {
 // writes take a bare loop.
 func (w *objectsWorld) atOnce(ctx context.Context, from int, floor cost) error {
 	began := time.Now()
-	if err := w.createObjects(ctx, from, w.n); err != nil {
-		return err
-	}
-	if err := w.stands(ctx, w.n); err != nil {
+	took, err := costOf(func() error {
+		if err := w.createObjects(ctx, from, w.n); err != nil {
+			return err
+		}
+		return w.stands(ctx, w.n)
+	})
+	if err != nil {
 		return err
 	}
 	writes, err := w.span(began, func(request cluster.Request) bool {
@@ -232,6 +235,7 @@ func (w *objectsWorld) atOnce(ctx context.Context, from int, floor cost) error {
 	if goal, set := objectsConvergenceGoals[w.n]; set {
 		over.atMost(goal)
 	}
+	w.report.add("objects", "created at once: processor time over bare writes", w.n, ratio, took.processor.Seconds()/floor.processor.Seconds())
 	w.report.add("objects", "created at once: time", w.n, seconds, own)
 	w.report.add("objects", "created at once: time of bare writes", w.n, seconds, bare)
 	w.report.add("objects", "created at once: writes for each object", w.n, count, float64(writes.count)/float64(w.n-from))

@@ -56,6 +56,7 @@ spec:
 
 // TestTakingOver installs over what the add-on leaves: its definition, an object with the status that it wrote, a Secret and entries.
 func TestTakingOver(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	w.Kubectl("create", "namespace", "team")

@@ -252,6 +252,7 @@ func TestUninstallByKubectl(t *testing.T) {
 
 // TestKeptCredentials ends an installation without Helm by the lines of the documentation, which keep all credentials and nothing else.
 func TestKeptCredentials(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.team("team")
 	before := w.objects()
@@ -275,6 +276,7 @@ func TestKeptCredentials(t *testing.T) {
 // TestRenderedManifests installs by the lines of the documentation for those who render the chart: a namespace first, then the
 // definitions, then what needs them.
 func TestRenderedManifests(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.documented("render")
 	w.run()

@@ -181,6 +181,7 @@ func (w *world) refuses(t *testing.T, file string, says ...string) {
 // TestTheAPIServerRefuses holds that what the chart leaves to the API server fails an install there, with the field's path and what to
 // write instead, and without a password.
 func TestTheAPIServerRefuses(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.home()
 	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
@@ -236,6 +237,7 @@ func TestTheAPIServerRefuses(t *testing.T) {
 
 // TestAddressesMeanTheSameEverywhere holds the chart to what hosts-updater takes.
 func TestAddressesMeanTheSameEverywhere(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, ip := range []string{
 		"10.0.0.5", "127.0.0.1", "169.254.0.47", "1.0.0.0", "223.255.255.255", "240.0.0.1", "255.255.255.254",
@@ -257,6 +259,7 @@ func TestAddressesMeanTheSameEverywhere(t *testing.T) {
 
 // TestNumbersBySetKeepTheirDigits holds what Helm does to numbers on a command line, and in the values that a release keeps.
 func TestNumbersBySetKeepTheirDigits(t *testing.T) {
+	t.Parallel()
 	for i, helm := range helms {
 		t.Run(helm.Version, func(t *testing.T) {
 			w := newWorld(t)
