@@ -96,7 +96,7 @@ func TestStartDuringAnOutage(t *testing.T) {
 	require.NoError(t, w.StopAPIServer())
 	m := w.StartManager(manager.Options{Binary: binary, Args: []string{"--log-level=info"}})
 	w.Eventually("it says what it waits for, and is alive", func() error {
-		if !strings.Contains(m.Log(), "cluster was not checked") {
+		if !strings.Contains(m.Log(), "connection refused") {
 			return errors.New("it does not")
 		}
 		_, err := m.Get(w.Ctx, "/healthz")
