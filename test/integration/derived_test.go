@@ -124,19 +124,7 @@ func TestDerivedAttachments(t *testing.T) {
 	})
 	t.Run("what the manager may not write is told in a condition and a metric, and passes", func(t *testing.T) {
 		w.refusals = true
-		role := w.Kubectl("get", "clusterrole", "tcr-assistant-manager-role", "-o", "json")
-		var parsed struct {
-			Rules []struct {
-				Resources []string `json:"resources"`
-			} `json:"rules"`
-		}
-		require.NoError(t, json.Unmarshal([]byte(role), &parsed))
-		at := slices.IndexFunc(parsed.Rules, func(rule struct {
-			Resources []string `json:"resources"`
-		}) bool {
-			return slices.Contains(rule.Resources, "derivedattachments")
-		})
-		w.Kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["get","list","watch"]}]`, at))
+		w.permit("derivedattachments", "get", "list", "watch")
 		w.edit("some", serviceAccounts("other"))
 		condition := func() string {
 			return w.Kubectl("get", "ipss", "all", "-o", `jsonpath={.status.conditions[?(@.type=="AttachmentsOutdated")].reason}`)
@@ -150,7 +138,7 @@ func TestDerivedAttachments(t *testing.T) {
 		metrics, err := m.Get(w.Ctx, "/metrics")
 		require.NoError(t, err)
 		assert.Contains(t, metrics, "tcr_assistant_derived_attachments_outdated 1")
-		w.Kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p", fmt.Sprintf(`[{"op":"replace","path":"/rules/%d/verbs","value":["get","list","watch","create","patch","delete"]}]`, at))
+		w.permit("derivedattachments", "get", "list", "watch", "create", "patch", "delete")
 		w.Eventually("the condition is gone", func() error {
 			if have := condition(); have != "" {
 				return fmt.Errorf("its reason is %q", have)

@@ -226,12 +226,8 @@ func TestAMissingPermissionIsTriedInOneNamespaceForAll(t *testing.T) {
 	for i := range total {
 		w.Namespace(fmt.Sprintf("team-%02d", i))
 	}
-	verbs := func(list string) {
-		t.Helper()
-		w.Kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p", `[{"op":"replace","path":"/rules/4/verbs","value":`+list+`}]`)
-	}
 	w.refusals = true
-	verbs(`["get","list","watch"]`)
+	w.permit("secrets", "get", "list", "watch")
 	w.Create("locked")
 	w.Status("locked", func(status v1.ImagePullSecretStatus) error {
 		if failing := status.SecretsDesired - status.SecretsSuccess; len(status.Failures) < 50 || failing < total {
@@ -247,7 +243,7 @@ func TestAMissingPermissionIsTriedInOneNamespaceForAll(t *testing.T) {
 	assert.Less(t, len(refused), 2*total)
 	assert.LessOrEqual(t, strings.Count(m.Log(), `level=WARN msg="namespace was not brought in line"`), 3)
 
-	verbs(`["get","list","watch","create","patch","delete"]`)
+	w.permit("secrets", "get", "list", "watch", "create", "patch", "delete")
 	w.Within(45*time.Second, "it is noticed", func() error {
 		_, err := w.Current("team-00", "locked")
 		return err

@@ -56,8 +56,8 @@ func TestBadInputAtTheStart(t *testing.T) {
 	}
 	t.Run("a permission that is missing is named, with all others that are", func(t *testing.T) {
 		w.refusals = true
-		w.Kubectl("patch", "clusterrole", "tcr-assistant-manager-role", "--type=json", "-p",
-			`[{"op":"replace","path":"/rules/2/verbs","value":["list"]},{"op":"replace","path":"/rules/3/verbs","value":["list","watch"]}]`)
+		w.permit("namespaces", "list")
+		w.permit("serviceaccounts", "list", "watch")
 		var log string
 		w.Eventually("the role has taken effect", func() error {
 			log = w.refusesToStart()

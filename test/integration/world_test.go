@@ -6,10 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -62,6 +64,19 @@ func newWorld(t *testing.T) *world {
 func (w *world) run() *manager.Manager {
 	w.T.Helper()
 	return w.RunManager(manager.Options{Binary: binary})
+}
+
+// permit replaces the verbs that the manager's ClusterRole grants on a resource.
+func (w *world) permit(resource string, verbs ...string) {
+	w.T.Helper()
+	const name = "tcr-assistant-manager-role"
+	role, err := w.Client.RbacV1().ClusterRoles().Get(w.Ctx, name, metav1.GetOptions{})
+	require.NoError(w.T, err)
+	at := slices.IndexFunc(role.Rules, func(rule rbacv1.PolicyRule) bool { return slices.Contains(rule.Resources, resource) })
+	require.GreaterOrEqual(w.T, at, 0, "the role says nothing of %s", resource)
+	role.Rules[at].Verbs = verbs
+	_, err = w.Client.RbacV1().ClusterRoles().Update(w.Ctx, role, metav1.UpdateOptions{})
+	require.NoError(w.T, err)
 }
 
 func serviceAccounts(list string) suite.Edit {
