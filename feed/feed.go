@@ -125,12 +125,14 @@ func ListWatch[List runtime.Object](
 			narrow(&options)
 			objects, err := list(ctx, options)
 			answered("list", err)
+			before.settle(err)
 			return objects, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			narrow(&options)
 			if before.doubtful(options) {
 				if err := rewound(ctx, options, list); err != nil {
+					answered("list", err)
 					return nil, err
 				}
 			}
@@ -147,6 +149,15 @@ type resumption struct {
 
 	mu  sync.Mutex
 	due time.Time // when it was to end; zero where there was none
+}
+
+// settle takes in a list: what is watched after it begins with what it said.
+func (r *resumption) settle(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		r.due = time.Time{}
+	}
 }
 
 // doubtful reports whether a watch resumes one that ended before its time. The API server that ended it may be another one by

@@ -1,5 +1,6 @@
 // Package uninstall removes what goes with no owner: ImagePullSecrets, whose Secrets the cluster's garbage collector then
-// removes, and the entries that ServiceAccounts have of them. It works whether or not a manager runs.
+// removes, the entries that ServiceAccounts have of them, and what is derived from them, by which the admission policy would
+// attach those entries anew. It works whether or not a manager runs.
 package uninstall
 
 import (
@@ -44,6 +45,7 @@ type Remover struct {
 	Log              *slog.Logger
 	Clients          *clientset.Clientset
 	ImagePullSecrets *typed.Client
+	Attachments      *typed.DerivedAttachments
 }
 
 // Run deletes every ImagePullSecret and removes its entry from every ServiceAccount, and returns once a pass over all of
@@ -55,8 +57,12 @@ func (r *Remover) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		outdated, err := r.forget(ctx)
+		if err != nil {
+			return err
+		}
 		removed, err := r.detachAll(ctx, ours)
-		if err == nil && fresh+removed == 0 {
+		if err == nil && fresh+outdated+removed == 0 {
 			r.Log.Info("nothing is left to remove", "imagePullSecrets", len(ours))
 			return nil
 		}
@@ -103,6 +109,29 @@ func (r *Remover) deleteAll(ctx context.Context, ours, held map[string]bool) (fr
 		r.Log.Info("image pull secret was deleted", "imagePullSecret", object.Name)
 	}
 	return fresh, nil
+}
+
+// forget deletes what is derived from ImagePullSecrets, and counts what held any. The policy would attach what it says in the very
+// write that removes an entry. A manager that runs makes it anew, and empty.
+func (r *Remover) forget(ctx context.Context) (deleted int, err error) {
+	list, err := r.Attachments.List(ctx, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) {
+		return 0, nil // their kind is gone, and they with it
+	}
+	if err != nil {
+		return 0, fmt.Errorf("listing the derived attachments: %w", err)
+	}
+	for i := range list.Items {
+		object := &list.Items[i]
+		if len(object.Spec.Rules) == 0 {
+			continue
+		}
+		if err := r.Attachments.Delete(ctx, object.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return deleted, fmt.Errorf("deleting derived attachments %s: %w", object.Name, err)
+		}
+		deleted++
+	}
+	return deleted, nil
 }
 
 // pass is one look at all ServiceAccounts.

@@ -81,6 +81,8 @@ func (w *world) answer(request *http.Request) any {
 	path := strings.Split(request.URL.Path, "/")
 	forbidden := metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "it is forbidden"}
 	switch {
+	case path[1] == "apis" && path[4] == "derivedattachments":
+		return v1.DerivedAttachmentsList{TypeMeta: metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: "DerivedAttachmentsList"}}
 	case path[1] == "apis" && request.Method == http.MethodDelete:
 		w.objects = slices.DeleteFunc(w.objects, func(o v1.ImagePullSecret) bool { return o.Name == path[5] && len(o.Finalizers) == 0 })
 		for i := range w.objects {
@@ -128,8 +130,10 @@ func (w *world) run(ctx context.Context, t *testing.T) (log string, err error) {
 	require.NoError(t, err)
 	objects, err := typed.NewClient(config, client)
 	require.NoError(t, err)
+	attachments, err := typed.NewDerivedAttachments(config, client)
+	require.NoError(t, err)
 	var said bytes.Buffer
-	remover := Remover{Log: slog.New(slog.NewTextHandler(&said, nil)), Clients: clients, ImagePullSecrets: objects}
+	remover := Remover{Log: slog.New(slog.NewTextHandler(&said, nil)), Clients: clients, ImagePullSecrets: objects, Attachments: attachments}
 	err = remover.Run(ctx)
 	return said.String(), err
 }

@@ -1,0 +1,174 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+func secret(name, version string) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, ResourceVersion: version}}
+}
+
+// transcript is a feed that writes down what it passes on.
+func transcript(said *[]string) *Feed[*corev1.Secret, string] {
+	return &Feed[*corev1.Secret, string]{
+		Strip:  func(s *corev1.Secret) string { return s.Name + "@" + s.ResourceVersion },
+		Put:    func(s string) { *said = append(*said, "put "+s) },
+		Remove: func(s string) { *said = append(*said, "remove "+s) },
+		Replaced: func(all []string, at Relist) {
+			*said = append(*said, fmt.Sprintf("all [%s] at %d, rewound %v", strings.Join(all, " "), at.Version, at.Rewound))
+		},
+	}
+}
+
+func TestFeed(t *testing.T) {
+	var said []string
+	f := transcript(&said)
+	require.NoError(t, f.Replace([]any{secret("a", "5"), "b@6"}, "10"))
+	require.NoError(t, f.Update(secret("a", "11")))
+	require.NoError(t, f.Delete(secret("a", "12")))
+	require.NoError(t, f.Replace(nil, "12"))
+	require.NoError(t, f.Bookmark("20"))
+	require.NoError(t, f.Replace(nil, "19"))
+	require.NoError(t, f.Replace(nil, "19"))
+	assert.Equal(t, []string{
+		"all [a@5 b@6] at 10, rewound false", "put a@11", "remove a@12",
+		"all [] at 12, rewound false",
+		"all [] at 19, rewound true", // it was at 20
+		"all [] at 19, rewound false",
+	}, said)
+}
+
+func TestRelistOverrules(t *testing.T) {
+	assert.True(t, Relist{Version: 10}.Overrules(10))
+	assert.False(t, Relist{Version: 10}.Overrules(11), "it was written since")
+	assert.True(t, Relist{Version: 10, Rewound: true}.Overrules(11), "in a past that never was")
+}
+
+// server is an API server at a version. Its watches end when it says so.
+type server struct {
+	mu      sync.Mutex
+	version string
+	items   []corev1.Secret
+	asked   []string
+	streams []*watch.FakeWatcher
+	refuses error
+}
+
+func (s *server) list(_ context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, fmt.Sprintf("list limit=%d %s", options.Limit, options.FieldSelector))
+	if s.refuses != nil {
+		return nil, s.refuses
+	}
+	return &corev1.SecretList{ListMeta: metav1.ListMeta{ResourceVersion: s.version}, Items: s.items}, nil
+}
+
+func (s *server) watch(_ context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, fmt.Sprintf("watch from %s %s", options.ResourceVersion, options.FieldSelector))
+	if s.refuses != nil {
+		return nil, s.refuses
+	}
+	stream := watch.NewFake()
+	s.streams = append(s.streams, stream)
+	return stream, nil
+}
+
+func (s *server) questions() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked := s.asked
+	s.asked = nil
+	return asked
+}
+
+func TestAWatchThatEndedEarlyIsResumedOnlyAfterALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{version: "100"}
+		var answers []string
+		source := ListWatch(func(verb string, err error) { answers = append(answers, fmt.Sprint(verb, " ", err == nil)) }, Named("x"), s.list, s.watch)
+		resume := func(version string) error {
+			seconds := int64(300)
+			_, err := source.WatchFuncWithContext(t.Context(), metav1.ListOptions{ResourceVersion: version, TimeoutSeconds: &seconds})
+			return err
+		}
+		require.NoError(t, resume("90"))
+		assert.Equal(t, []string{"watch from 90 metadata.name=x"}, s.questions(), "the first one")
+
+		time.Sleep(time.Second)
+		require.NoError(t, resume("95"))
+		assert.Equal(t, []string{"list limit=1 metadata.name=x", "watch from 95 metadata.name=x"}, s.questions())
+
+		time.Sleep(300 * time.Second)
+		require.NoError(t, resume("96"))
+		assert.Equal(t, []string{"watch from 96 metadata.name=x"}, s.questions(), "one that ended in its time")
+
+		time.Sleep(time.Second)
+		s.version = "50"
+		err := resume("96")
+		assert.True(t, apierrors.IsResourceExpired(err), "the API server went back: %v", err)
+		assert.Equal(t, []string{"list limit=1 metadata.name=x"}, s.questions())
+
+		s.refuses = errors.New("not now")
+		time.Sleep(time.Second)
+		require.ErrorContains(t, resume("96"), "not now")
+		assert.Equal(t, []string{"watch true", "watch true", "watch true", "list false", "list false"}, answers, "what is refused is told, whatever it was asked for")
+	})
+}
+
+func TestFollowFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{version: "100", items: []corev1.Secret{*secret("x", "90")}}
+		var said []string
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			FollowFew(ctx, ListWatch(func(string, error) {}, Everything, s.list, s.watch), transcript(&said))
+		}()
+		synctest.Wait()
+		assert.Equal(t, []string{"list limit=0 ", "watch from 100 "}, s.questions())
+		s.streams[0].Modify(secret("x", "101"))
+		s.streams[0].Action(watch.Bookmark, secret("", "150"))
+		s.streams[0].Delete(secret("x", "151"))
+		synctest.Wait()
+		assert.Equal(t, []string{"all [x@90] at 100, rewound false", "put x@101", "remove x@151"}, said)
+
+		said = nil
+		time.Sleep(2 * watchPeriod)
+		s.streams[0].Stop()
+		synctest.Wait()
+		assert.Equal(t, []string{"watch from 151 "}, s.questions(), "one that ended in its time is resumed, and nothing is listed")
+
+		s.version, s.items = "40", nil
+		s.streams[1].Stop()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, []string{"list limit=0 ", "watch from 40 "}, s.questions(), "one that ended early is not")
+		assert.Equal(t, []string{"all [] at 40, rewound true"}, said)
+
+		s.refuses = apierrors.NewForbidden(corev1.Resource("secrets"), "", nil)
+		s.streams[2].Stop()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Less(t, len(s.questions()), 25, "what is refused is not asked for at full speed")
+		cancel()
+		<-ended
+	})
+}
