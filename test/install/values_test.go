@@ -32,6 +32,8 @@ const (
 )
 
 var badValues = []badValue{
+	{name: "a namespace twice", credential: map[string]any{"namespaces": "a, a"}, says: []string{credentialPath + ".namespaces", `"a" is listed twice`}},
+	{name: "a service account twice", credential: map[string]any{"serviceAccounts": "b,a,b"}, says: []string{credentialPath + ".serviceAccounts", `"b" is listed twice`}},
 	{name: "a list of namespaces", credential: map[string]any{"namespaces": []string{"a"}}, says: []string{"/global/imagePullSecretsCrs/0/namespaces", "want null or string"}},
 	{name: "no name", credential: map[string]any{"name": nil}, says: []string{"/global/imagePullSecretsCrs/0", "name"}},
 	{name: "another type", credential: map[string]any{"type": "basic"}, says: []string{"/global/imagePullSecretsCrs/0/type", "docker"}},

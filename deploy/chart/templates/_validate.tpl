@@ -27,6 +27,8 @@ one may stand by mistake.
 {{- end -}}
 {{- include "tcr-assistant.validate.text" (list $faults (printf "%s.name" $path) $cr.name (dig "metadata" "name" "" $existing)) -}}
 {{- include "tcr-assistant.validate.text" (list $faults (printf "%s.dockerUsername" $path) $cr.dockerUsername (dig "spec" "docker" "username" "" $existing)) -}}
+{{- include "tcr-assistant.validate.once" (list $faults (printf "%s.namespaces" $path) $cr.namespaces) -}}
+{{- include "tcr-assistant.validate.once" (list $faults (printf "%s.serviceAccounts" $path) $cr.serviceAccounts) -}}
 {{- if not (kindIs "string" $cr.dockerPassword) -}}
 {{- include "tcr-assistant.fault" (list $faults (printf "%s.dockerPassword" $path) "must be a text: write it in quotes, or pass it by --set-string instead of --set") -}}
 {{- end -}}
@@ -60,6 +62,18 @@ reads it from there as if from a file. Then it is what the cluster has.
 {{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $value := index . 2 -}}{{- $known := index . 3 -}}
 {{- if and (kindIs "float64" $value) (ne (include "tcr-assistant.text" $value) $known) -}}
 {{- include "tcr-assistant.fault" (list $faults $path "is a number, which may have lost how it was written: write it in quotes") -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A comma list in which a name stands twice. No rule of the API server's says that of a long list at a bearable cost. */}}
+{{- define "tcr-assistant.validate.once" -}}
+{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $seen := dict -}}
+{{- range splitList "," (index . 2 | default "") -}}
+{{- $entry := trim . -}}
+{{- if and $entry (hasKey $seen $entry) -}}
+{{- include "tcr-assistant.fault" (list $faults $path (printf "%q is listed twice: write it once" $entry)) -}}
+{{- end -}}
+{{- $_ := set $seen $entry true -}}
 {{- end -}}
 {{- end -}}
 
