@@ -34,7 +34,8 @@ type Feed[Object latest.Kind, Stripped any] struct {
 	Remove   func(Stripped)
 	Replaced func(all []Stripped, at Relist)
 
-	told uint64 // the latest version that it has heard of
+	// Told is the latest version that was heard of. Where others have told of these objects before, it begins with theirs.
+	Told uint64
 }
 
 var _ cache.TransformingStore = (*Feed[*corev1.Secret, int])(nil)
@@ -46,7 +47,7 @@ func (f *Feed[Object, Stripped]) Resync() error           { return nil }
 
 // Bookmark takes in that there was no other news up to that version.
 func (f *Feed[Object, Stripped]) Bookmark(version string) error {
-	f.told = max(f.told, latest.Version(version))
+	f.Told = max(f.Told, latest.Version(version))
 	return nil
 }
 
@@ -57,8 +58,8 @@ func (f *Feed[Object, Stripped]) Replace(objects []any, version string) error {
 		all[i] = f.stripped(object)
 	}
 	at := latest.Version(version)
-	rewound := at < f.told
-	f.told = at
+	rewound := at < f.Told
+	f.Told = at
 	f.Replaced(all, Relist{at, rewound})
 	return nil
 }
@@ -71,7 +72,7 @@ func (f *Feed[Object, Stripped]) Transformer() cache.TransformFunc {
 // heard strips an object of which there is news.
 func (f *Feed[Object, Stripped]) heard(object any) Stripped {
 	if whole, is := object.(Object); is {
-		f.told = max(f.told, latest.Version(whole.GetResourceVersion()))
+		f.Told = max(f.Told, latest.Version(whole.GetResourceVersion()))
 	}
 	return f.stripped(object)
 }
@@ -123,6 +124,7 @@ func ListWatch[List runtime.Object](
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			narrow(&options)
+			asOfNow(&options)
 			objects, err := list(ctx, options)
 			answered("list", err)
 			before.settle(err)
@@ -130,6 +132,9 @@ func ListWatch[List runtime.Object](
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			narrow(&options)
+			if options.SendInitialEvents != nil {
+				asOfNow(&options)
+			}
 			if before.doubtful(options) {
 				if err := rewound(ctx, options, list); err != nil {
 					answered("list", err)
@@ -140,6 +145,17 @@ func ListWatch[List runtime.Object](
 			answered("watch", err)
 			return events, err
 		},
+	}
+}
+
+// asOfNow has a list answered as of now. An API server that is asked for a version that it has not reached waits for it, and
+// after a backup of its data was restored that can take for ever.
+func asOfNow(options *metav1.ListOptions) {
+	if options.Continue == "" && (options.ResourceVersion != "" || options.ResourceVersionMatch != "") {
+		options.ResourceVersion = ""
+		if options.SendInitialEvents == nil {
+			options.ResourceVersionMatch = "" // which goes with no version
+		}
 	}
 }
 

@@ -70,6 +70,7 @@ func (s *State) PutSecret(namespace string, secret Secret) bool {
 	if s.goneSince(place{namespace: namespace, name: secret.Name}, secret.Version) {
 		return false
 	}
+	s.told = max(s.told, secret.Version)
 	return put(&s.namespace(namespace).Secrets, secret)
 }
 
@@ -142,6 +143,9 @@ func (s *State) ReplaceIssued(listed map[string][]Secret, at feed.Relist) (chang
 }
 
 func (s *State) replaceSecrets(listed map[string][]Secret, at feed.Relist, concerned func(name string) bool) []string {
+	if s.told = max(s.told, at.Version); at.Rewound {
+		s.told = at.Version
+	}
 	s.missed(at, func(where place) bool {
 		return !where.account && concerned(where.name) &&
 			!slices.ContainsFunc(listed[where.namespace], func(secret Secret) bool { return secret.Name == where.name })

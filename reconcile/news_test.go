@@ -4,6 +4,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/feed"
@@ -89,6 +92,19 @@ func TestRestored(t *testing.T) {
 		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 900}}}, feed.Relist{Version: 1100})
 		secret, _ := mustView(t, state, "a").Secret("s")
 		assert.EqualValues(t, 900, secret.Version)
+	})
+	t.Run("a watch that begins only now knows how far the API server had come", func(t *testing.T) {
+		state := NewState()
+		state.PutNamespace("a", "1", true)
+		state.PutSecret("a", Secret{Name: "s", Version: 950})
+		later := feed.Feed[*corev1.Secret, placed[Secret]]{
+			Told: state.Told(), Strip: stripSecret,
+			Replaced: func(all []placed[Secret], at feed.Relist) { state.ReplaceSecrets("s", byNamespace(all), at) },
+		}
+		require.NoError(t, later.Replace([]any{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "s", ResourceVersion: "900"}}}, "920"))
+		secret, _ := mustView(t, state, "a").Secret("s")
+		assert.EqualValues(t, 900, secret.Version)
+		assert.EqualValues(t, 920, state.Told())
 	})
 	t.Run("of a namespace that never was nothing is kept", func(t *testing.T) {
 		_, gone := state.ReplaceNamespaces([]observedNamespace{{"a", "1", true}, {"b", "other", true}})

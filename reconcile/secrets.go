@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -30,7 +31,7 @@ type secretWatch struct {
 
 // run watches until ctx ends.
 func (w *secretWatch) run(ctx context.Context, synced func()) {
-	if w.mayWatchAll(ctx) {
+	for patience := 1; w.mayWatchAll(ctx, patience); patience = forbiddenFor {
 		w.followIssued(ctx, synced)
 	}
 	if ctx.Err() != nil {
@@ -46,8 +47,29 @@ func (w *secretWatch) run(ctx context.Context, synced func()) {
 	synced()
 }
 
-// mayWatchAll asks whether all Secrets may be watched. Where nobody says so, it is tried.
-func (w *secretWatch) mayWatchAll(ctx context.Context) bool {
+// forbiddenFor is how often in a row, a second apart, the permission to watch all Secrets has to be missing for a watch that was
+// permitted to be given up: an API server that has just started knows of no roles for a moment.
+const forbiddenFor = 5
+
+// mayWatchAll asks whether all Secrets may be watched: false once the answer was no so often in a row, or when ctx ends.
+func (w *secretWatch) mayWatchAll(ctx context.Context, patience int) bool {
+	for ; ctx.Err() == nil; patience-- {
+		if w.permitted(ctx) {
+			return ctx.Err() == nil
+		}
+		if patience == 1 {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return false
+}
+
+// permitted asks whether all Secrets may be watched. Where nobody answers, it is tried.
+func (w *secretWatch) permitted(ctx context.Context) bool {
 	for _, verb := range []string{"list", "watch"} {
 		review, err := w.Clients.SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: verb, Version: "v1", Resource: "secrets"}},
@@ -67,6 +89,7 @@ func (w *secretWatch) followIssued(ctx context.Context, synced func()) {
 	secrets := w.Clients.Secrets(metav1.NamespaceAll)
 	source := feed.ListWatch(stopWhenForbidden(forbidden), issued, secrets.List, secrets.Watch)
 	feed.Follow(ctx, "secrets", source, &corev1.Secret{}, &feed.Feed[*corev1.Secret, placed[Secret]]{
+		Told:  w.state.Told(),
 		Strip: stripSecret,
 		Put: func(secret placed[Secret]) {
 			if issuable(secret) && w.state.PutIssued(secret.namespace, secret.object) {
@@ -138,6 +161,7 @@ func (w *secretWatch) followNamed(ctx context.Context, imagePullSecret string) {
 	secrets := w.Clients.Secrets(metav1.NamespaceAll)
 	source := feed.ListWatch(w.answered("secrets", name), feed.Named(name), secrets.List, secrets.Watch)
 	feed.FollowFew(ctx, source, &feed.Feed[*corev1.Secret, placed[Secret]]{
+		Told:  w.state.Told(),
 		Strip: stripSecret,
 		Put: func(secret placed[Secret]) {
 			if w.state.PutSecret(secret.namespace, secret.object) {

@@ -93,6 +93,8 @@ type State struct {
 	sight struct{ namespaces, accounts, issued bool }
 	// named are the names of Secrets that are watched each by itself, those of others among them, once that has begun.
 	named map[string]bool
+	// told is the latest version of any Secret that was heard of.
+	told uint64
 	// writing are the objects that are being written.
 	writing map[place]*flight
 	// troubled are the namespaces with problems of each ImagePullSecret.
@@ -145,6 +147,13 @@ func (s *State) Issued(secret string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.sight.issued || s.named[secret]
+}
+
+// Told returns the latest version of any Secret that was heard of.
+func (s *State) Told() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.told
 }
 
 // Watched reports whether all Secrets of that name are known, those of others among them.
