@@ -320,8 +320,12 @@ func (s *script) freezeIssued(random *rand.Rand) (step, bool) {
 }
 
 func (s *script) spec(random *rand.Rand, name string) v1.ImagePullSecretSpec {
+	namespaces, accounts := s.namespaceList(random), s.accountList(random)
+	if !strings.Contains(namespaces, ",") && random.IntN(4) > 0 {
+		accounts = accountNames[random.IntN(len(accountNames))] // the dozens of kube-system would take all of the time
+	}
 	return v1.ImagePullSecretSpec{
-		Namespaces: s.namespaceList(random), ServiceAccounts: s.accountList(random),
+		Namespaces: namespaces, ServiceAccounts: accounts,
 		Docker: v1.DockerCredential{Username: "robot", Password: s.password(), Server: name + ".example.com"},
 	}
 }
