@@ -56,13 +56,13 @@ func TestChaosEndsInTheExactStateAndSilence(t *testing.T) {
 			if err == nil && len(o.found) == 0 {
 				return
 			}
-			report(t, seed, o, err)
+			report(t, w.cluster, seed, o, err)
 			stop() // what is left behind would be held against the next seed
 		})
 	}
 }
 
-func report(t *testing.T, seed uint64, o outcome, err error) {
+func report(t *testing.T, c *cluster.Cluster, seed uint64, o outcome, err error) {
 	t.Helper()
 	t.Errorf("seed %d (make chaos SEED=%d DURATION=%s) found:\n%s\n%v", seed, seed, *duration, strings.Join(o.found, "\n"), err)
 	t.Logf("what was done last:\n%s", o.journal.tail(80))
@@ -71,6 +71,7 @@ func report(t *testing.T, seed uint64, o outcome, err error) {
 	}
 	dir := filepath.Join(*keep, fmt.Sprint("seed-", seed))
 	require.NoError(t, os.MkdirAll(dir, 0o755))
+	require.NoError(t, os.CopyFS(dir, os.DirFS(c.LogDir())))
 	o.logs["journal.log"] = o.journal.all()
 	o.logs["found.txt"] = fmt.Sprintf("%s\n%s\n%v\n", o.hostility, strings.Join(o.found, "\n"), err)
 	for name, text := range o.logs {

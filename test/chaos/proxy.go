@@ -30,7 +30,8 @@ type proxy struct {
 	server    *httptest.Server
 
 	mu       sync.Mutex
-	counts   map[string]int // requests by what they ask for
+	counts   map[string]int  // requests by what they ask for
+	refused  map[string]bool // what was answered with 422
 	hostile  bool
 	cutOff   bool
 	lastNews time.Time // of the last request that a steady manager would not make
@@ -40,7 +41,7 @@ type proxy struct {
 func newProxy(name string, seed uint64, journal *journal, upstream http.RoundTripper, base string) *proxy {
 	p := &proxy{
 		name: name, seed: seed, hostility: newHostility(seed), journal: journal, upstream: upstream, base: base,
-		counts: map[string]int{}, lastNews: time.Now(),
+		counts: map[string]int{}, refused: map[string]bool{}, lastNews: time.Now(),
 	}
 	p.server = httptest.NewUnstartedServer(p)
 	p.server.EnableHTTP2 = true
@@ -167,8 +168,21 @@ func (p *proxy) take(r *http.Request) (asked request, f fault, cutOff bool) {
 	}
 	if p.hostile {
 		f = p.hostility.fault(p.seed, asked)
+		if f.refuse == http.StatusUnprocessableEntity {
+			f.refuse = p.invalid(asked)
+		}
 	}
 	return asked, f, p.cutOff
+}
+
+// invalid answers 422 once for each path. Who is told a second time that a request is not valid may take that for the last
+// word, and wait for minutes. Reviews are never told so: nothing that is stored can make them invalid.
+func (p *proxy) invalid(asked request) int {
+	if p.refused[asked.path] || strings.Contains(asked.path, "reviews") {
+		return http.StatusServiceUnavailable
+	}
+	p.refused[asked.path] = true
+	return http.StatusUnprocessableEntity
 }
 
 // ask carries a request out.

@@ -40,8 +40,8 @@ func newScript(seed uint64) *script {
 		{12, (*script).createNamespace}, {6, (*script).deleteNamespace},
 		{10, (*script).createAccount}, {6, (*script).deleteAccount}, {10, (*script).editAccount},
 		{4, (*script).writeForeign}, {2, (*script).deleteForeign}, {2, (*script).squat}, {2, (*script).addAlien},
-		{8, (*script).deleteIssued}, {4, (*script).ambushSecret}, {4, (*script).ambushAccount}, {6, (*script).damageIssued}, {3, (*script).unmarkIssued}, {2, (*script).freezeIssued},
-		{10, (*script).createObject}, {4, (*script).deleteObject}, {8, (*script).editObject}, {5, (*script).invalidate},
+		{8, (*script).deleteIssued}, {10, (*script).ambushSecret}, {8, (*script).ambushAccount}, {6, (*script).damageIssued}, {3, (*script).unmarkIssued}, {2, (*script).freezeIssued},
+		{10, (*script).createObject}, {4, (*script).deleteObject}, {8, (*script).editObject}, {5, (*script).invalidate}, {6, (*script).correct},
 		{3, (*script).killReplica}, {1, (*script).stopReplica},
 	} {
 		// A third of what can happen does not in one run, and a few things often do.
@@ -320,8 +320,12 @@ func (s *script) freezeIssued(random *rand.Rand) (step, bool) {
 }
 
 func (s *script) spec(random *rand.Rand, name string) v1.ImagePullSecretSpec {
+	namespaces, accounts := s.namespaceList(random), s.accountList(random)
+	if !strings.Contains(namespaces, ",") && random.IntN(4) > 0 {
+		accounts = accountNames[random.IntN(len(accountNames))] // the dozens of kube-system would take all of the time
+	}
 	return v1.ImagePullSecretSpec{
-		Namespaces: s.namespaceList(random), ServiceAccounts: s.accountList(random),
+		Namespaces: namespaces, ServiceAccounts: accounts,
 		Docker: v1.DockerCredential{Username: "robot", Password: s.password(), Server: name + ".example.com"},
 	}
 }
@@ -403,6 +407,24 @@ func (s *script) invalidate(random *rand.Rand) (step, bool) {
 	s.invalid[name] = true
 	return step{what: "make object " + name + " invalid", do: func(ctx context.Context, u *user) error {
 		return u.editObject(ctx, name, func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = unreadable })
+	}}, true
+}
+
+// correct makes an object invalid and at once valid again, for fewer namespaces than before: a mistake that is mended with another
+// change.
+func (s *script) correct(random *rand.Rand) (step, bool) {
+	name, found := s.object(random)
+	before := strings.Split(s.selected[name], ",")
+	if !found || s.invalid[name] || len(before) < 2 {
+		return step{}, false
+	}
+	next := strings.TrimSpace(one(random, before))
+	s.selected[name] = next
+	return step{what: fmt.Sprintf("make object %s invalid, and correct it to namespaces %q", name, next), do: func(ctx context.Context, u *user) error {
+		if err := u.editObject(ctx, name, func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = unreadable }); err != nil {
+			return err
+		}
+		return u.editObject(ctx, name, func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = next })
 	}}, true
 }
 
