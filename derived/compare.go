@@ -103,7 +103,6 @@ func compare(have map[string]stored, encoded [][]byte, owner *metav1.OwnerRefere
 func change(now stored, spec []byte, owner *metav1.OwnerReference) ([]byte, error) {
 	patch := []jsonpatch.Operation{
 		{Operation: "replace", Path: "/metadata/resourceVersion", Value: strconv.FormatUint(now.version, 10)},
-		{Operation: "add", Path: "/spec", Value: json.RawMessage(spec)},
 	}
 	if now.labels == nil {
 		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/labels", Value: map[string]string{}})
@@ -113,7 +112,12 @@ func change(now stored, spec []byte, owner *metav1.OwnerReference) ([]byte, erro
 	if owner != nil && !now.owned {
 		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/ownerReferences", Value: []metav1.OwnerReference{*owner}})
 	}
-	return json.Marshal(patch)
+	encoded, err := json.Marshal(patch)
+	if err != nil {
+		return nil, err
+	}
+	// The spec is JSON already, and large: it is not read once more.
+	return slices.Concat([]byte(`[{"op":"add","path":"/spec","value":`), spec, []byte("},"), encoded[1:]), nil
 }
 
 // newObject returns the object of a part.

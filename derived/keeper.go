@@ -63,11 +63,13 @@ type Keeper struct {
 	wake   chan struct{} // holds a token when there is something to compare
 	synced chan struct{} // closed once it is known what is stored
 
-	// ownerless says that there was no owner to be found, last what was written last; all of these are Run's alone.
+	// ownerless says that there was no owner to be found, last what was written last, known what was derived last; all of these are
+	// Run's alone.
 	ownerless bool
 	parts     int // that are stored
 	size      int // of all of them, in bytes
 	last      map[string][]byte
+	known     known
 
 	mu       sync.Mutex
 	have     map[string]stored
@@ -221,8 +223,7 @@ func (k *Keeper) put(name string, seen stored) {
 // keep brings what is stored one step further in line, and reports whether it wrote anything.
 func (k *Keeper) keep(ctx context.Context) (wrote bool, err error) {
 	have := k.snapshot()
-	derived := pullsecret.Derive(k.index.Rules(), len(have))
-	encoded, size, err := encode(derived)
+	derived, encoded, size, err := k.derive(len(have))
 	if err != nil {
 		return false, err
 	}
@@ -251,6 +252,29 @@ func (k *Keeper) keep(ctx context.Context) (wrote bool, err error) {
 	k.parts, k.size = len(have), size
 	k.stands(derived)
 	return false, nil
+}
+
+// derive returns what the rules of this moment attach. That of the same rules as before is at hand.
+func (k *Keeper) derive(parts int) (pullsecret.Derived, [][]byte, int, error) {
+	rules := k.index.Rules()
+	if rules != k.known.rules || parts != k.known.parts {
+		derived := pullsecret.Derive(rules, parts)
+		encoded, size, err := encode(derived)
+		if err != nil {
+			return pullsecret.Derived{}, nil, 0, err
+		}
+		k.known = known{rules, parts, derived, encoded, size}
+	}
+	return k.known.derived, k.known.encoded, k.known.size, nil
+}
+
+// known is what certain rules attach.
+type known struct {
+	rules   *pullsecret.Rules
+	parts   int // that there were
+	derived pullsecret.Derived
+	encoded [][]byte
+	size    int
 }
 
 // ownerFor returns the owner where one is missing, and otherwise asks nobody.

@@ -40,10 +40,17 @@ type Feed[Object latest.Kind, Stripped any] struct {
 
 var _ cache.TransformingStore = (*Feed[*corev1.Secret, int])(nil)
 
-func (f *Feed[Object, Stripped]) Add(object any) error    { f.Put(f.heard(object)); return nil }
+// Add passes on an object that was created.
+func (f *Feed[Object, Stripped]) Add(object any) error { f.Put(f.heard(object)); return nil }
+
+// Update passes on an object that was changed.
 func (f *Feed[Object, Stripped]) Update(object any) error { f.Put(f.heard(object)); return nil }
+
+// Delete passes on an object that was deleted.
 func (f *Feed[Object, Stripped]) Delete(object any) error { f.Remove(f.heard(object)); return nil }
-func (f *Feed[Object, Stripped]) Resync() error           { return nil }
+
+// Resync does nothing: nothing is kept that could be passed on once more.
+func (f *Feed[Object, Stripped]) Resync() error { return nil }
 
 // Bookmark takes in that there was no other news up to that version.
 func (f *Feed[Object, Stripped]) Bookmark(version string) error {

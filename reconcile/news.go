@@ -187,7 +187,7 @@ func (s *State) ForgetSecrets(name string) {
 	defer s.mu.Unlock()
 	delete(s.named, name)
 	for _, namespace := range s.namespaces {
-		if secret, found := namespace.Secret(name); found && !(s.sight.issued && secret.Managed) {
+		if secret, found := namespace.Secret(name); found && (!s.sight.issued || !secret.Managed) {
 			remove(&namespace.Secrets, name, ^uint64(0))
 			s.sweep(namespace)
 		}
