@@ -107,8 +107,8 @@ type Change struct {
 	Before *Rule
 	// After is the rule as it is; nil where there is none.
 	After *Rule
-	// Unknown says that there was a rule before, and that what it selected is not known: it could not be read when it was
-	// first seen.
+	// Unknown says that there may be more than Before has selected: it could not be read meanwhile, and what was still to be
+	// removed of the rules of before was left as it was.
 	Unknown bool
 }
 
@@ -233,7 +233,7 @@ func (e *edit) set(name string, rule *Rule, errs field.ErrorList) {
 	}
 	change := Change{Name: name, Before: before, After: rule}
 	if wasInvalid {
-		change.Before, change.Unknown = broken.last, broken.last == nil
+		change.Before, change.Unknown = broken.last, true
 	}
 	e.byName.delete(name)
 	e.invalid.delete(name)

@@ -36,7 +36,8 @@ const (
 // event is one that is to be recorded.
 type event struct{ kind, reason, message string }
 
-// bulletin gathers what becomes of one ImagePullSecret, so that a thousand namespaces are one event with a count.
+// bulletin gathers what becomes of one ImagePullSecret, so that a thousand namespaces are one event with a count. Its zero value
+// holds nothing, and it holds little while there is nothing to tell: there are as many as ImagePullSecrets.
 type bulletin struct {
 	// news are the namespaces of the Secrets written since the last event, by its reason.
 	news map[string]map[string]bool
@@ -49,15 +50,11 @@ type bulletin struct {
 // failing is what tells one failure from another.
 type failing struct{ reason, object string }
 
-func newBulletin() *bulletin {
-	return &bulletin{
-		news: map[string]map[string]bool{}, since: map[string]time.Time{}, sent: map[string]time.Time{},
-		failing: map[failing]time.Time{},
-	}
-}
-
 // wrote takes in that a Secret was written.
 func (b *bulletin) wrote(reason, namespace string, now time.Time) {
+	if b.news == nil {
+		b.news, b.since = map[string]map[string]bool{}, map[string]time.Time{}
+	}
 	if b.news[reason] == nil {
 		b.news[reason], b.since[reason] = map[string]bool{}, now
 	}
@@ -86,8 +83,11 @@ func (b *bulletin) due(secret string, status v1.ImagePullSecretStatus, failures 
 			continue
 		}
 		events = append(events, event{corev1.EventTypeNormal, reason, tell(reason, secret, b.news[reason])})
-		b.sent[reason] = now
+		b.record(reason, now)
 		delete(b.news, reason)
+	}
+	if len(b.news) == 0 {
+		b.news, b.since = nil, nil
 	}
 
 	fresh := map[string][]v1.Failure{} // by reason
@@ -108,12 +108,23 @@ func (b *bulletin) due(secret string, status v1.ImagePullSecretStatus, failures 
 			continue
 		}
 		events = append(events, event{corev1.EventTypeWarning, reason, warn(fresh[reason])})
-		b.sent[reason] = now
+		b.record(reason, now)
+		if b.failing == nil {
+			b.failing = map[failing]time.Time{}
+		}
 		for _, failure := range fresh[reason] {
 			b.failing[failing{reason, failure.NamespacedName}] = now
 		}
 	}
 	return events, again
+}
+
+// record notes that an event was recorded.
+func (b *bulletin) record(reason string, now time.Time) {
+	if b.sent == nil {
+		b.sent = map[string]time.Time{}
+	}
+	b.sent[reason] = now
 }
 
 // tell says what was written. It names no namespace, so that equal events are counted as one.

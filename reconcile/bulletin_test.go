@@ -33,12 +33,12 @@ func TestBulletin(t *testing.T) {
 	done := progress(1000, 1000)
 
 	t.Run("nothing new is no event", func(t *testing.T) {
-		events, again := newBulletin().due(secret, done, nil, noon)
+		events, again := (&bulletin{}).due(secret, done, nil, noon)
 		assert.Empty(t, events)
 		assert.Zero(t, again)
 	})
 	t.Run("a thousand namespaces are one event", func(t *testing.T) {
-		b := newBulletin()
+		b := &bulletin{}
 		for i := range 400 {
 			b.wrote(EventIssued, fmt.Sprintf("ns-%d", i), noon)
 		}
@@ -55,13 +55,13 @@ func TestBulletin(t *testing.T) {
 		assert.Empty(t, events)
 	})
 	t.Run("what takes long is told of meanwhile", func(t *testing.T) {
-		b := newBulletin()
+		b := &bulletin{}
 		b.wrote(EventIssued, "a", noon)
 		events, _ := b.due(secret, progress(1, 9), nil, noon.Add(eventDelay))
 		assert.Equal(t, []string{"Normal Issued: secret tcr.ipsfoo was issued in 1 namespace"}, messages(events))
 	})
 	t.Run("a trickle is one event in five seconds", func(t *testing.T) {
-		b := newBulletin()
+		b := &bulletin{}
 		b.wrote(EventIssued, "a", noon)
 		events, _ := b.due(secret, done, nil, noon)
 		assert.Len(t, events, 1)
@@ -74,7 +74,7 @@ func TestBulletin(t *testing.T) {
 		assert.Equal(t, []string{"Normal Issued: secret tcr.ipsfoo was issued in 2 namespaces"}, messages(events))
 	})
 	t.Run("issuing, re-issuing and restoring are told apart", func(t *testing.T) {
-		b := newBulletin()
+		b := &bulletin{}
 		b.wrote(EventIssued, "a", noon)
 		b.wrote(EventReissued, "b", noon)
 		b.wrote(EventRestored, "c", noon)
@@ -101,7 +101,7 @@ func TestBulletin(t *testing.T) {
 		}
 	})
 	t.Run("a thousand failures of one reason are one event", func(t *testing.T) {
-		b := newBulletin()
+		b := &bulletin{}
 		var failures []v1.Failure
 		for i := range 1000 {
 			failures = append(failures, failure(ReasonForbidden, fmt.Sprintf("ns-%03d/tcr.ipsfoo", i), noon))
@@ -115,7 +115,7 @@ func TestBulletin(t *testing.T) {
 		assert.Zero(t, again)
 	})
 	t.Run("a failure that comes and goes is told of once", func(t *testing.T) {
-		b := newBulletin()
+		b := &bulletin{}
 		contended := []v1.Failure{failure(ReasonContended, "a/tcr.ipsfoo", noon)}
 		events, _ := b.due(secret, done, contended, noon)
 		assert.Equal(t, []string{"Warning Contended: a/tcr.ipsfoo: what would mend it"}, messages(events))
@@ -128,7 +128,7 @@ func TestBulletin(t *testing.T) {
 		}
 	})
 	t.Run("a failure that returns much later is told of again", func(t *testing.T) {
-		b := newBulletin()
+		b := &bulletin{}
 		foreign := []v1.Failure{failure(ReasonForeignSecret, "a/tcr.ipsfoo", noon)}
 		events, _ := b.due(secret, done, foreign, noon)
 		assert.Len(t, events, 1)
@@ -137,7 +137,7 @@ func TestBulletin(t *testing.T) {
 		assert.Len(t, events, 1)
 	})
 	t.Run("what may pass by itself is no event", func(t *testing.T) {
-		events, again := newBulletin().due(secret, progress(0, 1), []v1.Failure{failure("Timeout", "a/tcr.ipsfoo", noon)}, noon.Add(time.Hour))
+		events, again := (&bulletin{}).due(secret, progress(0, 1), []v1.Failure{failure("Timeout", "a/tcr.ipsfoo", noon)}, noon.Add(time.Hour))
 		assert.Empty(t, events)
 		assert.Zero(t, again)
 	})

@@ -53,6 +53,19 @@ func TestWhatARuleNoLongerSelectsIsFoundAlsoWhereItCouldNotBeReadMeanwhile(t *te
 		r.Index.Put(readable("x", 4))
 		assert.ElementsMatch(t, []string{"x", "y", "z"}, r.drain())
 	})
+	t.Run("broken before what it no longer selected was removed", func(t *testing.T) {
+		r := newWatchedRig(t, func(*http.Request) any {
+			return metav1.Status{Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound}
+		})
+		for _, name := range []string{"x", "y", "z"} {
+			r.namespace(name)
+		}
+		r.Index.Put(readable("x,y", 2)) // from "*"
+		r.Index.Put(readable("x,x", 3))
+		r.drain()
+		r.Index.Put(readable("x", 4))
+		assert.ElementsMatch(t, []string{"x", "y", "z"}, r.drain())
+	})
 	t.Run("deleted while it could not be read", func(t *testing.T) {
 		r := begin(t)
 		r.Index.Remove("r")
@@ -72,6 +85,27 @@ func TestWhatARuleNoLongerSelectsIsFoundAlsoWhereItCouldNotBeReadMeanwhile(t *te
 		r.Index.Remove("r")
 		assert.ElementsMatch(t, []string{"x", "y"}, r.drain())
 	})
+}
+
+func TestARefusedRemovalThatPassesIsToldToWhomItConcerned(t *testing.T) {
+	r := newWatchedRig(t, func(*http.Request) any {
+		return metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "a quota"}
+	})
+	r.namespace("x")
+	r.Index.Put(readable("y", 2))
+	r.drain()
+	require.NotEmpty(t, r.state.Failures("r"))
+	r.status.mu.Lock()
+	clear(r.status.pending)
+	r.status.mu.Unlock()
+
+	r.state.RemoveSecret("x", "tcr.ipsr", 100) // somebody else did it
+	r.queue.Add("x")
+	r.drain()
+	require.Empty(t, r.state.Failures("r"))
+	r.status.mu.Lock()
+	defer r.status.mu.Unlock()
+	assert.Contains(t, r.status.pending, "r")
 }
 
 func TestWhatStandsBehindAForeignEntryIsAskedOnce(t *testing.T) {

@@ -176,7 +176,7 @@ func (b *bulletins) publish(name string, uid types.UID, status v1.ImagePullSecre
 
 func (b *bulletins) of(name string) *bulletin {
 	if b.byName[name] == nil {
-		b.byName[name] = newBulletin()
+		b.byName[name] = &bulletin{}
 	}
 	return b.byName[name]
 }

@@ -85,6 +85,10 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	}
 	if news := c.state.SetProblems(name, planned.Problems); news || len(planned.Changes) > 0 {
 		c.touch(name)
+		// A removal concerns an ImagePullSecret that does not select the namespace any more.
+		for _, problem := range append(planned.Problems, namespace.Problems...) {
+			c.status.touch(problem.ImagePullSecret)
+		}
 	}
 	c.mu.Lock()
 	c.seen[name] = true

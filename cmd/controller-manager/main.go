@@ -39,6 +39,7 @@ func main() {
 	} else {
 		log.Debug("memory limit was set", "bytes", limit)
 	}
+	go giveBack(ctx)
 	work := run
 	if options.cleanup {
 		work = cleanUp
