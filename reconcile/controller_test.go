@@ -40,9 +40,10 @@ func TestWhatARuleNoLongerSelectsIsFoundAlsoWhereItCouldNotBeReadMeanwhile(t *te
 			return metav1.Status{Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound}
 		})
 		r.Index.Put(readable("x,y,z", 2))
-		for _, name := range []string{"x", "y", "z", "other"} {
+		for _, name := range []string{"x", "y", "z"} {
 			r.namespace(name)
 		}
+		r.state.PutNamespace("other", "o", true)
 		r.drain()
 		r.Index.Put(readable("x,x", 3))
 		r.drain()
