@@ -29,10 +29,10 @@ const (
 	fieldManager = "tcr-assistant"
 	// gather is how long changes that come at once are gathered for.
 	gather = 5 * time.Millisecond
-	// leastPause is the least time between two writes; they are also this many times as far apart as the last one took,
-	// but for longestPause, so that thousands of changes cost the API server a share of its time and no more.
+	// leastPause is the least time between two writes. They are also this many times as far apart as the last one took, up to
+	// longestPause, so that thousands of changes at once cost the API server a share of its time and no more.
 	leastPause   = 50 * time.Millisecond
-	pauseFactor  = 3
+	pauseFactor  = 8
 	longestPause = 2 * time.Second
 	// patience is for how long writes may fail before that is told.
 	patience = 10 * time.Second

@@ -30,6 +30,12 @@ const (
 	statusDelay = 100 * time.Millisecond
 	// statusPeriod is the least time between two writes of one status.
 	statusPeriod = time.Second
+	// statusPatience is how long a status gives way to Secrets and entries that are still to be written, yieldPause how long at
+	// a time.
+	statusPatience = 10 * time.Second
+	yieldPause     = 250 * time.Millisecond
+	// statusTimeout is how long the write of a status may take: there is one at a time.
+	statusTimeout = 30 * time.Second
 )
 
 // Config is what a Controller needs to run.
@@ -87,7 +93,7 @@ func NewController(config Config) *Controller {
 	c.queue = newQueue(c.unseen, config.QueueMetrics)
 	c.writer = &writer{clients: config.Clients, state: c.state, patience: patience}
 	c.refusals = newRefusals(c.fights.subject)
-	c.status = newStatusWriter(config, c.state, c.retire)
+	c.status = newStatusWriter(config, c.state, c.retire, func() bool { return c.queue.Len() > config.Concurrency })
 	c.secrets = &secretWatch{Controller: c, named: map[string]context.CancelFunc{}}
 	return c
 }

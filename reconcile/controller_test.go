@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -171,6 +172,20 @@ func TestARelistTakesNoLiveObjectForGone(t *testing.T) {
 	}
 	close(done)
 	require.False(t, <-missed)
+}
+
+func TestAStatusGivesWayToSecretsForAWhile(t *testing.T) {
+	r := newRig(t, nil)
+	since := noon
+	r.status.pending["r"] = since
+	r.status.busy = func() bool { return true }
+	assert.True(t, r.status.yields("r", since.Add(statusPatience-time.Second)))
+	assert.Contains(t, r.status.pending, "r", "it is not touched anew meanwhile")
+	assert.False(t, r.status.yields("r", since.Add(statusPatience)), "not for ever")
+	assert.NotContains(t, r.status.pending, "r")
+	r.status.pending["r"] = since
+	r.status.busy = func() bool { return false }
+	assert.False(t, r.status.yields("r", since))
 }
 
 func TestSecretsOfOthersWithOurLabelAreNoneOfOurs(t *testing.T) {

@@ -28,6 +28,7 @@ type statusWriter struct {
 	follower *Follower
 	state    *State
 	gone     func(imagePullSecret string) // called for one that is no longer there
+	busy     func() bool                  // whether there is more to issue than can be under way
 	derived  func() (*pullsecret.Outdated, <-chan struct{})
 	access   *access
 	news     *bulletins
@@ -35,18 +36,18 @@ type statusWriter struct {
 	queue    workqueue.TypedRateLimitingInterface[string]
 
 	mu      sync.Mutex
-	pending map[string]bool
+	pending map[string]time.Time // since when, by name
 	written map[string]time.Time
 }
 
-func newStatusWriter(config Config, state *State, gone func(string)) *statusWriter {
+func newStatusWriter(config Config, state *State, gone func(string), busy func() bool) *statusWriter {
 	w := &statusWriter{
 		log: config.Log, client: config.ImagePullSecrets, index: config.Index, follower: config.Follower,
-		state: state, gone: gone, derived: config.Derived, news: newBulletins(config.Recorder), board: &board{byName: map[string]Progress{}},
+		state: state, gone: gone, busy: busy, derived: config.Derived, news: newBulletins(config.Recorder), board: &board{byName: map[string]Progress{}},
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](statusPeriod, 30*time.Second),
 			workqueue.TypedRateLimitingQueueConfig[string]{Name: "statuses", MetricsProvider: config.QueueMetrics}),
-		pending: map[string]bool{},
+		pending: map[string]time.Time{},
 		written: map[string]time.Time{},
 	}
 	w.access = &access{
@@ -68,10 +69,10 @@ func (w *statusWriter) touch(names ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, name := range names {
-		if w.pending[name] {
+		if _, waits := w.pending[name]; waits {
 			continue
 		}
-		w.pending[name] = true
+		w.pending[name] = time.Now()
 		w.queue.AddAfter(name, max(statusDelay, statusPeriod-time.Since(w.written[name])))
 	}
 }
@@ -83,9 +84,11 @@ func (w *statusWriter) run(ctx context.Context) {
 		if stopped {
 			return
 		}
-		w.mu.Lock()
-		delete(w.pending, name)
-		w.mu.Unlock()
+		if w.yields(name, time.Now()) {
+			w.queue.Done(name)
+			w.queue.AddAfter(name, yieldPause)
+			continue
+		}
 		if err := w.write(ctx, name); err != nil && ctx.Err() == nil {
 			w.log.Warn("status was not written", "imagePullSecret", name, "error", err)
 			w.queue.AddRateLimited(name)
@@ -94,6 +97,18 @@ func (w *statusWriter) run(ctx context.Context) {
 		}
 		w.queue.Done(name)
 	}
+}
+
+// yields reports whether a status waits a little longer, since there is more urgent work: credentials come before what is told of
+// them. Otherwise it is no longer pending.
+func (w *statusWriter) yields(name string, now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if since, waits := w.pending[name]; waits && now.Sub(since) < statusPatience && w.busy() {
+		return true
+	}
+	delete(w.pending, name)
+	return false
 }
 
 func (w *statusWriter) stop() { w.queue.ShutDown() }
@@ -148,6 +163,8 @@ func (w *statusWriter) write(ctx context.Context, name string) error {
 	w.mu.Lock()
 	w.written[name] = time.Now()
 	w.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
 	_, err = w.client.Patch(ctx, name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
 	if apierrors.IsNotFound(err) {
 		return nil
