@@ -42,27 +42,31 @@ type Clientset struct {
 	scheme     *runtime.Scheme
 	parameters runtime.ParameterCodec
 	groups     map[schema.GroupVersion]rest.Interface
+	codecs     serializer.CodecFactory
+	http       *http.Client
 }
+
+// accepted are the encodings that answers may have. The API server reads and writes protobuf fastest.
+const accepted = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 
 // New returns clients of the API server that config names, over httpClient's connections.
 func New(config *rest.Config, httpClient *http.Client) (*Clientset, error) {
-	c := &Clientset{scheme: runtime.NewScheme(), groups: map[schema.GroupVersion]rest.Interface{}}
+	c := &Clientset{scheme: runtime.NewScheme(), groups: map[schema.GroupVersion]rest.Interface{}, http: httpClient}
 	c.parameters = runtime.NewParameterCodec(c.scheme)
 	for _, group := range groups {
 		if err := group.add(c.scheme); err != nil {
 			return nil, fmt.Errorf("registering %s: %w", group.version, err)
 		}
 	}
-	codecs := serializer.NewCodecFactory(c.scheme).WithoutConversion()
+	c.codecs = serializer.NewCodecFactory(c.scheme)
+	codecs := c.codecs.WithoutConversion()
 	for _, group := range groups {
 		config := rest.CopyConfig(config)
 		config.GroupVersion, config.APIPath, config.NegotiatedSerializer = &group.version, "/apis", codecs
 		if group.version.Group == corev1.GroupName {
 			config.APIPath = "/api"
 		}
-		// The API server reads and writes protobuf fastest.
-		config.ContentType = runtime.ContentTypeProtobuf
-		config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+		config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, accepted
 		client, err := rest.RESTClientForConfigAndClient(config, httpClient)
 		if err != nil {
 			return nil, fmt.Errorf("configuring the client of %s: %w", group.version, err)

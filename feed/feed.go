@@ -7,9 +7,7 @@ package feed
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -222,86 +220,4 @@ func newBackoff() *wait.Backoff {
 // Follow passes what the API server has on to the store until ctx ends.
 func Follow(ctx context.Context, name string, source *cache.ListWatch, object runtime.Object, store cache.ReflectorStore) {
 	cache.NewReflectorWithOptions(source, object, store, cache.ReflectorOptions{Name: name, Backoff: newBackoff()}).RunWithContext(ctx)
-}
-
-// watchPeriod is how long the API server holds a watch of few objects, at least; at most twice as long.
-const watchPeriod = 5 * time.Minute
-
-// FollowFew is Follow for what is few objects, but of which there are thousands: it takes one goroutine and none of the
-// buffers of a reflector. It begins with a list where the watch before did not end in its time.
-func FollowFew(ctx context.Context, source *cache.ListWatch, store cache.ReflectorStore) {
-	backoff, version := *newBackoff(), ""
-	for ctx.Err() == nil {
-		next, err := followOnce(ctx, source, store, version)
-		if err == nil {
-			backoff = *newBackoff()
-		} else {
-			timer := time.NewTimer(backoff.Step())
-			select {
-			case <-ctx.Done():
-			case <-timer.C:
-			}
-			timer.Stop()
-		}
-		version = next
-	}
-}
-
-// followOnce follows until a watch ends. It returns the version to go on from; blank where that is to be a list.
-func followOnce(ctx context.Context, source *cache.ListWatch, store cache.ReflectorStore, version string) (next string, err error) {
-	if version == "" {
-		if version, err = relistFew(ctx, source, store); err != nil {
-			return "", err
-		}
-	}
-	seconds := int64((watchPeriod + rand.N(watchPeriod)) / time.Second)
-	due := time.Now().Add(time.Duration(seconds-1) * time.Second)
-	events, err := source.WatchFuncWithContext(ctx, metav1.ListOptions{ResourceVersion: version, TimeoutSeconds: &seconds, AllowWatchBookmarks: true})
-	if err != nil {
-		return "", err
-	}
-	defer events.Stop()
-	for event := range events.ResultChan() {
-		object, is := event.Object.(metav1.Object)
-		if event.Type == watch.Error || !is {
-			return "", apierrors.FromObject(event.Object)
-		}
-		version = object.GetResourceVersion()
-		switch event.Type {
-		case watch.Added, watch.Modified:
-			err = store.Update(object)
-		case watch.Deleted:
-			err = store.Delete(object)
-		}
-		if err != nil {
-			return "", err
-		}
-	}
-	if time.Now().Before(due) {
-		return "", errEndedEarly
-	}
-	return version, nil
-}
-
-// errEndedEarly says that a watch ended before its time: what its end means is not known.
-var errEndedEarly = errors.New("the watch ended before its time")
-
-func relistFew(ctx context.Context, source *cache.ListWatch, store cache.ReflectorStore) (version string, err error) {
-	list, err := source.ListWithContextFunc(ctx, metav1.ListOptions{})
-	if err != nil {
-		return "", err
-	}
-	listed, err := meta.ListAccessor(list)
-	if err != nil {
-		return "", err
-	}
-	objects, err := meta.ExtractList(list)
-	if err != nil {
-		return "", err
-	}
-	all := make([]any, len(objects))
-	for i, object := range objects {
-		all[i] = object
-	}
-	return listed.GetResourceVersion(), store.Replace(all, listed.GetResourceVersion())
 }

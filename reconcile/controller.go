@@ -94,7 +94,7 @@ func NewController(config Config) *Controller {
 	c.writer = &writer{clients: config.Clients, state: c.state, patience: patience}
 	c.refusals = newRefusals(c.fights.subject)
 	c.status = newStatusWriter(config, c.state, c.retire, func() bool { return c.queue.Len() > config.Concurrency })
-	c.secrets = &secretWatch{Controller: c, named: map[string]context.CancelFunc{}}
+	c.secrets = newSecretWatch(c)
 	return c
 }
 

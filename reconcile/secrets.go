@@ -23,10 +23,20 @@ import (
 // Where the permission is for named Secrets alone, there is a watch for each name.
 type secretWatch struct {
 	*Controller
+	few *feed.Few[*corev1.Secret, *corev1.SecretList]
 
 	mu     sync.Mutex
 	byName bool                          // there is a watch for each name
 	named  map[string]context.CancelFunc // the names watched by themselves, by ImagePullSecret
+}
+
+func newSecretWatch(c *Controller) *secretWatch {
+	list := c.Clients.Secrets(metav1.NamespaceAll).List
+	return &secretWatch{
+		Controller: c,
+		few:        feed.NewFew[*corev1.Secret](list, c.Clients.StreamSecrets, c.Clients.Decoder()),
+		named:      map[string]context.CancelFunc{},
+	}
 }
 
 // run watches until ctx ends.
@@ -158,9 +168,7 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 
 func (w *secretWatch) followNamed(ctx context.Context, imagePullSecret string) {
 	name := pullsecret.SecretName(imagePullSecret)
-	secrets := w.Clients.Secrets(metav1.NamespaceAll)
-	source := feed.ListWatch(w.answered("secrets", name), feed.Named(name), secrets.List, secrets.Watch)
-	feed.FollowFew(ctx, source, &feed.Feed[*corev1.Secret, placed[Secret]]{
+	feed.FollowFew(ctx, w.few, feed.Named(name), w.answered("secrets", name), &feed.Feed[*corev1.Secret, placed[Secret]]{
 		Told:  w.state.Told(),
 		Strip: stripSecret,
 		Put: func(secret placed[Secret]) {

@@ -1,0 +1,285 @@
+package feed
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/rest"
+
+	"github.com/tcr-assistant/tcr-assistant/clientset"
+)
+
+var codecs = func() serializer.CodecFactory {
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		panic(err)
+	}
+	return serializer.NewCodecFactory(scheme)
+}()
+
+func encoded(encoding string, object runtime.Object) []byte {
+	info, _ := runtime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), encoding)
+	raw, err := runtime.Encode(codecs.EncoderForVersion(info.Serializer, corev1.SchemeGroupVersion), object)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+// framed returns data as a watch in protobuf has it.
+func framed(data []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...)
+}
+
+// frame returns an event of a watch in protobuf.
+func frame(kind string, object runtime.Object) []byte {
+	event := metav1.WatchEvent{Type: kind, Object: runtime.RawExtension{Raw: encoded(runtime.ContentTypeProtobuf, object)}}
+	data, err := event.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	return framed(data)
+}
+
+// line returns an event of a watch in JSON.
+func line(kind string, object runtime.Object) []byte {
+	data, err := json.Marshal(metav1.WatchEvent{Type: kind, Object: runtime.RawExtension{Raw: encoded(runtime.ContentTypeJSON, object)}})
+	if err != nil {
+		panic(err)
+	}
+	return append(data, '\n')
+}
+
+// streamer is a server whose watches are streams of bytes.
+type streamer struct {
+	server
+	pipes []*io.PipeWriter
+}
+
+func (s *streamer) stream(ctx context.Context, options metav1.ListOptions) (io.ReadCloser, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, fmt.Sprintf("watch from %s %s", options.ResourceVersion, options.FieldSelector))
+	if s.refuses != nil {
+		return nil, s.refuses
+	}
+	reader, writer := io.Pipe()
+	context.AfterFunc(ctx, func() { _ = writer.CloseWithError(ctx.Err()) })
+	s.pipes = append(s.pipes, writer)
+	return reader, nil
+}
+
+func (s *streamer) few() *Few[*corev1.Secret, *corev1.SecretList] {
+	return NewFew[*corev1.Secret](s.list, s.stream, codecs.UniversalDeserializer())
+}
+
+func TestFollowFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &streamer{server: server{version: "100", items: []corev1.Secret{*secret("x", "90")}}}
+		var said, answers []string
+		answered := func(verb string, err error) { answers = append(answers, fmt.Sprint(verb, " ", err == nil)) }
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			FollowFew(ctx, s.few(), Named("x"), answered, transcript(&said))
+		}()
+		say := func(watch int, event []byte) {
+			t.Helper()
+			_, err := s.pipes[watch].Write(event)
+			require.NoError(t, err)
+			synctest.Wait()
+		}
+		synctest.Wait()
+		assert.Equal(t, []string{"list limit=0 metadata.name=x", "watch from 100 metadata.name=x"}, s.questions())
+		assert.Equal(t, []string{"list true", "watch true"}, answers)
+		say(0, frame("ADDED", secret("x", "101")))
+		say(0, frame("BOOKMARK", secret("", "150")))
+		say(0, frame("DELETED", secret("x", "151")))
+		assert.Equal(t, []string{"all [x@90] at 100, rewound false", "put x@101", "remove x@151"}, said)
+
+		said = nil
+		say(0, frame("BOOKMARK", secret("", "170")))
+		time.Sleep(2 * watchPeriod)
+		require.NoError(t, s.pipes[0].Close())
+		synctest.Wait()
+		assert.Equal(t, []string{"watch from 170 metadata.name=x"}, s.questions(), "one that ended in its time is resumed, and nothing is listed")
+
+		s.version, s.items = "160", nil
+		require.NoError(t, s.pipes[1].Close())
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, []string{"list limit=0 metadata.name=x", "watch from 160 metadata.name=x"}, s.questions(), "one that ended early is not")
+		assert.Equal(t, []string{"all [] at 160, rewound true"}, said, "a bookmark told of 170")
+
+		say(2, line("MODIFIED", secret("x", "161")))
+		say(2, line("DELETED", secret("x", "162")))
+		assert.Equal(t, []string{"put x@161", "remove x@162"}, said[1:], "JSON")
+		time.Sleep(2 * watchPeriod)
+		require.NoError(t, s.pipes[2].CloseWithError(io.ErrUnexpectedEOF))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, []string{"list limit=0 metadata.name=x", "watch from 160 metadata.name=x"}, s.questions(), "nor is one that was cut, whenever that was")
+
+		answers, s.refuses = nil, apierrors.NewForbidden(corev1.Resource("secrets"), "", nil)
+		require.NoError(t, s.pipes[3].Close())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		questions := len(s.questions())
+		assert.Less(t, questions, 25, "what is refused is not asked for at full speed")
+		assert.Equal(t, strings.Repeat("list false ", questions), strings.Join(answers, " ")+" ")
+		cancel()
+		<-ended
+	})
+}
+
+func TestThousandsAskInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asking, most, hanging atomic.Int32
+		var watching []context.Context
+		s := &streamer{server: server{version: "100"}}
+		list := func(ctx context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
+			most.Store(max(most.Load(), asking.Add(1)))
+			defer asking.Add(-1)
+			if hanging.Add(-1) >= 0 {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			time.Sleep(time.Millisecond)
+			return s.list(ctx, options)
+		}
+		stream := func(ctx context.Context, options metav1.ListOptions) (io.ReadCloser, error) {
+			most.Store(max(most.Load(), asking.Add(1)))
+			defer asking.Add(-1)
+			time.Sleep(time.Millisecond)
+			events, err := s.stream(ctx, options)
+			s.mu.Lock()
+			watching = append(watching, ctx)
+			s.mu.Unlock()
+			return events, err
+		}
+		few := NewFew[*corev1.Secret](list, stream, codecs.UniversalDeserializer())
+		ctx, cancel := context.WithCancel(t.Context())
+		follow := func(n int) {
+			for range n {
+				go FollowFew(ctx, few, Everything, func(string, error) {}, transcript(new([]string)))
+			}
+		}
+		follow(1000)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Len(t, watching, 1000)
+		assert.EqualValues(t, turns, most.Load())
+
+		hanging.Store(turns)
+		follow(turns + 1)
+		time.Sleep(turnTime - time.Second)
+		assert.Len(t, watching, 1000, "what is not answered yet has its turn")
+		time.Sleep(2 * time.Second)
+		assert.Len(t, watching, 1001, "what is never answered does not have it for ever")
+		cancel()
+	})
+}
+
+// TestHostileStreams lets an HTTP server answer the watch with what it should not.
+func TestHostileStreams(t *testing.T) {
+	whole := frame("ADDED", secret("x", "101"))
+	tooLong := metav1.WatchEvent{Type: strings.Repeat("x", frameLimit)}
+	huge, err := tooLong.Marshal()
+	require.NoError(t, err)
+	status := apierrors.NewResourceExpired("too old").Status()
+	expired := &status
+	cases := map[string]struct {
+		stream []byte
+		code   int
+		want   string
+	}{
+		"nothing":                         {nil, 200, "ended before its time"},
+		"an end after an event":           {whole, 200, "ended before its time"},
+		"an end within a length":          {whole[:3], 200, "reading the length of an event: unexpected EOF"},
+		"an end within an event":          {whole[:len(whole)-1], 200, "unexpected EOF"},
+		"an end after a length":           {whole[:4], 200, "it ended after 0 bytes of"},
+		"a length of 4 GB":                {[]byte("\xff\xff\xff\xff"), 200, "it is 4294967295 bytes long, and may be 16777216"},
+		"an event that is too long":       {framed(huge), 200, "bytes long, and may be 16777216"},
+		"an empty event":                  {framed(nil), 200, "decoding the object of an event"},
+		"garbage in a frame":              {framed([]byte("\xde\xad\xbe\xef")), 200, "decoding an event"},
+		"garbage":                         {[]byte("<html>"), 200, "bytes long, and may be"},
+		"an object that is garbage":       {framed([]byte("\x0a\x05ADDED\x12\x06\x0a\x04k8s\x00")), 200, "decoding the object of an event"},
+		"a status":                        {frame("ERROR", expired), 200, "too old"},
+		"a status in another event":       {frame("ADDED", expired), 200, "too old"},
+		"a secret as an error":            {frame("ERROR", secret("x", "101")), 200, "unexpected object"},
+		"an object of another kind":       {frame("ADDED", &corev1.Namespace{}), 200, "unexpected object"},
+		"an event of another type":        {frame("RENAMED", secret("x", "101")), 200, `its type is "RENAMED"`},
+		"a status in JSON":                {line("ERROR", expired), 200, "too old"},
+		"JSON that ends within an event":  {line("ADDED", secret("x", "101"))[:40], 200, "decoding an event: unexpected EOF"},
+		"JSON that ends after its events": {line("ADDED", secret("x", "101")), 200, "ended before its time"},
+		"JSON after blanks":               {append([]byte("\n\n"), line("ADDED", secret("x", "101"))...), 200, "ended before its time"},
+		"garbage in JSON":                 {[]byte("{{{{{{{{"), 200, "decoding an event"},
+		"JSON of another kind":            {[]byte(`{"type":"ADDED","object":[]}`), 200, "decoding the object of an event"},
+		"JSON without an end":             {[]byte(`{"type":"` + tooLong.Type + `"}`), 200, "decoding an event: unexpected EOF"},
+		"a refusal":                       {encoded(runtime.ContentTypeProtobuf, expired), 410, "too old"},
+		"a refusal in JSON":               {encoded(runtime.ContentTypeJSON, expired), 410, "too old"},
+		"a refusal by somebody else":      {[]byte("<html>"), 502, "502 Bad Gateway"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			var asked string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Query().Get("watch") == "" {
+					w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
+					_, _ = w.Write(encoded(runtime.ContentTypeProtobuf, &corev1.SecretList{ListMeta: metav1.ListMeta{ResourceVersion: "100"}}))
+					return
+				}
+				asked = fmt.Sprint(r.URL.Path, " ", r.URL.Query().Get("resourceVersion"), " ", r.URL.Query().Get("fieldSelector"), " ", r.Header.Get("Accept"))
+				w.WriteHeader(tc.code)
+				_, _ = w.Write(tc.stream)
+			}))
+			defer server.Close()
+			clients, err := clientset.New(&rest.Config{Host: server.URL}, server.Client())
+			require.NoError(t, err)
+			var said []string
+			var watched error
+			f := &fewFollower[*corev1.Secret, string, *corev1.SecretList]{
+				few:    NewFew[*corev1.Secret](clients.Secrets("").List, clients.StreamSecrets, clients.Decoder()),
+				narrow: Named("x"), feed: transcript(&said),
+				answered: func(verb string, err error) {
+					if verb == "watch" {
+						watched = err
+					}
+				},
+			}
+			err = f.follow(t.Context())
+			require.ErrorContains(t, err, tc.want)
+			assert.Equal(t, "/api/v1/secrets 100 metadata.name=x application/vnd.kubernetes.protobuf,application/json", asked)
+			if tc.code != 200 {
+				require.ErrorIs(t, watched, err, "it is told")
+				assert.Equal(t, tc.code == 410, apierrors.IsResourceExpired(err))
+			} else {
+				require.NoError(t, watched)
+			}
+			want := []string{"all [] at 100, rewound false"}
+			if errors.Is(err, errEndedEarly) && len(tc.stream) > 0 {
+				want = append(want, "put x@101")
+			}
+			assert.Equal(t, want, said)
+		})
+	}
+}
