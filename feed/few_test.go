@@ -9,8 +9,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	goruntime "runtime"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,13 +154,33 @@ func TestFollowFew(t *testing.T) {
 
 func TestThousandsAskInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var asking, most, hanging atomic.Int32
-		var watching []context.Context
+		var mu sync.Mutex
+		var asking, most, watching, hanging int
+		ask := func() (hangs bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			asking++
+			most = max(most, asking)
+			hanging--
+			return hanging >= 0
+		}
+		answered := func(verb string, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			asking--
+			if verb == "watch" && err == nil {
+				watching++
+			}
+		}
+		watched := func() int {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return watching
+		}
 		s := &streamer{server: server{version: "100"}}
 		list := func(ctx context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
-			most.Store(max(most.Load(), asking.Add(1)))
-			defer asking.Add(-1)
-			if hanging.Add(-1) >= 0 {
+			if ask() {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
@@ -167,34 +188,34 @@ func TestThousandsAskInTurn(t *testing.T) {
 			return s.list(ctx, options)
 		}
 		stream := func(ctx context.Context, options metav1.ListOptions) (io.ReadCloser, error) {
-			most.Store(max(most.Load(), asking.Add(1)))
-			defer asking.Add(-1)
+			ask()
 			time.Sleep(time.Millisecond)
-			events, err := s.stream(ctx, options)
-			s.mu.Lock()
-			watching = append(watching, ctx)
-			s.mu.Unlock()
-			return events, err
+			return s.stream(ctx, options)
 		}
 		few := NewFew[*corev1.Secret](list, stream, codecs.UniversalDeserializer())
 		ctx, cancel := context.WithCancel(t.Context())
 		follow := func(n int) {
 			for range n {
-				go FollowFew(ctx, few, Everything, func(string, error) {}, transcript(new([]string)))
+				go FollowFew(ctx, few, Everything, answered, transcript(new([]string)))
 			}
 		}
+		goroutines := func() int {
+			stacks := make([]byte, 8<<20)
+			return strings.Count(string(stacks[:goruntime.Stack(stacks, true)]), "synctest bubble")
+		}
+		before := goroutines()
 		follow(1000)
 		time.Sleep(time.Second)
-		synctest.Wait()
-		assert.Len(t, watching, 1000)
-		assert.EqualValues(t, turns, most.Load())
+		assert.Equal(t, 1000, watched())
+		assert.Equal(t, before+1000, goroutines(), "each is one goroutine while nothing happens")
+		assert.Equal(t, turns, most)
 
-		hanging.Store(turns)
+		hanging = turns
 		follow(turns + 1)
 		time.Sleep(turnTime - time.Second)
-		assert.Len(t, watching, 1000, "what is not answered yet has its turn")
+		assert.Equal(t, 1000, watched(), "what is not answered yet has its turn")
 		time.Sleep(2 * time.Second)
-		assert.Len(t, watching, 1001, "what is never answered does not have it for ever")
+		assert.Equal(t, 1001, watched(), "what is never answered does not have it for ever")
 		cancel()
 	})
 }
