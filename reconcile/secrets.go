@@ -23,7 +23,7 @@ import (
 // Where the permission is for named Secrets alone, there is a watch for each name.
 type secretWatch struct {
 	*Controller
-	few *feed.Few[*corev1.Secret, *corev1.SecretList]
+	few *feed.Few[*corev1.Secret, *corev1.SecretList] // where the Secrets of each name come from
 
 	mu     sync.Mutex
 	byName bool                          // there is a watch for each name
