@@ -220,19 +220,23 @@ func TestThousandsAskInTurn(t *testing.T) {
 	})
 }
 
-// TestHostileStreams lets an HTTP server answer the watch with what it should not.
-func TestHostileStreams(t *testing.T) {
+// hostileStream is what a server answers the watch with, and what is wanted of that: an error that says so.
+type hostileStream struct {
+	stream []byte
+	code   int
+	want   string
+}
+
+func hostileStreams() map[string]hostileStream {
 	whole := frame("ADDED", secret("x", "101"))
 	tooLong := metav1.WatchEvent{Type: strings.Repeat("x", frameLimit)}
 	huge, err := tooLong.Marshal()
-	require.NoError(t, err)
+	if err != nil {
+		panic(err)
+	}
 	status := apierrors.NewResourceExpired("too old").Status()
 	expired := &status
-	cases := map[string]struct {
-		stream []byte
-		code   int
-		want   string
-	}{
+	return map[string]hostileStream{
 		"nothing":                         {nil, 200, "ended before its time"},
 		"an end after an event":           {whole, 200, "ended before its time"},
 		"an end within a length":          {whole[:3], 200, "reading the length of an event: unexpected EOF"},
@@ -260,7 +264,11 @@ func TestHostileStreams(t *testing.T) {
 		"a refusal in JSON":               {encoded(runtime.ContentTypeJSON, expired), 410, "too old"},
 		"a refusal by somebody else":      {[]byte("<html>"), 502, "502 Bad Gateway"},
 	}
-	for name, tc := range cases {
+}
+
+// TestHostileStreams lets an HTTP server answer the watch with what it should not.
+func TestHostileStreams(t *testing.T) {
+	for name, tc := range hostileStreams() {
 		t.Run(name, func(t *testing.T) {
 			var asked string
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
