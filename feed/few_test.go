@@ -152,35 +152,51 @@ func TestFollowFew(t *testing.T) {
 	})
 }
 
+// tally counts what is asked at a time.
+type tally struct {
+	mu                              sync.Mutex
+	asking, most, watching, hanging int
+}
+
+// ask takes in a question, and reports whether it is never to be answered.
+func (c *tally) ask() (hangs bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asking++
+	c.most = max(c.most, c.asking)
+	c.hanging--
+	return c.hanging >= 0
+}
+
+func (c *tally) answered(verb string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asking--
+	if verb == "watch" && err == nil {
+		c.watching++
+	}
+}
+
+// watched returns the number of watches, once nothing happens any more.
+func (c *tally) watched() int {
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.watching
+}
+
+// goroutines returns the number of goroutines of the test.
+func goroutines() int {
+	stacks := make([]byte, 8<<20)
+	return strings.Count(string(stacks[:goruntime.Stack(stacks, true)]), "synctest bubble")
+}
+
 func TestThousandsAskInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		var asking, most, watching, hanging int
-		ask := func() (hangs bool) {
-			mu.Lock()
-			defer mu.Unlock()
-			asking++
-			most = max(most, asking)
-			hanging--
-			return hanging >= 0
-		}
-		answered := func(verb string, err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			asking--
-			if verb == "watch" && err == nil {
-				watching++
-			}
-		}
-		watched := func() int {
-			synctest.Wait()
-			mu.Lock()
-			defer mu.Unlock()
-			return watching
-		}
+		var c tally
 		s := &streamer{server: server{version: "100"}}
 		list := func(ctx context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
-			if ask() {
+			if c.ask() {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
@@ -188,7 +204,7 @@ func TestThousandsAskInTurn(t *testing.T) {
 			return s.list(ctx, options)
 		}
 		stream := func(ctx context.Context, options metav1.ListOptions) (io.ReadCloser, error) {
-			ask()
+			c.ask()
 			time.Sleep(time.Millisecond)
 			return s.stream(ctx, options)
 		}
@@ -196,26 +212,22 @@ func TestThousandsAskInTurn(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		follow := func(n int) {
 			for range n {
-				go FollowFew(ctx, few, Everything, answered, transcript(new([]string)))
+				go FollowFew(ctx, few, Everything, c.answered, transcript(new([]string)))
 			}
-		}
-		goroutines := func() int {
-			stacks := make([]byte, 8<<20)
-			return strings.Count(string(stacks[:goruntime.Stack(stacks, true)]), "synctest bubble")
 		}
 		before := goroutines()
 		follow(1000)
 		time.Sleep(time.Second)
-		assert.Equal(t, 1000, watched())
+		assert.Equal(t, 1000, c.watched())
 		assert.Equal(t, before+1000, goroutines(), "each is one goroutine while nothing happens")
-		assert.Equal(t, turns, most)
+		assert.Equal(t, turns, c.most)
 
-		hanging = turns
+		c.hanging = turns
 		follow(turns + 1)
 		time.Sleep(turnTime - time.Second)
-		assert.Equal(t, 1000, watched(), "what is not answered yet has its turn")
+		assert.Equal(t, 1000, c.watched(), "what is not answered yet has its turn")
 		time.Sleep(2 * time.Second)
-		assert.Equal(t, 1001, watched(), "what is never answered does not have it for ever")
+		assert.Equal(t, 1001, c.watched(), "what is never answered does not have it for ever")
 		cancel()
 	})
 }
