@@ -3,11 +3,8 @@ package derived
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,8 +16,6 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
-	"github.com/tcr-assistant/tcr-assistant/feed"
-	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -63,13 +58,13 @@ type Keeper struct {
 	wake   chan struct{} // holds a token when there is something to compare
 	synced chan struct{} // closed once it is known what is stored
 
-	// ownerless says that there was no owner to be found, last what was written last, known what was derived last; all of these are
+	// ownerless says that there was no owner to be found, last what was written last, now what was derived last; all of these are
 	// Run's alone.
 	ownerless bool
 	parts     int // that are stored
 	size      int // of all of them, in bytes
 	last      map[string][]byte
-	known     known
+	now       derivation
 
 	mu       sync.Mutex
 	have     map[string]stored
@@ -165,61 +160,6 @@ func (k *Keeper) poke() {
 	}
 }
 
-// follow watches the metadata of what is stored.
-func (k *Keeper) follow(ctx context.Context) {
-	type object = *metav1.PartialObjectMetadata
-	source := feed.ListWatch(feed.LogRefusal(k.log, "derivedattachments.tcr.tencentcloudcr.com"), feed.Everything, k.objects.Metadata.List, k.objects.Metadata.Watch)
-	feed.Follow(ctx, "derivedattachments", source, &metav1.PartialObjectMetadata{}, &feed.Feed[object, object]{
-		Strip: func(o object) object { return o },
-		Put:   func(o object) { k.put(o.Name, storedAs(o)) },
-		Remove: func(o object) {
-			k.mu.Lock()
-			defer k.mu.Unlock()
-			at := latest.Version(o.ResourceVersion)
-			k.gone[o.Name] = max(k.gone[o.Name], at)
-			if k.have[o.Name].version <= at {
-				delete(k.have, o.Name)
-			}
-			k.poke()
-		},
-		Replaced: func(all []object, at feed.Relist) {
-			k.mu.Lock()
-			have := map[string]stored{}
-			for name, now := range k.have {
-				if !at.Overrules(now.version) {
-					have[name] = now // written since
-				}
-			}
-			for _, o := range all {
-				if _, newer := have[o.Name]; !newer {
-					have[o.Name] = k.have[o.Name].after(storedAs(o))
-				}
-			}
-			k.have = have
-			clear(k.gone)
-			k.mu.Unlock()
-			select {
-			case <-k.synced:
-			default:
-				close(k.synced)
-			}
-			k.poke()
-		},
-	})
-}
-
-// put takes in an object as it was seen, unless newer news have overtaken that.
-func (k *Keeper) put(name string, seen stored) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	now, exists := k.have[name]
-	if seen.version <= k.gone[name] || exists && seen.version <= now.version {
-		return
-	}
-	k.have[name] = now.after(seen)
-	k.poke()
-}
-
 // keep brings what is stored one step further in line, and reports whether it wrote anything.
 func (k *Keeper) keep(ctx context.Context) (wrote bool, err error) {
 	have := k.snapshot()
@@ -257,19 +197,19 @@ func (k *Keeper) keep(ctx context.Context) (wrote bool, err error) {
 // derive returns what the rules of this moment attach. That of the same rules as before is at hand.
 func (k *Keeper) derive(parts int) (pullsecret.Derived, [][]byte, int, error) {
 	rules := k.index.Rules()
-	if rules != k.known.rules || parts != k.known.parts {
+	if rules != k.now.rules || parts != k.now.parts {
 		derived := pullsecret.Derive(rules, parts)
 		encoded, size, err := encode(derived)
 		if err != nil {
 			return pullsecret.Derived{}, nil, 0, err
 		}
-		k.known = known{rules, parts, derived, encoded, size}
+		k.now = derivation{rules, parts, derived, encoded, size}
 	}
-	return k.known.derived, k.known.encoded, k.known.size, nil
+	return k.now.derived, k.now.encoded, k.now.size, nil
 }
 
-// known is what certain rules attach.
-type known struct {
+// derivation is what certain rules attach.
+type derivation struct {
 	rules   *pullsecret.Rules
 	parts   int // that there were
 	derived pullsecret.Derived
@@ -291,46 +231,6 @@ func (k *Keeper) ownerFor(ctx context.Context, have map[string]stored, parts int
 	owner, err := k.owner(ctx)
 	k.ownerless = err == nil && owner == nil
 	return owner, err
-}
-
-func (k *Keeper) snapshot() map[string]stored {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return maps.Clone(k.have)
-}
-
-// look reads what an object holds.
-func (k *Keeper) look(ctx context.Context, name string) error {
-	object, err := k.objects.Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil // the watch is about to tell
-	}
-	if err != nil {
-		return fmt.Errorf("reading derived attachments %s: %w", name, err)
-	}
-	spec, err := json.Marshal(object.Spec)
-	if err != nil {
-		return fmt.Errorf("encoding derived attachments %s: %w", name, err)
-	}
-	k.learn(name, object, spec)
-	return nil
-}
-
-// learn takes in what an object holds, as the API server has just told.
-func (k *Keeper) learn(name string, object metav1.Object, spec []byte) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	seen := storedAs(object)
-	seen.spec, seen.read = spec, seen.generation
-	now, exists := k.have[name]
-	switch {
-	case seen.version <= k.gone[name]:
-	case !exists || now.version <= seen.version:
-		k.have[name] = seen
-	case now.uid == seen.uid && now.generation == seen.generation:
-		now.spec, now.read = seen.spec, seen.read
-		k.have[name] = now
-	}
 }
 
 // take makes one write.
@@ -379,54 +279,4 @@ func (k *Keeper) delete(ctx context.Context, name string, now stored) error {
 		k.gone[name] = max(k.gone[name], now.version)
 	}
 	return nil
-}
-
-// failed takes in that a write did not succeed.
-func (k *Keeper) failed(err error) {
-	k.log.Warn("derived attachments were not stored", "error", err)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.failing.IsZero() {
-		k.failing = time.Now()
-	}
-	lasting := apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
-	if !lasting && time.Since(k.failing) < patience {
-		return
-	}
-	reason := ReasonWriteFailed
-	if apierrors.IsForbidden(err) {
-		reason = string(metav1.StatusReasonForbidden)
-	}
-	k.tell(&pullsecret.Outdated{Reason: reason, Message: "the admission policy attaches what it attached before, the webhook and the manager the rest: " + err.Error()})
-}
-
-// stands takes in that everything that can be stored is.
-func (k *Keeper) stands(derived pullsecret.Derived) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.failing = time.Time{}
-	if len(derived.TooLarge) == 0 {
-		k.tell(nil)
-		return
-	}
-	names := slices.Concat(slices.Collect(maps.Values(derived.TooLarge))...)
-	slices.Sort(names)
-	k.tell(&pullsecret.Outdated{Reason: ReasonTooLarge, ImagePullSecrets: slices.Compact(names), Message: "the lists of all ImagePullSecrets together are too long to be the parameter of the " +
-		"admission policy: it attaches what it attached before, the webhook and the manager the rest. Select by \"*\", or shorten spec.serviceAccounts"})
-}
-
-// tell replaces why it is outdated. k.mu is held.
-func (k *Keeper) tell(now *pullsecret.Outdated) {
-	k.observe(k.parts, k.size, now != nil)
-	same := k.outdated == now || k.outdated != nil && now != nil &&
-		k.outdated.Reason == now.Reason && slices.Equal(k.outdated.ImagePullSecrets, now.ImagePullSecrets)
-	if same {
-		return
-	}
-	if now != nil {
-		k.log.Warn("derived attachments are outdated", "reason", now.Reason, "message", now.Message)
-	}
-	k.outdated = now
-	close(k.changed)
-	k.changed = make(chan struct{})
 }

@@ -1,0 +1,109 @@
+package derived
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/latest"
+)
+
+// follow watches the metadata of what is stored.
+func (k *Keeper) follow(ctx context.Context) {
+	type object = *metav1.PartialObjectMetadata
+	source := feed.ListWatch(feed.LogRefusal(k.log, "derivedattachments.tcr.tencentcloudcr.com"), feed.Everything, k.objects.Metadata.List, k.objects.Metadata.Watch)
+	feed.Follow(ctx, "derivedattachments", source, &metav1.PartialObjectMetadata{}, &feed.Feed[object, object]{
+		Strip: func(o object) object { return o },
+		Put:   func(o object) { k.put(o.Name, storedAs(o)) },
+		Remove: func(o object) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			at := latest.Version(o.ResourceVersion)
+			k.gone[o.Name] = max(k.gone[o.Name], at)
+			if k.have[o.Name].version <= at {
+				delete(k.have, o.Name)
+			}
+			k.poke()
+		},
+		Replaced: func(all []object, at feed.Relist) {
+			k.mu.Lock()
+			have := map[string]stored{}
+			for name, now := range k.have {
+				if !at.Overrules(now.version) {
+					have[name] = now // written since
+				}
+			}
+			for _, o := range all {
+				if _, newer := have[o.Name]; !newer {
+					have[o.Name] = k.have[o.Name].after(storedAs(o))
+				}
+			}
+			k.have = have
+			clear(k.gone)
+			k.mu.Unlock()
+			select {
+			case <-k.synced:
+			default:
+				close(k.synced)
+			}
+			k.poke()
+		},
+	})
+}
+
+// put takes in an object as it was seen, unless newer news have overtaken that.
+func (k *Keeper) put(name string, seen stored) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now, exists := k.have[name]
+	if seen.version <= k.gone[name] || exists && seen.version <= now.version {
+		return
+	}
+	k.have[name] = now.after(seen)
+	k.poke()
+}
+
+func (k *Keeper) snapshot() map[string]stored {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.have)
+}
+
+// look reads what an object holds.
+func (k *Keeper) look(ctx context.Context, name string) error {
+	object, err := k.objects.Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil // the watch is about to tell
+	}
+	if err != nil {
+		return fmt.Errorf("reading derived attachments %s: %w", name, err)
+	}
+	spec, err := json.Marshal(object.Spec)
+	if err != nil {
+		return fmt.Errorf("encoding derived attachments %s: %w", name, err)
+	}
+	k.learn(name, object, spec)
+	return nil
+}
+
+// learn takes in what an object holds, as the API server has just told.
+func (k *Keeper) learn(name string, object metav1.Object, spec []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	seen := storedAs(object)
+	seen.spec, seen.read = spec, seen.generation
+	now, exists := k.have[name]
+	switch {
+	case seen.version <= k.gone[name]:
+	case !exists || now.version <= seen.version:
+		k.have[name] = seen
+	case now.uid == seen.uid && now.generation == seen.generation:
+		now.spec, now.read = seen.spec, seen.read
+		k.have[name] = now
+	}
+}
