@@ -63,8 +63,17 @@ type step struct {
 	name string
 	// part is the part's number; -1 for an object that is none and is to be deleted.
 	part int
-	verb string // "make", "change", "delete"
+	verb verb
 }
+
+// verb is what a write does to an object.
+type verb string
+
+const (
+	creation     verb = "create"
+	modification verb = "patch"
+	deletion     verb = "delete"
+)
 
 // compare returns what to write for the parts, of which encoded holds the specs and nil for one that cannot be stored, and
 // what to read first. What is divided anew is made before it is taken away elsewhere, so that nothing is missing meanwhile.
@@ -77,16 +86,16 @@ func compare(have map[string]stored, encoded [][]byte, owner *metav1.OwnerRefere
 		switch now, exists := have[name]; {
 		case spec == nil:
 		case !exists:
-			steps = append(steps, step{name, i, "make"})
+			steps = append(steps, step{name, i, creation})
 		case !now.known():
 			unknown = append(unknown, name)
 		case string(now.spec) != string(spec) || !now.marked(owner):
-			changes = append(changes, step{name, i, "change"})
+			changes = append(changes, step{name, i, modification})
 		}
 	}
 	for name := range have {
 		if !wanted[name] {
-			deletions = append(deletions, step{name, -1, "delete"})
+			deletions = append(deletions, step{name, -1, deletion})
 		}
 	}
 	slices.SortFunc(deletions, func(a, b step) int { return strings.Compare(a.name, b.name) })

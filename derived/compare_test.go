@@ -36,10 +36,10 @@ func TestCompare(t *testing.T) {
 			have: map[string]stored{partName(0): kept(`{"a":1}`)}, encoded: one,
 		},
 		"what is missing is made": {
-			encoded: one, steps: []step{{partName(0), 0, "make"}},
+			encoded: one, steps: []step{{partName(0), 0, creation}},
 		},
 		"what says something else is changed": {
-			have: map[string]stored{partName(0): kept(`{}`)}, encoded: one, steps: []step{{partName(0), 0, "change"}},
+			have: map[string]stored{partName(0): kept(`{}`)}, encoded: one, steps: []step{{partName(0), 0, modification}},
 		},
 		"what somebody wrote to is read first": {
 			have: map[string]stored{partName(0): edited}, encoded: one, unknown: []string{partName(0)},
@@ -48,23 +48,23 @@ func TestCompare(t *testing.T) {
 			have: map[string]stored{partName(0): reborn}, encoded: one, unknown: []string{partName(0)},
 		},
 		"one that lost its label gets it back": {
-			have: map[string]stored{partName(0): touched}, encoded: one, steps: []step{{partName(0), 0, "change"}},
+			have: map[string]stored{partName(0): touched}, encoded: one, steps: []step{{partName(0), 0, modification}},
 		},
 		"one that lost its owner gets it back": {
-			have: map[string]stored{partName(0): orphan}, encoded: one, steps: []step{{partName(0), 0, "change"}},
+			have: map[string]stored{partName(0): orphan}, encoded: one, steps: []step{{partName(0), 0, modification}},
 		},
 		"a further part is made before any is changed": {
-			have: map[string]stored{partName(0): kept(`{"a":1,"b":1}`)}, encoded: two, steps: []step{{partName(1), 1, "make"}},
+			have: map[string]stored{partName(0): kept(`{"a":1,"b":1}`)}, encoded: two, steps: []step{{partName(1), 1, creation}},
 		},
 		"and what moved there is taken away then": {
-			have: map[string]stored{partName(0): kept(`{"a":1,"b":1}`), partName(1): kept(`{"b":1}`)}, encoded: two, steps: []step{{partName(0), 0, "change"}},
+			have: map[string]stored{partName(0): kept(`{"a":1,"b":1}`), partName(1): kept(`{"b":1}`)}, encoded: two, steps: []step{{partName(0), 0, modification}},
 		},
 		"a part too many is deleted only once the others hold what it held": {
-			have: map[string]stored{partName(0): kept(`{}`), partName(1): kept(`{"a":1}`)}, encoded: one, steps: []step{{partName(0), 0, "change"}},
+			have: map[string]stored{partName(0): kept(`{}`), partName(1): kept(`{"a":1}`)}, encoded: one, steps: []step{{partName(0), 0, modification}},
 		},
 		"and then it goes, as does what is none of ours": {
 			have:    map[string]stored{partName(0): kept(`{"a":1}`), partName(1): kept(`{"a":1}`), "stray": kept(`{}`)},
-			encoded: one, steps: []step{{"stray", -1, "delete"}, {partName(1), -1, "delete"}},
+			encoded: one, steps: []step{{"stray", -1, deletion}, {partName(1), -1, deletion}},
 		},
 		"nothing is deleted while it is not known what the others hold": {
 			have: map[string]stored{partName(0): edited, partName(1): kept(`{"a":1}`)}, encoded: one, unknown: []string{partName(0)},

@@ -117,7 +117,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		}
 		sleep(ctx, gather)
 		began := time.Now()
-		wrote, err := k.keep(ctx)
+		more, err := k.keep(ctx)
 		pause := min(max(leastPause, pauseFactor*time.Since(began)), longestPause)
 		switch {
 		case ctx.Err() != nil:
@@ -132,7 +132,7 @@ func (k *Keeper) Run(ctx context.Context) {
 			k.poke()
 		default:
 			backoff = newBackoff()
-			if !wrote {
+			if !more {
 				continue
 			}
 		}
@@ -160,8 +160,8 @@ func (k *Keeper) poke() {
 	}
 }
 
-// keep brings what is stored one step further in line, and reports whether it wrote anything.
-func (k *Keeper) keep(ctx context.Context) (wrote bool, err error) {
+// keep brings what is stored one step further in line, and reports whether there may be more to do.
+func (k *Keeper) keep(ctx context.Context) (more bool, err error) {
 	have := k.snapshot()
 	derived, encoded, size, err := k.derive(len(have))
 	if err != nil {
@@ -177,17 +177,14 @@ func (k *Keeper) keep(ctx context.Context) (wrote bool, err error) {
 			return false, err
 		}
 	}
-	if len(unknown) > 0 {
-		k.poke()
-	}
 	for _, step := range steps {
 		if err := k.take(ctx, step, have[step.name], derived, encoded, owner); err != nil {
 			return true, err
 		}
 	}
 	if len(steps) > 0 || len(unknown) > 0 {
-		k.poke() // there may be more to do
-		return len(steps) > 0, nil
+		k.poke()
+		return true, nil
 	}
 	k.parts, k.size = len(have), size
 	k.stands(derived)
@@ -235,7 +232,7 @@ func (k *Keeper) ownerFor(ctx context.Context, have map[string]stored, parts int
 
 // take makes one write.
 func (k *Keeper) take(ctx context.Context, s step, now stored, derived pullsecret.Derived, encoded [][]byte, owner *metav1.OwnerReference) error {
-	if s.verb == "delete" {
+	if s.verb == deletion {
 		return k.delete(ctx, s.name, now)
 	}
 	if bytes.Equal(k.last[s.name], encoded[s.part]) {
@@ -243,13 +240,13 @@ func (k *Keeper) take(ctx context.Context, s step, now stored, derived pullsecre
 			return err
 		}
 	}
-	k.last[s.name] = encoded[s.part]
-	if s.verb == "make" {
+	if s.verb == creation {
 		made, err := k.objects.Create(ctx, newObject(s.part, derived.Parts[s.part], owner), metav1.CreateOptions{FieldManager: fieldManager})
 		if err != nil {
 			return fmt.Errorf("making derived attachments %s: %w", s.name, err)
 		}
 		k.learn(s.name, made, encoded[s.part])
+		k.last[s.name] = encoded[s.part]
 		return nil
 	}
 	patch, err := change(now, encoded[s.part], owner)
@@ -261,6 +258,7 @@ func (k *Keeper) take(ctx context.Context, s step, now stored, derived pullsecre
 		return fmt.Errorf("changing derived attachments %s: %w", s.name, err)
 	}
 	k.learn(s.name, changed, encoded[s.part])
+	k.last[s.name] = encoded[s.part]
 	return nil
 }
 

@@ -13,7 +13,7 @@ import (
 
 // failed takes in that a write did not succeed.
 func (k *Keeper) failed(err error) {
-	k.log.Warn("derived attachments were not stored", "error", err)
+	k.log.Debug("derived attachments were not stored, trying again", "error", err)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.failing.IsZero() {
@@ -27,7 +27,7 @@ func (k *Keeper) failed(err error) {
 	if apierrors.IsForbidden(err) {
 		reason = string(metav1.StatusReasonForbidden)
 	}
-	k.tell(&pullsecret.Outdated{Reason: reason, Message: "the admission policy attaches what it attached before, the webhook and the manager the rest: " + err.Error()})
+	k.tell(&pullsecret.Outdated{Reason: reason, Message: err.Error()})
 }
 
 // stands takes in that everything that can be stored is.
@@ -41,8 +41,8 @@ func (k *Keeper) stands(derived pullsecret.Derived) {
 	}
 	names := slices.Concat(slices.Collect(maps.Values(derived.TooLarge))...)
 	slices.Sort(names)
-	k.tell(&pullsecret.Outdated{Reason: ReasonTooLarge, ImagePullSecrets: slices.Compact(names), Message: "the lists of all ImagePullSecrets together are too long to be the parameter of the " +
-		"admission policy: it attaches what it attached before, the webhook and the manager the rest. Select by \"*\", or shorten spec.serviceAccounts"})
+	k.tell(&pullsecret.Outdated{Reason: ReasonTooLarge, ImagePullSecrets: slices.Compact(names), Message: "the lists of all ImagePullSecrets together " +
+		"are too long to be the parameter of the admission policy: select by \"*\", or shorten spec.serviceAccounts"})
 }
 
 // tell replaces why it is outdated. k.mu is held.
@@ -54,7 +54,9 @@ func (k *Keeper) tell(now *pullsecret.Outdated) {
 		return
 	}
 	if now != nil {
-		k.log.Warn("derived attachments are outdated", "reason", now.Reason, "message", now.Message)
+		k.log.Warn("derived attachments became outdated", "reason", now.Reason, "message", now.Message)
+	} else {
+		k.log.Info("derived attachments were brought up to date")
 	}
 	k.outdated = now
 	close(k.changed)

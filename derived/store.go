@@ -18,8 +18,7 @@ func (k *Keeper) follow(ctx context.Context) {
 	type object = *metav1.PartialObjectMetadata
 	source := feed.ListWatch(feed.LogRefusal(k.log, "derivedattachments.tcr.tencentcloudcr.com"), feed.Everything, k.objects.Metadata.List, k.objects.Metadata.Watch)
 	feed.Follow(ctx, "derivedattachments", source, &metav1.PartialObjectMetadata{}, &feed.Feed[object, object]{
-		Strip: func(o object) object { return o },
-		Put:   func(o object) { k.put(o.Name, storedAs(o)) },
+		Put: func(o object) { k.put(o.Name, storedAs(o)) },
 		Remove: func(o object) {
 			k.mu.Lock()
 			defer k.mu.Unlock()
@@ -78,7 +77,11 @@ func (k *Keeper) snapshot() map[string]stored {
 func (k *Keeper) look(ctx context.Context, name string) error {
 	object, err := k.objects.Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil // the watch is about to tell
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.gone[name] = max(k.gone[name], k.have[name].version)
+		delete(k.have, name)
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("reading derived attachments %s: %w", name, err)

@@ -140,7 +140,9 @@ func ListWatch[List runtime.Object](
 			if options.SendInitialEvents != nil {
 				asOfNow(&options)
 			}
-			if before.doubtful(options) {
+			doubtful := before.doubtful(options)
+			before.began(options)
+			if doubtful {
 				if err := rewound(ctx, options, list); err != nil {
 					answered("list", err)
 					return nil, err
@@ -156,7 +158,7 @@ func ListWatch[List runtime.Object](
 // asOfNow has a list answered as of now. An API server that is asked for a version that it has not reached waits for it, and
 // after a backup of its data was restored that can take for ever.
 func asOfNow(options *metav1.ListOptions) {
-	if options.Continue == "" && (options.ResourceVersion != "" || options.ResourceVersionMatch != "") {
+	if options.Continue == "" {
 		options.ResourceVersion = ""
 		if options.SendInitialEvents == nil {
 			options.ResourceVersionMatch = "" // which goes with no version
@@ -186,13 +188,18 @@ func (r *resumption) settle(err error) {
 func (r *resumption) doubtful(options metav1.ListOptions) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now, due := r.now(), r.due
+	resumes := options.ResourceVersion != "" && options.ResourceVersion != "0" && options.SendInitialEvents == nil
+	return resumes && r.now().Before(r.due)
+}
+
+// began takes in that a watch begins.
+func (r *resumption) began(options metav1.ListOptions) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.due = time.Time{}
 	if options.TimeoutSeconds != nil {
-		r.due = now.Add(time.Duration(*options.TimeoutSeconds)*time.Second - time.Second)
+		r.due = r.now().Add(time.Duration(*options.TimeoutSeconds)*time.Second - time.Second)
 	}
-	resumes := options.ResourceVersion != "" && options.ResourceVersion != "0" && options.SendInitialEvents == nil
-	return resumes && now.Before(due)
 }
 
 // rewound returns an error that says so where the API server is at an earlier version than a watch is to begin with. It would

@@ -233,7 +233,7 @@ func TestRestoration(t *testing.T) {
 			for range 100 {
 				s.write("new")
 			}
-			becomes(t, o, "new")
+			require.Eventually(t, func() bool { return o.Get().Version() == "110" }, hang, time.Millisecond, "the last of them is heard")
 
 			s.restore(20, old, restart)
 			if !restart {

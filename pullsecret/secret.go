@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// ManagedByLabel is the key of the mark on the Secrets that are ours. Only what bears the mark is ever deleted.
+	// ManagedByLabel is the key of the mark on the Secrets that are ours. Only Secrets that bear it are ever deleted.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedByValue is the mark's value.
 	ManagedByValue = "tcr-assistant"

@@ -25,10 +25,13 @@ const (
 var wording = regexp.MustCompile(`cannot (\w+) resource "([^"]+)" in API group "([^"]*)"`)
 
 // remedy says what is wrong in the words of err, or, where a permission is missing, which one to grant.
-func remedy(err error) string {
-	match := wording.FindStringSubmatch(err.Error())
+func remedy(err error) string { return explained(err.Error()) }
+
+// explained is remedy of an error's text.
+func explained(text string) string {
+	match := wording.FindStringSubmatch(text)
 	if match == nil {
-		return err.Error()
+		return text
 	}
 	return fmt.Sprintf("the manager is not allowed to %s %s: grant its role the verb %q on the resource %q in the API group %q", match[1], match[2], match[1], match[2], match[3])
 }
