@@ -110,11 +110,20 @@ func Named(name string) func(*metav1.ListOptions) {
 // Everything narrows nothing.
 func Everything(*metav1.ListOptions) {}
 
-// LogRefusal returns what logs a missing permission: the reflector logs its failures, but not what would mend them.
+// refusalPeriod is how often a missing permission is logged.
+const refusalPeriod = 10 * time.Minute
+
+// LogRefusal returns what logs a missing permission: the reflector logs its failures, but not what would mend them. It may be
+// told from several goroutines, for thousands of watches.
 func LogRefusal(log *slog.Logger, resource string) func(verb string, err error) {
+	var mu sync.Mutex
+	said := map[string]time.Time{} // by verb
 	return func(verb string, err error) {
-		if apierrors.IsForbidden(err) {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); apierrors.IsForbidden(err) && now.Sub(said[verb]) > refusalPeriod {
 			log.Error("permission is missing", "verb", verb, "resource", resource, "error", err)
+			said[verb] = now
 		}
 	}
 }

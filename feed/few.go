@@ -29,6 +29,8 @@ const (
 	turns = 8
 	// turnTime is how long a question without an answer may keep others from being asked.
 	turnTime = 5 * time.Second
+	// refusedPause is how long one that is not permitted waits, on average.
+	refusedPause = 20 * time.Second
 	// frameLimit is the largest event that is read.
 	frameLimit = 16 << 20
 )
@@ -87,7 +89,11 @@ func FollowFew[Object latest.Kind, Stripped any, List runtime.Object](
 			continue
 		}
 		f.version = ""
-		timer := time.NewTimer(backoff.Step())
+		pause := backoff.Step()
+		if apierrors.IsForbidden(err) { // thousands are told so at once, and somebody has to act first
+			pause = refusedPause/2 + rand.N(refusedPause)
+		}
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:

@@ -76,6 +76,8 @@ type Controller struct {
 	refusals *refusals
 	said     *lines
 
+	explain map[string]func(verb string, err error) // logs a missing permission, by resource
+
 	mu       sync.Mutex
 	seen     map[string]bool // namespaces brought in line once
 	watchers sync.WaitGroup
@@ -88,7 +90,12 @@ func NewController(config Config) *Controller {
 		state:  NewState(),
 		fights: newContention(),
 		seen:   map[string]bool{},
-		said:   newLines(),
+
+		explain: map[string]func(verb string, err error){},
+		said:    newLines(),
+	}
+	for _, resource := range []string{"namespaces", "serviceaccounts", "secrets"} {
+		c.explain[resource] = feed.LogRefusal(config.Log, resource)
 	}
 	c.queue = newQueue(c.unseen, config.QueueMetrics)
 	c.writer = &writer{clients: config.Clients, state: c.state, patience: patience}
@@ -214,9 +221,7 @@ func (c *Controller) followAccounts(ctx context.Context, synced func()) {
 
 // ruleChanged compares anew every namespace that the rule concerned or concerns.
 func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) {
-	if change.After != nil {
-		c.secrets.want(ctx, change.Name)
-	}
+	c.secrets.want(ctx, change.Name, change.After != nil)
 	for _, rule := range []*pullsecret.Rule{change.Before, change.After} {
 		if rule != nil {
 			c.enqueue(rule.Namespaces)

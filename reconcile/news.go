@@ -67,6 +67,10 @@ func (s *State) ReplaceNamespaces(all []observedNamespace) (changed, gone []stri
 func (s *State) PutSecret(namespace string, secret Secret) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.putSecret(namespace, secret)
+}
+
+func (s *State) putSecret(namespace string, secret Secret) bool {
 	if s.goneSince(place{namespace: namespace, name: secret.Name}, secret.Version) {
 		return false
 	}
@@ -77,7 +81,9 @@ func (s *State) PutSecret(namespace string, secret Secret) bool {
 // PutIssued takes in a Secret of ours from the watch of all of ours. Where the Secrets of its name are watched by themselves,
 // it is that watch which tells.
 func (s *State) PutIssued(namespace string, secret Secret) bool {
-	return !s.Watched(secret.Name) && s.PutSecret(namespace, secret)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.named[secret.Name] && s.putSecret(namespace, secret)
 }
 
 // PutAccount takes in a ServiceAccount and reports whether that was news.
@@ -95,6 +101,10 @@ func (s *State) PutAccount(namespace string, account Account) bool {
 func (s *State) RemoveSecret(namespace, name string, version uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.removeSecret(namespace, name, version)
+}
+
+func (s *State) removeSecret(namespace, name string, version uint64) bool {
 	s.goneAt(place{namespace: namespace, name: name}, version)
 	known, found := s.namespaces[namespace]
 	if !found || !remove(&known.Secrets, name, version) {
@@ -106,7 +116,9 @@ func (s *State) RemoveSecret(namespace, name string, version uint64) bool {
 
 // RemoveIssued takes in that a Secret is gone, or is no longer one of ours, as RemoveSecret does.
 func (s *State) RemoveIssued(namespace, name string, version uint64) bool {
-	return !s.Watched(name) && s.RemoveSecret(namespace, name, version)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.named[name] && s.removeSecret(namespace, name, version)
 }
 
 // RemoveAccount forgets a ServiceAccount that was deleted at that version, and reports whether it was known.

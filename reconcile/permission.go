@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-	"github.com/tcr-assistant/tcr-assistant/feed"
 )
 
 // Reasons of failures that the API server gives, by its own names.
@@ -98,7 +97,7 @@ func (a *access) forget(secret string) {
 // answered returns what takes in how the API server answers lists and watches of a resource. secret names the Secrets that
 // are watched, and is empty for other resources.
 func (c *Controller) answered(resource, secret string) func(verb string, err error) {
-	explain := feed.LogRefusal(c.Log, resource)
+	explain := c.explain[resource]
 	return func(verb string, err error) {
 		explain(verb, err)
 		c.status.access.answered(watched{verb, resource, secret}, err)

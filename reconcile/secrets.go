@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -26,8 +25,9 @@ type secretWatch struct {
 	few *feed.Few[*corev1.Secret, *corev1.SecretList] // where the Secrets of each name come from
 
 	mu     sync.Mutex
-	byName bool                          // there is a watch for each name
-	named  map[string]context.CancelFunc // the names watched by themselves, by ImagePullSecret
+	byName bool                   // there is a watch for each name
+	named  map[string]*namedWatch // those of single names, by ImagePullSecret
+	ending map[string]bool        // the ImagePullSecrets among them that are no longer there
 }
 
 func newSecretWatch(c *Controller) *secretWatch {
@@ -35,26 +35,59 @@ func newSecretWatch(c *Controller) *secretWatch {
 	return &secretWatch{
 		Controller: c,
 		few:        feed.NewFew[*corev1.Secret](list, c.Clients.StreamSecrets, c.Clients.Decoder()),
-		named:      map[string]context.CancelFunc{},
+		named:      map[string]*namedWatch{},
+		ending:     map[string]bool{},
 	}
 }
 
 // run watches until ctx ends.
 func (w *secretWatch) run(ctx context.Context, synced func()) {
-	for patience := 1; w.mayWatchAll(ctx, patience); patience = forbiddenFor {
-		w.followIssued(ctx, synced)
+	for patience := 1; ctx.Err() == nil; {
+		if w.mayWatchAll(ctx, patience) {
+			w.watchEach(ctx, false)
+			w.followIssued(ctx, synced)
+			patience = forbiddenFor
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		w.Log.Info("secrets are watched by name, each by itself")
+		w.watchEach(ctx, true)
+		synced()
+		if !w.permittedSoon(ctx) {
+			return
+		}
+		patience = 1
 	}
-	if ctx.Err() != nil {
-		return
-	}
-	w.Log.Info("secrets are watched by name, each by itself")
+}
+
+// watchEach begins, or ends, to have a watch for each name. Those that there are end by themselves.
+func (w *secretWatch) watchEach(ctx context.Context, byName bool) {
 	w.mu.Lock()
-	w.byName = true
+	w.byName = byName
 	w.mu.Unlock()
-	for rule := range w.Index.Rules().All() {
-		w.watch(ctx, rule.Name)
+	if byName {
+		for rule := range w.Index.Rules().All() {
+			w.watch(ctx, rule.Name)
+		}
 	}
-	synced()
+}
+
+// permittedSoon asks a few times more whether all Secrets may be watched: an API server that has just started, or a role that was
+// bound a moment later, must not decide for a whole term. It returns false once that is not to be expected any more.
+func (w *secretWatch) permittedSoon(ctx context.Context) bool {
+	for pause := time.Second; pause <= 16*time.Second; pause *= 2 {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+		if w.permitted(ctx) {
+			return ctx.Err() == nil
+		}
+	}
+	return false
 }
 
 // forbiddenFor is how often in a row, a second apart, the permission to watch all Secrets has to be missing for a watch that was
@@ -96,6 +129,7 @@ func (w *secretWatch) followIssued(ctx context.Context, synced func()) {
 	ctx, forbidden := context.WithCancel(ctx)
 	defer forbidden()
 	defer w.state.Blind()
+	w.watchers.Go(func() { w.retireSettled(ctx) })
 	secrets := w.Clients.Secrets(metav1.NamespaceAll)
 	source := feed.ListWatch(stopWhenForbidden(forbidden), issued, secrets.List, secrets.Watch)
 	feed.Follow(ctx, "secrets", source, &corev1.Secret{}, &feed.Feed[*corev1.Secret, placed[Secret]]{
@@ -143,77 +177,4 @@ func (w *secretWatch) vanished(namespace, secret string) {
 	w.queue.AddAfter(namespace, settle)
 	w.touch(namespace)
 	w.status.touch(imagePullSecretOf(secret))
-}
-
-// want has the Secrets of an ImagePullSecret watched.
-func (w *secretWatch) want(ctx context.Context, imagePullSecret string) {
-	w.mu.Lock()
-	byName := w.byName
-	w.mu.Unlock()
-	if byName {
-		w.watch(ctx, imagePullSecret)
-	}
-}
-
-// watch starts to watch the Secrets of one ImagePullSecret by their name, unless they are watched so already.
-func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if _, watched := w.named[imagePullSecret]; watched || ctx.Err() != nil {
-		return
-	}
-	ctx, w.named[imagePullSecret] = context.WithCancel(ctx)
-	w.watchers.Go(func() { w.followNamed(ctx, imagePullSecret) })
-}
-
-func (w *secretWatch) followNamed(ctx context.Context, imagePullSecret string) {
-	name := pullsecret.SecretName(imagePullSecret)
-	feed.FollowFew(ctx, w.few, feed.Named(name), w.answered("secrets", name), &feed.Feed[*corev1.Secret, placed[Secret]]{
-		Told:  w.state.Told(),
-		Strip: stripSecret,
-		Put: func(secret placed[Secret]) {
-			if w.state.PutSecret(secret.namespace, secret.object) {
-				w.changed(secret.namespace)
-			}
-		},
-		Remove: func(secret placed[Secret]) {
-			if w.state.RemoveSecret(secret.namespace, name, secret.object.Version) {
-				w.vanished(secret.namespace, name)
-			}
-		},
-		Replaced: func(all []placed[Secret], at feed.Relist) {
-			w.changed(w.state.ReplaceSecrets(name, byNamespace(all), at)...)
-			w.status.touch(imagePullSecret)
-			if rule := w.Index.Rules().Get(imagePullSecret); rule != nil {
-				w.enqueue(rule.Namespaces) // where it is missing has just become known
-			}
-		},
-	})
-}
-
-// watches reports whether the Secrets of an ImagePullSecret are watched by their name.
-func (w *secretWatch) watches(imagePullSecret string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_, watched := w.named[imagePullSecret]
-	return watched
-}
-
-// retire ends the watch of the Secrets of an ImagePullSecret.
-func (w *secretWatch) retire(imagePullSecret string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if cancel, watched := w.named[imagePullSecret]; watched {
-		cancel()
-		delete(w.named, imagePullSecret)
-		w.state.ForgetSecrets(pullsecret.SecretName(imagePullSecret))
-	}
-}
-
-// retiring returns the ImagePullSecrets whose Secrets are watched by their name but that are no longer there.
-func (w *secretWatch) retiring() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	rules := w.Index.Rules()
-	return slices.DeleteFunc(slices.Collect(maps.Keys(w.named)), func(name string) bool { return rules.Get(name) != nil })
 }

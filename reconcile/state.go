@@ -190,6 +190,21 @@ func (n *Namespace) mentions(name string) bool {
 	return slices.ContainsFunc(n.Accounts, func(account Account) bool { return slices.Contains(account.Secrets, name) })
 }
 
+// Foreign returns the names of the Secrets that stand somewhere and do not bear our label.
+func (s *State) Foreign() map[string]bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	foreign := map[string]bool{}
+	for _, namespace := range s.namespaces {
+		for _, secret := range namespace.Secrets {
+			if !secret.Managed {
+				foreign[secret.Name] = true
+			}
+		}
+	}
+	return foreign
+}
+
 // Failures returns all that could not be mended for one ImagePullSecret.
 func (s *State) Failures(imagePullSecret string) []v1.Failure {
 	s.mu.RLock()

@@ -54,24 +54,25 @@ func (r *Remover) Run(ctx context.Context) error {
 	ours, held := map[string]bool{}, map[string]bool{}
 	for pause := settle; ; {
 		fresh, err := r.deleteAll(ctx, ours, held)
-		if err != nil {
+		if apierrors.IsForbidden(err) {
 			return err
 		}
-		outdated, err := r.forget(ctx)
-		if err != nil {
-			return err
+		outdated, forgetting := r.forget(ctx)
+		if apierrors.IsForbidden(forgetting) {
+			return forgetting
 		}
-		removed, err := r.detachAll(ctx, ours)
+		removed, detaching := r.detachAll(ctx, ours)
+		err = errors.Join(err, forgetting, detaching)
 		if err == nil && fresh+outdated+removed == 0 {
 			r.Log.Info("nothing is left to remove", "imagePullSecrets", len(ours))
 			return nil
 		}
 		if err != nil {
-			r.Log.Warn("entries were not removed, trying again", "after", pause, "error", err)
+			r.Log.Warn("not everything was removed, trying again", "after", pause, "error", err)
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("removing all entries from service accounts: %w", context.Cause(ctx)), err)
+			return errors.Join(fmt.Errorf("removing all that is issued: %w", context.Cause(ctx)), err)
 		case <-time.After(pause):
 		}
 		if pause *= 2; err == nil || removed > 0 {

@@ -60,6 +60,7 @@ type world struct {
 	secrets  map[string]*corev1.Secret // by namespace/name; nil is one that may not be read
 	accounts []corev1.ServiceAccount
 	refused  bool // whether accounts may not be listed
+	hiccups  int  // how many deletions are answered 500 first
 }
 
 func (w *world) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -83,6 +84,9 @@ func (w *world) answer(request *http.Request) any {
 	switch {
 	case path[1] == "apis" && path[4] == "derivedattachments":
 		return v1.DerivedAttachmentsList{TypeMeta: metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: "DerivedAttachmentsList"}}
+	case request.Method == http.MethodDelete && w.hiccups > 0:
+		w.hiccups--
+		return metav1.Status{Code: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError, Message: "etcd has no leader"}
 	case path[1] == "apis" && request.Method == http.MethodDelete:
 		w.objects = slices.DeleteFunc(w.objects, func(o v1.ImagePullSecret) bool { return o.Name == path[5] && len(o.Finalizers) == 0 })
 		for i := range w.objects {
@@ -191,5 +195,17 @@ func TestARefusalIsNotAskedForTwiceASecond(t *testing.T) {
 		asked := w.asked["GET /api/v1/serviceaccounts"]
 		assert.Less(t, asked, 30)
 		assert.Greater(t, asked, 10, "it is asked for again")
+	})
+}
+
+func TestAHiccupEndsNoUninstall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{hiccups: 3, objects: []v1.ImagePullSecret{object("a")}, accounts: []corev1.ServiceAccount{lists("default", "tcr.ipsa")}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, err := w.run(ctx, t)
+		require.NoError(t, err)
+		assert.Empty(t, w.objects)
+		assert.Empty(t, w.accounts[0].ImagePullSecrets)
 	})
 }

@@ -1,0 +1,156 @@
+package reconcile
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// settledFor is how long a name is watched by itself at least, and how often it is looked whether it still has to be.
+const settledFor = time.Minute
+
+// namedWatch is a watch of the Secrets of one name.
+type namedWatch struct {
+	since  time.Time
+	cancel context.CancelFunc
+}
+
+// want has the Secrets of an ImagePullSecret watched, and notes whether there still is one.
+func (w *secretWatch) want(ctx context.Context, imagePullSecret string, exists bool) {
+	w.mu.Lock()
+	byName := w.byName
+	if _, watched := w.named[imagePullSecret]; watched && !exists {
+		w.ending[imagePullSecret] = true
+	} else {
+		delete(w.ending, imagePullSecret)
+	}
+	w.mu.Unlock()
+	if byName && exists {
+		w.watch(ctx, imagePullSecret)
+	}
+}
+
+// watch starts to watch the Secrets of one ImagePullSecret by their name, unless they are watched so already.
+func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, watched := w.named[imagePullSecret]; watched || ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	watch := &namedWatch{time.Now(), cancel}
+	w.named[imagePullSecret] = watch
+	name := pullsecret.SecretName(imagePullSecret)
+	w.watchers.Go(func() {
+		feed.FollowFew(ctx, w.few, feed.Named(name), w.answered("secrets", name), w.feedOf(imagePullSecret, watch))
+	})
+}
+
+// feedOf returns what takes in the news of a watch.
+func (w *secretWatch) feedOf(imagePullSecret string, watch *namedWatch) *feed.Feed[*corev1.Secret, placed[Secret]] {
+	name := pullsecret.SecretName(imagePullSecret)
+	return &feed.Feed[*corev1.Secret, placed[Secret]]{
+		Told:  w.state.Told(),
+		Strip: stripSecret,
+		Put: func(secret placed[Secret]) {
+			if w.hears(imagePullSecret, watch, func() bool { return w.state.PutSecret(secret.namespace, secret.object) }) {
+				w.changed(secret.namespace)
+			}
+		},
+		Remove: func(secret placed[Secret]) {
+			if w.hears(imagePullSecret, watch, func() bool { return w.state.RemoveSecret(secret.namespace, name, secret.object.Version) }) {
+				w.vanished(secret.namespace, name)
+			}
+		},
+		Replaced: func(all []placed[Secret], at feed.Relist) {
+			listed := byNamespace(all)
+			var changed []string
+			if !w.hears(imagePullSecret, watch, func() bool { changed = w.state.ReplaceSecrets(name, listed, at); return true }) {
+				return
+			}
+			w.changed(changed...)
+			w.status.touch(imagePullSecret)
+			if rule := w.Index.Rules().Get(imagePullSecret); rule != nil {
+				w.enqueue(rule.Namespaces) // where it is missing has just become known
+			}
+		},
+	}
+}
+
+// hears takes in news of a watch, unless that was retired: it may have a list in hand for long. It returns what take does.
+func (w *secretWatch) hears(imagePullSecret string, watch *namedWatch, take func() bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.named[imagePullSecret] == watch && take()
+}
+
+// watches reports whether the Secrets of an ImagePullSecret are watched by their name.
+func (w *secretWatch) watches(imagePullSecret string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, watched := w.named[imagePullSecret]
+	return watched
+}
+
+// retire ends the watch of the Secrets of an ImagePullSecret.
+func (w *secretWatch) retire(imagePullSecret string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if watch, watched := w.named[imagePullSecret]; watched {
+		watch.cancel()
+		delete(w.named, imagePullSecret)
+		delete(w.ending, imagePullSecret)
+		w.state.ForgetSecrets(pullsecret.SecretName(imagePullSecret))
+	}
+}
+
+// retiring returns the ImagePullSecrets whose Secrets are watched by their name but that are no longer there.
+func (w *secretWatch) retiring() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.ending) == 0 {
+		return nil
+	}
+	return slices.Collect(maps.Keys(w.ending))
+}
+
+// retireSettled ends, until ctx ends, the watches of names of which nobody else has a Secret any more: the watch of all of ours
+// tells of the rest.
+func (w *secretWatch) retireSettled(ctx context.Context) {
+	tick := time.NewTicker(settledFor)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			for _, name := range w.settled(now) {
+				w.retire(name)
+			}
+		}
+	}
+}
+
+// settled returns the ImagePullSecrets whose Secrets need no watch of their own any more.
+func (w *secretWatch) settled(now time.Time) (names []string) {
+	w.mu.Lock()
+	watched := maps.Clone(w.named)
+	w.mu.Unlock()
+	if len(watched) == 0 {
+		return nil
+	}
+	foreign := w.state.Foreign()
+	for name, watch := range watched {
+		secret := pullsecret.SecretName(name)
+		if now.Sub(watch.since) >= settledFor && !foreign[secret] && w.state.Watched(secret) {
+			names = append(names, name)
+		}
+	}
+	return names
+}

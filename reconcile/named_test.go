@@ -1,0 +1,100 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// byName has the Secrets of r watched by their name, without anybody who tells.
+func (r *rig) byName() *namedWatch {
+	watch := &namedWatch{time.Now(), func() {}}
+	r.secrets.named["r"] = watch
+	return watch
+}
+
+func TestALateRelistOfARetiredWatchSaysNothing(t *testing.T) {
+	r := newRig(t, nil)
+	r.state.ReplaceIssued(nil, feed.Relist{Version: 1})
+	late := r.secrets.feedOf("r", r.byName())
+	r.secrets.retire("r")
+	require.NoError(t, late.Replace([]any{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "tcr.ipsr", ResourceVersion: "8"}}}, "9"))
+	require.NoError(t, late.Update(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "b", Name: "tcr.ipsr", ResourceVersion: "10"}}))
+	assert.False(t, r.state.Watched("tcr.ipsr"))
+	assert.Empty(t, r.state.Foreign())
+	assert.True(t, r.state.PutIssued("a", Secret{Name: "tcr.ipsr", Version: 20, Managed: true}), "the watch of all is heard")
+}
+
+func TestANameIsWatchedByItselfOnlyWhileOthersHaveASecretOfIt(t *testing.T) {
+	r := newRig(t, nil)
+	r.state.ReplaceIssued(nil, feed.Relist{Version: 1})
+	told, now := r.secrets.feedOf("r", r.byName()), time.Now()
+	r.state.ForgetSecrets("tcr.ipsr")
+	assert.Empty(t, r.secrets.settled(now.Add(settledFor)), "it has not told what there is yet")
+	require.NoError(t, told.Replace([]any{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "tcr.ipsr", ResourceVersion: "8"}}}, "9"))
+	assert.Empty(t, r.secrets.settled(now.Add(settledFor)), "somebody else has one")
+	require.NoError(t, told.Update(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "a", Name: "tcr.ipsr", ResourceVersion: "10", Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue},
+	}}))
+	assert.Empty(t, r.secrets.settled(now.Add(settledFor/2)))
+	assert.Equal(t, []string{"r"}, r.secrets.settled(now.Add(settledFor+time.Second)))
+}
+
+func TestOneNegativeAnswerAtTheStartIsNotForTheWholeTerm(t *testing.T) {
+	var mu sync.Mutex
+	reviews, byLabel := 0, false
+	r := newRig(t, nil)
+	r.answers(func(request *http.Request) any {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case strings.HasSuffix(request.URL.Path, "/selfsubjectaccessreviews"):
+			reviews++
+			return &authorizationv1.SelfSubjectAccessReview{
+				TypeMeta: metav1.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SelfSubjectAccessReview"},
+				Status:   authorizationv1.SubjectAccessReviewStatus{Allowed: reviews > 1},
+			}
+		case request.URL.Query().Get("labelSelector") != "":
+			byLabel = true
+		}
+		return metav1.Status{Code: http.StatusInternalServerError}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	r.watchers.Go(func() { r.secrets.run(ctx, func() {}) })
+	assert.Eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return byLabel }, time.Minute, 10*time.Millisecond)
+	cancel()
+	r.watchers.Wait()
+}
+
+func TestAMissingPermissionToWatchThousandsOfNamesIsOneLine(t *testing.T) {
+	r := newRig(t, nil)
+	for i := range 100 {
+		r.answered("secrets", fmt.Sprint("tcr.ips", i))("list", apierrors.NewForbidden(corev1.Resource("secrets"), "", nil))
+		r.answered("secrets", "tcr.ipsgood")("list", nil)
+	}
+	assert.Equal(t, 1, strings.Count(r.log.String(), "permission is missing"))
+}
+
+func TestThoseThatEndAreKnownWithoutALook(t *testing.T) {
+	r := newWatchedRig(t, nil)
+	r.byName()
+	assert.Empty(t, r.secrets.retiring())
+	r.Index.Remove("r")
+	assert.Equal(t, []string{"r"}, r.secrets.retiring())
+	r.Index.Put(readable("x", 2))
+	assert.Empty(t, r.secrets.retiring(), "it is there again")
+}
