@@ -3,7 +3,7 @@ package v1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // DerivedAttachments is written by TCR Assistant's manager and is not meant to be edited: what anybody changes in it, or
-// deletes, is restored. It holds what all ImagePullSecrets together say about ServiceAccounts, by namespace, as the parameter
+// deletes, is restored, and every object of this kind that the manager did not make is deleted. It holds what all ImagePullSecrets together say about ServiceAccounts, by namespace, as the parameter
 // of the admission policy that attaches Secrets inside the API server. It holds no credential.
 //
 // +kubebuilder:object:root=true
