@@ -21,6 +21,16 @@ const namePrefix = "written-by-tcr-assistant-"
 
 func partName(number int) string { return namePrefix + strconv.Itoa(number) }
 
+// countParts returns how many objects are parts by their name. There may be others of this kind, which are deleted.
+func countParts(have map[string]stored) (parts int) {
+	for name := range have {
+		if number, err := strconv.Atoi(strings.TrimPrefix(name, namePrefix)); err == nil && name == partName(number) {
+			parts++
+		}
+	}
+	return parts
+}
+
 // stored is what is known of one object: its metadata, and, where that was looked at, its spec as JSON.
 type stored struct {
 	uid        types.UID
@@ -75,8 +85,7 @@ const (
 	deletion     verb = "delete"
 )
 
-// compare returns what to write for the parts, of which encoded holds the specs and nil for one that cannot be stored, and
-// what to read first. What is divided anew is made before it is taken away elsewhere, so that nothing is missing meanwhile.
+// compare returns what to write for the parts, of which encoded holds the specs, and what to read first. What is divided anew is made before it is taken away elsewhere, so that nothing is missing meanwhile.
 func compare(have map[string]stored, encoded [][]byte, owner *metav1.OwnerReference) (steps []step, unknown []string) {
 	var changes, deletions []step
 	wanted := map[string]bool{}
@@ -84,7 +93,6 @@ func compare(have map[string]stored, encoded [][]byte, owner *metav1.OwnerRefere
 		name := partName(i)
 		wanted[name] = true
 		switch now, exists := have[name]; {
-		case spec == nil:
 		case !exists:
 			steps = append(steps, step{name, i, creation})
 		case !now.known():
@@ -145,13 +153,10 @@ func newObject(number int, spec v1.DerivedAttachmentsSpec, owner *metav1.OwnerRe
 	return object
 }
 
-// encode returns the parts' specs as JSON, nil for one that is too large, and how many bytes they are together.
+// encode returns the parts' specs as JSON, and how many bytes they are together.
 func encode(derived pullsecret.Derived) (encoded [][]byte, size int, err error) {
 	encoded = make([][]byte, len(derived.Parts))
 	for i, part := range derived.Parts {
-		if _, tooLarge := derived.TooLarge[i]; tooLarge {
-			continue
-		}
 		if encoded[i], err = json.Marshal(part); err != nil {
 			return nil, 0, fmt.Errorf("encoding part %d of the derived attachments: %w", i, err)
 		}

@@ -69,9 +69,6 @@ func TestCompare(t *testing.T) {
 		"nothing is deleted while it is not known what the others hold": {
 			have: map[string]stored{partName(0): edited, partName(1): kept(`{"a":1}`)}, encoded: one, unknown: []string{partName(0)},
 		},
-		"one that is too large stays as it is": {
-			have: map[string]stored{partName(0): kept(`{"a":0}`)}, encoded: [][]byte{nil},
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			steps, unknown := compare(test.have, test.encoded, owner)
@@ -83,6 +80,11 @@ func TestCompare(t *testing.T) {
 		steps, _ := compare(map[string]stored{partName(0): orphan}, one, nil)
 		assert.Empty(t, steps)
 	})
+}
+
+func TestAStrangersObjectIsNoPart(t *testing.T) {
+	have := map[string]stored{partName(0): kept("{}"), partName(1): kept("{}"), "7": {}, "stray": {}, namePrefix: {}, namePrefix + "01": {}, namePrefix + "x": {}}
+	assert.Equal(t, 2, countParts(have))
 }
 
 func TestChange(t *testing.T) {

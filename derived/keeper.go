@@ -29,7 +29,7 @@ const (
 	leastPause   = 50 * time.Millisecond
 	pauseFactor  = 8
 	longestPause = 2 * time.Second
-	// patience is for how long writes may fail before that is told.
+	// patience is for how long writes, or lists and watches, may fail before that is told.
 	patience = 10 * time.Second
 	// restoreRate and restoreBurst bound how often what others change is taken back, in times a second and at once.
 	restoreRate  = 1
@@ -42,6 +42,7 @@ type Observer func(parts, bytes int, outdated bool)
 // Reasons for which what is stored is outdated, besides those that the API server gives.
 const (
 	ReasonTooLarge    = "TooLarge"
+	ReasonReadFailed  = "ReadFailed"
 	ReasonWriteFailed = "WriteFailed"
 )
 
@@ -61,17 +62,18 @@ type Keeper struct {
 	// ownerless says that there was no owner to be found, last what was written last, now what was derived last; all of these are
 	// Run's alone.
 	ownerless bool
-	parts     int // that are stored
-	size      int // of all of them, in bytes
 	last      map[string][]byte
 	now       derivation
 
 	mu       sync.Mutex
 	have     map[string]stored
 	gone     map[string]uint64 // the version at which an object was last known not to be there
+	parts    int               // that are stored
+	size     int               // of all of them, in bytes
+	unstored problem           // what writes fail of, or what is too large to be written
+	unseen   problem           // what reads fail of: what others make of what is stored is not known
 	outdated *pullsecret.Outdated
 	changed  chan struct{} // closed when that changes
-	failing  time.Time     // since when writes fail; zero while they do not
 }
 
 // NewKeeper returns a keeper for one term of leadership. owner is asked for the object with which what is stored is to go, nil
@@ -163,7 +165,7 @@ func (k *Keeper) poke() {
 // keep brings what is stored one step further in line, and reports whether there may be more to do.
 func (k *Keeper) keep(ctx context.Context) (more bool, err error) {
 	have := k.snapshot()
-	derived, encoded, size, err := k.derive(len(have))
+	derived, encoded, size, err := k.derive(countParts(have))
 	if err != nil {
 		return false, err
 	}
@@ -186,8 +188,7 @@ func (k *Keeper) keep(ctx context.Context) (more bool, err error) {
 		k.poke()
 		return true, nil
 	}
-	k.parts, k.size = len(have), size
-	k.stands(derived)
+	k.stands(derived, len(have), size)
 	return false, nil
 }
 

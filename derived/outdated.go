@@ -1,7 +1,8 @@
 package derived
 
 import (
-	"maps"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,42 +12,82 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
+// problem is what stands in the way of what is stored.
+type problem struct {
+	since time.Time // zero while nothing fails
+	told  *pullsecret.Outdated
+}
+
 // failed takes in that a write did not succeed.
 func (k *Keeper) failed(err error) {
 	k.log.Debug("derived attachments were not stored, trying again", "error", err)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.failing.IsZero() {
-		k.failing = time.Now()
+	if k.unstored.since.IsZero() {
+		k.unstored.since = time.Now()
 	}
 	lasting := apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
-	if !lasting && time.Since(k.failing) < patience {
-		return
+	if lasting || time.Since(k.unstored.since) >= patience {
+		k.unstored.told = because(err, ReasonWriteFailed)
+		k.tell()
 	}
-	reason := ReasonWriteFailed
+}
+
+// answered takes in an answer to a list or a watch. Only a watch that stands ends what they failed of: where lists alone are
+// allowed, each would.
+func (k *Keeper) answered(verb string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var refusal apierrors.APIStatus
+	switch {
+	case err == nil && verb == "watch":
+		k.unseen = problem{}
+		k.tell()
+	case err == nil:
+	case !errors.As(err, &refusal):
+		// Nobody answered. That is everybody's trouble, and an API server that comes back may refuse everything for a moment.
+		k.unseen.since = time.Time{}
+	case k.unseen.since.IsZero():
+		k.unseen.since = time.Now()
+	case time.Since(k.unseen.since) >= patience:
+		k.unseen.told = because(fmt.Errorf("watching derived attachments: %w", err), ReasonReadFailed)
+		k.tell()
+	}
+}
+
+// because returns that something is outdated because of an error.
+func because(err error, reason string) *pullsecret.Outdated {
 	if apierrors.IsForbidden(err) {
 		reason = string(metav1.StatusReasonForbidden)
 	}
-	k.tell(&pullsecret.Outdated{Reason: reason, Message: err.Error()})
+	return &pullsecret.Outdated{
+		Reason: reason, Message: err.Error(),
+		Meanwhile: "the admission policy attaches what it attached before, the webhook and the manager the rest",
+	}
 }
 
-// stands takes in that everything that can be stored is.
-func (k *Keeper) stands(derived pullsecret.Derived) {
+// stands takes in that everything that can be stored is, in so many parts and bytes.
+func (k *Keeper) stands(derived pullsecret.Derived, parts, size int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.failing = time.Time{}
-	if len(derived.TooLarge) == 0 {
-		k.tell(nil)
-		return
+	k.parts, k.size, k.unstored = parts, size, problem{}
+	if len(derived.TooLarge) > 0 {
+		k.unstored.told = &pullsecret.Outdated{
+			Reason: ReasonTooLarge, ImagePullSecrets: derived.TooLarge,
+			Message: "the lists of all ImagePullSecrets together are too long to be the parameter of the admission policy, and this one's " +
+				"are among the longest: select by \"*\", or shorten spec.namespaces or spec.serviceAccounts",
+			Meanwhile: "the webhook and the manager attach what the admission policy does not",
+		}
 	}
-	names := slices.Concat(slices.Collect(maps.Values(derived.TooLarge))...)
-	slices.Sort(names)
-	k.tell(&pullsecret.Outdated{Reason: ReasonTooLarge, ImagePullSecrets: slices.Compact(names), Message: "the lists of all ImagePullSecrets together " +
-		"are too long to be the parameter of the admission policy: select by \"*\", or shorten spec.serviceAccounts"})
+	k.tell()
 }
 
-// tell replaces why it is outdated. k.mu is held.
-func (k *Keeper) tell(now *pullsecret.Outdated) {
+// tell has what is outdated follow what stands in the way. What cannot be seen concerns all, and comes first. k.mu is held.
+func (k *Keeper) tell() {
+	now := k.unseen.told
+	if now == nil {
+		now = k.unstored.told
+	}
 	k.observe(k.parts, k.size, now != nil)
 	same := k.outdated == now || k.outdated != nil && now != nil &&
 		k.outdated.Reason == now.Reason && slices.Equal(k.outdated.ImagePullSecrets, now.ImagePullSecrets)

@@ -16,7 +16,11 @@ import (
 // follow watches the metadata of what is stored.
 func (k *Keeper) follow(ctx context.Context) {
 	type object = *metav1.PartialObjectMetadata
-	source := feed.ListWatch(feed.LogRefusal(k.log, "derivedattachments.tcr.tencentcloudcr.com"), feed.Everything, k.objects.Metadata.List, k.objects.Metadata.Watch)
+	log := feed.LogRefusal(k.log, "derivedattachments.tcr.tencentcloudcr.com")
+	source := feed.ListWatch(func(verb string, err error) {
+		log(verb, err)
+		k.answered(verb, err)
+	}, feed.Everything, k.objects.Metadata.List, k.objects.Metadata.Watch)
 	feed.Follow(ctx, "derivedattachments", source, &metav1.PartialObjectMetadata{}, &feed.Feed[object, object]{
 		Put: func(o object) { k.put(o.Name, storedAs(o)) },
 		Remove: func(o object) {
@@ -31,18 +35,11 @@ func (k *Keeper) follow(ctx context.Context) {
 		},
 		Replaced: func(all []object, at feed.Relist) {
 			k.mu.Lock()
-			have := map[string]stored{}
-			for name, now := range k.have {
-				if !at.Overrules(now.version) {
-					have[name] = now // written since
-				}
-			}
+			listed := make(map[string]stored, len(all))
 			for _, o := range all {
-				if _, newer := have[o.Name]; !newer {
-					have[o.Name] = k.have[o.Name].after(storedAs(o))
-				}
+				listed[o.Name] = storedAs(o)
 			}
-			k.have = have
+			k.have = relisted(k.have, listed, at)
 			clear(k.gone)
 			k.mu.Unlock()
 			select {
@@ -53,6 +50,26 @@ func (k *Keeper) follow(ctx context.Context) {
 			k.poke()
 		},
 	})
+}
+
+// relisted returns what is known once these were all there are.
+func relisted(before, all map[string]stored, at feed.Relist) map[string]stored {
+	have := map[string]stored{}
+	for name, now := range before {
+		if !at.Overrules(now.version) {
+			have[name] = now // written since
+		}
+	}
+	for name, seen := range all {
+		if _, newer := have[name]; newer {
+			continue
+		}
+		if !at.Rewound { // else an equal generation is another one
+			seen = before[name].after(seen)
+		}
+		have[name] = seen
+	}
+	return have
 }
 
 // put takes in an object as it was seen, unless newer news have overtaken that.

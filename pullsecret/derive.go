@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"hash/fnv"
-	"maps"
 	"slices"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -24,16 +23,15 @@ const (
 // attaches does not depend on the others.
 type Derived struct {
 	Parts []v1.DerivedAttachmentsSpec
-	// TooLarge are, by the number of a part that is too large to be stored, the names of the rules in it. That takes some
-	// hundred thousand names in all lists together.
-	TooLarge map[int][]string
+	// TooLarge are the names of the rules, in order, that some part leaves out so that it can be stored: the largest in it. That
+	// takes some hundred thousand names in all lists together.
+	TooLarge []string
 }
 
-// Outdated is why what is stored of what is derived is not what the rules say now. What was stored before goes on to be
-// attached inside the API server; webhook and reconciliation attach the rest.
+// Outdated is why what is stored of what is derived is not what the rules say now.
 type Outdated struct {
-	// Reason is a CamelCase word, Message says what is wrong and what would mend it.
-	Reason, Message string
+	// Reason is a CamelCase word, Message says what is wrong and what would mend it, Meanwhile who attaches what until then.
+	Reason, Message, Meanwhile string
 	// ImagePullSecrets are those it concerns; nil for all.
 	ImagePullSecrets []string
 }
@@ -44,89 +42,71 @@ func (o *Outdated) Concerns(imagePullSecret string) bool {
 }
 
 // Derive returns what the rules attach, in parts whose number is a power of two. have is how many there are now: the number
-// falls only once everything fits well into fewer.
+// falls only once everything fits well into fewer. Where no number lets everything be stored, it is the least with which the
+// fewest rules are left out.
 func Derive(rules *Rules, have int) Derived { return derive(rules, have, maxPart) }
 
 func derive(rules *Rules, have, limit int) Derived {
-	for number := 1; ; number *= 2 {
-		bound := limit
-		if number < have {
-			bound /= 2
+	bound := func(number int) int {
+		if number < min(have, maxParts) {
+			return limit / 2
 		}
-		divided := divide(rules, number)
-		if number < maxParts && slices.ContainsFunc(divided, func(d part) bool { return d.size > bound }) {
-			continue
-		}
-		derived := Derived{Parts: make([]v1.DerivedAttachmentsSpec, number), TooLarge: map[int][]string{}}
-		for i, one := range divided {
-			derived.Parts[i] = one.spec()
-			if one.size > limit {
-				derived.TooLarge[i] = slices.Sorted(maps.Values(one.names))
-			}
-		}
-		return derived
+		return limit
 	}
-}
-
-// part is one of the parts on its way.
-type part struct {
-	v1.DerivedAttachmentsSpec
-	names map[string]string // of the rules in it, by key
-	size  int
-}
-
-// spec returns the part as it is stored: equal ones are encoded alike.
-func (p *part) spec() v1.DerivedAttachmentsSpec {
-	slices.Sort(p.Everywhere)
-	for _, keys := range p.Namespaces {
-		slices.Sort(keys)
+	if wholeSize(rules) <= bound(1) {
+		return Derived{Parts: divide(rules, 1, nil)}
 	}
-	return p.DerivedAttachmentsSpec
+	weighed := weigh(rules)
+	number, fewest := 0, 0
+	for tried := 1; tried <= maxParts && (number == 0 || fewest > 0); tried *= 2 {
+		if left := len(weighed.leave(tried, bound(tried)).names()); number == 0 || left < fewest {
+			number, fewest = tried, left
+		}
+	}
+	without := weighed.leave(number, limit)
+	return Derived{Parts: divide(rules, number, without), TooLarge: without.names()}
 }
 
-func divide(rules *Rules, number int) []part {
-	divided := make([]part, number)
-	for i := range divided {
-		divided[i] = part{names: map[string]string{}, DerivedAttachmentsSpec: v1.DerivedAttachmentsSpec{
-			Rules: map[string]v1.DerivedRule{}, Namespaces: map[string][]string{},
-		}}
+// divide returns the parts, without the rules that are left out of each. Equal ones are encoded alike.
+func divide(rules *Rules, number int, without omissions) []v1.DerivedAttachmentsSpec {
+	parts := make([]v1.DerivedAttachmentsSpec, number)
+	for i := range parts {
+		parts[i] = v1.DerivedAttachmentsSpec{Rules: map[string]v1.DerivedRule{}, Namespaces: map[string][]string{}}
 	}
 	for rule := range rules.All() {
 		key := derivedKey(rule.Name)
 		if rule.Namespaces.All() {
-			one := &divided[partFor(key, number)]
-			one.define(key, rule)
-			one.Everywhere = append(one.Everywhere, key)
-			one.size += len(key) + len(`"",`)
+			if i := partFor(key, number); !without.hold(i, rule) {
+				define(&parts[i], key, rule)
+				parts[i].Everywhere = append(parts[i].Everywhere, key)
+			}
 			continue
 		}
 		for namespace := range rule.Namespaces.names {
-			one := &divided[partFor(namespace, number)]
-			one.define(key, rule)
-			if one.Namespaces[namespace] == nil {
-				one.size += len(namespace) + len(`"":[],`)
+			if i := partFor(namespace, number); !without.hold(i, rule) {
+				define(&parts[i], key, rule)
+				parts[i].Namespaces[namespace] = append(parts[i].Namespaces[namespace], key)
 			}
-			one.Namespaces[namespace] = append(one.Namespaces[namespace], key)
-			one.size += len(key) + len(`"",`)
 		}
 	}
-	return divided
+	for _, part := range parts {
+		slices.Sort(part.Everywhere)
+		for _, keys := range part.Namespaces {
+			slices.Sort(keys)
+		}
+	}
+	return parts
 }
 
-func (p *part) define(key string, rule *Rule) {
-	if _, defined := p.names[key]; defined {
+func define(part *v1.DerivedAttachmentsSpec, key string, rule *Rule) {
+	if _, defined := part.Rules[key]; defined {
 		return
 	}
 	defined := v1.DerivedRule{Secret: rule.Secret}
-	p.size += len(key) + len(rule.Secret) + len(`"":{"secret":""},`)
 	if !rule.ServiceAccounts.All() {
 		defined.ServiceAccounts = rule.ServiceAccounts.Names()
-		p.size += len(`,"serviceAccounts":[]`)
-		for _, account := range defined.ServiceAccounts {
-			p.size += len(account) + len(`"",`)
-		}
 	}
-	p.names[key], p.Rules[key] = rule.Name, defined
+	part.Rules[key] = defined
 }
 
 // derivedKey stands for an ImagePullSecret's name. A long one is told by its beginning and its hash; the "~" between them
@@ -141,6 +121,9 @@ func derivedKey(name string) string {
 
 // partFor says in which part what is filed under a key stands. With twice as many parts, each is divided in two.
 func partFor(key string, number int) int {
+	if number == 1 {
+		return 0
+	}
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(key)) // it never fails
 	return int(hash.Sum32() % uint32(number))

@@ -88,9 +88,8 @@ func TestDerive(t *testing.T) {
 	t.Run("the parts attach what the rules say, however many there are", func(t *testing.T) {
 		for range 50 {
 			rules := some(random, 40)
-			for _, limit := range []int{maxPart, 4000, 2000, 1000} {
-				derived := derive(rules, 1, limit)
-				agree(t, rules, derived.Parts)
+			for number := 1; number <= maxParts; number *= 2 {
+				agree(t, rules, divide(rules, number, nil))
 			}
 		}
 	})
@@ -106,9 +105,7 @@ func TestDerive(t *testing.T) {
 	})
 	t.Run("nothing is lost at any moment in which parts are divided or joined: made, then changed, then deleted", func(t *testing.T) {
 		rules := some(random, 60)
-		few, many := derive(rules, 1, maxPart).Parts, derive(rules, 1, 1000).Parts
-		require.Equal(t, 1, len(few))
-		require.Greater(t, len(many), 1)
+		few, many := divide(rules, 1, nil), divide(rules, maxParts, nil)
 		stored := slices.Clone(few)
 		for _, made := range many[1:] {
 			stored = append(stored, made)
@@ -124,18 +121,17 @@ func TestDerive(t *testing.T) {
 	})
 	t.Run("parts are joined only when they fit well into fewer", func(t *testing.T) {
 		rules := some(random, 60)
-		whole := divide(rules, 1)[0].size
+		whole := wholeSize(rules)
 		assert.Equal(t, 1, len(derive(rules, 1, whole).Parts))
 		assert.Equal(t, 2, len(derive(rules, 2, whole).Parts))
 		assert.Equal(t, 1, len(derive(rules, 2, 2*whole).Parts))
 	})
-	t.Run("what cannot be stored is named", func(t *testing.T) {
-		derived := derive(rulesOf(map[string][2]string{"long": {"n1", strings.Repeat("a", 200)}, "short": {"n2", "a"}}), 1, 150)
-		require.Equal(t, maxParts, len(derived.Parts))
-		require.Len(t, derived.TooLarge, 1)
-		for _, names := range derived.TooLarge {
-			assert.Equal(t, []string{"long"}, names)
-		}
+	t.Run("only what cannot be stored is left out, and named", func(t *testing.T) {
+		derived := derive(rulesOf(map[string][2]string{"long": {"n1", strings.Repeat("a", 200)}, "short": {"n2", "a"}, "other": {"n1", "a"}}), 1, 150)
+		assert.Equal(t, []string{"long"}, derived.TooLarge)
+		assert.Equal(t, []string{"tcr.ipsother"}, attached(derived.Parts, "n1", "a"))
+		assert.Equal(t, []string{"tcr.ipsshort"}, attached(derived.Parts, "n2", "a"))
+		assert.Len(t, derived.Parts, 1, "more would help nobody")
 	})
 	t.Run("equal rules are encoded alike", func(t *testing.T) {
 		lists := map[string][2]string{"a": {"*", "*"}, "b": {"*", "y,x"}, "c": {"n2,n1", "*"}, "d": {"n1", "*"}}

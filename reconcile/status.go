@@ -94,7 +94,7 @@ func outdated(conditions []metav1.Condition, problem *pullsecret.Outdated, name 
 		return conditions
 	}
 	meta.SetStatusCondition(&conditions, metav1.Condition{
-		Type: v1.ConditionAttachmentsOutdated, Status: metav1.ConditionTrue, Reason: problem.Reason, Message: shortened(explained(problem.Message) + "; meanwhile the admission policy attaches what it attached before, the webhook and the manager the rest"),
+		Type: v1.ConditionAttachmentsOutdated, Status: metav1.ConditionTrue, Reason: problem.Reason, Message: shortened(explained(problem.Message) + "; meanwhile " + problem.Meanwhile),
 		ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(now),
 	})
 	return conditions

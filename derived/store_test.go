@@ -1,0 +1,35 @@
+package derived
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/tcr-assistant/tcr-assistant/feed"
+)
+
+func TestRelisted(t *testing.T) {
+	now := kept(`{"a":1}`)
+	seen := now
+	seen.spec, seen.read = nil, 0
+	seen.version = 4 // the last but one
+	name := partName(0)
+	t.Run("what nobody wrote to is known still", func(t *testing.T) {
+		same := seen
+		same.version = 6
+		have := relisted(map[string]stored{name: now}, map[string]stored{name: same}, feed.Relist{Version: 7})
+		assert.True(t, have[name].known())
+	})
+	t.Run("what was written since stays as it is known", func(t *testing.T) {
+		have := relisted(map[string]stored{name: now}, map[string]stored{name: seen}, feed.Relist{Version: 4})
+		assert.Equal(t, now, have[name])
+	})
+	t.Run("what is not listed is gone", func(t *testing.T) {
+		assert.Empty(t, relisted(map[string]stored{name: now}, nil, feed.Relist{Version: 7}))
+	})
+	t.Run("after a backup was restored an equal generation may be another one: it is read again", func(t *testing.T) {
+		have := relisted(map[string]stored{name: now}, map[string]stored{name: seen}, feed.Relist{Version: 4, Rewound: true})
+		assert.Equal(t, seen, have[name])
+		assert.False(t, have[name].known())
+	})
+}
