@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +46,16 @@ func (w *world) derivedHolds(names ...string) {
 	})
 }
 
+// permissionsAsked returns how many times managers asked whether they may do something.
+func (w *world) permissionsAsked(since time.Time) int {
+	w.T.Helper()
+	asked, err := w.Requests(func(r cluster.Request) bool {
+		return r.User == manager.User && r.Resource == "selfsubjectaccessreviews" && !r.Received.Before(since)
+	})
+	require.NoError(w.T, err)
+	return len(asked)
+}
+
 // TestDerivedAttachments follows the object that the admission policy has as its parameter.
 func TestDerivedAttachments(t *testing.T) {
 	w := newWorld(t)
@@ -74,6 +85,8 @@ func TestDerivedAttachments(t *testing.T) {
 	}
 	first := whole(t)
 
+	var restarted time.Time
+
 	t.Run("it belongs to the manager's role, says whose it is, and holds no credential", func(t *testing.T) {
 		require.Len(t, first.OwnerReferences, 1)
 		assert.Equal(t, "tcr-assistant-manager-role", first.OwnerReferences[0].Name)
@@ -82,7 +95,9 @@ func TestDerivedAttachments(t *testing.T) {
 		assert.NotContains(t, text, "password-of-")
 		assert.NotContains(t, text, "robot")
 		assert.NotContains(t, text, "f:x", "nothing is said of each namespace in its managed fields")
-		assert.Contains(t, w.Kubectl("explain", "derivedattachments"), "is not meant to")
+		explained := strings.Join(strings.Fields(w.Kubectl("explain", "derivedattachments")), " ")
+		assert.Contains(t, explained, "is not meant to be edited")
+		assert.Contains(t, explained, "every object of this kind that the manager did not make is deleted")
 	})
 	t.Run("deleted it comes back", func(t *testing.T) {
 		w.Kubectl("delete", "derivedattachments", name)
@@ -109,12 +124,12 @@ func TestDerivedAttachments(t *testing.T) {
 	t.Run("a restart changes nothing in it", func(t *testing.T) {
 		before := whole(t)
 		require.NoError(t, m.Stop())
-		began := time.Now()
+		restarted = time.Now()
 		m = w.run()
 		w.Create("later", func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = "z" })
 		w.derivedHolds("later")
 		writes, err := w.Requests(func(r cluster.Request) bool {
-			return r.User == manager.User && r.Resource == "derivedattachments" && slices.Contains([]string{"patch", "create", "update"}, r.Verb) && !r.Received.Before(began)
+			return r.User == manager.User && r.Resource == "derivedattachments" && slices.Contains([]string{"patch", "create", "update"}, r.Verb) && !r.Received.Before(restarted)
 		})
 		require.NoError(t, err)
 		assert.Len(t, writes, 1, "the one for the new ImagePullSecret")
@@ -146,6 +161,43 @@ func TestDerivedAttachments(t *testing.T) {
 			return nil
 		})
 		w.edit("some", serviceAccounts("builder"))
+		whole(t)
+	})
+	t.Run("what a new leader may not see is told, too, and passes", func(t *testing.T) {
+		all, began := w.permissionsAsked(restarted), time.Now()
+		require.Positive(t, all)
+		next := w.StartManager(manager.Options{Binary: binary})
+		w.Eventually("the next one has seen that it may see them: it asks for that among the first", func() error {
+			if asked := w.permissionsAsked(began); asked < all/2 {
+				return fmt.Errorf("it asked for %d of %d", asked, all)
+			}
+			return nil
+		})
+		w.permit("derivedattachments", "get", "create", "patch", "delete")
+		require.NoError(t, m.Stop())
+		m = next
+		w.Create("later", func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = "z" })
+		condition := func() string {
+			return w.Kubectl("get", "ipss", "later", "-o", `jsonpath={.status.conditions[?(@.type=="AttachmentsOutdated")]}`)
+		}
+		w.Eventually("the condition says so", func() error {
+			if have := condition(); !strings.Contains(have, "Forbidden") || !strings.Contains(have, "derivedattachments") {
+				return fmt.Errorf("it is %q", have)
+			}
+			return nil
+		})
+		metrics, err := m.Get(w.Ctx, "/metrics")
+		require.NoError(t, err)
+		assert.Contains(t, metrics, "tcr_assistant_derived_attachments_outdated 1")
+		w.permit("derivedattachments", "get", "list", "watch", "create", "patch", "delete")
+		w.derivedHolds("later")
+		w.Eventually("the condition is gone", func() error {
+			if have := condition(); have != "" {
+				return fmt.Errorf("it is %q", have)
+			}
+			return nil
+		})
+		w.Kubectl("delete", "ipss", "later")
 		whole(t)
 	})
 	t.Run("with the last ImagePullSecret it is empty, and with the role it goes", func(t *testing.T) {
