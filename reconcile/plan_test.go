@@ -58,7 +58,7 @@ func TestPlan(t *testing.T) {
 		unknown   []string
 	}{
 		"a new namespace gets its secret": {
-			namespace: Namespace{Live: true}, changes: []string{"issue secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true}, changes: []string{"issuing secret ns/tcr.ipsr"},
 		},
 		"what is in line gets nothing": {
 			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: attached},
@@ -70,7 +70,7 @@ func TestPlan(t *testing.T) {
 			namespace: Namespace{Live: true}, issued: nowhere, watched: nowhere,
 		},
 		"one of ours is issued where only ours are known": {
-			namespace: Namespace{Live: true}, watched: nowhere, changes: []string{"issue secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true}, watched: nowhere, changes: []string{"issuing secret ns/tcr.ipsr"},
 		},
 		"a secret that bears a copied label, of which no rule ever was, stays, and so does its entry": {
 			namespace: Namespace{Live: true, Secrets: []Secret{{Name: "tcr.ipscopied", Docker: true, Managed: true}, current}, Accounts: []Account{{Name: "a", Secrets: []string{"tcr.ipscopied", "tcr.ipsr"}}}},
@@ -78,16 +78,16 @@ func TestPlan(t *testing.T) {
 		},
 		"a secret that an image pull secret owned goes, whether its rule was seen or not": {
 			namespace: Namespace{Live: true, Secrets: []Secret{{Name: "tcr.ipsearlier", Version: 4, Docker: true, Managed: true, Owners: []types.UID{"earlier"}}, current}},
-			watched:   nowhere, changes: []string{"delete secret ns/tcr.ipsearlier at 4"},
+			watched:   nowhere, changes: []string{"deleting secret ns/tcr.ipsearlier at 4"},
 		},
 		"an outdated credential is re-issued": {
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} })}, changes: []string{"re-issue secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
 		},
 		"a secret without our label is adopted": {
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Managed = false })}, changes: []string{"re-issue secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Managed = false })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
 		},
 		"a secret of an earlier object of that name gets the new owner": {
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Owners = []types.UID{"earlier"} })}, changes: []string{"re-issue secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Owners = []types.UID{"earlier"} })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
 		},
 		"a further owner is no harm": {
 			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Owners = append([]types.UID{"earlier"}, s.Owners...) })},
@@ -97,22 +97,22 @@ func TestPlan(t *testing.T) {
 		},
 		"a secret of ours that no rule wants goes": {
 			namespace: Namespace{Live: true, Secrets: append(edited(func(*Secret) {}), Secret{Name: "tcr.ipss", Version: 9, Docker: true, Managed: true})},
-			changes:   []string{"delete secret ns/tcr.ipss at 9"},
+			changes:   []string{"deleting secret ns/tcr.ipss at 9"},
 		},
 		"a secret of someone else's that no rule wants stays": {
 			namespace: Namespace{Live: true, Secrets: append(edited(func(*Secret) {}), Secret{Name: "tcr.ipss", Version: 9, Docker: true})},
 		},
 		"an account without a list gets one": {
 			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: []Account{{Name: "default", Version: 3}}},
-			changes:   []string{`edit service account ns/default at 3: {"op":"add","path":"/imagePullSecrets","value":[{"name":"tcr.ipsr"}]}`},
+			changes:   []string{`editing service account ns/default at 3: {"op":"add","path":"/imagePullSecrets","value":[{"name":"tcr.ipsr"}]}`},
 		},
 		"a foreign entry keeps its place": {
 			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: []Account{{Name: "default", Version: 3, Secrets: []string{"x"}}}},
-			changes:   []string{`edit service account ns/default at 3: {"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}`},
+			changes:   []string{`editing service account ns/default at 3: {"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}`},
 		},
 		"an entry that no rule wants goes, by its place, before others come": {
 			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: []Account{{Name: "default", Version: 3, Secrets: []string{"x", "tcr.ipss", "y", "tcr.ipsgone"}}}},
-			changes:   []string{`edit service account ns/default at 3: {"op":"remove","path":"/imagePullSecrets/3"} {"op":"remove","path":"/imagePullSecrets/1"} {"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}`},
+			changes:   []string{`editing service account ns/default at 3: {"op":"remove","path":"/imagePullSecrets/3"} {"op":"remove","path":"/imagePullSecrets/1"} {"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}`},
 		},
 		"an entry for a secret of someone else's stays": {
 			namespace: Namespace{Live: true, Secrets: []Secret{current, {Name: "tcr.ipss", Docker: true}}, Accounts: []Account{{Name: "default", Secrets: []string{"tcr.ipss", "tcr.ipsr"}}}},
@@ -131,7 +131,7 @@ func TestPlan(t *testing.T) {
 		},
 		"with no rules left everything of ours goes": {
 			rules: rulesOf(t, nil), namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: attached},
-			changes: []string{"delete secret ns/tcr.ipsr at 7", `edit service account ns/default at 3: {"op":"remove","path":"/imagePullSecrets/1"}`},
+			changes: []string{"deleting secret ns/tcr.ipsr at 7", `editing service account ns/default at 3: {"op":"remove","path":"/imagePullSecrets/1"}`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestPlan(t *testing.T) {
 				test.watched = everywhere
 			}
 			test.namespace.Name = "ns"
-			planned := Plan(test.rules, test.namespace, Sight{test.issued, test.watched})
+			planned := Plan(test.rules, test.namespace, Sight{test.issued, test.watched, nowhere})
 			var changes, problems []string
 			for _, change := range planned.Changes {
 				changes = append(changes, change.String())
