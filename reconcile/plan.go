@@ -45,7 +45,7 @@ const (
 	// 10,000 operations, or of 3 MB.
 	maxAdded   = 5000
 	maxRemoved = 1000
-	// shortPatch is how many operations an edit is printed with.
+	// shortPatch is how many operations, or names, an edit is printed with.
 	shortPatch = 5
 )
 
@@ -66,7 +66,7 @@ func (c DeleteSecret) String() string {
 // String tells a short patch whole, and of a long one how many entries of which names it concerns.
 func (c EditAccount) String() string {
 	about := fmt.Sprintf("editing service account %s/%s at %d:", c.Namespace, c.Name, c.Version)
-	if len(c.Patch) > shortPatch {
+	if max(len(c.Patch), len(c.Secrets)) > shortPatch {
 		return fmt.Sprintf("%s a patch of %d operations for %d names, %.64q among them", about, len(c.Patch), len(c.Secrets), c.Secrets[:min(len(c.Secrets), shortPatch)])
 	}
 	for _, operation := range c.Patch {

@@ -1,10 +1,15 @@
 package reconcile
 
 import (
+	"encoding/json"
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	jsonpatchapply "gopkg.in/evanphx/json-patch.v4"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -159,4 +164,65 @@ func TestPlan(t *testing.T) {
 			assert.Equal(t, test.unknown, planned.Unknown)
 		})
 	}
+}
+
+func TestAnEditOfManyEntriesIsMadeInPieces(t *testing.T) {
+	namespaces := map[string]string{}
+	for i := range maxAdded + 1 {
+		namespaces[fmt.Sprintf("r%d", i)] = "a"
+	}
+	for name, test := range map[string]struct {
+		rules   *pullsecret.Rules
+		listed  []string
+		entries int // of the names that the edit concerns
+		left    int // of the entries, once it is made
+		rest    bool
+	}{
+		"as many as one write may remove":   {rulesOf(t, map[string]string{"r": "a"}), entries("x", maxRemoved), maxRemoved + 1, 1, false},
+		"more than one write may remove":    {rulesOf(t, map[string]string{"r": "a"}), entries("x", 20000), maxRemoved + 1, 20000 - maxRemoved + 1, true},
+		"one name more often than it may":   {rulesOf(t, map[string]string{"r": "a"}), slices.Repeat([]string{"tcr.ipsx"}, maxRemoved+1), 1, 2, true},
+		"one name as often as it may":       {rulesOf(t, map[string]string{"r": "a"}), slices.Repeat([]string{"tcr.ipsx"}, maxRemoved), maxRemoved + 1, 1, false},
+		"more than one write may add":       {rulesOf(t, namespaces), []string{"theirs"}, maxAdded, maxAdded + 1, true},
+		"more than one write may of both":   {rulesOf(t, namespaces), entries("x", 20000), maxAdded + maxRemoved, 20000 - maxRemoved + maxAdded, true},
+		"any number where there is no list": {rulesOf(t, namespaces), nil, maxAdded + 1, maxAdded + 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			account := Account{Name: "default", Version: 5, Secrets: test.listed}
+			planned := Plan(test.rules, Namespace{Name: "a", Live: true, Accounts: []Account{account}}, Sight{nowhere, everywhere, nowhere})
+			require.Len(t, planned.Changes, 1)
+			edit := planned.Changes[0].(EditAccount)
+			assert.LessOrEqual(t, len(edit.Patch)+1, 10000, "the API server takes no more, and one operation is the guard")
+			assert.Len(t, edit.Secrets, test.entries)
+			assert.Equal(t, test.rest, edit.Rest)
+			after := edited(t, account, edit)
+			assert.Len(t, after, test.left)
+			assert.True(t, edit.done(after), "it is not taken for undone")
+			assert.False(t, edit.done(test.listed))
+			assert.Less(t, len(edit.String()), 1000)
+			assert.Contains(t, edit.String(), "editing service account a/default at 5: ")
+		})
+	}
+}
+
+// edited returns an account's entries after an edit of it.
+func edited(t *testing.T, account Account, edit EditAccount) (names []string) {
+	t.Helper()
+	var object corev1.ServiceAccount
+	for _, name := range account.Secrets {
+		object.ImagePullSecrets = append(object.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
+	}
+	before, err := json.Marshal(object)
+	require.NoError(t, err)
+	encoded, err := json.Marshal(edit.Patch)
+	require.NoError(t, err)
+	patch, err := jsonpatchapply.DecodePatch(encoded)
+	require.NoError(t, err)
+	after, err := patch.Apply(before)
+	require.NoError(t, err)
+	object = corev1.ServiceAccount{}
+	require.NoError(t, json.Unmarshal(after, &object))
+	for _, entry := range object.ImagePullSecrets {
+		names = append(names, entry.Name)
+	}
+	return names
 }
