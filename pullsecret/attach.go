@@ -16,12 +16,32 @@ type reference struct {
 	Name string `json:"name"`
 }
 
+// Among returns a function that reports whether a name is one of these, at a cost that does not depend on how many they are:
+// a list may be as long as an object is large.
+func Among(names []string) func(name string) bool {
+	if len(names) <= 8 {
+		return func(name string) bool { return slices.Contains(names, name) }
+	}
+	set := make(map[string]struct{}, len(names))
+	for _, name := range names {
+		set[name] = struct{}{}
+	}
+	return func(name string) bool {
+		_, found := set[name]
+		return found
+	}
+}
+
 // Attach returns the JSON patch that appends the names of wanted that a list lacks, and those names; nil where it lacks
 // none. Entries that are there keep their place. present tells a list, even an empty one, from no list at all.
 func Attach(list []string, present bool, wanted []string) (patch []jsonpatch.Operation, missing []string) {
 	var entries []reference
+	contains := func(name string) bool { return slices.Contains(list, name) }
+	if len(wanted) > 8 { // for a few names a set is not worth its making
+		contains = Among(list)
+	}
 	for _, name := range wanted {
-		if !slices.Contains(list, name) {
+		if !contains(name) {
 			missing = append(missing, name)
 			entries = append(entries, reference{Name: name})
 		}

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
 
@@ -11,7 +10,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Change is one write. Printed, it names its object and never holds a credential.
+// Change is one write. Printed, it is a gerund that names its object, is short, and never holds a credential.
 type Change interface{ fmt.Stringer }
 
 // IssueSecret writes the rule's Secret: anew, or over one that is outdated, damaged or to be adopted.
@@ -34,31 +33,46 @@ type DeleteSecret struct {
 type EditAccount struct {
 	Namespace, Name string
 	Version         uint64
-	// Secrets are the names of the entries that are added or removed.
+	// Secrets are the names of which no entry is left, and then those of which one is added.
 	Secrets []string
 	Patch   []jsonpatch.Operation
+	// Rest is whether more is to be changed than one write may.
+	Rest bool
 }
+
+const (
+	// maxAdded and maxRemoved bound what one write changes of an account: the API server refuses a JSON patch of more than
+	// 10,000 operations, or of 3 MB.
+	maxAdded   = 5000
+	maxRemoved = 1000
+	// shortPatch is how many operations, or names, an edit is printed with.
+	shortPatch = 5
+)
 
 func (c IssueSecret) String() string {
 	if c.Replaces != nil {
-		return fmt.Sprintf("replace immutable secret %s/%s at %d", c.Namespace, c.Rule.Secret, c.Replaces.Version)
+		return fmt.Sprintf("replacing immutable secret %s/%s at %d", c.Namespace, c.Rule.Secret, c.Replaces.Version)
 	}
 	if c.Exists {
-		return fmt.Sprintf("re-issue secret %s/%s", c.Namespace, c.Rule.Secret)
+		return fmt.Sprintf("re-issuing secret %s/%s", c.Namespace, c.Rule.Secret)
 	}
-	return fmt.Sprintf("issue secret %s/%s", c.Namespace, c.Rule.Secret)
+	return fmt.Sprintf("issuing secret %s/%s", c.Namespace, c.Rule.Secret)
 }
 
 func (c DeleteSecret) String() string {
-	return fmt.Sprintf("delete secret %s/%s at %d", c.Namespace, c.Name, c.Version)
+	return fmt.Sprintf("deleting secret %s/%s at %d", c.Namespace, c.Name, c.Version)
 }
 
+// String tells a short patch whole, and of a long one how many entries of which names it concerns.
 func (c EditAccount) String() string {
-	edits := make([]string, len(c.Patch))
-	for i, operation := range c.Patch {
-		edits[i] = operation.Json()
+	about := fmt.Sprintf("editing service account %s/%s at %d:", c.Namespace, c.Name, c.Version)
+	if max(len(c.Patch), len(c.Secrets)) > shortPatch {
+		return fmt.Sprintf("%s a patch of %d operations for %d names, %.64q among them", about, len(c.Patch), len(c.Secrets), c.Secrets[:min(len(c.Secrets), shortPatch)])
 	}
-	return fmt.Sprintf("edit service account %s/%s at %d: %s", c.Namespace, c.Name, c.Version, strings.Join(edits, " "))
+	for _, operation := range c.Patch {
+		about += " " + operation.Json()
+	}
+	return about
 }
 
 // placeOf returns where a change is made.
@@ -87,8 +101,10 @@ type Planned struct {
 
 // Sight says of the Secrets of which name it is known where they are and where not.
 type Sight struct {
-	// Issued is asked about those of ours, Watched about all.
+	// Issued is asked about those of ours, Watched about all. Those of an ImagePullSecret that there is, or just was, are watched.
 	Issued, Watched func(secret string) bool
+	// Gone is whether a Secret was looked up in the namespace and is not there. That says nothing of whose it was.
+	Gone func(secret string) bool
 }
 
 // Plan compares a namespace with the rules.
@@ -144,24 +160,37 @@ func current(secret Secret, rule *pullsecret.Rule) bool {
 
 func (p *Planned) account(rules *pullsecret.Rules, namespace Namespace, account Account, sight Sight) {
 	wanted := rules.Secrets(namespace.Name, account.Name)
-	var touched []string
+	isWanted := pullsecret.Among(wanted)
+	var removed []string
+	rest := false
 	patch, left := pullsecret.Detach(account.Secrets, func(name string) bool {
-		if slices.Contains(wanted, name) || rules.Frozen(name) || !pullsecret.Removable(name, false, false) {
+		if isWanted(name) || rules.Frozen(name) || !pullsecret.Removable(name, false, false) {
 			return false
 		}
 		secret, found := namespace.Secret(name)
-		if !found && !sight.Watched(name) {
+		if !found && !sight.Watched(name) && !sight.Gone(name) {
 			p.Unknown = append(p.Unknown, name)
 			return false
 		}
 		if !pullsecret.Removable(name, found, found && ours(secret, rules, sight)) {
 			return false
 		}
-		touched = append(touched, name)
+		if len(removed) == maxRemoved {
+			rest = true
+			return false
+		}
+		removed = append(removed, name)
 		return true
 	})
-	attach, missing := pullsecret.Attach(left, len(account.Secrets) > 0, wanted)
+	if rest {
+		isLeft := pullsecret.Among(left)
+		removed = slices.DeleteFunc(removed, isLeft)
+	}
+	attach, added := pullsecret.Attach(left, len(account.Secrets) > 0, wanted)
+	if len(attach) > maxAdded {
+		attach, added, rest = attach[:maxAdded], added[:maxAdded], true
+	}
 	if patch = append(patch, attach...); len(patch) > 0 {
-		p.Changes = append(p.Changes, EditAccount{namespace.Name, account.Name, account.Version, append(touched, missing...), patch})
+		p.Changes = append(p.Changes, EditAccount{namespace.Name, account.Name, account.Version, append(removed, added...), patch, rest})
 	}
 }

@@ -1,10 +1,15 @@
 package reconcile
 
 import (
+	"encoding/json"
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	jsonpatchapply "gopkg.in/evanphx/json-patch.v4"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -58,7 +63,7 @@ func TestPlan(t *testing.T) {
 		unknown   []string
 	}{
 		"a new namespace gets its secret": {
-			namespace: Namespace{Live: true}, changes: []string{"issue secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true}, changes: []string{"issuing secret ns/tcr.ipsr"},
 		},
 		"what is in line gets nothing": {
 			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: attached},
@@ -70,7 +75,7 @@ func TestPlan(t *testing.T) {
 			namespace: Namespace{Live: true}, issued: nowhere, watched: nowhere,
 		},
 		"one of ours is issued where only ours are known": {
-			namespace: Namespace{Live: true}, watched: nowhere, changes: []string{"issue secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true}, watched: nowhere, changes: []string{"issuing secret ns/tcr.ipsr"},
 		},
 		"a secret that bears a copied label, of which no rule ever was, stays, and so does its entry": {
 			namespace: Namespace{Live: true, Secrets: []Secret{{Name: "tcr.ipscopied", Docker: true, Managed: true}, current}, Accounts: []Account{{Name: "a", Secrets: []string{"tcr.ipscopied", "tcr.ipsr"}}}},
@@ -78,16 +83,16 @@ func TestPlan(t *testing.T) {
 		},
 		"a secret that an image pull secret owned goes, whether its rule was seen or not": {
 			namespace: Namespace{Live: true, Secrets: []Secret{{Name: "tcr.ipsearlier", Version: 4, Docker: true, Managed: true, Owners: []types.UID{"earlier"}}, current}},
-			watched:   nowhere, changes: []string{"delete secret ns/tcr.ipsearlier at 4"},
+			watched:   nowhere, changes: []string{"deleting secret ns/tcr.ipsearlier at 4"},
 		},
 		"an outdated credential is re-issued": {
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} })}, changes: []string{"re-issue secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
 		},
 		"a secret without our label is adopted": {
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Managed = false })}, changes: []string{"re-issue secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Managed = false })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
 		},
 		"a secret of an earlier object of that name gets the new owner": {
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Owners = []types.UID{"earlier"} })}, changes: []string{"re-issue secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Owners = []types.UID{"earlier"} })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
 		},
 		"a further owner is no harm": {
 			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Owners = append([]types.UID{"earlier"}, s.Owners...) })},
@@ -97,22 +102,22 @@ func TestPlan(t *testing.T) {
 		},
 		"a secret of ours that no rule wants goes": {
 			namespace: Namespace{Live: true, Secrets: append(edited(func(*Secret) {}), Secret{Name: "tcr.ipss", Version: 9, Docker: true, Managed: true})},
-			changes:   []string{"delete secret ns/tcr.ipss at 9"},
+			changes:   []string{"deleting secret ns/tcr.ipss at 9"},
 		},
 		"a secret of someone else's that no rule wants stays": {
 			namespace: Namespace{Live: true, Secrets: append(edited(func(*Secret) {}), Secret{Name: "tcr.ipss", Version: 9, Docker: true})},
 		},
 		"an account without a list gets one": {
 			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: []Account{{Name: "default", Version: 3}}},
-			changes:   []string{`edit service account ns/default at 3: {"op":"add","path":"/imagePullSecrets","value":[{"name":"tcr.ipsr"}]}`},
+			changes:   []string{`editing service account ns/default at 3: {"op":"add","path":"/imagePullSecrets","value":[{"name":"tcr.ipsr"}]}`},
 		},
 		"a foreign entry keeps its place": {
 			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: []Account{{Name: "default", Version: 3, Secrets: []string{"x"}}}},
-			changes:   []string{`edit service account ns/default at 3: {"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}`},
+			changes:   []string{`editing service account ns/default at 3: {"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}`},
 		},
 		"an entry that no rule wants goes, by its place, before others come": {
 			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: []Account{{Name: "default", Version: 3, Secrets: []string{"x", "tcr.ipss", "y", "tcr.ipsgone"}}}},
-			changes:   []string{`edit service account ns/default at 3: {"op":"remove","path":"/imagePullSecrets/3"} {"op":"remove","path":"/imagePullSecrets/1"} {"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}`},
+			changes:   []string{`editing service account ns/default at 3: {"op":"remove","path":"/imagePullSecrets/3"} {"op":"remove","path":"/imagePullSecrets/1"} {"op":"add","path":"/imagePullSecrets/-","value":{"name":"tcr.ipsr"}}`},
 		},
 		"an entry for a secret of someone else's stays": {
 			namespace: Namespace{Live: true, Secrets: []Secret{current, {Name: "tcr.ipss", Docker: true}}, Accounts: []Account{{Name: "default", Secrets: []string{"tcr.ipss", "tcr.ipsr"}}}},
@@ -131,7 +136,7 @@ func TestPlan(t *testing.T) {
 		},
 		"with no rules left everything of ours goes": {
 			rules: rulesOf(t, nil), namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: attached},
-			changes: []string{"delete secret ns/tcr.ipsr at 7", `edit service account ns/default at 3: {"op":"remove","path":"/imagePullSecrets/1"}`},
+			changes: []string{"deleting secret ns/tcr.ipsr at 7", `editing service account ns/default at 3: {"op":"remove","path":"/imagePullSecrets/1"}`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,7 +150,7 @@ func TestPlan(t *testing.T) {
 				test.watched = everywhere
 			}
 			test.namespace.Name = "ns"
-			planned := Plan(test.rules, test.namespace, Sight{test.issued, test.watched})
+			planned := Plan(test.rules, test.namespace, Sight{test.issued, test.watched, nowhere})
 			var changes, problems []string
 			for _, change := range planned.Changes {
 				changes = append(changes, change.String())
@@ -159,4 +164,65 @@ func TestPlan(t *testing.T) {
 			assert.Equal(t, test.unknown, planned.Unknown)
 		})
 	}
+}
+
+func TestAnEditOfManyEntriesIsMadeInPieces(t *testing.T) {
+	namespaces := map[string]string{}
+	for i := range maxAdded + 1 {
+		namespaces[fmt.Sprintf("r%d", i)] = "a"
+	}
+	for name, test := range map[string]struct {
+		rules   *pullsecret.Rules
+		listed  []string
+		entries int // of the names that the edit concerns
+		left    int // of the entries, once it is made
+		rest    bool
+	}{
+		"as many as one write may remove":   {rulesOf(t, map[string]string{"r": "a"}), entries("x", maxRemoved), maxRemoved + 1, 1, false},
+		"more than one write may remove":    {rulesOf(t, map[string]string{"r": "a"}), entries("x", 20000), maxRemoved + 1, 20000 - maxRemoved + 1, true},
+		"one name more often than it may":   {rulesOf(t, map[string]string{"r": "a"}), slices.Repeat([]string{"tcr.ipsx"}, maxRemoved+1), 1, 2, true},
+		"one name as often as it may":       {rulesOf(t, map[string]string{"r": "a"}), slices.Repeat([]string{"tcr.ipsx"}, maxRemoved), maxRemoved + 1, 1, false},
+		"more than one write may add":       {rulesOf(t, namespaces), []string{"theirs"}, maxAdded, maxAdded + 1, true},
+		"more than one write may of both":   {rulesOf(t, namespaces), entries("x", 20000), maxAdded + maxRemoved, 20000 - maxRemoved + maxAdded, true},
+		"any number where there is no list": {rulesOf(t, namespaces), nil, maxAdded + 1, maxAdded + 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			account := Account{Name: "default", Version: 5, Secrets: test.listed}
+			planned := Plan(test.rules, Namespace{Name: "a", Live: true, Accounts: []Account{account}}, Sight{nowhere, everywhere, nowhere})
+			require.Len(t, planned.Changes, 1)
+			edit := planned.Changes[0].(EditAccount)
+			assert.LessOrEqual(t, len(edit.Patch)+1, 10000, "the API server takes no more, and one operation is the guard")
+			assert.Len(t, edit.Secrets, test.entries)
+			assert.Equal(t, test.rest, edit.Rest)
+			after := edited(t, account, edit)
+			assert.Len(t, after, test.left)
+			assert.True(t, edit.done(after), "it is not taken for undone")
+			assert.False(t, edit.done(test.listed))
+			assert.Less(t, len(edit.String()), 1000)
+			assert.Contains(t, edit.String(), "editing service account a/default at 5: ")
+		})
+	}
+}
+
+// edited returns an account's entries after an edit of it.
+func edited(t *testing.T, account Account, edit EditAccount) (names []string) {
+	t.Helper()
+	var object corev1.ServiceAccount
+	for _, name := range account.Secrets {
+		object.ImagePullSecrets = append(object.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
+	}
+	before, err := json.Marshal(object)
+	require.NoError(t, err)
+	encoded, err := json.Marshal(edit.Patch)
+	require.NoError(t, err)
+	patch, err := jsonpatchapply.DecodePatch(encoded)
+	require.NoError(t, err)
+	after, err := patch.Apply(before)
+	require.NoError(t, err)
+	object = corev1.ServiceAccount{}
+	require.NoError(t, json.Unmarshal(after, &object))
+	for _, entry := range object.ImagePullSecrets {
+		names = append(names, entry.Name)
+	}
+	return names
 }

@@ -102,6 +102,15 @@ func (r *refusals) held(change Change, version uint64, now time.Time) (problems 
 	return append([]Problem(nil), known.problems...), known.until, true
 }
 
+// knows reports whether a change was refused as it is, whether or not it is time to try it again.
+func (r *refusals) knows(change Change, version uint64) bool {
+	namespace, written, content := r.subject(change)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, found := r.known[namespace][written]
+	return found && known.content == content && known.version == version
+}
+
 // refused takes in that a change was refused, and returns when to try it again.
 func (r *refusals) refused(change Change, version uint64, err error, problems []Problem, now time.Time) (until time.Time) {
 	namespace, written, content := r.subject(change)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -229,11 +230,14 @@ func (s *State) SetProblems(name string, problems []Problem) bool {
 	if !found {
 		return false
 	}
-	for i := range problems {
-		for _, old := range namespace.Problems {
-			if old.ImagePullSecret == problems[i].ImagePullSecret && old.NamespacedName == problems[i].NamespacedName && old.Reason == problems[i].Reason {
-				problems[i].Since = old.Since
-			}
+	type kind struct{ imagePullSecret, object, reason string }
+	since := make(map[kind]metav1.Time, len(namespace.Problems))
+	for _, old := range namespace.Problems {
+		since[kind{old.ImagePullSecret, old.NamespacedName, old.Reason}] = old.Since
+	}
+	for i, problem := range problems {
+		if old, found := since[kind{problem.ImagePullSecret, problem.NamespacedName, problem.Reason}]; found {
+			problems[i].Since = old
 		}
 	}
 	changed := !slices.Equal(namespace.Problems, problems)

@@ -1,10 +1,13 @@
 package reconcile
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/feed"
@@ -114,4 +117,20 @@ func TestQueueLetsNewNamespacesOvertake(t *testing.T) {
 	assert.Equal(t, []string{"new", "a", "b", "c"}, order)
 	assert.Zero(t, queue.Len())
 	queue.ShutDown()
+}
+
+func TestManyProblemsKeepNobodyWaiting(t *testing.T) {
+	many := func(since int64) []Problem {
+		problems := make([]Problem, 100000)
+		for i := range problems {
+			problems[i] = Problem{fmt.Sprint(i), v1.Failure{NamespacedName: "a/default", Reason: "Forbidden", Since: metav1.Unix(since, 0)}}
+		}
+		return problems
+	}
+	s := NewState()
+	s.PutNamespace("a", "1", true)
+	began := time.Now()
+	assert.True(t, s.SetProblems("a", many(1)))
+	assert.False(t, s.SetProblems("a", many(2)), "each keeps its time")
+	assert.Less(t, time.Since(began), 10*time.Second, "the state is locked meanwhile: a comparison of each with each takes longer")
 }

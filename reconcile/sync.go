@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 func (c *Controller) work(ctx context.Context) {
@@ -68,7 +71,7 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	if !found {
 		return nil
 	}
-	planned, errs := c.lookUp(ctx, namespace)
+	planned, more, errs := c.lookUp(ctx, namespace)
 	c.refusals.keep(name, planned.Changes)
 	for _, change := range planned.Changes {
 		problems, err := c.attempt(ctx, change, namespace)
@@ -93,11 +96,14 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	c.mu.Lock()
 	c.seen[name] = true
 	c.mu.Unlock()
+	if more {
+		c.queue.Add(name) // behind the others
+	}
 	return errors.Join(errs...)
 }
 
 // lookUp plans, within the time that any request has.
-func (c *Controller) lookUp(ctx context.Context, namespace Namespace) (Planned, []error) {
+func (c *Controller) lookUp(ctx context.Context, namespace Namespace) (planned Planned, more bool, errs []error) {
 	ctx, cancel := context.WithTimeout(ctx, c.writer.patience)
 	defer cancel()
 	return c.plan(ctx, namespace)
@@ -108,7 +114,7 @@ func (c *Controller) attempt(ctx context.Context, change Change, namespace Names
 	now := time.Now()
 	if fight, until, held := c.fights.held(change, now); held {
 		c.queue.AddAfter(namespace.Name, until.Sub(now))
-		return contended(change, fight, until, namespace), nil
+		return c.heard(contended(change, fight, until, namespace), namespace), nil
 	}
 	version := versionOf(change, namespace)
 	if problems, until, held := c.refusals.held(change, version, now); held {
@@ -116,7 +122,13 @@ func (c *Controller) attempt(ctx context.Context, change Change, namespace Names
 		return problems, nil
 	}
 	err := c.write(ctx, change)
+	if removal, is := change.(DeleteSecret); is && !final(err) {
+		c.looked.drop(namespace.Name, removal.Name) // it is gone, or not what was looked up
+	}
 	if err == nil {
+		if edit, is := change.(EditAccount); is && edit.Rest {
+			c.queue.Add(namespace.Name) // behind the others
+		}
 		for _, released := range c.refusals.allowed(change) {
 			c.queue.Add(released)
 		}
@@ -125,7 +137,7 @@ func (c *Controller) attempt(ctx context.Context, change Change, namespace Names
 	if issue, is := change.(IssueSecret); is && !issue.Exists && apierrors.IsConflict(err) {
 		c.secrets.watch(c.term, issue.Rule.Name) // it is somebody else's, and will be known soon
 	}
-	problems := problemsOf(change, err)
+	problems := c.heard(problemsOf(change, err), namespace)
 	failed := fmt.Errorf("%s: %w", change, err)
 	if final(err) {
 		now = time.Now()
@@ -134,6 +146,21 @@ func (c *Controller) attempt(ctx context.Context, change Change, namespace Names
 		failed = &putOff{failed}
 	}
 	return problems, failed
+}
+
+// heard returns the problems that someone hears of, each once: those of ImagePullSecrets that there are, or whose Secret is known.
+// An account may list any number of names that never were one's.
+func (c *Controller) heard(problems []Problem, namespace Namespace) []Problem {
+	rules, told := c.Index.Rules(), map[Problem]bool{}
+	return slices.DeleteFunc(problems, func(problem Problem) bool {
+		secret := pullsecret.SecretName(problem.ImagePullSecret)
+		known, found := namespace.Secret(secret)
+		if told[problem] || rules.Get(problem.ImagePullSecret) == nil && !c.state.Watched(secret) && !(found && known.Managed) {
+			return true
+		}
+		told[problem] = true
+		return false
+	})
 }
 
 // putOff is a write that was refused, and is tried again at a time of its own.

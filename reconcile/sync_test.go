@@ -20,6 +20,7 @@ import (
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -341,6 +342,21 @@ func TestAWriteThatIsUndoneInTheSameRequestIsToldAndPutOff(t *testing.T) {
 			assert.LessOrEqual(t, len(r.lines()), 1)
 		})
 	}
+}
+
+func TestOnlyOfImagePullSecretsThatThereAreAProblemIsKept(t *testing.T) {
+	r := newRig(t, deny)
+	r.state.PutNamespace("a", "uid", true)
+	r.state.PutSecret("a", good(t, r.Index.Rules(), "r"))
+	r.state.PutSecret("a", Secret{Name: "tcr.ipsdeleted", Version: 4, Managed: true, Owners: []types.UID{"earlier"}})
+	r.state.ReplaceSecrets("tcr.ipsretiring", nil, feed.Relist{Version: 2})
+	r.state.PutAccount("a", Account{Name: "default", Version: 5, Secrets: append(entries("x", 40), "tcr.ipsretiring", "tcr.ipsretiring", "tcr.ipsdeleted")})
+	r.handle(t.Context(), "a")
+	var kept []string
+	for _, problem := range r.problems("a") {
+		kept = append(kept, problem.ImagePullSecret+" "+problem.NamespacedName)
+	}
+	assert.ElementsMatch(t, []string{"deleted a/tcr.ipsdeleted", "deleted a/default", "retiring a/default", "r a/default"}, kept)
 }
 
 func TestWhetherAnEditHadItsEffect(t *testing.T) {

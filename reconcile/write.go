@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -178,14 +177,22 @@ func (w *writer) edit(ctx context.Context, change EditAccount) error {
 
 // done reports whether a list is as the change was to leave it. Of its Secrets those that are removed come first.
 func (c EditAccount) done(list []string) bool {
-	removed := 0
+	added, removes := 0, false
 	for _, operation := range c.Patch {
-		if operation.Operation == "remove" {
-			removed++
+		switch operation.Operation {
+		case "remove":
+			removes = true
+		case "add":
+			added++
 		}
 	}
+	removed := 0
+	if removes { // then there is a list, to which each entry is added by an operation of its own
+		removed = len(c.Secrets) - added
+	}
+	listed := pullsecret.Among(list)
 	for i, name := range c.Secrets {
-		if slices.Contains(list, name) != (i >= removed) {
+		if listed(name) != (i >= removed) {
 			return false
 		}
 	}
