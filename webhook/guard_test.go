@@ -33,6 +33,23 @@ func TestManyAddressesDoNotDriveOutAnAPIServer(t *testing.T) {
 	t.Cleanup(func() { _ = server.Close() })
 	address := listener.Addr().String()
 
+	review := accountReview("team", `{"metadata":{"name":"a"}}`)
+	post := func(client *http.Client) error {
+		response, err := client.Post(fmt.Sprintf("https://%s%s", address, MutatePath), "application/json", strings.NewReader(review))
+		if err != nil {
+			return err
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		return response.Body.Close()
+	}
+	var kept []*http.Client // each of one connection
+	for range 25 {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+		require.NoError(t, post(client))
+		t.Cleanup(client.CloseIdleConnections)
+		kept = append(kept, client)
+	}
+
 	ctx, end := context.WithTimeout(t.Context(), 12*time.Second)
 	defer end()
 	var running sync.WaitGroup
@@ -56,20 +73,14 @@ func TestManyAddressesDoNotDriveOutAnAPIServer(t *testing.T) {
 	}
 	var asked, failed atomic.Int64
 	var first sync.Once
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 25}}
-	review := accountReview("team", `{"metadata":{"name":"a"}}`)
-	for range 25 {
+	for _, client := range kept {
 		running.Go(func() {
 			for ctx.Err() == nil {
-				response, err := client.Post(fmt.Sprintf("https://%s%s", address, MutatePath), "application/json", strings.NewReader(review))
 				asked.Add(1)
-				if err != nil {
+				if err := post(client); err != nil {
 					failed.Add(1)
 					first.Do(func() { t.Log(err) })
-					continue
 				}
-				_, _ = io.Copy(io.Discard, response.Body)
-				_ = response.Body.Close()
 				time.Sleep(50 * time.Millisecond)
 			}
 		})
