@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	admissionv1 "k8s.io/api/admission/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 // TestAnAnswerTakesNoMoreThanItsReview holds how long refusals are, which repeat entries of the review, twice and escaped: whoever
@@ -78,4 +81,17 @@ func TestLargeAnswersAreCountedUntilTheyAreWritten(t *testing.T) {
 	answered := httptest.NewRecorder()
 	post(answered)
 	assert.Equal(t, http.StatusOK, answered.Code)
+}
+
+func TestWarningsAreNotMoreThanAClientShows(t *testing.T) {
+	index := pullsecret.NewIndex()
+	for i := range 30 {
+		object := imagePullSecret(fmt.Sprintf("other-%d", i), "*")
+		object.Spec.Docker.Server = "r.io"
+		index.Put(object)
+	}
+	review := reviewOf("CREATE", `{"metadata":{"name":"a"},"spec":{"docker":{"username":"u","password":"p","server":"r.io"}}}`, "null")
+	warnings := answer(t, ask(t, Handler(quiet, index, ready), ValidatePath, review)).Warnings
+	assert.Len(t, warnings, maxWarnings+1)
+	assert.Equal(t, "20 more warnings are not shown", warnings[maxWarnings])
 }
