@@ -103,15 +103,18 @@ func (p *pair) expired(now time.Time) bool {
 	return !now.Before(p.leaf.NotAfter)
 }
 
-// renewAt is when the pair is to be replaced. Every process reckons the same time for the same certificate: the
+// renewAt is when the pair is to be replaced.
+func (p *pair) renewAt() time.Time { return Due(p.leaf, p.mode) }
+
+// Due is when a serving certificate is to be replaced. Every process reckons the same time for the same certificate: the
 // jitter is drawn from its fingerprint.
-func (p *pair) renewAt() time.Time {
-	sum := sha256.Sum256(p.leaf.Raw)
-	begun := p.leaf.NotBefore
-	if p.mode == ModeSelfSigned && p.leaf.NotAfter.Sub(begun) > backdate {
+func Due(leaf *x509.Certificate, mode Mode) time.Time {
+	sum := sha256.Sum256(leaf.Raw)
+	begun := leaf.NotBefore
+	if mode == ModeSelfSigned && leaf.NotAfter.Sub(begun) > backdate {
 		begun = begun.Add(backdate) // when it was made
 	}
-	return Renew(begun, p.leaf.NotAfter, float64(binary.BigEndian.Uint32(sum[:]))/(1<<32))
+	return Renew(begun, leaf.NotAfter, float64(binary.BigEndian.Uint32(sum[:]))/(1<<32))
 }
 
 // Renew returns when a certificate is to be renewed: at two thirds of its lifetime, or up to a twentieth of the

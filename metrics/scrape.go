@@ -67,6 +67,7 @@ func (c *progressCollector) Collect(metrics chan<- prometheus.Metric) {
 var (
 	notBefore = description("certificate_not_before_timestamp_seconds", "Unix time from which the serving certificate is valid.")
 	notAfter  = description("certificate_not_after_timestamp_seconds", "Unix time until which the serving certificate is valid.")
+	renewal   = description("certificate_renewal_timestamp_seconds", "Unix time at which the serving certificate is to be renewed.")
 	issuer    = description("certificate_issuer", "1 for who issued the serving certificate, else 0: the cluster's signer, or the manager itself.", "mode")
 )
 
@@ -77,7 +78,7 @@ type certificateCollector struct {
 
 // Describe sends what Collect may send.
 func (c *certificateCollector) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{notBefore, notAfter, issuer} {
+	for _, d := range []*prometheus.Desc{notBefore, notAfter, renewal, issuer} {
 		descriptions <- d
 	}
 }
@@ -93,6 +94,7 @@ func (c *certificateCollector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	gauge(notBefore, float64(leaf.NotBefore.Unix()))
 	gauge(notAfter, float64(leaf.NotAfter.Unix()))
+	gauge(renewal, float64(certs.Due(leaf, mode).Unix()))
 	for _, one := range []certs.Mode{certs.ModeSigner, certs.ModeSelfSigned} {
 		gauge(issuer, truth(one == mode), string(one))
 	}

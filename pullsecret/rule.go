@@ -57,7 +57,7 @@ func Parse(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	}
 	var errs, more field.ErrorList
 	if size := len(rule.Secret); size > validation.DNS1123SubdomainMaxLength {
-		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), object.Name, fmt.Sprintf(
+		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), quoted(object.Name), fmt.Sprintf(
 			"must be at most %d characters: the Secret is named %q + this name, and a Secret's name ends at %d",
 			validation.DNS1123SubdomainMaxLength-len(SecretPrefix), SecretPrefix, validation.DNS1123SubdomainMaxLength)))
 	}
@@ -127,7 +127,7 @@ var domain = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?(\.
 
 func checkServer(path *field.Path, server string) field.ErrorList {
 	invalid := func(format string, args ...any) field.ErrorList {
-		return field.ErrorList{field.Invalid(path, server, fmt.Sprintf(format, args...))}
+		return field.ErrorList{field.Invalid(path, quoted(server), fmt.Sprintf(format, args...))}
 	}
 	if server == "" {
 		return field.ErrorList{field.Required(path, `must not be empty: write the registry's host, such as "registry.example.com"`)}
@@ -141,13 +141,16 @@ func checkServer(path *field.Path, server string) field.ErrorList {
 	}
 	if scheme, rest, found := strings.Cut(server, "://"); found {
 		host, _, _ := strings.Cut(rest, "/")
-		return invalid("must be a host without a scheme: write %q, without %q", host, scheme+"://")
+		return invalid("must be a host without a scheme: write %q, without %q", quoted(host), quoted(scheme+"://"))
 	}
 	if host, _, found := strings.Cut(server, "/"); found {
-		return invalid("must be a host without a path: write %q", host)
+		return invalid("must be a host without a path: write %q", quoted(host))
 	}
 	if strings.ContainsAny(server, blanks) {
-		return invalid("must be a host without blanks: write %q", strings.Join(strings.Fields(server), ""))
+		return invalid("must be a host without blanks: write %q", quoted(strings.Join(strings.Fields(server), "")))
+	}
+	if address, err := netip.ParseAddr(server); err == nil && address.Is6() && !strings.ContainsAny(server, "%.") {
+		return invalid("must be a host: an IPv6 address stands in brackets: write %q", "["+server+"]")
 	}
 	host, port, hasPort := cutPort(server)
 	if hasPort {
@@ -163,7 +166,7 @@ func checkServer(path *field.Path, server string) field.ErrorList {
 		return nil
 	}
 	if len(host) > validation.DNS1123SubdomainMaxLength || !domain.MatchString(host) {
-		return invalid(`must be a host with an optional port, such as "registry.example.com" or "registry.example.com:5000"; patterns are not supported`)
+		return invalid(`must be a host with an optional port, such as "registry.example.com" or "registry.example.com:5000", or an IPv6 address in brackets; patterns are not supported`)
 	}
 	return nil
 }

@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"regexp"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -49,11 +51,26 @@ func TestServerErrorsSayWhatToWrite(t *testing.T) {
 		"https://registry.example.com/v2": `write "registry.example.com", without "https://"`,
 		"registry.example.com/team":       `without a path: write "registry.example.com"`,
 		"registry. example.com":           `without blanks: write "registry.example.com"`,
+		"::1":                             `an IPv6 address stands in brackets: write "[::1]"`,
+		"::1]":                            `in brackets`,
 		"[10.0.0.1]":                      `stands in brackets, such as "[2001:db8::1]:5000"`,
 	} {
 		_, errs := Parse(sample(func(o *v1.ImagePullSecret) { o.Spec.Docker.Server = server }))
 		require.Len(t, errs, 1, server)
 		assert.Contains(t, errs[0].Error(), says)
+	}
+}
+
+func TestErrorsRepeatTheBeginningOfALongValue(t *testing.T) {
+	long := strings.Repeat("é", 200)
+	_, errs := Parse(sample(func(o *v1.ImagePullSecret) {
+		o.Name, o.Spec.Namespaces, o.Spec.ServiceAccounts, o.Spec.Docker.Server = long, long, long, "https://"+long
+	}))
+	require.Len(t, errs, 4)
+	for _, err := range errs {
+		assert.Less(t, len(err.Error()), 600, "%v", err)
+		assert.Contains(t, err.Error(), "éé…")
+		assert.True(t, utf8.ValidString(err.Error()))
 	}
 }
 

@@ -24,6 +24,10 @@ const maxList = 262144
 // maxErrors is how many bad entries of one list are told.
 const maxErrors = 10
 
+// maxQuoted is how much an error repeats of a value, in bytes. A single entry may be as long as its list, and what repeats it is
+// several times as long once it is escaped.
+const maxQuoted = 100
+
 // Selector is a parsed list of names: every name, or just those listed. Its zero value selects nothing.
 type Selector struct {
 	all   bool
@@ -92,11 +96,11 @@ func parseSelector(path *field.Path, list string, kind nameKind) (Selector, fiel
 		}
 		entry = strings.Trim(entry, blanks)
 		if problem := kind.problem(entry); problem != "" {
-			errs = append(errs, field.Invalid(path, entry, problem))
+			errs = append(errs, field.Invalid(path, quoted(entry), problem))
 			continue
 		}
 		if _, again := names[entry]; again {
-			errs = append(errs, field.Duplicate(path, entry))
+			errs = append(errs, field.Duplicate(path, quoted(entry)))
 			continue
 		}
 		names[entry] = struct{}{}
@@ -110,6 +114,18 @@ func parseSelector(path *field.Path, list string, kind nameKind) (Selector, fiel
 // tooLong reports whether a text has more characters than most.
 func tooLong(text string, most int) bool {
 	return len(text) > most && utf8.RuneCountInString(text) > most
+}
+
+// quoted cuts a value to what an error repeats of it.
+func quoted(value string) string {
+	if len(value) <= maxQuoted {
+		return value
+	}
+	end := maxQuoted
+	for !utf8.RuneStart(value[end]) {
+		end--
+	}
+	return value[:end] + "…"
 }
 
 // problem says what is wrong with an entry and what to write instead; "" when nothing is.

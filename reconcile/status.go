@@ -109,13 +109,21 @@ func ready(status v1.ImagePullSecretStatus, failures int, now time.Time) metav1.
 		status.SecretsSuccess, status.SecretsDesired, status.SAsSuccess, status.SAsDesired)
 	switch {
 	case failures > 0:
-		condition.Reason, condition.Message = ReasonFailing, fmt.Sprintf("%s; %d failures, see status.failures", counts, failures)
+		condition.Reason, condition.Message = ReasonFailing, fmt.Sprintf("%s; %s, see status.failures", counts, counted(failures, "failure"))
 	case status.SecretsSuccess < status.SecretsDesired || status.SAsSuccess < status.SAsDesired:
 		condition.Reason, condition.Message = ReasonProgressing, counts
 	default:
 		condition.Status, condition.Reason, condition.Message = metav1.ConditionTrue, ReasonComplete, counts
 	}
 	return condition
+}
+
+// counted is a number of things.
+func counted(number int, thing string) string {
+	if number != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", number, thing)
 }
 
 // newest collects objects with the time of their last change.

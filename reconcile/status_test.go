@@ -63,6 +63,7 @@ func TestSummarize(t *testing.T) {
 		failing := Summarize(rule, state, complete, now)
 		require.Len(t, failing.Failures, 1)
 		assert.Equal(t, ReasonFailing, failing.Conditions[0].Reason)
+		assert.Contains(t, failing.Conditions[0].Message, "; 1 failure, see status.failures")
 		state.SetProblems("a", nil)
 		assert.Equal(t, ReasonComplete, Summarize(rule, state, failing, now).Conditions[0].Reason)
 	})

@@ -47,7 +47,9 @@ type answering[Request any] func(*Request) (uid string, response *admissionv1.Ad
 func serve[Request any](log *slog.Logger, in *intake, decode func([]byte) (*Request, error), answer answering[Request]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		encoded, response, err := respond(w, r, in, decode, answer)
+		review := in.open()
+		defer in.close(review) // only then is its answer written
+		encoded, outcome, err := respond(w, r, in, review, decode, answer)
 		if limit := deadline(r); err == nil && limit > 0 && time.Since(began) > limit {
 			err = context.DeadlineExceeded // the API server no longer waits
 		}
@@ -60,27 +62,28 @@ func serve[Request any](log *slog.Logger, in *intake, decode func([]byte) (*Requ
 			log.Debug("admission response was not delivered", "error", err)
 			return
 		}
-		conclude(w, response)
+		conclude(w, outcome)
 	}
 }
 
-// respond returns the answer to a review. Nothing of the review is held any more when it returns.
-func respond[Request any](w http.ResponseWriter, r *http.Request, in *intake, decode func([]byte) (*Request, error), answer answering[Request]) ([]byte, *admissionv1.AdmissionResponse, error) {
-	review := in.open()
-	defer in.close(review)
+// respond returns the answer to a review and what it is. Nothing of the review is held any more then, and the answer has its room.
+func respond[Request any](w http.ResponseWriter, r *http.Request, in *intake, review *body, decode func([]byte) (*Request, error), answer answering[Request]) ([]byte, Outcome, error) {
 	if err := in.read(w, r, review); err != nil {
-		return nil, nil, &unread{err}
+		return nil, OutcomeError, &unread{err}
 	}
 	request, err := decode(review.data)
 	if err != nil {
-		return nil, nil, &misread{err}
+		return nil, OutcomeError, &misread{err}
 	}
 	uid, response, err := answer(request)
 	if err != nil {
-		return nil, nil, err
+		return nil, OutcomeError, err
 	}
 	encoded, err := encodeResponse(uid, response)
-	return encoded, response, err
+	if err != nil {
+		return nil, OutcomeError, err
+	}
+	return encoded, outcomeOf(response), in.exchange(review, len(encoded))
 }
 
 // deadline is how long the API server waits for this answer, which its timeout parameter says; 0 where it does not say.
@@ -116,7 +119,7 @@ func refuse(log *slog.Logger, w http.ResponseWriter, r *http.Request, err error)
 		http.Error(w, "reading the admission review: it is larger than 7 MiB", http.StatusRequestEntityTooLarge)
 	case errors.Is(err, errBusy):
 		w.Header().Set("Connection", "close") // what is left of it is not waited for
-		http.Error(w, "reading the admission review: "+errBusy.Error(), http.StatusServiceUnavailable)
+		http.Error(w, "answering the admission review: "+errBusy.Error(), http.StatusServiceUnavailable)
 	case errors.As(err, &unread):
 		http.Error(w, "reading the admission review: the body ended early", http.StatusBadRequest)
 	default:

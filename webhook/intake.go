@@ -12,10 +12,10 @@ import (
 const (
 	// maxBody is above the 3 MiB that the API server accepts of an object, twice (object and old object).
 	maxBody = 7 << 20
-	// smallBody is how much of a review is always taken in. Nearly all reviews are smaller. It is not counted: how many of
-	// them there are at a time is bounded by the connections and streams that the server holds.
+	// smallBody is how much of a review is always taken in, and how large an answer is always written. Nearly all are smaller.
+	// It is not counted: how many of them there are at a time is bounded by the connections and streams that the server holds.
 	smallBody = 64 << 10
-	// maxLarge is how much the reviews may hold together that are larger.
+	// maxLarge is how much the reviews and answers may hold together that are larger.
 	maxLarge = 24 << 20
 	// maxTurns is how many of those are decoded and answered at a time, which takes a few times their size.
 	maxTurns = 2
@@ -24,12 +24,12 @@ const (
 // errBusy refuses a review for which there is no room. The API server then applies the webhook's failure policy.
 var errBusy = errors.New("too many large admission reviews are under way")
 
-// intake bounds what the reviews hold that are being read and answered. Callers are not authenticated, and a review can be
-// sent as slowly as they like: so bytes count as they arrive, not as they are announced, and a small review never has to
-// wait for room that large ones have taken.
+// intake bounds what the reviews hold that are being read, and their answers until they are written. Callers are not
+// authenticated: a review can be sent as slowly as they like, and its answer be left unread. So bytes count as they arrive,
+// not as they are announced, and a small review never has to wait for room that large ones have taken.
 type intake struct {
 	buffers sync.Pool     // of *body, no larger than smallBody
-	large   atomic.Int64  // bytes that larger ones hold
+	large   atomic.Int64  // bytes that larger ones and their answers hold
 	turns   chan struct{} // has an element for each large one that is being answered
 }
 
@@ -104,14 +104,32 @@ func (i *intake) await(ctx context.Context, b *body) error {
 	}
 }
 
-// close gives back what a body holds. A large one is left to the garbage collector: it must not stay for ever.
+// exchange gives back a review that has been answered, and takes the room of its answer until b is closed. The turn goes back
+// too: whoever does not read an answer would keep it.
+func (i *intake) exchange(b *body, answer int) error {
+	i.close(b)
+	if answer <= smallBody {
+		return nil
+	}
+	if i.large.Add(int64(answer)) > maxLarge {
+		i.large.Add(-int64(answer))
+		return errBusy
+	}
+	b.counted = int64(answer)
+	return nil
+}
+
+// close gives back what a body holds, which may be nothing any more. A large one is left to the garbage collector: it must not
+// stay for ever.
 func (i *intake) close(b *body) {
 	if b.turn {
 		<-i.turns
+		b.turn = false
 	}
-	if b.counted == 0 {
-		i.buffers.Put(b)
-		return
+	if b.counted == 0 && b.data != nil {
+		i.buffers.Put(&body{data: b.data})
 	}
+	b.data = nil
 	i.large.Add(-b.counted)
+	b.counted = 0
 }

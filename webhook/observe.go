@@ -54,15 +54,19 @@ func observed(observers []Observer) func(http.Handler) http.Handler {
 }
 
 // conclude notes what a request came to.
-func conclude(w http.ResponseWriter, response *admissionv1.AdmissionResponse) {
-	seen, observed := w.(*witness)
+func conclude(w http.ResponseWriter, outcome Outcome) {
+	if seen, observed := w.(*witness); observed {
+		seen.outcome = outcome
+	}
+}
+
+func outcomeOf(response *admissionv1.AdmissionResponse) Outcome {
 	switch {
-	case !observed:
 	case !response.Allowed:
-		seen.outcome = OutcomeDenied
+		return OutcomeDenied
 	case len(response.Patch) > 0:
-		seen.outcome = OutcomePatched
+		return OutcomePatched
 	default:
-		seen.outcome = OutcomeAllowed
+		return OutcomeAllowed
 	}
 }

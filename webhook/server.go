@@ -30,6 +30,15 @@ const (
 	maxHeader = 16 << 10
 	// socketBuffer is how much the kernel holds of what a connection has sent, which counts as the container's memory too.
 	socketBuffer = 128 << 10
+	// answerBuffer is how much the kernel holds of what a connection has yet to read. It keeps twice what it is asked for.
+	answerBuffer = 16 << 10
+	// fairNewcomers and fairRegulars are how many connections an address may have before it matters that others have fewer: an
+	// API server keeps its 25 although others, from many addresses, have fewer from each.
+	fairNewcomers = 25
+	fairRegulars  = 50
+	// patience is for how long a connection that was used is taken to be in use. It is above the five seconds that an API server
+	// waits for an answer.
+	patience = 10 * time.Second
 )
 
 // NewServer returns a server of the webhooks, to be run on a listener that Guard returned.
@@ -64,31 +73,64 @@ func NewServer(handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tl
 			},
 		},
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			if secured, ok := conn.(*tls.Conn); ok {
-				conn = secured.NetConn()
+			return context.WithValue(ctx, connectionKey{}, bare(conn))
+		},
+		// It is told when a request's head has been read, and when its answer has been handed over.
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			if c, guarded := bare(conn).(*connection); guarded {
+				c.busy.Store(state == http.StateActive)
+				c.used.Store(time.Now().UnixNano())
 			}
-			return context.WithValue(ctx, connectionKey{}, conn)
 		},
 	}
 }
 
+// bare is a connection without its TLS.
+func bare(conn net.Conn) net.Conn {
+	if secured, ok := conn.(*tls.Conn); ok {
+		return secured.NetConn()
+	}
+	return conn
+}
+
 type connectionKey struct{}
 
-// noted notes on each connection when a request was last answered.
+// noted notes on each connection that a request is answered, or has it end with that answer.
 func noted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r)
 		if c, guarded := r.Context().Value(connectionKey{}).(*connection); guarded {
-			c.answered()
+			w = &noting{w, c}
 		}
+		next.ServeHTTP(w, r)
 	})
+}
+
+// noting is a ResponseWriter that knows which connection it answers on.
+type noting struct {
+	http.ResponseWriter
+	connection *connection
+}
+
+func (n *noting) WriteHeader(status int) {
+	if !n.connection.answered() {
+		n.Header().Set("Connection", "close")
+	}
+	n.ResponseWriter.WriteHeader(status)
+}
+
+func (n *noting) Write(body []byte) (int, error) {
+	if !n.connection.answered() {
+		n.Header().Set("Connection", "close") // of no effect where the head has been written
+	}
+	return n.ResponseWriter.Write(body)
 }
 
 // guard is a listener that bounds how many connections are open. It never turns a new one away: an API server that calls must
 // be heard, whoever else holds on. Where there are too many it closes another one instead: one of the address that has most
-// of them, and of those the one that was not used for longest. So a caller with few connections, such as an API server, keeps
-// them while others have many; and who only connects, and is counted apart, cannot drive out who is answered. An API server
-// that loses an idle connection opens another one.
+// of them, where that is more than anybody needs, and else the one that was not used for longest. Those that were answered
+// before are counted apart, so that who only connects cannot drive them out. They are not closed while they have a request under
+// way or, unless their address has too many, were used of late: a request might just be coming. Where none can be closed it is
+// the new one that ends, with its answer, which loses nothing: an API server then opens another one.
 type guard struct {
 	net.Listener
 
@@ -100,7 +142,7 @@ type guard struct {
 
 // Guard bounds how many connections of a listener are open at a time.
 func Guard(listener net.Listener) net.Listener {
-	return &guard{Listener: listener, newcomers: newCrowd(), regulars: newCrowd()}
+	return &guard{Listener: listener, newcomers: newCrowd(fairNewcomers), regulars: newCrowd(fairRegulars)}
 }
 
 // connection is one that a guard knows of.
@@ -108,7 +150,8 @@ type connection struct {
 	net.Conn
 	guard   *guard
 	from    netip.Addr
-	used    atomic.Int64 // when it was opened or last answered, in nanoseconds
+	used    atomic.Int64 // when it was opened, or a request last began or was answered, in nanoseconds
+	busy    atomic.Bool  // a request is under way
 	regular atomic.Bool
 	http2   bool // guarded by guard.mu
 }
@@ -121,6 +164,7 @@ func (g *guard) Accept() (net.Conn, error) {
 	c := &connection{Conn: conn, guard: g}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetReadBuffer(socketBuffer) // where it is refused, the connection has just ended
+		_ = tcp.SetWriteBuffer(answerBuffer)
 		if address, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
 			c.from = address.AddrPort().Addr()
 		}
@@ -128,28 +172,40 @@ func (g *guard) Accept() (net.Conn, error) {
 	c.used.Store(time.Now().UnixNano())
 	g.mu.Lock()
 	g.newcomers.add(c)
-	victim := g.newcomers.beyond(maxNewcomers)
+	var victim *connection
+	if len(g.newcomers.members) > maxNewcomers {
+		victim = g.newcomers.first(func(member *connection) bool { return member != c })
+	}
 	g.mu.Unlock()
 	victim.close()
 	return c, nil
 }
 
-// answered notes that a request was answered.
-func (c *connection) answered() {
+// answered notes that a request is answered. It reports whether the connection may stay open after that.
+func (c *connection) answered() bool {
 	c.used.Store(time.Now().UnixNano())
 	if c.regular.Load() {
-		return
+		return true
 	}
 	g := c.guard
 	g.mu.Lock()
-	var victim *connection
-	if g.newcomers.remove(c) {
-		g.regulars.add(c)
-		c.regular.Store(true)
-		victim = g.regulars.beyond(maxRegulars)
+	defer g.mu.Unlock()
+	if _, open := g.newcomers.members[c]; !open {
+		return false
 	}
-	g.mu.Unlock()
-	victim.close()
+	if len(g.regulars.members) >= maxRegulars {
+		now := time.Now()
+		victim := g.regulars.first(func(member *connection) bool { return !g.regulars.needed(member, now) })
+		if victim == nil {
+			return false
+		}
+		g.regulars.remove(victim)
+		go victim.close() // it takes the lock
+	}
+	g.newcomers.remove(c)
+	g.regulars.add(c)
+	c.regular.Store(true)
+	return true
 }
 
 // takeHTTP2 reports whether the connection may speak HTTP/2, and counts it then. It is asked during the handshake.
@@ -186,12 +242,13 @@ func (c *connection) Close() error {
 
 // crowd is a set of connections that knows how many come from each address.
 type crowd struct {
+	fair    int // how many an address may have
 	members map[*connection]struct{}
 	from    map[netip.Addr]int
 }
 
-func newCrowd() crowd {
-	return crowd{members: map[*connection]struct{}{}, from: map[netip.Addr]int{}}
+func newCrowd(fair int) crowd {
+	return crowd{fair: fair, members: map[*connection]struct{}{}, from: map[netip.Addr]int{}}
 }
 
 func (c *crowd) add(member *connection) {
@@ -211,13 +268,10 @@ func (c *crowd) remove(member *connection) bool {
 	return true
 }
 
-// beyond returns the connection to close where there are more than most; else nil.
-func (c *crowd) beyond(most int) (victim *connection) {
-	if len(c.members) <= most {
-		return nil
-	}
+// first returns the one to close of those that may be closed; nil where there is none.
+func (c *crowd) first(may func(*connection) bool) (victim *connection) {
 	for member := range c.members {
-		if victim == nil || c.before(member, victim) {
+		if may(member) && (victim == nil || c.before(member, victim)) {
 			victim = member
 		}
 	}
@@ -226,8 +280,24 @@ func (c *crowd) beyond(most int) (victim *connection) {
 
 // before reports whether a is to be closed rather than b.
 func (c *crowd) before(a, b *connection) bool {
-	if order := cmp.Compare(c.from[a.from], c.from[b.from]); order != 0 {
+	if order := cmp.Compare(c.share(a), c.share(b)); order != 0 {
 		return order > 0
 	}
 	return a.used.Load() < b.used.Load()
+}
+
+// share is how many connections the address of one has, where that is more than is fair.
+func (c *crowd) share(member *connection) int {
+	if count := c.from[member.from]; count > c.fair {
+		return count
+	}
+	return 0
+}
+
+// needed reports whether closing a regular might cost a request.
+func (c *crowd) needed(member *connection, now time.Time) bool {
+	if now.UnixNano()-member.used.Load() >= int64(patience) {
+		return false
+	}
+	return member.busy.Load() || c.share(member) == 0
 }

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -101,7 +102,7 @@ func TestServerHoldsSoManyConnectionsAndTurnsNoneAway(t *testing.T) {
 }
 
 func TestGuardClosesConnectionsOfWhoHasMost(t *testing.T) {
-	crowd := newCrowd()
+	crowd := newCrowd(1)
 	member := func(from string, used int64) *connection {
 		c := &connection{from: netip.MustParseAddr(from)}
 		c.used.Store(used)
@@ -110,14 +111,47 @@ func TestGuardClosesConnectionsOfWhoHasMost(t *testing.T) {
 	}
 	old := member("10.0.0.1", 1)
 	first, second := member("10.0.0.2", 2), member("10.0.0.2", 3)
-	assert.Nil(t, crowd.beyond(3))
-	assert.Same(t, first, crowd.beyond(2))
+	all := func(*connection) bool { return true }
+	assert.Same(t, first, crowd.first(all))
+	assert.Same(t, second, crowd.first(func(c *connection) bool { return c != first }))
 	assert.True(t, crowd.remove(first))
 	assert.False(t, crowd.remove(first))
-	assert.Same(t, old, crowd.beyond(1), "of equals the one that was not used for longest")
+	assert.Same(t, old, crowd.first(all), "of equals the one that was not used for longest")
+	crowd.fair = 2
+	crowd.add(first)
+	assert.Same(t, old, crowd.first(all), "two are not too many for an address")
+	crowd.remove(first)
 	crowd.remove(old)
 	crowd.remove(second)
 	assert.Empty(t, crowd.from)
+	assert.Nil(t, crowd.first(all))
+}
+
+func TestGuardClosesNoRegularThatMightBeAsking(t *testing.T) {
+	now := time.Now()
+	for _, test := range []struct {
+		name   string
+		fair   int
+		busy   bool
+		ago    time.Duration
+		needed bool
+	}{
+		{"one that is asking", 1, true, time.Second, true},
+		{"one that is asking, of too many", 0, true, time.Second, true},
+		{"one that was answered of late", 1, false, time.Second, true},
+		{"one that was answered of late, of too many", 0, false, time.Second, false},
+		{"one that has been idle", 1, false, time.Minute, false},
+		{"one whose answer nobody waits for any more", 1, true, time.Minute, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			crowd := newCrowd(test.fair)
+			member := &connection{}
+			member.used.Store(now.Add(-test.ago).UnixNano())
+			member.busy.Store(test.busy)
+			crowd.add(member)
+			assert.Equal(t, test.needed, crowd.needed(member, now))
+		})
+	}
 }
 
 func TestServerKeepsThoseThatWereAnsweredLast(t *testing.T) {

@@ -17,6 +17,9 @@ import (
 // maxWarning is the length to which API conventions hold a warning, in characters.
 const maxWarning = 120
 
+// maxWarnings is how many warnings an answer holds. How many there are is up to whoever made the ImagePullSecrets.
+const maxWarnings = 10
+
 // validate refuses an ImagePullSecret whose spec cannot be understood, and warns of what is legal but hardly meant. An
 // update that leaves the spec as it was passes: an object that is bad already can still be labelled and deleted.
 func validate(rules *pullsecret.Rules, request *objectRequest) *admissionv1.AdmissionResponse {
@@ -50,6 +53,9 @@ func warnings(rules *pullsecret.Rules, rule *pullsecret.Rule, credential v1.Dock
 		}
 	}
 	slices.Sort(warnings) // the rules come in no order
+	if more := len(warnings) - maxWarnings; more > 0 {
+		warnings = append(warnings[:maxWarnings], fmt.Sprintf("%d more warnings are not shown", more))
+	}
 	return warnings
 }
 

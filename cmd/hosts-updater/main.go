@@ -114,10 +114,10 @@ func keep(ctx context.Context, log *slog.Logger, daemon *hostsd.Daemon, o option
 			log.Error("could not serve metrics and probes", "error", fmt.Errorf("listening on %q, see --metrics-bind-address: %w", o.metricsAddress, err))
 			return exitFailed
 		}
-		server := &http.Server{Handler: daemon.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+		server := newServer(daemon.Handler(), log)
 		defer server.Close()
 		go func() {
-			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			if err := server.Serve(newPort(listener)); !errors.Is(err, http.ErrServerClosed) {
 				log.Error("stopped serving metrics and probes", "error", err)
 			}
 		}()

@@ -65,6 +65,14 @@ var attacks = []attack{
 		_ = http2.NewFramer(c, c).WriteSettings()
 		_, _ = c.Write([]byte{0x0f, 0xff, 0xff, 0, 0, 0, 0, 0, 1}) // a megabyte of data is to follow
 	}},
+	{"reads no answer", 60, "http/1.1", false, func(c io.ReadWriter) {
+		review := refusedReview()
+		for range 1000 { // until nothing more is taken
+			if _, err := io.WriteString(c, review); err != nil {
+				return
+			}
+		}
+	}},
 	{"never ends many streams", 40, "h2", false, func(c io.ReadWriter) {
 		_, _ = io.WriteString(c, http2.ClientPreface)
 		framer := http2.NewFramer(c, c)
@@ -81,6 +89,15 @@ var attacks = []attack{
 			}
 		}
 	}},
+}
+
+// refusedReview is a request whose refusal could be far longer than it is.
+func refusedReview() string {
+	long := strings.Repeat("<", 30_000)
+	review := `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","name":"a",
+		"resource":{"group":"tcr.tencentcloudcr.com","version":"v1","resource":"imagepullsecrets"},"operation":"CREATE",
+		"object":{"metadata":{"name":"a"},"spec":{"namespaces":"` + long + `","serviceAccounts":"` + long + `","docker":{"username":"u","password":"p","server":"r.io"}}}}}`
+	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", webhook.ValidatePath, len(review), review)
 }
 
 // hold keeps one connection of an attack open until ctx ends, and opens another one when it is closed. It comes from an address

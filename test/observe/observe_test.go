@@ -147,6 +147,7 @@ func (w *world) walkThrough(t *testing.T, namespaces float64) {
 	w.asks(`tcr_assistant_certificate_issuer{mode="signer"}`, 1)
 	w.asks(`tcr_assistant_certificate_rotations_total{mode="signer"}`, 1)
 	w.asks(`tcr_assistant_certificate_not_after_timestamp_seconds > bool time()`, 1)
+	w.asks(`tcr_assistant_certificate_renewal_timestamp_seconds > bool time()`, 1)
 	w.asks(`sum(workqueue_depth{name="namespaces"})`, 0)
 	w.asks(`sum(rest_client_requests_total{code="201"}) > bool 1000`, 1)
 	w.asks(`tcr_hosts_entries`, 1)
