@@ -54,7 +54,7 @@ func TestDocumentation(t *testing.T) {
 				assert.Contains(t, text, "`"+string(m[1])+"`")
 			}
 		}
-		for _, message := range []string{"kept last good configuration", "configuration is readable again", "left hosts file as it was", "hosts file is writable again"} {
+		for _, message := range []string{"kept last good configuration", "read no configuration", "configuration is readable again", "left hosts file as it was", "hosts file is writable again"} {
 			assert.Contains(t, text, "`"+message+"`")
 		}
 		assert.Greater(t, found, 10)

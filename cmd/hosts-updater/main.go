@@ -159,6 +159,9 @@ func cleanUp(ctx context.Context, log *slog.Logger, hostsFile string) int {
 	for {
 		removed, err := hostsd.Cleanup(ctx, hostsFile)
 		switch {
+		case err == nil && removed == 0:
+			log.Info("found no lines of ours in hosts file", "hostsFile", hostsFile)
+			return exitOK
 		case err == nil:
 			log.Info("removed lines from hosts file", "hostsFile", hostsFile, "entries", removed)
 			return exitOK
