@@ -58,7 +58,10 @@ func newDaemonSet(reference, account, host, port string) (*daemonSet, error) {
 		namespace: namespace, name: name, server: "https://" + net.JoinHostPort(host, port), tokenFile: filepath.Join(account, "token"),
 		client: &http.Client{
 			// A watch and two questions in the life of a process are no reason to keep a connection.
-			Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
+			Transport: &http.Transport{
+				TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true,
+				TLSHandshakeTimeout: lastOpening, ResponseHeaderTimeout: lastOpening, // a watch may say nothing for long, but begins at once
+			},
 		},
 	}, nil
 }
