@@ -85,7 +85,10 @@ func TestParseConfig(t *testing.T) {
 
 		{"a resolver's error text is no address", "hosts: [{domain: a.example, ip: 'Host a.example not found: 3(NXDOMAIN)'}]", nil, "is not an IP address"},
 		{"a newline in an address is refused", "hosts: [{domain: a.example, ip: \"10.0.0.5\\n1.2.3.4 b\"}]", nil, "is not an IP address"},
-		{"a network is refused", "hosts: [{domain: a.example, ip: 10.0.0.5/32}]", nil, "is a network: write 10.0.0.5"},
+		{"an address with the length of its network is refused", "hosts: [{domain: a.example, ip: 10.0.0.5/32}]", nil, "has the length of a network: write 10.0.0.5"},
+		{"so is one in a wide network", "hosts: [{domain: a.example, ip: 'fd00::5/64'}]", nil, "has the length of a network: write fd00::5"},
+		{"a network is refused", "hosts: [{domain: a.example, ip: 10.0.0.0/8}]", nil, "is a network: write the address of a host, such as 10.0.0.5"},
+		{"an IPv6 network is refused", "hosts: [{domain: a.example, ip: 'fd00::/8'}]", nil, "is a network: write the address of a host"},
 		{"a port is refused", "hosts: [{domain: a.example, ip: '10.0.0.5:443'}]", nil, "names a port, which a hosts file cannot hold: write 10.0.0.5"},
 		{"a zone is refused", "hosts: [{domain: a.example, ip: 'fe80::1%eth0'}]", nil, "has a zone"},
 		{"link-local IPv6 is refused", "hosts: [{domain: a.example, ip: 'fe80::1'}]", nil, "is link-local"},

@@ -190,11 +190,15 @@ func (d *Daemon) passed(report Report, now time.Time) {
 	defer d.mu.Unlock()
 	d.began = time.Time{}
 	d.passes++
+	leftConfig := "kept last good configuration"
+	if d.config == nil {
+		leftConfig = "read no configuration"
+	}
 	for _, part := range []struct {
 		name, left, healed string
 		err                error
 	}{
-		{partConfig, "kept last good configuration", "configuration is readable again", report.Config},
+		{partConfig, leftConfig, "configuration is readable again", report.Config},
 		{partFile, "left hosts file as it was", "hosts file is writable again", report.File},
 	} {
 		last := d.errs[part.name]

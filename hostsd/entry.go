@@ -136,7 +136,10 @@ func parseAddr(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(text)
 	if err != nil {
 		if p, err := netip.ParsePrefix(text); err == nil {
-			return netip.Addr{}, fmt.Errorf("%q is a network: write %s", s, p.Addr())
+			if p == p.Masked() && !p.IsSingleIP() {
+				return netip.Addr{}, fmt.Errorf("%q is a network: write the address of a host, such as 10.0.0.5 or fd00::5", s)
+			}
+			return netip.Addr{}, fmt.Errorf("%q has the length of a network: write %s", s, p.Addr())
 		}
 		if p, err := netip.ParseAddrPort(text); err == nil {
 			return netip.Addr{}, fmt.Errorf("%q names a port, which a hosts file cannot hold: write %s", s, p.Addr())

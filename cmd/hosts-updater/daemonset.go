@@ -10,11 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,11 +22,11 @@ import (
 
 const (
 	// askFor bounds how long the end of the process waits for the API server. A node that shuts down gives its pods ten seconds.
-	askFor = 5 * time.Second
+	askFor = 8 * time.Second
 	// maxAnswer bounds what is read of an answer, in bytes.
 	maxAnswer = 4 << 20
-	// maxRetry is the longest pause between two questions at the start.
-	maxRetry = time.Minute
+	// firstRetry and lastRetry are the pauses between two questions at the end.
+	firstRetry, lastRetry = 200 * time.Millisecond, 2 * time.Second
 )
 
 // daemonSet is the one that runs this process. A pod ends for many reasons that leave the lines wanted: an update, a reboot, an
@@ -36,8 +36,8 @@ type daemonSet struct {
 	server          string // such as https://10.96.0.1:443
 	tokenFile       string // read anew for each question: the kubelet renews it
 	client          *http.Client
-	// seen says that it was there once, and that this process was allowed to see it.
-	seen atomic.Bool
+	// withdrawn says that the ConfigMap of the lines was there, and has been deleted since.
+	withdrawn atomic.Bool
 }
 
 // newDaemonSet reads the credentials that the kubelet mounts into a pod. Reference is "namespace/name".
@@ -57,9 +57,11 @@ func newDaemonSet(reference, account, host, port string) (*daemonSet, error) {
 	return &daemonSet{
 		namespace: namespace, name: name, server: "https://" + net.JoinHostPort(host, port), tokenFile: filepath.Join(account, "token"),
 		client: &http.Client{
-			Timeout: askFor,
-			// Two questions in the life of a process are no reason to keep a connection.
-			Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
+			// A watch and two questions in the life of a process are no reason to keep a connection.
+			Transport: &http.Transport{
+				TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true,
+				TLSHandshakeTimeout: lastOpening, ResponseHeaderTimeout: lastOpening, // a watch may say nothing for long, but begins at once
+			},
 		},
 	}, nil
 }
@@ -69,80 +71,51 @@ type answer struct {
 	status int
 	reason string // of a refusal
 	ending bool   // it has been deleted, and still has its dependents or finalizers
+	retry  time.Duration
 }
 
-// known reports whether the object is there and may be seen.
-func (a answer) known() bool { return a.status == http.StatusOK }
+// there reports whether the object is there, and not going.
+func (a answer) there() bool { return a.status == http.StatusOK && !a.ending }
 
-// gone reports whether the object is gone or going. Who was allowed to see it and is not any more has lost its account or role,
-// which an uninstall deletes right behind the DaemonSet. No other answer says anything.
-func (a answer) gone(seen bool) bool {
-	switch a.status {
-	case http.StatusOK:
-		return a.ending
-	case http.StatusNotFound:
+// gone reports whether the object is gone or going. A refusal says neither: an uninstall deletes account and role, but so does
+// whoever deletes a pod by force with its token, and an API server that has just started does not know them yet.
+func (a answer) gone() bool {
+	if a.status == http.StatusNotFound {
 		return a.reason == "NotFound" // said of the object, not of a path that somebody between does not know
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return seen
-	default:
-		return false
 	}
+	return a.status == http.StatusOK && a.ending
 }
 
-// decided reports whether asking again would give no other answer.
-func (a answer) decided() bool {
-	switch a.status {
-	case http.StatusOK, http.StatusUnauthorized, http.StatusForbidden:
-		return true
-	case http.StatusNotFound:
-		return a.reason == "NotFound"
-	default:
-		return false
-	}
-}
-
-// gone asks until the API server says whether the DaemonSet, or its namespace, is gone, or ctx ends.
+// gone asks until the API server says whether the DaemonSet, or its namespace, is gone, or ctx ends. Where it does not say, what
+// counts is whether the configuration has been withdrawn: a watch that is open outlives the permission for it.
 func (d *daemonSet) gone(ctx context.Context) (bool, error) {
-	for {
+	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		set, namespace, err := d.ask(ctx)
 		switch {
-		case err == nil && (set.gone(d.seen.Load()) || namespace.gone(d.seen.Load())):
+		case err == nil && (set.gone() || namespace.gone()):
 			return true, nil
-		case err == nil && set.decided() && namespace.decided():
+		case err == nil && set.there() && namespace.there():
 			return false, nil
+		case d.withdrawn.Load():
+			return true, nil
 		case err == nil:
 			err = fmt.Errorf("asking for DaemonSet %s/%s: the API server answers %d", d.namespace, d.name, max(set.status, namespace.status))
 		}
 		select {
 		case <-ctx.Done():
-			return false, err
-		case <-time.After(200 * time.Millisecond):
+			return d.withdrawn.Load(), err
+		case <-time.After(max(pause, set.retry, namespace.retry)):
 		}
 	}
 }
 
-// see asks until it has seen the DaemonSet, or ctx ends.
-func (d *daemonSet) see(ctx context.Context, log *slog.Logger) {
-	told := false
-	for pause := time.Second; ; pause = min(2*pause, maxRetry) {
-		set, namespace, err := d.ask(ctx)
-		if err == nil && set.known() && namespace.known() {
-			d.seen.Store(true)
-			return
-		}
-		if err == nil {
-			err = fmt.Errorf("asking for DaemonSet %s/%s: the API server answers %d", d.namespace, d.name, max(set.status, namespace.status))
-		}
-		if pause == maxRetry && !told { // a node that is starting up may not reach it for a while
-			told = true
-			log.Warn("own DaemonSet was not seen, trying again", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
+// retryAfter is how long the API server wants to be left alone.
+func retryAfter(header string) time.Duration {
+	seconds, err := strconv.Atoi(header)
+	if err != nil {
+		return 0
 	}
+	return time.Duration(min(max(seconds, 0), int(askFor/time.Second))) * time.Second
 }
 
 // ask asks for the DaemonSet and for its namespace: where that is deleted, pods may go before their DaemonSet.
@@ -155,20 +128,9 @@ func (d *daemonSet) ask(ctx context.Context) (set, namespace answer, err error) 
 }
 
 func (d *daemonSet) get(ctx context.Context, path string) (answer, error) {
-	token, err := os.ReadFile(d.tokenFile)
+	response, err := d.open(ctx, path)
 	if err != nil {
-		return answer{}, fmt.Errorf("asking for DaemonSet %s/%s: reading the account's token: %w", d.namespace, d.name, err)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.server+path, nil)
-	if err != nil {
-		return answer{}, fmt.Errorf("asking for DaemonSet %s/%s: %w", d.namespace, d.name, err)
-	}
-	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	// All of it that counts, in a fraction of the bytes.
-	request.Header.Set("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json")
-	response, err := d.client.Do(request)
-	if err != nil {
-		return answer{}, fmt.Errorf("asking for DaemonSet %s/%s: %w", d.namespace, d.name, err)
+		return answer{}, err
 	}
 	defer response.Body.Close()
 	var object struct {
@@ -184,5 +146,28 @@ func (d *daemonSet) get(ctx context.Context, path string) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("asking for DaemonSet %s/%s: reading the answer: %w", d.namespace, d.name, err)
 	}
-	return answer{status: response.StatusCode, reason: object.Reason, ending: object.Metadata.DeletionTimestamp != ""}, nil
+	return answer{
+		status: response.StatusCode, reason: object.Reason, ending: object.Metadata.DeletionTimestamp != "",
+		retry: retryAfter(response.Header.Get("Retry-After")),
+	}, nil
+}
+
+// open sends a request. The caller closes the body of the answer.
+func (d *daemonSet) open(ctx context.Context, path string) (*http.Response, error) {
+	token, err := os.ReadFile(d.tokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("asking for DaemonSet %s/%s: reading the account's token: %w", d.namespace, d.name, err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.server+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("asking for DaemonSet %s/%s: %w", d.namespace, d.name, err)
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	// All of it that counts, in a fraction of the bytes.
+	request.Header.Set("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json")
+	response, err := d.client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("asking for DaemonSet %s/%s: %w", d.namespace, d.name, err)
+	}
+	return response, nil
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/pem"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -29,6 +31,7 @@ type apiServer struct {
 	answers map[string]string // by the last part of the path: a status, a blank, and a body
 	asked   []string
 	tokens  []string
+	watched chan string // an event for the open watch, or "" to close it
 }
 
 const (
@@ -37,16 +40,25 @@ const (
 	notFound = `404 {"kind":"Status","reason":"NotFound"}`
 	refused  = `403 {"kind":"Status","reason":"Forbidden"}`
 	unknown  = `401 {"kind":"Status","reason":"Unauthorized"}`
+
+	added   = `{"type":"ADDED","object":{"metadata":{"name":"updater-config"}}}`
+	held    = `{"type":"MODIFIED","object":{"metadata":{"name":"updater-config","deletionTimestamp":"2026-01-01T00:00:00Z"}}}`
+	deleted = `{"type":"DELETED","object":{"metadata":{"name":"updater-config"}}}`
 )
 
 // startAPIServer answers for the DaemonSet "hosts-updater" and for its namespace "home".
 func startAPIServer(t *testing.T, set, namespace string) *apiServer {
 	t.Helper()
-	s := &apiServer{account: t.TempDir(), answers: map[string]string{"hosts-updater": set, "home": namespace}}
+	s := &apiServer{account: t.TempDir(), answers: map[string]string{"hosts-updater": set, "home": namespace}, watched: make(chan string)}
 	s.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
+		s.asked, s.tokens = append(s.asked, r.Method+" "+r.URL.RequestURI()), append(s.tokens, r.Header.Get("Authorization"))
+		if r.URL.Query().Get("watch") != "" && s.answers["configmaps"] == "" {
+			s.mu.Unlock()
+			s.watch(w, r)
+			return
+		}
 		defer s.mu.Unlock()
-		s.asked, s.tokens = append(s.asked, r.Method+" "+r.URL.Path), append(s.tokens, r.Header.Get("Authorization"))
 		var status int
 		answer := s.answers[filepath.Base(r.URL.Path)]
 		_, err := fmt.Sscan(answer, &status)
@@ -61,6 +73,35 @@ func startAPIServer(t *testing.T, set, namespace string) *apiServer {
 	require.NoError(t, os.WriteFile(filepath.Join(s.account, "ca.crt"), certificate, 0o600))
 	s.renew(t, "first")
 	return s
+}
+
+// watch sends what the test says until it ends it or the caller goes.
+func (s *apiServer) watch(w http.ResponseWriter, r *http.Request) {
+	w.(http.Flusher).Flush()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case event := <-s.watched:
+			if event == "" {
+				return
+			}
+			_, _ = w.Write([]byte(event + "\n"))
+			w.(http.Flusher).Flush()
+		}
+	}
+}
+
+// tells sends events to the watch that is open, or to the next.
+func (s *apiServer) tells(t *testing.T, events ...string) {
+	t.Helper()
+	for _, event := range events {
+		select {
+		case s.watched <- event:
+		case <-time.After(soon):
+			require.Fail(t, "nobody watches")
+		}
+	}
 }
 
 func (s *apiServer) renew(t *testing.T, token string) {
@@ -99,61 +140,95 @@ func (p *process) ends(t *testing.T) string {
 
 func TestTheLinesGoWithTheDaemonSet(t *testing.T) {
 	const kept, removed = demoLine + etcHosts, etcHosts
+	told := []string{added, deleted}
 	for _, test := range []struct {
 		name           string
-		set, namespace string // what is answered at the end
+		set, namespace string   // what is answered at the end
+		events         []string // what the watch of the configuration has told
 		want           string
 	}{
-		{"a pod that ends for itself leaves them", there, there, kept},
-		{"a DaemonSet that is gone takes them along", notFound, there, removed},
-		{"so does one that waits for its pods", ending, there, removed},
-		{"so does a namespace that is ending, whose pods may go first", there, ending, removed},
-		{"so does an account that is gone with it", unknown, unknown, removed},
-		{"so does a role that is gone with it", refused, refused, removed},
-		{"an API server in trouble leaves them", "500 {}", "500 {}", kept},
-		{"one that is busy leaves them", "429 {}", "429 {}", kept},
-		{"a proxy's page leaves them", "404 <html>", "404 <html>", kept},
-		{"an answer that is cut off leaves them", `200 {"metadata":`, there, kept},
+		{"a pod that ends for itself leaves them", there, there, nil, kept},
+		{"a DaemonSet that is gone takes them along", notFound, there, nil, removed},
+		{"so does one that waits for its pods", ending, there, nil, removed},
+		{"so does a namespace that is ending, whose pods may go first", there, ending, nil, removed},
+		{"so does one whose role has gone half", refused, ending, nil, removed},
+		{"so does an uninstall that has taken the account along", unknown, unknown, told, removed},
+		{"so does one that has taken the role along", refused, refused, told, removed},
+		{"so does one whose configuration is held", refused, refused, []string{added, held}, removed},
+		{"a pod that is deleted by force, with its token, leaves them", unknown, unknown, []string{added}, kept},
+		{"a role that is gone leaves them", refused, refused, []string{added}, kept},
+		{"an API server that does not know of its roles yet leaves them", refused, refused, nil, kept},
+		{"a refusal does not count beside a DaemonSet that is there", there, refused, []string{added}, kept},
+		{"a configuration that is back leaves them", refused, refused, []string{added, deleted, added}, kept},
+		{"one that was never there leaves them", refused, refused, []string{deleted}, kept},
+		{"one that is gone while the DaemonSet is there leaves them", there, there, told, kept},
+		{"an API server in trouble leaves them", "500 {}", "500 {}", []string{added}, kept},
+		{"one that is busy leaves them", "429 {}", "429 {}", nil, kept},
+		{"a proxy's page leaves them", "404 <html>", "404 <html>", nil, kept},
+		{"an answer that is cut off leaves them", `200 {"metadata":`, there, nil, kept},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel() // some ask for seconds
 			server := startAPIServer(t, there, there)
 			p := server.runs(t)
-			require.Eventually(t, func() bool { return len(server.requests()) >= 2 }, soon, 5e6)
+			server.tells(t, test.events...)
 			server.answer(test.set, test.namespace)
 			assert.Equal(t, test.want, p.ends(t), p.log.String())
 		})
 	}
-	t.Run("who was never allowed to ask leaves them", func(t *testing.T) {
+	t.Run("what the watch tells while it asks counts", func(t *testing.T) {
 		server := startAPIServer(t, refused, refused)
 		p := server.runs(t)
-		require.Eventually(t, func() bool { return len(server.requests()) >= 2 }, soon, 5e6)
-		assert.Equal(t, kept, p.ends(t))
+		server.tells(t, added)
+		require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+		require.Eventually(t, func() bool { return len(server.requests()) >= 3 }, soon, 5e6)
+		server.tells(t, deleted)
+		require.NoError(t, p.Wait())
+		assert.Equal(t, removed, read(t, p.hosts))
+	})
+	t.Run("a refusal that passes does not count", func(t *testing.T) {
+		server := startAPIServer(t, refused, refused)
+		p := server.runs(t)
+		server.tells(t, added)
+		require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+		require.Eventually(t, func() bool { return len(server.requests()) >= 5 }, soon, 5e6)
+		server.answer(notFound, there)
+		require.NoError(t, p.Wait())
+		assert.Equal(t, removed, read(t, p.hosts))
+	})
+	t.Run("a watch that ended is opened again", func(t *testing.T) {
+		server := startAPIServer(t, refused, refused)
+		p := server.runs(t)
+		server.tells(t, added, "", added, `{"type":"ERROR","object":{"code":410}}`, deleted)
+		assert.Equal(t, removed, p.ends(t), p.log.String())
 	})
 	t.Run("an API server out of reach leaves them", func(t *testing.T) {
 		server := startAPIServer(t, there, there)
 		p := server.runs(t)
-		require.Eventually(t, func() bool { return len(server.requests()) >= 2 }, soon, 5e6)
-		server.Close()
+		server.tells(t, added, "")
+		server.Listener.Close()
+		server.CloseClientConnections()
 		assert.Equal(t, kept, p.ends(t))
 		assert.Contains(t, p.log.String(), "kept lines in hosts file: whether the DaemonSet is gone was not told")
 	})
 	t.Run("a kill leaves them", func(t *testing.T) {
-		server := startAPIServer(t, there, there)
+		server := startAPIServer(t, notFound, there)
 		p := server.runs(t)
 		require.NoError(t, p.Process.Kill())
 		require.Error(t, p.Wait())
 		assert.Equal(t, kept, read(t, p.hosts))
 	})
-	t.Run("it asks twice in its life, with the token of the moment", func(t *testing.T) {
+	t.Run("it has one watch open and asks at its end, with the token of the moment", func(t *testing.T) {
 		server := startAPIServer(t, there, there)
 		p := server.runs(t)
-		require.Eventually(t, func() bool { return len(server.requests()) >= 2 }, soon, 5e6)
+		server.tells(t, added)
 		server.renew(t, "second")
 		p.ends(t)
-		once := []string{"GET /apis/apps/v1/namespaces/home/daemonsets/hosts-updater", "GET /api/v1/namespaces/home"}
-		assert.Equal(t, append(once, once...), server.requests())
-		assert.Equal(t, []string{"Bearer first", "Bearer first", "Bearer second", "Bearer second"}, server.tokens)
+		assert.Equal(t, []string{
+			"GET /api/v1/namespaces/home/configmaps?watch=1&fieldSelector=metadata.name%3Dupdater-config",
+			"GET /apis/apps/v1/namespaces/home/daemonsets/hosts-updater", "GET /api/v1/namespaces/home",
+		}, server.requests())
+		assert.Equal(t, []string{"Bearer first", "Bearer second", "Bearer second"}, server.tokens)
 		assert.NotContains(t, p.log.String(), "first")
 	})
 	t.Run("outside of a pod it works, and leaves them", func(t *testing.T) {
@@ -174,17 +249,23 @@ func TestTheLinesGoWithTheDaemonSet(t *testing.T) {
 	})
 }
 
-func TestTheWaitForTheDaemonSetEndsWithTheProcess(t *testing.T) {
-	server := startAPIServer(t, notFound, notFound)
+func TestTheWatchEndsWithTheProcess(t *testing.T) {
+	server := startAPIServer(t, there, there)
 	host, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	require.NoError(t, err)
 	set, err := newDaemonSet("home/hosts-updater", server.account, host, port)
 	require.NoError(t, err)
+	ctx, end := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); set.see(t.Context(), slog.New(slog.DiscardHandler)) }()
-	require.Eventually(t, func() bool { return len(server.requests()) >= 2 }, soon, 5e6)
-	assert.False(t, set.seen.Load())
-	server.answer(there, there)
+	go func() { defer close(done); set.follow(ctx, slog.New(slog.DiscardHandler)) }()
+	server.tells(t, added)
+	end()
 	<-done
-	assert.True(t, set.seen.Load())
+	assert.False(t, set.withdrawn.Load())
+}
+
+func TestAnAPIServerThatAsksForTimeIsGivenIt(t *testing.T) {
+	for after, want := range map[string]time.Duration{"": 0, "3": 3 * time.Second, "-3": 0, "soon": 0, "86400": askFor} {
+		assert.Equal(t, want, retryAfter(after), after)
+	}
 }

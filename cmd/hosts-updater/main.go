@@ -105,7 +105,9 @@ func keep(ctx context.Context, log *slog.Logger, daemon *hostsd.Daemon, o option
 		if err != nil { // the lines matter more than their removal
 			log.Error("lines will stay when the DaemonSet goes", "error", err)
 		} else {
-			go runs.see(ctx, log)
+			following, end := context.WithCancel(context.WithoutCancel(ctx)) // until it is known whether to remove the lines
+			defer end()
+			go runs.follow(following, log)
 		}
 	}
 	if o.metricsAddress != "" {
@@ -157,6 +159,9 @@ func cleanUp(ctx context.Context, log *slog.Logger, hostsFile string) int {
 	for {
 		removed, err := hostsd.Cleanup(ctx, hostsFile)
 		switch {
+		case err == nil && removed == 0:
+			log.Info("found no lines of ours in hosts file", "hostsFile", hostsFile)
+			return exitOK
 		case err == nil:
 			log.Info("removed lines from hosts file", "hostsFile", hostsFile, "entries", removed)
 			return exitOK
@@ -178,7 +183,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.once, "once", false, "do one pass and exit: 0 done, 1 failed, 3 done but for refused entries")
 	flags.BoolVar(&o.cleanup, "cleanup", false, "remove our lines from the hosts file and exit; the configuration is not read")
 	flags.StringVar(&o.daemonSet, "daemonset", "", "the DaemonSet that runs this program, as namespace/name: our lines are removed when the program ends because that is gone; empty to leave them")
-	flags.StringVar(&o.account, "service-account", "/var/run/secrets/kubernetes.io/serviceaccount", "with --daemonset: the folder with the token and ca.crt of the pod's account, which may get the DaemonSet and its namespace")
+	flags.StringVar(&o.account, "service-account", "/var/run/secrets/kubernetes.io/serviceaccount", "with --daemonset: the folder with the token and ca.crt of the pod's account, which may get the DaemonSet and its namespace, and watch the ConfigMap updater-config")
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of /metrics, /healthz and /readyz; empty for none")
 	flags.StringVar(&o.logFormat, "log-format", "json", "json or text")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")

@@ -141,6 +141,16 @@ func TestOnceAndCleanup(t *testing.T) {
 		assert.Equal(t, demoLine+etcHosts, read(t, hosts))
 		assert.Contains(t, log, "reading the configuration: open /nonexistent/hosts.yaml: no such file or directory")
 	})
+	t.Run("one pass without a configuration that can be read says that there is none, and exits with 1", func(t *testing.T) {
+		hosts := write(t, "hosts", demoLine+etcHosts)
+		for _, config := range []string{"/nonexistent/hosts.yaml", write(t, "hosts.yaml", "hosts: {")} {
+			code, log := once(t, "--once", "--config", config, "--hosts-file", hosts)
+			assert.Equal(t, exitFailed, code)
+			assert.Equal(t, demoLine+etcHosts, read(t, hosts))
+			assert.Contains(t, log, `msg="read no configuration"`)
+			assert.NotContains(t, log, "last good")
+		}
+	})
 	t.Run("a hosts file that cannot be written exits with 1", func(t *testing.T) {
 		code, log := once(t, "--once", "--config", write(t, "hosts.yaml", demoConfig), "--hosts-file", "/nonexistent/hosts")
 		assert.Equal(t, exitFailed, code)
@@ -148,12 +158,12 @@ func TestOnceAndCleanup(t *testing.T) {
 	})
 	t.Run("cleanup removes our lines, needs no configuration, and may be repeated", func(t *testing.T) {
 		hosts := write(t, "hosts", etcHosts+demoLine+"10.1.1.1 theirs")
-		for _, want := range []string{"entries=1", "entries=0"} {
+		for _, want := range []string{`msg="removed lines from hosts file"`, `msg="found no lines of ours in hosts file"`} {
 			code, log := once(t, "--cleanup", "--config", "", "--hosts-file", hosts)
 			assert.Equal(t, exitOK, code)
 			assert.Equal(t, etcHosts+"10.1.1.1 theirs", read(t, hosts))
-			assert.Contains(t, log, `msg="removed lines from hosts file"`)
 			assert.Contains(t, log, want)
+			assert.NotContains(t, log, "entries=0")
 		}
 	})
 	t.Run("cleanup that cannot write exits with 1", func(t *testing.T) {

@@ -1,5 +1,5 @@
 // Command demo runs the product's main job on a control plane of its own: it starts one, installs the product, creates the
-// sample ImagePullSecret, a namespace and a service account, shows what has become of them, and stays up until Ctrl-C.
+// sample ImagePullSecret, a namespace and a service account, shows what has become of them, and stays up until Ctrl-C, or until its terminal is closed.
 package main
 
 import (
@@ -17,8 +17,11 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/test/manager"
 )
 
+// entries are the columns that show what a service account holds.
+const entries = "custom-columns=NAME:.metadata.name,IMAGE-PULL-SECRETS:.imagePullSecrets[*].name"
+
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if err := run(ctx); err != nil && ctx.Err() == nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -68,6 +71,7 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 
+	say("", "Two pods of the Deployment are Pending, as expected: there is no node, and the manager runs as a process.")
 	say("", "It stays up until Ctrl-C. The manager's log is "+log.Name()+". To try next, in another terminal:", "")
 	kubeconfig, kubectl := filepath.Join(scratch, "kubeconfig"), filepath.Join(scratch, "kubectl")
 	if err := errors.Join(os.Symlink(c.Kubeconfig(), kubeconfig), os.Symlink(c.KubectlPath(), kubectl)); err != nil {
@@ -78,7 +82,8 @@ func run(ctx context.Context) (err error) {
 		"get ipss -o wide",
 		"describe ipss imagepullsecret-sample",
 		"create namespace another",
-		"-n another get serviceaccounts,secrets -o wide",
+		"-n another get serviceaccounts -o '" + entries + "'",
+		"-n another get secrets",
 		`patch ipss imagepullsecret-sample --type=merge -p '{"spec":{"namespaces":"default,newns"}}'`,
 		`patch ipss imagepullsecret-sample --type=merge -p '{"spec":{"namespaces":"team-*"}}'`,
 		"delete ipss imagepullsecret-sample",
@@ -106,7 +111,7 @@ func walkThrough(ctx context.Context, c *cluster.Cluster) error {
 		{"wait", "--for=condition=Ready", "--timeout=30s", "ipss/imagepullsecret-sample"},
 		{"create", "namespace", "newns"},
 		{"create", "serviceaccount", "kung", "-n", "newns"},
-		{"get", "serviceaccounts", "-n", "newns", "-o", "custom-columns=NAME:.metadata.name,IMAGE-PULL-SECRETS:.imagePullSecrets[*].name"},
+		{"get", "serviceaccounts", "-n", "newns", "-o", entries},
 		{"get", "secrets", "-n", "newns"},
 		{"wait", "--for=jsonpath={.status.secretsDesired}=6", "--timeout=30s", "ipss/imagepullsecret-sample"},
 		{"get", "ipss"},

@@ -33,7 +33,7 @@ const (
 )
 
 // runUpdater starts what the DaemonSet of a namespace says, with the token that a pod of it would have, and waits for its line.
-func (w *world) runUpdater(t *testing.T, namespace string) *updater {
+func (w *world) runUpdater(t *testing.T, namespace string, pod ...string) *updater {
 	t.Helper()
 	set, err := w.Client.AppsV1().DaemonSets(namespace).Get(w.Ctx, "hosts-updater", metav1.GetOptions{})
 	require.NoError(t, err)
@@ -54,7 +54,7 @@ func (w *world) runUpdater(t *testing.T, namespace string) *updater {
 	u.Cmd = exec.CommandContext(w.Ctx, hostsUpdater, args...)
 	u.Env = append(os.Environ(), "NODE_NAME=node")
 	if *set.Spec.Template.Spec.AutomountServiceAccountToken {
-		u.Env = append(u.Env, w.mountAccount(t, namespace, set.Spec.Template.Spec.ServiceAccountName, dir)...)
+		u.Env = append(u.Env, w.mountAccount(t, namespace, set.Spec.Template.Spec.ServiceAccountName, dir, pod...)...)
 	}
 	require.NoError(t, u.Start())
 	t.Cleanup(func() {
@@ -73,11 +73,14 @@ func (w *world) runUpdater(t *testing.T, namespace string) *updater {
 }
 
 // mountAccount writes into dir what the kubelet mounts into a pod of an account, and returns where the API server is.
-func (w *world) mountAccount(t *testing.T, namespace, account, dir string) (env []string) {
+func (w *world) mountAccount(t *testing.T, namespace, account, dir string, pod ...string) (env []string) {
 	t.Helper()
 	hour := int64(3600)
-	request, err := w.Client.CoreV1().ServiceAccounts(namespace).CreateToken(w.Ctx, account,
-		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &hour}}, metav1.CreateOptions{})
+	spec := authenticationv1.TokenRequestSpec{ExpirationSeconds: &hour}
+	for _, name := range pod { // as the kubelet's requests are
+		spec.BoundObjectRef = &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: name}
+	}
+	request, err := w.Client.CoreV1().ServiceAccounts(namespace).CreateToken(w.Ctx, account, &authenticationv1.TokenRequest{Spec: spec}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "token"), []byte(request.Status.Token), 0o600))
 	admin := w.RESTConfig()
@@ -90,6 +93,14 @@ func (w *world) mountAccount(t *testing.T, namespace, account, dir string) (env 
 	address, err := url.Parse(admin.Host)
 	require.NoError(t, err)
 	return []string{"KUBERNETES_SERVICE_HOST=" + address.Hostname(), "KUBERNETES_SERVICE_PORT=" + address.Port()}
+}
+
+// token is that of its account.
+func (u *updater) token() string {
+	u.t.Helper()
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(u.hosts), "token"))
+	require.NoError(u.t, err)
+	return string(text)
 }
 
 func (u *updater) file() string {
@@ -107,12 +118,12 @@ func (u *updater) ends() string {
 	return u.file()
 }
 
-// seen waits until the API server has answered it what it asks at its start.
+// seen waits until the API server has opened the watch that it asks for at its start.
 func (w *world) seen(since time.Time) {
 	w.T.Helper()
-	w.Eventually("it has asked for its DaemonSet", func() error {
+	w.Eventually("it watches its configuration", func() error {
 		asked, err := w.Requests(func(r cluster.Request) bool {
-			return strings.HasSuffix(r.User, ":hosts-updater") && r.Resource == "namespaces" && r.Code == 200 && r.Received.After(since)
+			return strings.HasSuffix(r.User, ":hosts-updater") && r.Resource == "configmaps" && r.Verb == "watch" && r.Running && r.Received.After(since)
 		})
 		if err == nil && len(asked) == 0 {
 			err = errors.New("it has not")
@@ -171,9 +182,42 @@ func TestHostsUpdaterAsInstalled(t *testing.T) {
 	})
 	t.Run("they stay where that is wanted, without a token", func(t *testing.T) {
 		w.runHelm("upgrade", chart, "--reuse-values", "--set", "hostsUpdater.keepLines=true")
-		assert.Empty(t, w.Kubectl("get", "roles,rolebindings", "-n", manager.Namespace, "-l", "app.kubernetes.io/component=hosts-updater", "-o", "name"))
 		u := w.runUpdater(t, manager.Namespace)
 		w.runHelm("uninstall")
+		assert.Equal(t, ours+others, u.ends())
+	})
+	t.Run("they stay through the upgrade that asks for that", func(t *testing.T) {
+		install()
+		u := running(t)
+		w.runHelm("upgrade", chart, "--reuse-values", "--set", "hostsUpdater.keepLines=true") // whose pods end after it
+		assert.Equal(t, ours+others, u.ends())
+		w.runHelm("uninstall")
+	})
+	t.Run("they stay when a pod is deleted by force", func(t *testing.T) {
+		install()
+		defer w.runHelm("uninstall")
+		w.Kubectl("run", "forced", "-n", manager.Namespace, "--image=r.io/x", "--overrides", `{"spec":{"serviceAccountName":"hosts-updater","nodeName":"node",
+			"securityContext":{"runAsNonRoot":true,"runAsUser":7,"seccompProfile":{"type":"RuntimeDefault"}},
+			"containers":[{"name":"forced","image":"r.io/x","securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}}}]}}`)
+		since := time.Now()
+		u := w.runUpdater(t, manager.Namespace, "forced")
+		w.seen(since)
+		w.Kubectl("delete", "pod", "forced", "-n", manager.Namespace, "--grace-period=0", "--force")
+		w.Eventually("its token is refused", func() error { // one that was good is taken for good for a while
+			review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: u.token()}}
+			review, err := w.Client.AuthenticationV1().TokenReviews().Create(w.Ctx, review, metav1.CreateOptions{})
+			if err == nil && review.Status.Authenticated {
+				err = errors.New("it is not")
+			}
+			return err
+		})
+		assert.Equal(t, ours+others, u.ends())
+	})
+	t.Run("they stay where the API server does not know of its roles", func(t *testing.T) {
+		install()
+		defer w.runHelm("uninstall")
+		u := running(t)
+		w.Kubectl("delete", "rolebinding", "hosts-updater", "-n", manager.Namespace)
 		assert.Equal(t, ours+others, u.ends())
 	})
 	t.Run("a namespace that is ending takes them away, whatever goes first", func(t *testing.T) {
@@ -231,7 +275,8 @@ func TestSwitches(t *testing.T) {
 		{"more flags of hosts-updater", oneHost + ",hostsUpdater.extraArgs[0]=--resync-period=1m", "- \"--resync-period=1m\"", ""},
 		{"lines that go with the DaemonSet", oneHost + ",networkPolicy.enabled=true", "--daemonset=" + manager.Namespace + "/hosts-updater", "Egress"},
 		{"lines that stay", oneHost + ",networkPolicy.enabled=true,hostsUpdater.keepLines=true", "policyTypes: [Ingress, Egress]", "--daemonset="},
-		{"no permission to ask where lines stay", oneHost + ",hostsUpdater.keepLines=true", "kind: DaemonSet", "resources: [daemonsets]"},
+		{"a permission that old pods need after an upgrade, where lines stay", oneHost + ",hostsUpdater.keepLines=true", "resources: [daemonsets]", ""},
+		{"no token where lines stay", oneHost + ",hostsUpdater.keepLines=true", "automountServiceAccountToken: false\n      enableServiceLinks", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			out, err := w.tryHelm("template", "x", chart, "--namespace", manager.Namespace, "--kube-version", "v1.30.0", "--set", tc.set)

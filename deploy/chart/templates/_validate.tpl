@@ -9,6 +9,23 @@ one may stand by mistake.
 {{- if not .Values.image.repository -}}
 {{- include "tcr-assistant.fault" (list $faults "image.repository" "must be set, and has no default, since whoever owned that would own the cluster: write where you pushed the image to, such as registry.example.com/tcr-assistant (make image PUSH=registry.example.com/tcr-assistant:v0.1.0), or the name under which you loaded its archive into the nodes (make image)") -}}
 {{- end -}}
+{{- include "tcr-assistant.validate.image" (list $faults .Values.image) -}}
+{{- include "tcr-assistant.validate.signer" (list $faults .Values.webhook.certSigner) -}}
+{{- include "tcr-assistant.validate.duration" (list $faults .Values.webhook.certDuration) -}}
+{{- $namespace := .Values.hostsUpdater.namespace -}}
+{{- if and $namespace (not (kindIs "string" $namespace)) -}}
+{{- include "tcr-assistant.fault" (list $faults "hostsUpdater.namespace" "is a number, which may have lost how it was written: write it in quotes, or pass it by --set-string instead of --set") -}}
+{{- else if and $namespace (not (regexMatch "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$" $namespace)) -}}
+{{- include "tcr-assistant.fault" (list $faults "hostsUpdater.namespace" (printf "%q is no name of a namespace: write one of lower case letters, digits and \"-\", such as kube-system" $namespace)) -}}
+{{- end -}}
+{{- $budget := .Values.manager.podDisruptionBudget.maxUnavailable -}}
+{{- if and (kindIs "string" $budget) (not (regexMatch "^[0-9]+%$" $budget)) -}}
+{{- include "tcr-assistant.fault" (list $faults "manager.podDisruptionBudget.maxUnavailable" (printf "%q must be a number, or a percentage such as 50%%" $budget)) -}}
+{{- end -}}
+{{- $nodes := .Values.hostsUpdater.maxUnavailable -}}
+{{- if and (kindIs "string" $nodes) (not (regexMatch "^(100|[1-9][0-9]?)%$" $nodes)) -}}
+{{- include "tcr-assistant.fault" (list $faults "hostsUpdater.maxUnavailable" (printf "%q must be a number from 1 on, or a percentage from 1%% to 100%%" $nodes)) -}}
+{{- end -}}
 {{- $labels := dict "manager.podLabels" .Values.manager.podLabels "hostsUpdater.podLabels" .Values.hostsUpdater.podLabels "monitoring.serviceMonitor.labels" .Values.monitoring.serviceMonitor.labels "monitoring.prometheusRule.labels" .Values.monitoring.prometheusRule.labels -}}
 {{- range $path := keys $labels | sortAlpha -}}
 {{- range $key := keys (get $labels $path | default dict) | sortAlpha -}}
@@ -51,6 +68,57 @@ one may stand by mistake.
 {{- define "tcr-assistant.fault" -}}
 {{- $faults := index . 0 -}}
 {{- $_ := set $faults "list" (append $faults.list (printf "%s: %s" (index . 1) (index . 2))) -}}
+{{- end -}}
+
+{{/* Where the image is: the repository, and the tag or the digest of it. */}}
+{{- define "tcr-assistant.validate.image" -}}
+{{- $faults := index . 0 -}}{{- $image := index . 1 -}}{{- $repository := $image.repository -}}{{- $at := "image.repository" -}}
+{{- if contains "://" $repository -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "%q must be without a scheme: write %s" $repository (regexReplaceAll "^.*://" $repository ""))) -}}
+{{- else if contains "@" $repository -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "%q names a digest: write that in image.digest" $repository)) -}}
+{{- else if contains ":" (last (splitList "/" $repository)) -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "%q names a tag: write the tag in image.tag" $repository)) -}}
+{{- else if not (regexMatch "^(([a-zA-Z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*)?$" $repository) -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "%q must be a registry's host and a path of lower case letters, digits and \".\", \"_\", \"-\", such as registry.example.com/tcr-assistant" $repository)) -}}
+{{- end -}}
+{{- if or (kindIs "float64" $image.tag) (kindIs "int64" $image.tag) -}}
+{{- include "tcr-assistant.fault" (list $faults "image.tag" "is a number, which may have lost how it was written: write it in quotes, or pass it by --set-string instead of --set") -}}
+{{- else if not (regexMatch "^([A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?$" ($image.tag | default "")) -}}
+{{- include "tcr-assistant.fault" (list $faults "image.tag" (printf "%q must be a tag: at most 128 letters, digits and \".\", \"_\", \"-\", such as v0.1.0" $image.tag)) -}}
+{{- end -}}
+{{- if not (regexMatch "^(sha256:[0-9a-f]{64})?$" ($image.digest | default "")) -}}
+{{- include "tcr-assistant.fault" (list $faults "image.digest" (printf "%q must be sha256: and 64 digits and letters from a to f, as the registry shows it" $image.digest)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The signer, as the manager checks it. */}}
+{{- define "tcr-assistant.validate.signer" -}}
+{{- $faults := index . 0 -}}{{- $signer := index . 1 -}}{{- $at := "webhook.certSigner" -}}
+{{- $part := "[a-z0-9]([-a-z0-9]{0,251}[a-z0-9])?" -}}
+{{- if or (not (regexMatch (printf "^%s(\\.%s)+/%s(\\.%s)*$" $part $part $part $part) $signer)) (gt (len (first (splitList "/" $signer))) 253) -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "%q must be a domain and a name of lower case letters, digits and \"-\": write one such as kubernetes.io/kubelet-serving" $signer)) -}}
+{{- else if and (hasPrefix "kubernetes.io/" $signer) (ne $signer "kubernetes.io/kubelet-serving") -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "%q issues no serving certificates: write kubernetes.io/kubelet-serving" $signer)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The lifetime, as the manager reads it: numbers, each with its unit, whose sum is within bounds. */}}
+{{- define "tcr-assistant.validate.duration" -}}
+{{- $faults := index . 0 -}}{{- $text := index . 1 | default "" -}}
+{{- $seconds := 0.0 -}}
+{{- $number := "([0-9]+(\\.[0-9]*)?|\\.[0-9]+)" -}}{{- $unit := "(h|ms|us|µs|ns|m|s)" -}}
+{{- $whole := regexMatch (printf "^(%s%s)+$" $number $unit) $text -}}
+{{- if $whole -}}
+{{- $units := dict "h" 3600.0 "m" 60.0 "s" 1.0 "ms" 1e-3 "us" 1e-6 "µs" 1e-6 "ns" 1e-9 -}}
+{{- range regexFindAll (printf "%s%s" $number $unit) $text -1 -}}
+{{- $name := regexFind "[^0-9.]+$" . -}}
+{{- $seconds = addf $seconds (mulf (float64 (trimSuffix $name .)) (get $units $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $text (or (not $whole) (lt $seconds 600.0) (gt $seconds 315360000.0)) -}}
+{{- include "tcr-assistant.fault" (list $faults "webhook.certDuration" (printf "%q must be from 10m (the certificates API's minimum) to 87600h (ten years): write a number with its unit, such as 2160h" $text)) -}}
+{{- end -}}
 {{- end -}}
 
 {{/*

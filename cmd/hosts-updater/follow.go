@@ -1,0 +1,81 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"time"
+)
+
+const (
+	// configMap is the name of the ConfigMap of the lines, which comes and goes with the DaemonSet. It is watched in its stead: it
+	// changes when a host does, while the status of a DaemonSet changes with each of its pods, for all nodes to be told.
+	configMap = "updater-config"
+	// firstOpening and lastOpening are the pauses before a watch is opened again.
+	firstOpening, lastOpening = time.Second, time.Minute
+)
+
+// follow keeps withdrawn true to what becomes of the ConfigMap, until ctx ends. The API server ends a watch now and then, and it is
+// opened again; what happens in between is not told.
+func (d *daemonSet) follow(ctx context.Context, log *slog.Logger) {
+	told := false
+	for pause := firstOpening; ; pause = min(2*pause, lastOpening) {
+		began := time.Now()
+		err := d.watch(ctx)
+		if time.Since(began) > lastOpening {
+			pause = firstOpening
+		}
+		if err != nil && pause == lastOpening && !told { // a node that is starting up may not reach it for a while
+			told = true
+			log.Warn("own ConfigMap was not watched, trying again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause/2 + rand.N(pause)): // an API server that restarts is not asked by all nodes at once
+		}
+	}
+}
+
+// watch follows the ConfigMap until the API server ends the watch.
+func (d *daemonSet) watch(ctx context.Context) error {
+	response, err := d.open(ctx, "/api/v1/namespaces/"+d.namespace+"/configmaps?watch=1&fieldSelector=metadata.name%3D"+configMap)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("watching ConfigMap %s/%s: the API server answers %d", d.namespace, configMap, response.StatusCode)
+	}
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, maxAnswer)
+	known := false // by this watch, which begins with what is there
+	for lines.Scan() {
+		var event struct {
+			Type   string
+			Object struct {
+				Metadata struct{ DeletionTimestamp string }
+			}
+		}
+		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
+			return fmt.Errorf("watching ConfigMap %s/%s: reading what is told: %w", d.namespace, configMap, err)
+		}
+		switch event.Type {
+		case "ADDED", "MODIFIED":
+			known = true
+			d.withdrawn.Store(event.Object.Metadata.DeletionTimestamp != "")
+		case "DELETED":
+			d.withdrawn.Store(known)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("watching ConfigMap %s/%s: %w", d.namespace, configMap, err)
+	}
+	return nil
+}
