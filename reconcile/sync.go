@@ -155,7 +155,7 @@ func (c *Controller) heard(problems []Problem, namespace Namespace) []Problem {
 	return slices.DeleteFunc(problems, func(problem Problem) bool {
 		secret := pullsecret.SecretName(problem.ImagePullSecret)
 		known, found := namespace.Secret(secret)
-		if told[problem] || rules.Get(problem.ImagePullSecret) == nil && !c.state.Watched(secret) && !(found && known.Managed) {
+		if told[problem] || rules.Get(problem.ImagePullSecret) == nil && !c.state.Watched(secret) && (!found || !known.Managed) {
 			return true
 		}
 		told[problem] = true

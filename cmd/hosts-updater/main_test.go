@@ -238,13 +238,13 @@ type process struct {
 	log                    *bytes.Buffer
 }
 
-// start runs the command with flags that come after the usual ones and override them.
-func start(t *testing.T, args ...string) *process {
+// start runs the command with the usual flags.
+func start(t *testing.T) *process {
 	t.Helper()
-	return startIn(t, nil, args...)
+	return startIn(t, nil)
 }
 
-// startIn does it with more variables in its environment.
+// startIn runs it with more variables in its environment, and flags that come after the usual ones and override them.
 func startIn(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{config: write(t, "hosts.yaml", demoConfig), hosts: write(t, "hosts", etcHosts), log: &bytes.Buffer{}}
