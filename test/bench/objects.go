@@ -77,7 +77,7 @@ func objects(ctx context.Context, r *report, binary string, program objectsProgr
 	r.Kubernetes = base.Version()
 	namespaces := cmp.Or(program.namespaces, max(2000, 2*n))
 	w := &objectsWorld{world: base, program: program, report: r, n: n, names: numbered("bench", 0, namespaces)}
-	if err := w.world.namespaces(ctx, w.names, "builder"); err != nil {
+	if err := w.namespaces(ctx, w.names, "builder"); err != nil {
 		return err
 	}
 	bare, err := w.creations(ctx, 0)

@@ -21,7 +21,7 @@ import (
 
 // documented runs the commands that docs/install.md gives behind a mark, word for word, where the checkout's folder deploy and a
 // values.yaml are.
-func (w *world) documented(mark string) (output string) {
+func (w *world) documented(mark string) {
 	w.T.Helper()
 	text, err := os.ReadFile("../../docs/install.md")
 	require.NoError(w.T, err)
@@ -47,7 +47,6 @@ global:
 		"HELM_CACHE_HOME="+tools, "HELM_CONFIG_HOME="+tools, "HELM_DATA_HOME="+tools)
 	out, err := command.CombinedOutput()
 	require.NoError(w.T, err, "%s", out)
-	return string(out)
 }
 
 // removeEntries runs the command that the documentation gives, word for word.
