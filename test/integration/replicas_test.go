@@ -194,6 +194,7 @@ func TestBothReplicasDown(t *testing.T) {
 	w.Namespace("down")
 	w.Holds("down", "down")
 	w.Lists("down", "default", "tcr.ipsdown")
+	w.derivedHolds("down")
 	require.NoError(t, m.Stop())
 
 	create := func(kind string, i int) (*corev1.ServiceAccount, time.Duration) {

@@ -3,6 +3,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -60,10 +61,18 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// run starts a manager and waits until it is ready.
+// run starts a manager and waits until it is ready and has stored what is derived: the first object of a kind that has just been
+// defined can take the API server more than a second.
 func (w *world) run() *manager.Manager {
 	w.T.Helper()
-	return w.RunManager(manager.Options{Binary: binary})
+	m := w.RunManager(manager.Options{Binary: binary})
+	w.Eventually("what is derived is stored", func() error {
+		if len(w.derived()) == 0 {
+			return errors.New("there is none")
+		}
+		return nil
+	})
+	return m
 }
 
 // permit replaces the verbs that the manager's ClusterRole grants on a resource.
