@@ -268,6 +268,9 @@ func (w *world) forbiddenWrites(t *testing.T) {
 
 func (w *world) forbiddenWatch(t *testing.T) {
 	w.allow(t, `["get","create","patch","delete"]`)
+	// A watch that runs outlives the permission, and shows what is issued from then on, too. It ends with the API server.
+	require.NoError(t, w.StopAPIServer())
+	require.NoError(t, w.StartAPIServer(w.Ctx))
 	w.Create("unseen", suite.InNamespaces("newns"))
 	failure := w.fails("unseen", "Forbidden")
 	assert.Equal(t, "*/tcr.ipsunseen", failure.NamespacedName)
