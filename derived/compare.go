@@ -2,12 +2,12 @@ package derived
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -31,16 +31,17 @@ func countParts(have map[string]stored) (parts int) {
 	return parts
 }
 
-// stored is what is known of one object: its metadata, and, where that was looked at, its spec as JSON.
+// stored is what is known of one object: its metadata, and, where that was looked at, what it holds.
 type stored struct {
 	uid        types.UID
 	version    uint64
 	generation int64
 	labels     map[string]string
 	owned      bool
-	// spec is what it held at the generation read; nil where that is not known.
-	spec []byte
+	// read is the generation at which it was known what it holds; 0 where it never was.
 	read int64
+	// holds is what its part of that is then; nil for something else, which nobody derived.
+	holds *pullsecret.Derived
 }
 
 func storedAs(object metav1.Object) stored {
@@ -54,13 +55,13 @@ func storedAs(object metav1.Object) stored {
 // written to it since.
 func (s stored) after(seen stored) stored {
 	if seen.uid == s.uid && seen.generation == s.read {
-		seen.spec, seen.read = s.spec, s.read
+		seen.holds, seen.read = s.holds, s.read
 	}
 	return seen
 }
 
-// known reports whether the spec is known as it is now.
-func (s stored) known() bool { return s.spec != nil && s.read == s.generation }
+// known reports whether it is known what it holds now.
+func (s stored) known() bool { return s.read > 0 && s.read == s.generation }
 
 // marked reports whether an object is as it is to be besides its spec: labelled as ours, and owned where there is an owner. (One
 // whose owner is gone, or is another one by now, is collected, and made anew.)
@@ -85,11 +86,12 @@ const (
 	deletion     verb = "delete"
 )
 
-// compare returns what to write for the parts, of which encoded holds the specs, and what to read first. What is divided anew is made before it is taken away elsewhere, so that nothing is missing meanwhile.
-func compare(have map[string]stored, encoded [][]byte, owner *metav1.OwnerReference) (steps []step, unknown []string) {
+// compare returns what to write for so many parts, and what to read first. same reports whether a part is as what is derived has it.
+// What is divided anew is made before it is taken away elsewhere, so that nothing is missing meanwhile.
+func compare(have map[string]stored, number int, same func(part int, holds *pullsecret.Derived) bool, owner *metav1.OwnerReference) (steps []step, unknown []string) {
 	var changes, deletions []step
 	wanted := map[string]bool{}
-	for i, spec := range encoded {
+	for i := range number {
 		name := partName(i)
 		wanted[name] = true
 		switch now, exists := have[name]; {
@@ -97,7 +99,7 @@ func compare(have map[string]stored, encoded [][]byte, owner *metav1.OwnerRefere
 			steps = append(steps, step{name, i, creation})
 		case !now.known():
 			unknown = append(unknown, name)
-		case string(now.spec) != string(spec) || !now.marked(owner):
+		case !same(i, now.holds) || !now.marked(owner):
 			changes = append(changes, step{name, i, modification})
 		}
 	}
@@ -116,8 +118,20 @@ func compare(have map[string]stored, encoded [][]byte, owner *metav1.OwnerRefere
 	return steps, unknown
 }
 
-// change returns the JSON patch that brings an object in line, if it still is at the version that is known of it.
-func change(now stored, spec []byte, owner *metav1.OwnerReference) ([]byte, error) {
+// equal reports whether a part of what is derived is what it was earlier.
+func equal(derived *pullsecret.Derived, part int, earlier *pullsecret.Derived) bool {
+	if earlier == nil || earlier == derived {
+		return earlier == derived
+	}
+	if edits, known := derived.Edits(part, earlier); known {
+		return len(edits) == 0
+	}
+	return earlier.Number == derived.Number && equality.Semantic.DeepEqual(earlier.Parts()[part], derived.Parts()[part])
+}
+
+// change returns the JSON patch that brings an object in line, if it still is at the version that is known of it, and whether that
+// edits what it holds. It does where that takes few edits; otherwise whole is asked for what the object is to hold then.
+func change(now stored, derived *pullsecret.Derived, part int, owner *metav1.OwnerReference, whole func(int) v1.DerivedAttachmentsSpec) (encoded []byte, edits bool, err error) {
 	patch := []jsonpatch.Operation{
 		{Operation: "replace", Path: "/metadata/resourceVersion", Value: strconv.FormatUint(now.version, 10)},
 	}
@@ -129,12 +143,16 @@ func change(now stored, spec []byte, owner *metav1.OwnerReference) ([]byte, erro
 	if owner != nil && !now.owned {
 		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/ownerReferences", Value: []metav1.OwnerReference{*owner}})
 	}
-	encoded, err := json.Marshal(patch)
-	if err != nil {
-		return nil, err
+	changes, edits := derived.Edits(part, now.holds)
+	if !edits {
+		changes = []jsonpatch.Operation{{Operation: "add", Value: whole(part)}}
 	}
-	// The spec is JSON already, and large: it is not read once more.
-	return slices.Concat([]byte(`[{"op":"add","path":"/spec","value":`), spec, []byte("},"), encoded[1:]), nil
+	for _, change := range changes {
+		change.Path = "/spec" + change.Path
+		patch = append(patch, change)
+	}
+	encoded, err = json.Marshal(patch)
+	return encoded, edits, err
 }
 
 // newObject returns the object of a part.
@@ -151,16 +169,4 @@ func newObject(number int, spec v1.DerivedAttachmentsSpec, owner *metav1.OwnerRe
 		object.OwnerReferences = []metav1.OwnerReference{*owner}
 	}
 	return object
-}
-
-// encode returns the parts' specs as JSON, and how many bytes they are together.
-func encode(derived pullsecret.Derived) (encoded [][]byte, size int, err error) {
-	encoded = make([][]byte, len(derived.Parts))
-	for i, part := range derived.Parts {
-		if encoded[i], err = json.Marshal(part); err != nil {
-			return nil, 0, fmt.Errorf("encoding part %d of the derived attachments: %w", i, err)
-		}
-		size += len(encoded[i])
-	}
-	return encoded, size, nil
 }

@@ -8,107 +8,150 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 var marked = map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}
 
-// kept returns an object that holds a spec, as it was written.
-func kept(spec string) stored {
-	return stored{uid: "1", version: 5, generation: 2, labels: marked, owned: true, spec: []byte(spec), read: 2}
+// attaching returns what is derived where these ImagePullSecrets select everything.
+func attaching(names ...string) *pullsecret.Derived {
+	index := pullsecret.NewIndex()
+	for _, name := range names {
+		index.Put(&v1.ImagePullSecret{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec:       v1.ImagePullSecretSpec{Docker: v1.DockerCredential{Username: "u", Password: "p", Server: "s"}},
+		})
+	}
+	return pullsecret.Derive(index.Rules(), 1)
+}
+
+// kept returns an object that holds what was derived, as it was written; nil for something else.
+func kept(holds *pullsecret.Derived) stored {
+	return stored{uid: "1", version: 5, generation: 2, labels: marked, owned: true, holds: holds, read: 2}
 }
 
 func TestCompare(t *testing.T) {
 	owner := &metav1.OwnerReference{UID: "role"}
-	one, two := [][]byte{[]byte(`{"a":1}`)}, [][]byte{[]byte(`{"a":1}`), []byte(`{"b":1}`)}
-	edited := kept(`{"a":1}`).after(stored{uid: "1", version: 6, generation: 3, labels: marked, owned: true})
-	touched := kept(`{"a":1}`).after(stored{uid: "1", version: 6, generation: 2, owned: true})
-	reborn := kept(`{"a":1}`).after(stored{uid: "2", version: 6, generation: 2, labels: marked, owned: true})
-	orphan := kept(`{"a":1}`)
+	before, now := attaching("a"), attaching("b")
+	edited := kept(now).after(stored{uid: "1", version: 6, generation: 3, labels: marked, owned: true})
+	touched := kept(now).after(stored{uid: "1", version: 6, generation: 2, owned: true})
+	reborn := kept(now).after(stored{uid: "2", version: 6, generation: 2, labels: marked, owned: true})
+	orphan := kept(now)
 	orphan.owned = false
+	same := func(_ int, holds *pullsecret.Derived) bool { return holds == now }
 	for name, test := range map[string]struct {
 		have    map[string]stored
-		encoded [][]byte
+		number  int
 		steps   []step
 		unknown []string
 	}{
 		"what is as it should be gets nothing": {
-			have: map[string]stored{partName(0): kept(`{"a":1}`)}, encoded: one,
+			have: map[string]stored{partName(0): kept(now)}, number: 1,
 		},
 		"what is missing is made": {
-			encoded: one, steps: []step{{partName(0), 0, creation}},
+			number: 1, steps: []step{{partName(0), 0, creation}},
 		},
 		"what says something else is changed": {
-			have: map[string]stored{partName(0): kept(`{}`)}, encoded: one, steps: []step{{partName(0), 0, modification}},
+			have: map[string]stored{partName(0): kept(before)}, number: 1, steps: []step{{partName(0), 0, modification}},
+		},
+		"what nobody derived is changed": {
+			have: map[string]stored{partName(0): kept(nil)}, number: 1, steps: []step{{partName(0), 0, modification}},
 		},
 		"what somebody wrote to is read first": {
-			have: map[string]stored{partName(0): edited}, encoded: one, unknown: []string{partName(0)},
+			have: map[string]stored{partName(0): edited}, number: 1, unknown: []string{partName(0)},
 		},
 		"one of the same name that was made anew is read first": {
-			have: map[string]stored{partName(0): reborn}, encoded: one, unknown: []string{partName(0)},
+			have: map[string]stored{partName(0): reborn}, number: 1, unknown: []string{partName(0)},
 		},
 		"one that lost its label gets it back": {
-			have: map[string]stored{partName(0): touched}, encoded: one, steps: []step{{partName(0), 0, modification}},
+			have: map[string]stored{partName(0): touched}, number: 1, steps: []step{{partName(0), 0, modification}},
 		},
 		"one that lost its owner gets it back": {
-			have: map[string]stored{partName(0): orphan}, encoded: one, steps: []step{{partName(0), 0, modification}},
+			have: map[string]stored{partName(0): orphan}, number: 1, steps: []step{{partName(0), 0, modification}},
 		},
 		"a further part is made before any is changed": {
-			have: map[string]stored{partName(0): kept(`{"a":1,"b":1}`)}, encoded: two, steps: []step{{partName(1), 1, creation}},
+			have: map[string]stored{partName(0): kept(before)}, number: 2, steps: []step{{partName(1), 1, creation}},
 		},
 		"and what moved there is taken away then": {
-			have: map[string]stored{partName(0): kept(`{"a":1,"b":1}`), partName(1): kept(`{"b":1}`)}, encoded: two, steps: []step{{partName(0), 0, modification}},
+			have: map[string]stored{partName(0): kept(before), partName(1): kept(now)}, number: 2, steps: []step{{partName(0), 0, modification}},
 		},
 		"a part too many is deleted only once the others hold what it held": {
-			have: map[string]stored{partName(0): kept(`{}`), partName(1): kept(`{"a":1}`)}, encoded: one, steps: []step{{partName(0), 0, modification}},
+			have: map[string]stored{partName(0): kept(before), partName(1): kept(now)}, number: 1, steps: []step{{partName(0), 0, modification}},
 		},
 		"and then it goes, as does what is none of ours": {
-			have:    map[string]stored{partName(0): kept(`{"a":1}`), partName(1): kept(`{"a":1}`), "stray": kept(`{}`)},
-			encoded: one, steps: []step{{"stray", -1, deletion}, {partName(1), -1, deletion}},
+			have:   map[string]stored{partName(0): kept(now), partName(1): kept(now), "stray": kept(before)},
+			number: 1, steps: []step{{"stray", -1, deletion}, {partName(1), -1, deletion}},
 		},
 		"nothing is deleted while it is not known what the others hold": {
-			have: map[string]stored{partName(0): edited, partName(1): kept(`{"a":1}`)}, encoded: one, unknown: []string{partName(0)},
+			have: map[string]stored{partName(0): edited, partName(1): kept(now)}, number: 1, unknown: []string{partName(0)},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			steps, unknown := compare(test.have, test.encoded, owner)
+			steps, unknown := compare(test.have, test.number, same, owner)
 			assert.Equal(t, test.steps, steps)
 			assert.Equal(t, test.unknown, unknown)
 		})
 	}
 	t.Run("without an owner none is missed", func(t *testing.T) {
-		steps, _ := compare(map[string]stored{partName(0): orphan}, one, nil)
+		steps, _ := compare(map[string]stored{partName(0): orphan}, 1, same, nil)
 		assert.Empty(t, steps)
 	})
 }
 
 func TestAStrangersObjectIsNoPart(t *testing.T) {
-	have := map[string]stored{partName(0): kept("{}"), partName(1): kept("{}"), "7": {}, "stray": {}, namePrefix: {}, namePrefix + "01": {}, namePrefix + "x": {}}
+	have := map[string]stored{partName(0): kept(nil), partName(1): kept(nil), "7": {}, "stray": {}, namePrefix: {}, namePrefix + "01": {}, namePrefix + "x": {}}
 	assert.Equal(t, 2, countParts(have))
 }
 
 func TestChange(t *testing.T) {
 	owner := &metav1.OwnerReference{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRole", Name: "role", UID: "9"}
-	paths := func(now stored, owner *metav1.OwnerReference) (paths []string) {
-		patch, err := change(now, []byte(`{"a":1}`), owner)
+	was, is := attaching("a"), attaching("a", "b")
+	whole := func(part int) v1.DerivedAttachmentsSpec { return is.Parts()[part] }
+	paths := func(now stored, owner *metav1.OwnerReference) (paths []string, edits bool) {
+		patch, edits, err := change(now, is, 0, owner, whole)
 		require.NoError(t, err)
 		var operations []struct {
 			Op, Path string
 			Value    any
 		}
 		require.NoError(t, json.Unmarshal(patch, &operations))
-		for _, operation := range operations {
-			if operation.Path == "/metadata/resourceVersion" {
-				require.Equal(t, "5", operation.Value, "it is refused where somebody wrote meanwhile")
-				continue
-			}
+		require.Equal(t, "/metadata/resourceVersion", operations[0].Path)
+		require.Equal(t, "5", operations[0].Value, "it is refused where somebody wrote meanwhile")
+		for _, operation := range operations[1:] {
 			paths = append(paths, operation.Path)
 		}
-		require.Len(t, paths, len(operations)-1)
-		return paths
+		return paths, edits
 	}
 	const label = "/metadata/labels/app.kubernetes.io~1managed-by"
-	assert.Equal(t, []string{"/spec", label}, paths(kept("{}"), nil))
-	assert.Equal(t, []string{"/spec", label}, paths(kept("{}"), owner), "an owner is added where there is none, and takes no other's place")
-	assert.Equal(t, []string{"/spec", "/metadata/labels", label, "/metadata/ownerReferences"}, paths(stored{version: 5}, owner))
+	for name, test := range map[string]struct {
+		now   stored
+		owner *metav1.OwnerReference
+		paths []string
+		edits bool
+	}{
+		"what was derived earlier is edited":      {kept(was), nil, []string{label, "/spec/rules/b", "/spec/everywhere"}, true},
+		"what nobody derived is made anew":        {kept(nil), nil, []string{label, "/spec"}, false},
+		"what is as it should be is marked alone": {kept(is), nil, []string{label}, true},
+		"an owner is added where there is none":   {stored{version: 5}, owner, []string{"/metadata/labels", label, "/metadata/ownerReferences", "/spec"}, false},
+		"and takes no other's place":              {kept(is), owner, []string{label}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			paths, edits := paths(test.now, test.owner)
+			assert.Equal(t, test.paths, paths)
+			assert.Equal(t, test.edits, edits)
+		})
+	}
+}
+
+func TestEqual(t *testing.T) {
+	one, again, two := attaching("a"), attaching("a"), attaching("a", "b")
+	assert.True(t, equal(one, 0, one))
+	assert.True(t, equal(one, 0, again))
+	assert.False(t, equal(one, 0, two))
+	assert.False(t, equal(one, 0, nil))
+	left := *two
+	left.TooLarge = []string{"c"}
+	assert.True(t, equal(two, 0, &left), "where rules are left out, the parts tell")
+	assert.False(t, equal(one, 0, &left))
 }

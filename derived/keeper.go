@@ -1,7 +1,6 @@
 package derived
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/flowcontrol"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -36,7 +36,7 @@ const (
 	restoreBurst = 20
 )
 
-// Observer is told what is stored: in how many parts, how many bytes of JSON they are together, and whether that is outdated.
+// Observer is told what is stored: in how many parts, about how many bytes of JSON they are together, and whether that is outdated.
 type Observer func(parts, bytes int, outdated bool)
 
 // Reasons for which what is stored is outdated, besides those that the API server gives.
@@ -59,11 +59,9 @@ type Keeper struct {
 	wake   chan struct{} // holds a token when there is something to compare
 	synced chan struct{} // closed once it is known what is stored
 
-	// ownerless says that there was no owner to be found, last what was written last, now what was derived last; all of these are
-	// Run's alone.
+	// ownerless says that there was no owner to be found, last of what each object was written last; both are Run's alone.
 	ownerless bool
-	last      map[string][]byte
-	now       derivation
+	last      map[string]*pullsecret.Derived
 
 	mu       sync.Mutex
 	have     map[string]stored
@@ -86,7 +84,7 @@ func NewKeeper(log *slog.Logger, objects *typed.DerivedAttachments, index *pulls
 		log: log, objects: objects, index: index, owner: owner, observe: observe,
 		limit: flowcontrol.NewTokenBucketRateLimiter(restoreRate, restoreBurst),
 		wake:  make(chan struct{}, 1), synced: make(chan struct{}), changed: make(chan struct{}),
-		have: map[string]stored{}, gone: map[string]uint64{}, last: map[string][]byte{},
+		have: map[string]stored{}, gone: map[string]uint64{}, last: map[string]*pullsecret.Derived{},
 	}
 }
 
@@ -165,22 +163,22 @@ func (k *Keeper) poke() {
 // keep brings what is stored one step further in line, and reports whether there may be more to do.
 func (k *Keeper) keep(ctx context.Context) (more bool, err error) {
 	have := k.snapshot()
-	derived, encoded, size, err := k.derive(countParts(have))
+	derived := pullsecret.Derive(k.index.Rules(), countParts(have))
+	owner, err := k.ownerFor(ctx, have, derived.Number)
 	if err != nil {
 		return false, err
 	}
-	owner, err := k.ownerFor(ctx, have, len(encoded))
-	if err != nil {
-		return false, err
-	}
-	steps, unknown := compare(have, encoded, owner)
+	same := func(part int, holds *pullsecret.Derived) bool { return equal(derived, part, holds) }
+	steps, unknown := compare(have, derived.Number, same, owner)
+	parts := sync.OnceValue(derived.Parts)
+	whole := func(part int) v1.DerivedAttachmentsSpec { return parts()[part] }
 	for _, name := range unknown {
-		if err := k.look(ctx, name); err != nil {
+		if err := k.look(ctx, name, derived, whole); err != nil {
 			return false, err
 		}
 	}
 	for _, step := range steps {
-		if err := k.take(ctx, step, have[step.name], derived, encoded, owner); err != nil {
+		if err := k.take(ctx, step, have[step.name], derived, owner, whole); err != nil {
 			return true, err
 		}
 	}
@@ -188,31 +186,8 @@ func (k *Keeper) keep(ctx context.Context) (more bool, err error) {
 		k.poke()
 		return true, nil
 	}
-	k.stands(derived, len(have), size)
+	k.stands(derived)
 	return false, nil
-}
-
-// derive returns what the rules of this moment attach. That of the same rules as before is at hand.
-func (k *Keeper) derive(parts int) (pullsecret.Derived, [][]byte, int, error) {
-	rules := k.index.Rules()
-	if rules != k.now.rules || parts != k.now.parts {
-		derived := pullsecret.Derive(rules, parts)
-		encoded, size, err := encode(derived)
-		if err != nil {
-			return pullsecret.Derived{}, nil, 0, err
-		}
-		k.now = derivation{rules, parts, derived, encoded, size}
-	}
-	return k.now.derived, k.now.encoded, k.now.size, nil
-}
-
-// derivation is what certain rules attach.
-type derivation struct {
-	rules   *pullsecret.Rules
-	parts   int // that there were
-	derived pullsecret.Derived
-	encoded [][]byte
-	size    int
 }
 
 // ownerFor returns the owner where one is missing, and otherwise asks nobody.
@@ -232,35 +207,45 @@ func (k *Keeper) ownerFor(ctx context.Context, have map[string]stored, parts int
 }
 
 // take makes one write.
-func (k *Keeper) take(ctx context.Context, s step, now stored, derived pullsecret.Derived, encoded [][]byte, owner *metav1.OwnerReference) error {
+func (k *Keeper) take(ctx context.Context, s step, now stored, derived *pullsecret.Derived, owner *metav1.OwnerReference, whole func(int) v1.DerivedAttachmentsSpec) error {
 	if s.verb == deletion {
 		return k.delete(ctx, s.name, now)
 	}
-	if bytes.Equal(k.last[s.name], encoded[s.part]) {
+	if equal(derived, s.part, k.last[s.name]) {
 		if err := k.limit.Wait(ctx); err != nil { // somebody else's change is taken back
 			return err
 		}
 	}
 	if s.verb == creation {
-		made, err := k.objects.Create(ctx, newObject(s.part, derived.Parts[s.part], owner), metav1.CreateOptions{FieldManager: fieldManager})
+		made, err := k.objects.Create(ctx, newObject(s.part, whole(s.part), owner), metav1.CreateOptions{FieldManager: fieldManager})
 		if err != nil {
 			return fmt.Errorf("making derived attachments %s: %w", s.name, err)
 		}
-		k.learn(s.name, made, encoded[s.part])
-		k.last[s.name] = encoded[s.part]
+		k.wrote(s.name, made, derived)
 		return nil
 	}
-	patch, err := change(now, encoded[s.part], owner)
+	patch, edits, err := change(now, derived, s.part, owner, whole)
 	if err != nil {
 		return fmt.Errorf("encoding the patch of derived attachments %s: %w", s.name, err)
 	}
 	changed, err := k.objects.Metadata.Patch(ctx, s.name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	if edits && apierrors.IsInvalid(err) {
+		// It holds something else than what is to be edited. It is read again.
+		k.log.Debug("derived attachments were not what was to be edited", "name", s.name, "error", err)
+		k.forget(s.name)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("changing derived attachments %s: %w", s.name, err)
 	}
-	k.learn(s.name, changed, encoded[s.part])
-	k.last[s.name] = encoded[s.part]
+	k.wrote(s.name, changed, derived)
 	return nil
+}
+
+// wrote takes in the answer to a write.
+func (k *Keeper) wrote(name string, object metav1.Object, derived *pullsecret.Derived) {
+	k.learn(name, object, derived)
+	k.last[name] = derived
 }
 
 func (k *Keeper) delete(ctx context.Context, name string, now stored) error {

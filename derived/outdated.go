@@ -66,11 +66,18 @@ func because(err error, reason string) *pullsecret.Outdated {
 	}
 }
 
-// stands takes in that everything that can be stored is, in so many parts and bytes.
-func (k *Keeper) stands(derived pullsecret.Derived, parts, size int) {
+// stands takes in that everything that can be stored of what is derived is.
+func (k *Keeper) stands(derived *pullsecret.Derived) {
+	for name := range k.last { // so that what was derived before need not be kept
+		k.last[name] = derived
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.parts, k.size, k.unstored = parts, size, problem{}
+	for name, now := range k.have {
+		now.holds = derived
+		k.have[name] = now
+	}
+	k.parts, k.size, k.unstored = derived.Number, derived.Size, problem{}
 	if len(derived.TooLarge) > 0 {
 		k.unstored.told = &pullsecret.Outdated{
 			Reason: ReasonTooLarge, ImagePullSecrets: derived.TooLarge,

@@ -41,7 +41,7 @@ func TestWhatCannotBeSeenIsTold(t *testing.T) {
 			assert.Empty(t, reason(), "it may pass")
 			refused(k, forbidden)
 			assert.Equal(t, "Forbidden", reason())
-			k.stands(pullsecret.Derived{}, 1, 2)
+			k.stands(&pullsecret.Derived{})
 			assert.Equal(t, "Forbidden", reason(), "that writes succeed does not show what others write")
 			k.answered("list", nil)
 			assert.Equal(t, "Forbidden", reason(), "the watch may be refused again in a moment")
@@ -52,7 +52,7 @@ func TestWhatCannotBeSeenIsTold(t *testing.T) {
 	t.Run("with what writes fail of, of which it takes nothing away", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			k, reason := reasons()
-			k.stands(pullsecret.Derived{TooLarge: []string{"long"}}, 1, 2)
+			k.stands(&pullsecret.Derived{TooLarge: []string{"long"}})
 			refused(k, apierrors.NewInternalError(errors.New("broken")))
 			assert.Equal(t, ReasonReadFailed, reason())
 			k.answered("watch", nil)

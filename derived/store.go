@@ -2,15 +2,17 @@ package derived
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/feed"
 	"github.com/tcr-assistant/tcr-assistant/latest"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 // follow watches the metadata of what is stored.
@@ -90,8 +92,8 @@ func (k *Keeper) snapshot() map[string]stored {
 	return maps.Clone(k.have)
 }
 
-// look reads what an object holds.
-func (k *Keeper) look(ctx context.Context, name string) error {
+// look reads whether an object holds its part of what is derived.
+func (k *Keeper) look(ctx context.Context, name string, derived *pullsecret.Derived, whole func(int) v1.DerivedAttachmentsSpec) error {
 	object, err := k.objects.Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		k.mu.Lock()
@@ -103,27 +105,39 @@ func (k *Keeper) look(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("reading derived attachments %s: %w", name, err)
 	}
-	spec, err := json.Marshal(object.Spec)
-	if err != nil {
-		return fmt.Errorf("encoding derived attachments %s: %w", name, err)
+	for part := range derived.Number {
+		if name == partName(part) && equality.Semantic.DeepEqual(object.Spec, whole(part)) {
+			k.learn(name, object, derived)
+			return nil
+		}
 	}
-	k.learn(name, object, spec)
+	k.learn(name, object, nil)
 	return nil
 }
 
-// learn takes in what an object holds, as the API server has just told.
-func (k *Keeper) learn(name string, object metav1.Object, spec []byte) {
+// learn takes in what an object holds, as the API server has just told: its part of what is derived, or, for nil, something else.
+func (k *Keeper) learn(name string, object metav1.Object, holds *pullsecret.Derived) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	seen := storedAs(object)
-	seen.spec, seen.read = spec, seen.generation
+	seen.holds, seen.read = holds, seen.generation
 	now, exists := k.have[name]
 	switch {
 	case seen.version <= k.gone[name]:
 	case !exists || now.version <= seen.version:
 		k.have[name] = seen
 	case now.uid == seen.uid && now.generation == seen.generation:
-		now.spec, now.read = seen.spec, seen.read
+		now.holds, now.read = seen.holds, seen.read
+		k.have[name] = now
+	}
+}
+
+// forget takes in that it is not known what an object holds.
+func (k *Keeper) forget(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now, exists := k.have[name]; exists {
+		now.holds, now.read = nil, 0
 		k.have[name] = now
 	}
 }

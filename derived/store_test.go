@@ -9,9 +9,9 @@ import (
 )
 
 func TestRelisted(t *testing.T) {
-	now := kept(`{"a":1}`)
+	now := kept(attaching("a"))
 	seen := now
-	seen.spec, seen.read = nil, 0
+	seen.holds, seen.read = nil, 0
 	seen.version = 4 // the last but one
 	name := partName(0)
 	t.Run("what nobody wrote to is known still", func(t *testing.T) {

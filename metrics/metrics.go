@@ -56,7 +56,7 @@ func New(version string, certificate func() (*x509.Certificate, certs.Mode)) *Me
 		writes:           counters("writes_total", "Writes to the cluster by object, verb and result.", "object", "verb", "result"),
 		leader:           prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "leader", Help: "1 while this replica is the leader, else 0."}),
 		derivedParts:     gauge("derived_attachments_objects", "Objects in which this replica, as the leader, keeps what all image pull secrets together attach."),
-		derivedBytes:     gauge("derived_attachments_bytes", "Their size together, in bytes of JSON."),
+		derivedBytes:     gauge("derived_attachments_bytes", "About their size together, in bytes of JSON."),
 		derivedOutdated:  gauge("derived_attachments_outdated", "1 while what is stored there is not what the image pull secrets say now, else 0."),
 		rotations:        counters("certificate_rotations_total", "Serving certificates put into use by this replica as the leader, by who issued them.", "mode"),
 		fallbacks:        prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + "certificate_fallbacks_total", Help: "Times that the signer gave no certificate and a self-signed one was made instead."}),

@@ -20,12 +20,18 @@ const (
 )
 
 // Derived is what all rules together attach, in as many parts as it takes for each to be stored. The parts add up: what one
-// attaches does not depend on the others.
+// attaches does not depend on the others. It is immutable, and cheap until its parts are made.
 type Derived struct {
-	Parts []v1.DerivedAttachmentsSpec
+	// Number is how many parts there are.
+	Number int
+	// Size is about how many bytes of JSON these are together, at most.
+	Size int
 	// TooLarge are the names of the rules, in order, that some part leaves out so that it can be stored: the largest in it. That
 	// takes some hundred thousand names in all lists together.
 	TooLarge []string
+
+	rules   *Rules
+	without omissions
 }
 
 // Outdated is why what is stored of what is derived is not what the rules say now.
@@ -44,17 +50,17 @@ func (o *Outdated) Concerns(imagePullSecret string) bool {
 // Derive returns what the rules attach, in parts whose number is a power of two. have is how many there are now: the number
 // falls only once everything fits well into fewer. Where no number lets everything be stored, it is the least with which the
 // fewest rules are left out.
-func Derive(rules *Rules, have int) Derived { return derive(rules, have, maxPart) }
+func Derive(rules *Rules, have int) *Derived { return derive(rules, have, maxPart) }
 
-func derive(rules *Rules, have, limit int) Derived {
+func derive(rules *Rules, have, limit int) *Derived {
 	bound := func(number int) int {
 		if number < min(have, maxParts) {
 			return limit / 2
 		}
 		return limit
 	}
-	if wholeSize(rules) <= bound(1) {
-		return Derived{Parts: divide(rules, 1, nil)}
+	if rules.size <= bound(1) {
+		return &Derived{Number: 1, Size: rules.size, rules: rules}
 	}
 	weighed := weigh(rules)
 	number, fewest := 0, 0
@@ -64,10 +70,17 @@ func derive(rules *Rules, have, limit int) Derived {
 		}
 	}
 	without := weighed.leave(number, limit)
-	return Derived{Parts: divide(rules, number, without), TooLarge: without.names()}
+	derived := &Derived{Number: number, TooLarge: without.names(), rules: rules, without: without}
+	for part := range number {
+		derived.Size += min(weighed.size(part, number), limit)
+	}
+	return derived
 }
 
-// divide returns the parts, without the rules that are left out of each. Equal ones are encoded alike.
+// Parts makes the parts. Equal ones are encoded alike.
+func (d *Derived) Parts() []v1.DerivedAttachmentsSpec { return divide(d.rules, d.Number, d.without) }
+
+// divide returns the parts, without the rules that are left out of each.
 func divide(rules *Rules, number int, without omissions) []v1.DerivedAttachmentsSpec {
 	parts := make([]v1.DerivedAttachmentsSpec, number)
 	for i := range parts {
@@ -102,11 +115,15 @@ func define(part *v1.DerivedAttachmentsSpec, key string, rule *Rule) {
 	if _, defined := part.Rules[key]; defined {
 		return
 	}
-	defined := v1.DerivedRule{Secret: rule.Secret}
-	if !rule.ServiceAccounts.All() {
-		defined.ServiceAccounts = rule.ServiceAccounts.Names()
+	part.Rules[key] = definition(rule)
+}
+
+// definition is what a rule attaches, whoever's it is.
+func definition(rule *Rule) v1.DerivedRule {
+	if rule.ServiceAccounts.All() {
+		return v1.DerivedRule{Secret: rule.Secret}
 	}
-	part.Rules[key] = defined
+	return v1.DerivedRule{Secret: rule.Secret, ServiceAccounts: rule.ServiceAccounts.Names()}
 }
 
 // derivedKey stands for an ImagePullSecret's name. A long one is told by its beginning and its hash; the "~" between them

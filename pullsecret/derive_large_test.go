@@ -22,9 +22,9 @@ func numbered(prefix string, number int) string {
 }
 
 // fit checks that each part can be stored.
-func fit(t *testing.T, derived Derived, limit int) {
+func fit(t *testing.T, derived *Derived, limit int) {
 	t.Helper()
-	for _, part := range derived.Parts {
+	for _, part := range derived.Parts() {
 		encoded, err := json.Marshal(part)
 		require.NoError(t, err)
 		assert.LessOrEqual(t, len(encoded), limit+len(`{"rules":{},"everywhere":[],"namespaces":{}}`))
@@ -42,12 +42,13 @@ func TestAFewLongListsLeaveTheOthersTheirAttachments(t *testing.T) {
 		lists[name], long = [2]string{numbered("n", 200), numbered("a", 38000)}, append(long, name)
 	}
 	derived := Derive(rulesOf(lists), 1)
+	parts := derived.Parts()
 	fit(t, derived, maxPart)
-	assert.Len(t, derived.Parts, 1, "their lists of accounts would be repeated in every further one")
+	assert.Len(t, parts, 1, "their lists of accounts would be repeated in every further one")
 	assert.NotEmpty(t, derived.TooLarge)
 	assert.Subset(t, long, derived.TooLarge)
 	for i := range 5000 {
-		require.Contains(t, attached(derived.Parts, fmt.Sprintf("n%d", i), "default"), fmt.Sprintf("tcr.ipsteam%d", i))
+		require.Contains(t, attached(parts, fmt.Sprintf("n%d", i), "default"), fmt.Sprintf("tcr.ipsteam%d", i))
 	}
 }
 
@@ -61,7 +62,7 @@ func TestLongListsOfNamespacesLeaveTheOthersTheirAttachments(t *testing.T) {
 	assert.NotContains(t, derived.TooLarge, "team")
 	assert.NotContains(t, derived.TooLarge, "all")
 	assert.Less(t, len(derived.TooLarge), 40, "some fit")
-	assert.Equal(t, []string{"tcr.ipsall", "tcr.ipsteam"}, attached(derived.Parts, "mine", "default"))
+	assert.Equal(t, []string{"tcr.ipsall", "tcr.ipsteam"}, attached(derived.Parts(), "mine", "default"))
 }
 
 // What one rule is given up for must not go on to be attached because another is too large, with nobody told.
@@ -76,10 +77,11 @@ func TestWhatIsAttachedIsWhatTheRulesSayButForThoseThatAreTold(t *testing.T) {
 		rules := rulesOf(lists)
 		derived := derive(rules, 1<<random.IntN(5), limit)
 		fit(t, derived, limit)
+		parts := derived.Parts()
 		require.True(t, slices.IsSorted(derived.TooLarge))
 		for n := range 40 {
 			namespace := fmt.Sprintf("n%d", n)
-			have, want := attached(derived.Parts, namespace, "a0"), rules.Secrets(namespace, "a0")
+			have, want := attached(parts, namespace, "a0"), rules.Secrets(namespace, "a0")
 			require.Subset(t, want, have)
 			for _, secret := range want {
 				if !slices.Contains(have, secret) {
@@ -108,7 +110,7 @@ func TestWhatIsWeighedIsWhatIsStored(t *testing.T) {
 					size += own
 				}
 				if number == 1 {
-					require.Equal(t, wholeSize(rules), size)
+					require.Equal(t, rules.size, size)
 				}
 				// One comma of each list is not there, and braces and names of fields are.
 				commas := len(part.Namespaces) + 3
@@ -133,6 +135,6 @@ func BenchmarkDeriveLongLists(b *testing.B) {
 	}
 	rules := rulesOf(lists)
 	for b.Loop() {
-		Derive(rules, 1)
+		Derive(rules, 1).Parts()
 	}
 }

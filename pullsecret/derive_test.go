@@ -95,9 +95,9 @@ func TestDerive(t *testing.T) {
 	})
 	t.Run("they are as small as promised", func(t *testing.T) {
 		derived := derive(some(random, 100), 1, 4000)
-		require.Greater(t, len(derived.Parts), 1)
+		require.Greater(t, len(derived.Parts()), 1)
 		require.Empty(t, derived.TooLarge)
-		for _, part := range derived.Parts {
+		for _, part := range derived.Parts() {
 			encoded, err := json.Marshal(part)
 			require.NoError(t, err)
 			assert.LessOrEqual(t, len(encoded), 4000+len(`{"rules":{},"everywhere":[],"namespaces":{}}`))
@@ -121,24 +121,24 @@ func TestDerive(t *testing.T) {
 	})
 	t.Run("parts are joined only when they fit well into fewer", func(t *testing.T) {
 		rules := some(random, 60)
-		whole := wholeSize(rules)
-		assert.Equal(t, 1, len(derive(rules, 1, whole).Parts))
-		assert.Equal(t, 2, len(derive(rules, 2, whole).Parts))
-		assert.Equal(t, 1, len(derive(rules, 2, 2*whole).Parts))
+		whole := rules.size
+		assert.Equal(t, 1, derive(rules, 1, whole).Number)
+		assert.Equal(t, 2, derive(rules, 2, whole).Number)
+		assert.Equal(t, 1, derive(rules, 2, 2*whole).Number)
 	})
 	t.Run("only what cannot be stored is left out, and named", func(t *testing.T) {
 		derived := derive(rulesOf(map[string][2]string{"long": {"n1", strings.Repeat("a", 200)}, "short": {"n2", "a"}, "other": {"n1", "a"}}), 1, 150)
 		assert.Equal(t, []string{"long"}, derived.TooLarge)
-		assert.Equal(t, []string{"tcr.ipsother"}, attached(derived.Parts, "n1", "a"))
-		assert.Equal(t, []string{"tcr.ipsshort"}, attached(derived.Parts, "n2", "a"))
-		assert.Len(t, derived.Parts, 1, "more would help nobody")
+		assert.Equal(t, []string{"tcr.ipsother"}, attached(derived.Parts(), "n1", "a"))
+		assert.Equal(t, []string{"tcr.ipsshort"}, attached(derived.Parts(), "n2", "a"))
+		assert.Len(t, derived.Parts(), 1, "more would help nobody")
 	})
 	t.Run("equal rules are encoded alike", func(t *testing.T) {
 		lists := map[string][2]string{"a": {"*", "*"}, "b": {"*", "y,x"}, "c": {"n2,n1", "*"}, "d": {"n1", "*"}}
-		first, err := json.Marshal(Derive(rulesOf(lists), 1))
+		first, err := json.Marshal(Derive(rulesOf(lists), 1).Parts())
 		require.NoError(t, err)
 		for range 20 {
-			again, err := json.Marshal(Derive(rulesOf(lists), 1))
+			again, err := json.Marshal(Derive(rulesOf(lists), 1).Parts())
 			require.NoError(t, err)
 			require.JSONEq(t, string(first), string(again))
 			require.Equal(t, string(first), string(again))
@@ -163,7 +163,7 @@ func BenchmarkDerive(b *testing.B) {
 		rules := rulesOf(lists)
 		b.Run(fmt.Sprint(count), func(b *testing.B) {
 			for b.Loop() {
-				Derive(rules, 1)
+				Derive(rules, 1).Parts()
 			}
 		})
 	}

@@ -19,6 +19,7 @@ type Rules struct {
 	invalid    table[invalid]
 	everywhere []*Rule        // those that select every namespace, by name
 	naming     table[[]*Rule] // the others, by each namespace that they name, and then by name
+	size       int            // of what they attach, in bytes, as one part
 }
 
 // invalid is an ImagePullSecret that cannot be read.
@@ -202,12 +203,16 @@ type edit struct {
 	invalid    draft[invalid]
 	naming     draft[[]*Rule]
 	everywhere map[string]*Rule // what becomes of those that select every namespace; nil takes one out
+	size       int              // of what all attach
 	changes    []Change
 }
 
 func (i *Index) edit() *edit {
 	now := i.Rules()
-	return &edit{index: i, byName: now.byName.draft(), invalid: now.invalid.draft(), naming: now.naming.draft(), everywhere: map[string]*Rule{}}
+	return &edit{
+		index: i, byName: now.byName.draft(), invalid: now.invalid.draft(), naming: now.naming.draft(),
+		everywhere: map[string]*Rule{}, size: now.size,
+	}
 }
 
 func (e *edit) put(object *v1.ImagePullSecret) {
@@ -252,6 +257,7 @@ func (e *edit) set(name string, rule *Rule, errs field.ErrorList) {
 }
 
 func (e *edit) unlist(rule *Rule) {
+	e.size -= ruleSize(rule)
 	if rule.Namespaces.All() {
 		e.everywhere[rule.Name] = nil
 		return
@@ -260,6 +266,7 @@ func (e *edit) unlist(rule *Rule) {
 		others, _ := e.naming.get(namespace)
 		others = slices.DeleteFunc(slices.Clone(others), func(other *Rule) bool { return other.Name == rule.Name })
 		if len(others) == 0 {
+			e.size -= listSize(namespace)
 			e.naming.delete(namespace)
 			continue
 		}
@@ -268,12 +275,16 @@ func (e *edit) unlist(rule *Rule) {
 }
 
 func (e *edit) list(rule *Rule) {
+	e.size += ruleSize(rule)
 	if rule.Namespaces.All() {
 		e.everywhere[rule.Name] = rule
 		return
 	}
 	for namespace := range rule.Namespaces.names {
-		others, _ := e.naming.get(namespace)
+		others, listed := e.naming.get(namespace)
+		if !listed {
+			e.size += listSize(namespace)
+		}
 		i, _ := slices.BinarySearchFunc(others, rule.Name, (*Rule).compare)
 		e.naming.set(namespace, slices.Insert(slices.Clip(others), i, rule))
 	}
@@ -283,7 +294,10 @@ func (e *edit) commit() {
 	if len(e.changes) == 0 {
 		return
 	}
-	next := &Rules{byName: e.byName.done(), invalid: e.invalid.done(), naming: e.naming.done(), everywhere: e.index.Rules().everywhere}
+	next := &Rules{
+		byName: e.byName.done(), invalid: e.invalid.done(), naming: e.naming.done(),
+		everywhere: e.index.Rules().everywhere, size: e.size,
+	}
 	if len(e.everywhere) > 0 {
 		next.everywhere = slices.DeleteFunc(slices.Clone(next.everywhere), func(rule *Rule) bool {
 			_, changed := e.everywhere[rule.Name]

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"maps"
+	"reflect"
 )
 
 // tableParts is into how many maps a table is divided. A change copies those that it touches, and the array of all.
@@ -41,6 +42,36 @@ func (t table[V]) all() iter.Seq2[string, V] {
 			}
 		}
 	}
+}
+
+// apart yields every key of two tables, of which one was made from the other, that may differ between them, and some that do not.
+// What it costs depends on how much was changed.
+func (t table[V]) apart(other table[V]) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range tableParts {
+			mine, others := t.part(i), other.part(i)
+			if reflect.ValueOf(mine).UnsafePointer() == reflect.ValueOf(others).UnsafePointer() {
+				continue
+			}
+			for key := range mine {
+				if !yield(key) {
+					return
+				}
+			}
+			for key := range others {
+				if _, both := mine[key]; !both && !yield(key) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (t table[V]) part(i int) map[string]V {
+	if t.parts == nil {
+		return nil
+	}
+	return t.parts[i]
 }
 
 // draft is a table that is being changed. The table that it was made from stays as it is.

@@ -27,20 +27,14 @@ func entrySize(key string) int { return len(key) + len(`"",`) }
 // listSize returns how many bytes the list of a namespace takes up besides its entries.
 func listSize(namespace string) int { return len(namespace) + len(`"":[],`) }
 
-// wholeSize returns how many bytes it takes to store what all rules attach in one part.
-func wholeSize(rules *Rules) (size int) {
-	for rule := range rules.All() {
-		key := derivedKey(rule.Name)
-		entries := len(rule.Namespaces.names)
-		if rule.Namespaces.All() {
-			entries = 1
-		}
-		size += definitionSize(key, rule) + entries*entrySize(key)
+// ruleSize returns how many bytes a rule takes up, besides the lists of the namespaces, where all is one part.
+func ruleSize(rule *Rule) int {
+	key := derivedKey(rule.Name)
+	entries := len(rule.Namespaces.names)
+	if rule.Namespaces.All() {
+		entries = 1
 	}
-	for namespace := range rules.naming.all() {
-		size += listSize(namespace)
-	}
-	return size
+	return definitionSize(key, rule) + entries*entrySize(key)
 }
 
 // weights are how many bytes each rule takes up in each part.
@@ -110,19 +104,23 @@ func (o omissions) names() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
+// size returns how many bytes one of so many parts is.
+func (w *weights) size(part, number int) (size int) {
+	for i := part; i < maxParts; i += number {
+		size += w.lists[i]
+	}
+	for i := range w.rules {
+		own, _ := w.rules[i].in(part, number)
+		size += own
+	}
+	return size
+}
+
 // leave returns which rules are to be left out of each of so many parts for none to be larger than a bound.
 func (w *weights) leave(number, bound int) omissions {
 	without := make(omissions, number)
 	for part := range without {
-		size := 0
-		for i := part; i < maxParts; i += number {
-			size += w.lists[i]
-		}
-		for i := range w.rules {
-			own, _ := w.rules[i].in(part, number)
-			size += own
-		}
-		if size > bound {
+		if size := w.size(part, number); size > bound {
 			without[part] = w.largest(part, number, size-bound)
 		}
 	}

@@ -1,0 +1,106 @@
+package pullsecret
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+)
+
+// edited returns what the API server makes of a part.
+func edited(t *testing.T, part v1.DerivedAttachmentsSpec, edits any) (made v1.DerivedAttachmentsSpec) {
+	t.Helper()
+	encoded, err := json.Marshal(edits)
+	require.NoError(t, err)
+	patch, err := jsonpatch.DecodePatch(encoded)
+	require.NoError(t, err)
+	before, err := json.Marshal(part)
+	require.NoError(t, err)
+	after, err := patch.Apply(before)
+	require.NoError(t, err, "%s\nof\n%s", encoded, before)
+	require.NoError(t, json.Unmarshal(after, &made))
+	return made
+}
+
+// at returns what is derived in so many parts.
+func at(rules *Rules, number int) *Derived { return &Derived{Number: number, rules: rules} }
+
+func TestEdits(t *testing.T) {
+	object := func(name string, namespaces, accounts string, generation int64) *v1.ImagePullSecret {
+		return &v1.ImagePullSecret{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Generation: generation},
+			Spec: v1.ImagePullSecretSpec{Namespaces: namespaces, ServiceAccounts: accounts,
+				Docker: v1.DockerCredential{Username: "u", Password: fmt.Sprint(generation), Server: "s"}},
+		}
+	}
+	t.Run("make of each part what is derived anew, whatever was changed, however many parts there are", func(t *testing.T) {
+		random := rand.New(rand.NewPCG(7, 8))
+		pick := func(options ...string) string { return options[random.IntN(len(options))] }
+		index := NewIndex()
+		for generation := range int64(100) {
+			before := index.Rules()
+			for range 1 + random.IntN(3) {
+				name := pick("a", "b", "c", "d", strings.Repeat("long", 20), strings.Repeat("long", 20)+"er")
+				switch random.IntN(5) {
+				case 0:
+					index.Remove(name)
+				case 1:
+					index.Put(object(name, "not/a/name", "*", generation))
+				default:
+					index.Put(object(name, pick("*", "n1", "n1,n2", "n2,n3,n4"), pick("*", "x", "x,y"), generation))
+				}
+			}
+			for number := 1; number <= maxParts; number *= 2 {
+				earlier, derived := at(before, number), at(index.Rules(), number)
+				were := earlier.Parts()
+				for part, want := range derived.Parts() {
+					edits, known := derived.Edits(part, earlier)
+					require.True(t, known)
+					made := edited(t, were[part], edits)
+					require.True(t, equality.Semantic.DeepEqual(want, made), "%v\nis not\n%v", made, want)
+					require.Equal(t, equality.Semantic.DeepEqual(want, were[part]), len(edits) == 0, "%v", edits)
+				}
+			}
+		}
+	})
+	t.Run("are few where there are many rules and one is changed, and none where its password is", func(t *testing.T) {
+		index := NewIndex()
+		for i := range 1000 {
+			index.Put(object(fmt.Sprint("team", i), fmt.Sprintf("n%d,m%d", i, i), "*", 1))
+		}
+		before := Derive(index.Rules(), 1)
+		index.Put(object("team7", "n7,m7", "*", 2))
+		edits, known := Derive(index.Rules(), 1).Edits(0, before)
+		assert.True(t, known)
+		assert.Empty(t, edits)
+		index.Put(object("team7", "n7", "*", 3))
+		edits, known = Derive(index.Rules(), 1).Edits(0, before)
+		assert.True(t, known)
+		require.Len(t, edits, 1)
+		assert.Equal(t, "/namespaces/m7", edits[0].Path)
+	})
+	t.Run("are not known where a part is to be made anew", func(t *testing.T) {
+		rules := rulesOf(map[string][2]string{"a": {"n1", "*"}})
+		for name, earlier := range map[string]*Derived{
+			"nothing was there": nil, "there were more parts": at(rules, 2), "rules were left out": {Number: 1, rules: rules, TooLarge: []string{"b"}},
+		} {
+			_, known := at(rules, 1).Edits(0, earlier)
+			assert.False(t, known, name)
+		}
+		many := map[string][2]string{}
+		for i := range maxEdits {
+			many[fmt.Sprint(i)] = [2]string{fmt.Sprint("n", i), "*"}
+		}
+		_, known := at(rulesOf(many), 1).Edits(0, at(rules, 1))
+		assert.False(t, known, "there would be too many edits")
+	})
+}
