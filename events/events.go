@@ -18,10 +18,15 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
+// remembered is how many events are kept in mind, to count equal ones. Each takes kilobytes.
+const remembered = 512
+
 // NewRecorder returns a recorder of events, which works until ctx ends. It writes core/v1 events: their correlator keeps the
 // text of each and counts equal ones, where that of events.k8s.io/v1 keeps the text of the first and drops the rest.
 func NewRecorder(ctx context.Context, client *clientset.Clientset) record.EventRecorder {
-	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{SpamKeyFunc: byReason}))
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{
+		SpamKeyFunc: byReason, LRUCacheSize: remembered,
+	}))
 	broadcaster.StartRecordingToSink(sink{ctx, client})
 	return broadcaster.NewRecorder(client.Scheme(), corev1.EventSource{Component: "tcr-assistant-controller-manager"})
 }

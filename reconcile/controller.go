@@ -31,9 +31,10 @@ const (
 	// statusPeriod is the least time between two writes of one status.
 	statusPeriod = time.Second
 	// statusPatience is how long a status gives way to Secrets and entries that are still to be written, yieldPause how long at
-	// a time.
-	statusPatience = 10 * time.Second
+	// a time. A few statuses, up to fewStatuses, do not: they cost little, and show how far it has got.
+	statusPatience = 30 * time.Second
 	yieldPause     = 250 * time.Millisecond
+	fewStatuses    = 10
 	// statusTimeout is how long the write of a status may take: there is one at a time.
 	statusTimeout = 30 * time.Second
 )

@@ -179,6 +179,11 @@ func TestAStatusGivesWayToSecretsForAWhile(t *testing.T) {
 	since := noon
 	r.status.pending["r"] = since
 	r.status.busy = func() bool { return true }
+	assert.False(t, r.status.yields("r", since), "a few cost little")
+	for i := range fewStatuses {
+		r.status.pending[fmt.Sprint(i)] = since
+	}
+	r.status.pending["r"] = since
 	assert.True(t, r.status.yields("r", since.Add(statusPatience-time.Second)))
 	assert.Contains(t, r.status.pending, "r", "it is not touched anew meanwhile")
 	assert.False(t, r.status.yields("r", since.Add(statusPatience)), "not for ever")

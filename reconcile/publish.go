@@ -99,12 +99,13 @@ func (w *statusWriter) run(ctx context.Context) {
 	}
 }
 
-// yields reports whether a status waits a little longer, since there is more urgent work: credentials come before what is told of
-// them. Otherwise it is no longer pending.
+// yields reports whether a status, one of many, waits a little longer, since there is more urgent work: credentials come before what
+// is told of them. Otherwise it is no longer pending.
 func (w *statusWriter) yields(name string, now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if since, waits := w.pending[name]; waits && now.Sub(since) < statusPatience && w.busy() {
+	since, waits := w.pending[name]
+	if waits && len(w.pending) > fewStatuses && now.Sub(since) < statusPatience && w.busy() {
 		return true
 	}
 	delete(w.pending, name)

@@ -9,9 +9,9 @@ import (
 
 const (
 	// restPeriod is how often it is looked whether the process rests.
-	restPeriod = 15 * time.Second
+	restPeriod = 5 * time.Second
 	// restingBytes is what a process that rests allocates in that time at most, in bytes: it renews a Lease.
-	restingBytes = 2 << 20
+	restingBytes = 1 << 20
 	// burstBytes is what a burst of work has allocated at least for what it has left to be worth a collection.
 	burstBytes = 32 << 20
 )
