@@ -64,8 +64,9 @@ func TestChaosEndsInTheExactStateAndSilence(t *testing.T) {
 
 func report(t *testing.T, c *cluster.Cluster, seed uint64, o outcome, err error) {
 	t.Helper()
-	t.Errorf("seed %d (make chaos SEED=%d DURATION=%s) found:\n%s\n%v", seed, seed, *duration, strings.Join(o.found, "\n"), err)
 	t.Logf("what was done last:\n%s", o.journal.tail(80))
+	// At the end, where it is seen even by who sees only that.
+	t.Errorf("seed %d (make chaos SEED=%d DURATION=%s) found:\n%s\n%v", seed, seed, *duration, strings.Join(o.found, "\n"), err)
 	if *keep == "" {
 		return
 	}

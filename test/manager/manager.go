@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -214,8 +215,20 @@ func (m *Manager) Pid() int { return m.command.Process.Pid }
 // Done is closed when the process has ended.
 func (m *Manager) Done() <-chan struct{} { return m.done }
 
-// Stop asks the manager to end, as a kubelet would, waits, and returns how it ended: nil after an orderly exit.
-func (m *Manager) Stop() error { return m.end(syscall.SIGTERM) }
+// Stop asks the manager to end, as a kubelet would, waits, and returns how it ended: nil after an orderly exit. One that has just
+// been started is given the time to say something: before it listens for the signal, that ends any process.
+func (m *Manager) Stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for m.Log() == "" && ctx.Err() == nil {
+		select {
+		case <-m.done:
+			return m.err
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return m.end(syscall.SIGTERM)
+}
 
 // Kill ends the manager without notice.
 func (m *Manager) Kill() error {
@@ -237,18 +250,28 @@ func (m *Manager) end(signal os.Signal) error {
 	}
 }
 
+// Ports from which no system takes those of outgoing connections: one that is free stays free until the manager listens on it.
+const (
+	firstPort = 10000
+	lastPort  = 32767
+)
+
 // freeAddresses returns n loopback addresses with ports that nobody listens on.
 func freeAddresses(n int) ([]string, error) {
 	var addresses []string
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("looking for a free port: %w", err)
+	var err error
+	for range 1000 {
+		if len(addresses) == n {
+			return addresses, nil
 		}
-		defer listener.Close() // held until all are found, so that they differ
-		addresses = append(addresses, listener.Addr().String())
+		address := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort+1))
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", address); err == nil {
+			defer listener.Close() // held until all are found, so that they differ
+			addresses = append(addresses, address)
+		}
 	}
-	return addresses, nil
+	return nil, fmt.Errorf("looking for a free port: %w", err)
 }
 
 // log keeps what a process writes.
