@@ -159,6 +159,7 @@ func (w *objectsWorld) figures(objects int, s sight, bare creations) {
 	w.report.add("objects", "account: p50 of a bare one", objects, milliseconds, bare.p50())
 	w.report.add("objects", "new namespace: p50 until the Secret is seen", objects, milliseconds, s.born.secret(50))
 	w.report.add("objects", "new namespace: p50 until the account is seen", objects, milliseconds, percentile(s.born.accounts, 50))
+	w.report.add("objects", "new namespace: p50 until the floor is seen", objects, milliseconds, percentile(s.born.floor, 50))
 	w.report.add("objects", "new namespace: accounts seen without the entry", objects, count, float64(s.born.without)).atMost(0)
 }
 
