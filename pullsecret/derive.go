@@ -95,7 +95,7 @@ func divide(rules *Rules, number int, without omissions) []v1.DerivedAttachments
 			}
 			continue
 		}
-		for namespace := range rule.Namespaces.names {
+		for _, namespace := range rule.Namespaces.names {
 			if i := partFor(namespace, number); !without.hold(i, rule) {
 				define(&parts[i], key, rule)
 				parts[i].Namespaces[namespace] = append(parts[i].Namespaces[namespace], key)

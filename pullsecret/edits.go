@@ -1,7 +1,6 @@
 package pullsecret
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"unsafe"
@@ -49,7 +48,7 @@ func (v view) defines(rule *Rule) bool {
 	if rule.Namespaces.All() {
 		return v.files(derivedKey(rule.Name))
 	}
-	for namespace := range rule.Namespaces.names {
+	for _, namespace := range rule.Namespaces.names {
 		if v.files(namespace) {
 			return true
 		}
@@ -108,7 +107,7 @@ func ruleEdits(before, after view) []jsonpatch.Operation {
 	for name := range after.rules.byName.apart(before.rules.byName) {
 		was, is := before.rule(name), after.rule(name)
 		switch {
-		case is != nil && (was == nil || !maps.Equal(was.ServiceAccounts.names, is.ServiceAccounts.names)):
+		case is != nil && (was == nil || !slices.Equal(was.ServiceAccounts.names, is.ServiceAccounts.names)):
 			edits.set(derivedKey(name), definition(is))
 		case is == nil && was != nil:
 			edits.remove(derivedKey(name))

@@ -262,7 +262,7 @@ func (e *edit) unlist(rule *Rule) {
 		e.everywhere[rule.Name] = nil
 		return
 	}
-	for namespace := range rule.Namespaces.names {
+	for _, namespace := range rule.Namespaces.names {
 		others, _ := e.naming.get(namespace)
 		others = slices.DeleteFunc(slices.Clone(others), func(other *Rule) bool { return other.Name == rule.Name })
 		if len(others) == 0 {
@@ -280,7 +280,7 @@ func (e *edit) list(rule *Rule) {
 		e.everywhere[rule.Name] = rule
 		return
 	}
-	for namespace := range rule.Namespaces.names {
+	for _, namespace := range rule.Namespaces.names {
 		others, listed := e.naming.get(namespace)
 		if !listed {
 			e.size += listSize(namespace)

@@ -14,7 +14,7 @@ func definitionSize(key string, rule *Rule) int {
 	size := len(key) + len(rule.Secret) + len(`"":{"secret":""},`)
 	if !rule.ServiceAccounts.All() {
 		size += len(`,"serviceAccounts":[]`)
-		for account := range rule.ServiceAccounts.names {
+		for _, account := range rule.ServiceAccounts.names {
 			size += len(account) + len(`"",`)
 		}
 	}
@@ -63,7 +63,7 @@ func weigh(rules *Rules) *weights {
 		if rule.Namespaces.All() {
 			one.entries[partFor(key, maxParts)] = int32(entrySize(key))
 		}
-		for namespace := range rule.Namespaces.names {
+		for _, namespace := range rule.Namespaces.names {
 			i := partFor(namespace, maxParts)
 			one.entries[i] += int32(entrySize(key))
 			one.lists[i] += int32(listSize(namespace))
@@ -149,7 +149,7 @@ func (w *weights) largest(part, number, excess int) map[*Rule]bool {
 		}
 		chosen[one.rule] = true
 		excess -= one.own
-		for namespace := range one.rule.Namespaces.names {
+		for _, namespace := range one.rule.Namespaces.names {
 			if partFor(namespace, number) != part {
 				continue
 			}

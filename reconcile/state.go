@@ -136,7 +136,7 @@ func (s *State) Each(selector pullsecret.Selector, f func(*Namespace)) {
 		}
 		return
 	}
-	for name := range selector.Each() {
+	for _, name := range selector.Names() {
 		if namespace, found := s.namespaces[name]; found && namespace.Live {
 			f(namespace)
 		}
