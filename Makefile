@@ -17,7 +17,7 @@ build: ## build both commands into bin/
 
 .PHONY: run
 run: ## run the main job on a control plane of its own, until Ctrl-C
-	@cd test && go build -o ../bin/demo ./demo && exec ../bin/demo
+	@cd test && go build -o ../bin/demo ./tools/demo && exec ../bin/demo
 
 .PHONY: test
 test: unit test-image integration ## run every test
@@ -31,8 +31,8 @@ unit: ## run the tests of the product module
 # waiting.
 .PHONY: integration
 integration: controlplane prometheus ## run the tests against a real control plane
-	cd test && go vet ./... && go test -p 1 -parallel 4 -count=1 -timeout 45m ./integration
-	cd test && go test -p 3 -parallel 4 -count=1 -timeout 45m $$(go list ./... | grep -v -e /test/e2e -e /test/integration -e /test/chaos)
+	cd test && go vet ./... && go test -p 1 -parallel 4 -count=1 -timeout 45m ./suites/integration
+	cd test && go test -p 3 -parallel 4 -count=1 -timeout 45m $$(go list ./... | grep -v -e /harness/machine -e /harness/node -e /suites/chaos -e /suites/e2e -e /suites/integration)
 
 SEED ?= 1,2,3
 DURATION ?= 30s
@@ -40,36 +40,36 @@ KEEP ?=
 
 .PHONY: chaos
 chaos: controlplane ## let chance look for faults; SEED=7,10-20 plays these, each with faults for DURATION=30s; KEEP=dir keeps what led to a failure
-	cd test && go test -count=1 -timeout 24h -v ./chaos -args -seeds=$(SEED) -duration=$(DURATION) -keep=$(abspath $(KEEP))
+	cd test && go test -count=1 -timeout 24h -v ./suites/chaos -args -seeds=$(SEED) -duration=$(DURATION) -keep=$(abspath $(KEEP))
 
 .PHONY: e2e
 e2e: node image ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
-	cd test && go test -p 1 -count=1 -timeout 30m -v ./e2e/...
+	cd test && go test -p 1 -count=1 -timeout 30m -v ./harness/machine ./harness/node ./suites/e2e
 
 .PHONY: node
 node: controlplane ## build and fetch what a node consists of, once; it is cached outside the checkout
-	@cd test && go run ./cmd/controlplane -node
-	@test/e2e/machine/install
+	@cd test && go run ./tools/build-kubernetes -node
+	@test/harness/machine/install
 
 .PHONY: controlplane
 controlplane: ## build the Kubernetes that tests run on, once; it is cached outside the checkout
-	@cd test && go run ./cmd/controlplane
+	@cd test && go run ./tools/build-kubernetes
 
 .PHONY: prometheus
 prometheus: ## fetch the prometheus that tests run, once; it is cached outside the checkout
-	@test/prometheus/install
+	@test/harness/prometheus/install
 
 .PHONY: bench
 bench: controlplane ## measure everything next to bare writes of the same run; ONLY=memory,... measures only these
-	cd test && go run ./bench -only "$(ONLY)" -json ../docs/benchmarks.json -plot ../docs/benchmarks.svg
+	cd test && go run ./tools/bench -only "$(ONLY)" -json ../docs/benchmarks.json -plot ../docs/benchmarks.svg
 
 .PHONY: bench-check
-bench-check: controlplane ## fail where a ratio or a count is worse than test/bench/baseline.json by more than 25 %
-	cd test && go run ./bench -short -baseline bench/baseline.json
+bench-check: controlplane ## fail where a ratio or a count is worse than test/tools/bench/baseline.json by more than 25 %
+	cd test && go run ./tools/bench -short -baseline tools/bench/baseline.json
 
 .PHONY: bench-baseline
 bench-baseline: controlplane ## measure what bench-check compares with anew
-	cd test && go run ./bench -short -json bench/baseline.json
+	cd test && go run ./tools/bench -short -json tools/bench/baseline.json
 
 .PHONY: fuzz
 fuzz: ## fuzz everything that can be fuzzed, a minute each
@@ -84,7 +84,7 @@ fuzz: ## fuzz everything that can be fuzzed, a minute each
 lint: ## lint both modules
 	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	cd test && $(GOLANGCI_LINT) run --allow-parallel-runners ./...
-	cd test/bench/admission && $(GOLANGCI_LINT) run --allow-parallel-runners ./...
+	cd test/tools/bench/admission && $(GOLANGCI_LINT) run --allow-parallel-runners ./...
 
 .PHONY: generate
 generate: ## write every generated file anew
@@ -139,5 +139,5 @@ test-image: ## test the image: two builds, one digest
 
 .PHONY: test-oldest
 test-oldest: ## run the tests against the oldest Kubernetes that is supported; its build takes minutes, once
-	cd test && go run ./cmd/controlplane -version v1.30.14
-	cd test && TCR_ASSISTANT_KUBERNETES=v1.30.14 go test -p 1 -parallel 4 -count=1 -timeout 60m ./integration ./install
+	cd test && go run ./tools/build-kubernetes -version v1.30.14
+	cd test && TCR_ASSISTANT_KUBERNETES=v1.30.14 go test -p 1 -parallel 4 -count=1 -timeout 60m ./suites/integration ./suites/install

@@ -1,0 +1,351 @@
+package install
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+)
+
+// stolen returns a client with the token of an account in the product's namespace.
+func (w *world) stolen(account string) kubernetes.Interface {
+	w.T.Helper()
+	_, config := w.tokenFor(account)
+	client, err := kubernetes.NewForConfig(config)
+	require.NoError(w.T, err)
+	return client
+}
+
+// secret returns a Secret such as the manager issues, changed by edit.
+func secret(name string, edit ...func(*corev1.Secret)) *corev1.Secret {
+	object := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}},
+		Type:       corev1.SecretTypeDockerConfigJson,
+		Data:       map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{}}`)},
+	}
+	for _, e := range edit {
+		e(object)
+	}
+	return object
+}
+
+func opaque(s *corev1.Secret) { s.Type, s.Data = corev1.SecretTypeOpaque, nil }
+
+func labelled(labels map[string]string) func(*corev1.Secret) {
+	return func(s *corev1.Secret) { s.Labels = labels }
+}
+
+func certificate(s *corev1.Secret) {
+	s.Type, s.Data = corev1.SecretTypeTLS, map[string][]byte{corev1.TLSCertKey: nil, corev1.TLSPrivateKeyKey: nil}
+}
+
+// attempt is a write with a stolen token, and what the refusal must say; blank where it is what the token is for.
+type attempt struct {
+	name string
+	try  func(kubernetes.Interface) error
+	says string
+}
+
+const servingCertificate = "tcr-assistant-webhook-server-cert"
+
+// attempts are one for each thing that the policies look at, in a namespace "team" with an account "builder" that lists
+// "theirs" and "others", and foreign Secrets "database" and "tcr.ipsforeign"; one of another type is in the certificate's place.
+func attempts(t *testing.T) []attempt {
+	ctx := context.WithoutCancel(t.Context())
+	const (
+		secretsOnly = "writes only Secrets of type kubernetes.io/dockerconfigjson"
+		noAccounts  = "neither creates nor deletes ServiceAccounts"
+		oneField    = "changes nothing of a ServiceAccount but its imagePullSecrets"
+		ownEntries  = "no entry of imagePullSecrets but those named tcr.ips"
+		oneRequest  = "requests only the serving certificate tcr-assistant-webhook"
+		allowed     = ""
+	)
+	create := func(namespace, name string, edit ...func(*corev1.Secret)) func(kubernetes.Interface) error {
+		return func(stolen kubernetes.Interface) error {
+			_, err := stolen.CoreV1().Secrets(namespace).Create(ctx, secret(name, edit...), metav1.CreateOptions{})
+			return err
+		}
+	}
+	change := func(name, patch string) func(kubernetes.Interface) error {
+		return func(stolen kubernetes.Interface) error {
+			_, err := stolen.CoreV1().Secrets("team").Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+			return err
+		}
+	}
+	remove := func(namespace, name string) func(kubernetes.Interface) error {
+		return func(stolen kubernetes.Interface) error {
+			return stolen.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{})
+		}
+	}
+	account := func(patch string) func(kubernetes.Interface) error {
+		return func(stolen kubernetes.Interface) error {
+			_, err := stolen.CoreV1().ServiceAccounts("team").Patch(ctx, "builder", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+			return err
+		}
+	}
+	request := func(edit func(*certificatesv1.CertificateSigningRequest)) func(kubernetes.Interface) error {
+		object := &certificatesv1.CertificateSigningRequest{
+			ObjectMeta: metav1.ObjectMeta{Name: "tcr-assistant-webhook"},
+			Spec: certificatesv1.CertificateSigningRequestSpec{
+				Request: certificateRequest(t), SignerName: "kubernetes.io/kubelet-serving",
+				Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment, certificatesv1.UsageServerAuth},
+			},
+		}
+		edit(object)
+		return func(stolen kubernetes.Interface) error {
+			_, err := stolen.CertificatesV1().CertificateSigningRequests().Create(ctx, object, metav1.CreateOptions{})
+			return err
+		}
+	}
+	return []attempt{
+		{"a Secret of another type", create("team", "tcr.ipsx", opaque), secretsOnly},
+		{"a token of another account", create("team", "tcr.ipsx", func(s *corev1.Secret) {
+			s.Type, s.Annotations = corev1.SecretTypeServiceAccountToken, map[string]string{corev1.ServiceAccountNameKey: "builder"}
+		}), secretsOnly},
+		{"a Secret of another name", create("team", "registry"), secretsOnly},
+		{"a Secret that bears no mark", create("team", "tcr.ipsx", labelled(nil)), secretsOnly},
+		{"a Secret that bears another label", create("team", "tcr.ipsx", labelled(map[string]string{"a": "b"})), secretsOnly},
+		{"a Secret that bears the mark of somebody else", create("team", "tcr.ipsx", labelled(map[string]string{pullsecret.ManagedByLabel: "Helm"})), secretsOnly},
+		{"its certificate in another namespace", create("team", servingCertificate, certificate), secretsOnly},
+		{"another certificate", create(manager.Namespace, "another", certificate), secretsOnly},
+		{"a Secret of another type in its certificate's place", create(manager.Namespace, servingCertificate, opaque), secretsOnly},
+		{"to change a foreign Secret", change("database", `{"data":{"password":"aGE="}}`), secretsOnly},
+		{"to change a foreign Secret of such name and to leave it unmarked", change("tcr.ipsforeign", `{"data":{".dockerconfigjson":"e30="}}`), secretsOnly},
+		{"to delete a foreign Secret", remove("team", "database"), secretsOnly},
+		{"to delete a foreign Secret of such name", remove("team", "tcr.ipsforeign"), secretsOnly},
+		{"to issue a Secret", create("team", "tcr.ipsx"), allowed},
+		{"to change what it issued", change("tcr.ipsx", `{"data":{".dockerconfigjson":"e30="}}`), allowed},
+		{"to take its mark off what it issued", change("tcr.ipsx", `{"metadata":{"labels":null}}`), secretsOnly},
+		{"to delete what it issued", remove("team", "tcr.ipsx"), allowed},
+		{"to clear its certificate's place", remove(manager.Namespace, servingCertificate), allowed},
+		{"to write its certificate", create(manager.Namespace, servingCertificate, labelled(nil), certificate), allowed},
+		{"to delete its certificate", remove(manager.Namespace, servingCertificate), allowed},
+
+		{"to annotate an account", account(`{"metadata":{"annotations":{"eks.amazonaws.com/role-arn":"admin"}}}`), oneField},
+		{"to label an account", account(`{"metadata":{"labels":{"a":"b"}}}`), oneField},
+		{"to add a finalizer to an account", account(`{"metadata":{"finalizers":["example.com/hold"]}}`), oneField},
+		{"to give an account an owner", account(`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Secret","name":"database","uid":"1"}]}}`), oneField},
+		{"to mount its token", account(`{"automountServiceAccountToken":false}`), oneField},
+		{"to add a mountable Secret", account(`{"secrets":[{"name":"database"}]}`), oneField},
+		{"to add a foreign entry", account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"others"},{"name":"database"}]}`), ownEntries},
+		{"to add an entry that is named almost like its own", account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"others"},{"name":"tcr.ip"}]}`), ownEntries},
+		{"to remove a foreign entry", account(`{"imagePullSecrets":[{"name":"others"},{"name":"tcr.ipsx"}]}`), ownEntries},
+		{"to move a foreign entry", account(`{"imagePullSecrets":[{"name":"others"},{"name":"theirs"}]}`), ownEntries},
+		{"to double a foreign entry", account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"theirs"},{"name":"others"}]}`), ownEntries},
+		{"to attach", account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"tcr.ipsx"},{"name":"others"}]}`), allowed},
+		{"to detach", account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"others"}]}`), allowed},
+		{"to create an account", func(stolen kubernetes.Interface) error {
+			_, err := stolen.CoreV1().ServiceAccounts("team").Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "new"}}, metav1.CreateOptions{})
+			return err
+		}, noAccounts},
+		{"to delete an account", func(stolen kubernetes.Interface) error {
+			return stolen.CoreV1().ServiceAccounts("team").Delete(ctx, "builder", metav1.DeleteOptions{})
+		}, noAccounts},
+
+		{"a certificate of another signer", request(func(r *certificatesv1.CertificateSigningRequest) {
+			r.Spec.SignerName = "kubernetes.io/kube-apiserver-client"
+		}), oneRequest},
+		{"a certificate request of another name", request(func(r *certificatesv1.CertificateSigningRequest) { r.Name = "other" }), oneRequest},
+		{"a certificate for a client", request(func(r *certificatesv1.CertificateSigningRequest) {
+			r.Spec.Usages = []certificatesv1.KeyUsage{certificatesv1.UsageClientAuth}
+		}), oneRequest},
+		{"a certificate for a server and a client", request(func(r *certificatesv1.CertificateSigningRequest) {
+			r.Spec.Usages = append(r.Spec.Usages, certificatesv1.UsageClientAuth)
+		}), oneRequest},
+		{"its serving certificate", request(func(*certificatesv1.CertificateSigningRequest) {}), allowed},
+	}
+}
+
+// TestAStolenTokenWritesNothingElse tries what the tokens of the two accounts may do by the policies alone: roles allow them
+// everything.
+func TestAStolenTokenWritesNothingElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.home()
+	w.Kubectl("create", "namespace", "team")
+	for _, theirs := range []*corev1.Secret{secret("database", opaque), secret("tcr.ipsforeign", labelled(nil))} {
+		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, theirs, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: builder, namespace: team}, imagePullSecrets: [{name: theirs}, {name: others}]}")
+	w.runHelm("install", chart)
+	// It exists only during an uninstall otherwise.
+	w.Kubectl("create", "serviceaccount", "tcr-assistant-uninstall", "-n", manager.Namespace)
+
+	for _, account := range []string{managerAccount, "tcr-assistant-uninstall"} {
+		t.Run(account, func(t *testing.T) {
+			w.Kubectl("create", "clusterrolebinding", account+"-everything", "--clusterrole=cluster-admin", "--serviceaccount="+manager.Namespace+":"+account)
+			_, err := w.Client.CoreV1().Secrets(manager.Namespace).Create(w.Ctx, secret(servingCertificate, opaque), metav1.CreateOptions{})
+			require.NoError(t, err)
+			stolen := w.stolen(account)
+			w.Eventually("roles and policies are in force", func() error {
+				dryRun := []string{metav1.DryRunAll}
+				_, secret := stolen.CoreV1().Secrets("team").Create(w.Ctx, secret("probe"), metav1.CreateOptions{DryRun: dryRun})
+				_, account := stolen.CoreV1().ServiceAccounts("team").Patch(w.Ctx, "builder", types.MergePatchType, []byte(`{"metadata":{"annotations":{"probe":"1"}}}`), metav1.PatchOptions{DryRun: dryRun})
+				request := &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "probe"}, Spec: certificatesv1.CertificateSigningRequestSpec{
+					Request: certificateRequest(t), SignerName: "example.com/probe", Usages: []certificatesv1.KeyUsage{certificatesv1.UsageAny}}}
+				_, certificate := stolen.CertificatesV1().CertificateSigningRequests().Create(w.Ctx, request, metav1.CreateOptions{DryRun: dryRun})
+				for what, err := range map[string]error{"secrets": secret, "serviceaccounts": account, "certificatesigningrequests": certificate} {
+					if err == nil || !strings.Contains(err.Error(), "ValidatingAdmissionPolicy 'tcr-assistant-manager-"+what+"'") {
+						return fmt.Errorf("the policy for %s does not refuse: %w", what, err)
+					}
+				}
+				return nil
+			})
+			for _, a := range attempts(t) {
+				t.Run(a.name, func(t *testing.T) {
+					err := a.try(stolen)
+					if a.says == "" {
+						require.NoError(t, err)
+						return
+					}
+					require.Error(t, err)
+					assert.True(t, apierrors.IsForbidden(err), "%v", err)
+					assert.Contains(t, err.Error(), a.says)
+				})
+			}
+			w.Kubectl("delete", "csr", "tcr-assistant-webhook")
+		})
+	}
+	t.Run("what a policy cannot judge is refused", func(t *testing.T) {
+		policies, err := w.Client.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(w.Ctx, metav1.ListOptions{})
+		require.NoError(t, err)
+		require.Len(t, policies.Items, 3)
+		for _, policy := range policies.Items {
+			assert.Equal(t, admissionregistrationv1.Fail, *policy.Spec.FailurePolicy, policy.Name)
+		}
+	})
+	t.Run("nobody else is held to it", func(t *testing.T) {
+		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, secret("anything", opaque), metav1.CreateOptions{})
+		require.NoError(t, err)
+		w.Kubectl("annotate", "serviceaccount", "builder", "-n", "team", "a=b")
+		w.Kubectl("delete", "serviceaccount", "builder", "-n", "team", "--wait=false")
+	})
+}
+
+// certificateRequest returns a request such as any signer takes.
+func certificateRequest(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "somebody"}}, key)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+}
+
+// TestNamedSecrets runs the manager with permission for the Secrets of two credentials alone.
+func TestNamedSecrets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.home()
+	w.team("team")
+	_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, secret("database", opaque), metav1.CreateOptions{})
+	require.NoError(t, err)
+	// An entry that nobody can judge must not keep the others from being attached.
+	w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stray, namespace: team}, imagePullSecrets: [{name: tcr.ipsstray}]}")
+	values := append(terraform,
+		"--set", "rbac.secrets=named",
+		"--set", "global.imagePullSecretsCrs[1].name=second",
+		"--set", "global.imagePullSecretsCrs[1].dockerUsername=robot",
+		"--set", "global.imagePullSecretsCrs[1].dockerPassword=password",
+		"--set", "global.imagePullSecretsCrs[1].dockerServer=second.tencentcloudcr.com:5000")
+	w.runHelm("install", append([]string{chart}, values...)...)
+	w.collectorLooks()
+	m := w.run()
+
+	t.Run("it issues, repairs and rotates", func(t *testing.T) {
+		w.Holds("team", "image-pull-secret-crs")
+		w.Holds("team", "second")
+		w.teamLists("builder", "theirs", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
+		w.teamLists("stray", "tcr.ipsstray", "tcr.ipsimage-pull-secret-crs", "tcr.ipssecond")
+		w.Kubectl("delete", "secret", "tcr.ipssecond", "-n", "team")
+		w.Holds("team", "second")
+		w.runHelm("upgrade", append(append([]string{chart}, values...), "--set", "global.imagePullSecretsCrs[1].dockerPassword=rotated")...)
+		w.Holds("team", "second")
+		w.team("late")
+		w.Holds("late", "second")
+	})
+	t.Run("an entry that nobody can judge is left alone for good", func(t *testing.T) {
+		assert.NotContains(t, m.Log(), "namespace was not brought in line")
+	})
+	t.Run("it reads and writes no other Secret", func(t *testing.T) {
+		stolen := w.stolen(managerAccount).CoreV1()
+		byName := func(name string) metav1.ListOptions {
+			return metav1.ListOptions{FieldSelector: "metadata.name=" + name}
+		}
+		_, get := stolen.Secrets("team").Get(w.Ctx, "database", metav1.GetOptions{})
+		_, list := stolen.Secrets("").List(w.Ctx, metav1.ListOptions{})
+		_, listOne := stolen.Secrets("team").List(w.Ctx, metav1.ListOptions{})
+		_, listOther := stolen.Secrets("").List(w.Ctx, byName("database"))
+		_, listOwn := stolen.Secrets(manager.Namespace).List(w.Ctx, metav1.ListOptions{})
+		_, watch := stolen.Secrets("").Watch(w.Ctx, metav1.ListOptions{})
+		_, watchOther := stolen.Secrets("team").Watch(w.Ctx, byName("database"))
+		_, post := stolen.Secrets("team").Create(w.Ctx, secret("tcr.ipssecond"), metav1.CreateOptions{})
+		_, apply := stolen.Secrets("team").Patch(w.Ctx, "tcr.ipsthird", types.ApplyPatchType, []byte(`{"apiVersion":"v1","kind":"Secret"}`), metav1.PatchOptions{FieldManager: "x"})
+		_, patch := stolen.Secrets("team").Patch(w.Ctx, "database", types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
+		remove := stolen.Secrets("team").Delete(w.Ctx, "database", metav1.DeleteOptions{})
+		all := stolen.Secrets("team").DeleteCollection(w.Ctx, metav1.DeleteOptions{}, byName("tcr.ipssecond"))
+		for name, err := range map[string]error{
+			"get": get, "list": list, "list in a namespace": listOne, "list by name": listOther, "list at home": listOwn,
+			"watch": watch, "watch by name": watchOther, "create": post, "apply": apply, "patch": patch, "delete": remove, "delete all": all,
+		} {
+			assert.True(t, apierrors.IsForbidden(err), "%s: %v", name, err)
+		}
+	})
+	t.Run("a credential that is not among the values is told of, and stops no other", func(t *testing.T) {
+		w.Create("unnamed")
+		w.Eventually("its status says so", func() error {
+			object, err := w.IPS.Get(w.Ctx, "unnamed", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if text := fmt.Sprint(object.Status.Conditions, object.Status.Failures); !strings.Contains(text, "not allowed to list secrets") {
+				return fmt.Errorf("it says %s", text)
+			}
+			return nil
+		})
+		w.team("later")
+		w.Holds("later", "second")
+	})
+	t.Run("an uninstall leaves nothing", func(t *testing.T) {
+		stop := w.runJobs()
+		w.runHelm("uninstall")
+		assert.Equal(t, 1, stop(), "jobs that ran")
+		require.NoError(t, m.Stop())
+		w.teamLists("builder", "theirs")
+		assert.Equal(t, []string{"team/stray tcr.ipsstray"}, w.attached(), "what nobody can judge stays")
+		w.Lacks("team", "second")
+	})
+}
+
+func TestWithoutCertificateRequests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.home()
+	w.runHelm("install", chart, "--set", "rbac.certificates=false")
+	w.run()
+	w.Create("plain")
+	w.team("team")
+	w.teamLists("builder", "theirs", "tcr.ipsplain")
+	assert.Equal(t, "self-signed", w.Kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o", `jsonpath={.metadata.annotations.tcr\.tencentcloudcr\.com/certificate-mode}`))
+	assert.Empty(t, w.Kubectl("get", "certificatesigningrequests", "-o", "name"))
+}

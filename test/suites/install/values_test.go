@@ -1,0 +1,303 @@
+package install
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/tcr-assistant/tcr-assistant/hostsd"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+)
+
+// badValue is one wrong value beside good ones, and what the refusal must say.
+type badValue struct {
+	name string
+	// object changes the one credential or host that is otherwise right.
+	credential, host map[string]any
+	// values are other values.
+	values map[string]any
+	says   []string
+}
+
+const (
+	credentialPath = "global.imagePullSecretsCrs[0]"
+	hostPath       = "global.hosts[0]"
+)
+
+var badValues = []badValue{
+	{name: "a namespace twice", credential: map[string]any{"namespaces": "a, a"}, says: []string{credentialPath + ".namespaces", `"a" is listed twice`}},
+	{name: "a service account twice", credential: map[string]any{"serviceAccounts": "b,a,b"}, says: []string{credentialPath + ".serviceAccounts", `"b" is listed twice`}},
+	{name: "a list of namespaces", credential: map[string]any{"namespaces": []string{"a"}}, says: []string{"/global/imagePullSecretsCrs/0/namespaces", "want null or string"}},
+	{name: "no name", credential: map[string]any{"name": nil}, says: []string{"/global/imagePullSecretsCrs/0", "name"}},
+	{name: "another type", credential: map[string]any{"type": "basic"}, says: []string{"/global/imagePullSecretsCrs/0/type", "docker"}},
+	{name: "no server", credential: map[string]any{"dockerServer": "absent"}, says: []string{"/global/imagePullSecretsCrs/0", "missing property 'dockerServer'"}},
+	{name: "a password of a truth value", credential: map[string]any{"dockerPassword": true}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
+	{name: "a password of a number", credential: map[string]any{"dockerPassword": secretNumber}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
+	{name: "a password of few digits", credential: map[string]any{"dockerPassword": 1234567}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
+	{name: "no password", credential: map[string]any{"dockerPassword": nil}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
+	{name: "a list for a password", credential: map[string]any{"dockerPassword": []string{"hidden"}}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
+	{name: "a username of a number", credential: map[string]any{"dockerUsername": 100012345678}, says: []string{credentialPath + ".dockerUsername", "may have lost how it was written: write it in quotes"}},
+	{name: "a name of a number", credential: map[string]any{"name": 10}, says: []string{credentialPath + ".name", "may have lost how it was written: write it in quotes"}},
+	{name: "an unknown key", credential: map[string]any{"dockerUser": "a"}, says: []string{"/global/imagePullSecretsCrs/0", "additional properties 'dockerUser' not allowed"}},
+	{name: "an address that is none", host: map[string]any{"ip": "10.16.0"}, says: []string{"/global/hosts/0/ip", "'10.16.0' is not valid ipv4"}},
+	{name: "an octet that is none", host: map[string]any{"ip": "10.16.0.256"}, says: []string{"/global/hosts/0/ip", "is not valid ipv4"}},
+	{name: "a network", host: map[string]any{"ip": "10.16.0.0/24"}, says: []string{"/global/hosts/0/ip", "is not valid ipv4"}},
+	{name: "a zone", host: map[string]any{"ip": "fe80::1%eth0"}, says: []string{"/global/hosts/0/ip", "is not valid ipv6"}},
+	{name: "the unspecified address", host: map[string]any{"ip": "0.0.0.0"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "a multicast address", host: map[string]any{"ip": "239.1.2.3"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "another multicast address", host: map[string]any{"ip": "224.0.0.1"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "the broadcast address", host: map[string]any{"ip": "255.255.255.255"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "the unspecified IPv6 address", host: map[string]any{"ip": "::"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "a multicast IPv6 address", host: map[string]any{"ip": "ff02::1"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "a link-local IPv6 address", host: map[string]any{"ip": "FE80::1"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "an IPv4 address in IPv6 form", host: map[string]any{"ip": "::ffff:10.0.0.1"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "no address", host: map[string]any{"ip": "absent"}, says: []string{"/global/hosts/0", "missing property 'ip'"}},
+	{name: "a wildcard domain", host: map[string]any{"domain": "*.tencentcloudcr.com"}, says: []string{hostPath + ".domain", "is a wildcard"}},
+	{name: "an empty domain", host: map[string]any{"domain": " "}, says: []string{hostPath + ".domain", "must not be empty"}},
+	{name: "a domain with an underscore", host: map[string]any{"domain": "a_b.example.com"}, says: []string{hostPath + ".domain", "must be a DNS name: labels of"}},
+	{name: "a domain that is too long", host: map[string]any{"domain": strings.Repeat("a.", 126) + "aa"}, says: []string{hostPath + ".domain", "must be a DNS name: labels of"}},
+	{name: "a domain with a scheme", host: map[string]any{"domain": "https://a.example.com"}, says: []string{hostPath + ".domain", "without scheme, path and port"}},
+	{name: "a domain with a path", host: map[string]any{"domain": "a.example.com/team"}, says: []string{hostPath + ".domain", "without scheme, path and port"}},
+	{name: "a domain with a port", host: map[string]any{"domain": "a.example.com:443"}, says: []string{hostPath + ".domain", "without scheme, path and port"}},
+	{name: "an address for a domain", host: map[string]any{"domain": "10.0.0.1"}, says: []string{hostPath + ".domain", "the address belongs in ip"}},
+	{name: "localhost", host: map[string]any{"domain": "localhost"}, says: []string{hostPath + ".domain", "the node's name for itself"}},
+	{name: "localdomain", host: map[string]any{"domain": "node.localdomain6"}, says: []string{hostPath + ".domain", "the node's name for itself"}},
+	{name: "a name of IPv6", host: map[string]any{"domain": "ip6-allnodes"}, says: []string{hostPath + ".domain", "the node's name for itself"}},
+	{name: "broadcasthost", host: map[string]any{"domain": "BroadcastHost"}, says: []string{hostPath + ".domain", "the node's name for itself"}},
+	{name: "disabled: perhaps", host: map[string]any{"disabled": "perhaps"}, says: []string{"/global/hosts/0/disabled", "must be one of true, false"}},
+	{name: "the unspecified IPv6 address at length", host: map[string]any{"ip": "0:0:0:0:0:0:0:0"}, says: []string{hostPath + ".ip", "every node can reach"}},
+	{name: "no image", values: map[string]any{"image": map[string]any{"repository": ""}}, says: []string{"image.repository: must be set", "make image PUSH="}},
+	{name: "a label of the manager's selector", values: map[string]any{"manager": map[string]any{"podLabels": map[string]any{"app.kubernetes.io/component": "x"}}}, says: []string{"manager.podLabels", "the chart's own"}},
+	{name: "a label of the selector of hosts-updater", values: map[string]any{"hostsUpdater": map[string]any{"podLabels": map[string]any{"app.kubernetes.io/name": "x"}}}, says: []string{"hostsUpdater.podLabels", "the chart's own"}},
+	{name: "a label of the chart on a monitor", values: map[string]any{"monitoring": map[string]any{"serviceMonitor": map[string]any{"labels": map[string]any{"app.kubernetes.io/version": "x"}}}}, says: []string{"monitoring.serviceMonitor.labels", "the chart's own"}},
+	{name: "a surge", values: map[string]any{"hostsUpdater": map[string]any{"maxSurge": 0}}, says: []string{"/hostsUpdater", "additional properties 'maxSurge' not allowed"}},
+	{name: "an unknown mode", values: map[string]any{"rbac": map[string]any{"secrets": "some"}}, says: []string{"/rbac/secrets", "'all', 'named'"}},
+	{name: "an unknown value", values: map[string]any{"replicas": 3}, says: []string{"additional properties 'replicas' not allowed"}},
+	{name: "a text for a number", values: map[string]any{"manager": map[string]any{"replicas": "2"}}, says: []string{"/manager/replicas", "got string, want integer"}},
+}
+
+// secretNumber is a password that must not be repeated.
+const secretNumber = 48151623420
+
+func TestBadValuesFailTheInstall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.home()
+	for i, helm := range helms {
+		t.Run(helm.Version, func(t *testing.T) {
+			w.helm = helmPaths[i]
+			for _, bad := range badValues {
+				t.Run(bad.name, func(t *testing.T) {
+					w.refuses(t, bad.file(t), bad.says...)
+				})
+			}
+			t.Run("two credentials of one name and two addresses of one domain are told together", func(t *testing.T) {
+				w.refuses(t, write(t, map[string]any{"global": map[string]any{
+					"imagePullSecretsCrs": []any{goodCredential(), goodCredential()},
+					"hosts":               []any{goodHost(), map[string]any{"domain": "A.example.com.", "ip": "10.0.0.6"}},
+				}}), `global.imagePullSecretsCrs[1].name: "a" is the name of global.imagePullSecretsCrs[0] already`,
+					`global.hosts[1].domain: "A.example.com." has an address of this kind from global.hosts[0] already`)
+			})
+		})
+	}
+	assert.Empty(t, w.Kubectl("get", "deployments,secrets,clusterroles", "-A", "-l", "app.kubernetes.io/name=tcr-assistant", "-o", "name"), "nothing of them was installed")
+}
+
+func TestGoodValuesAreTaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, values := range map[string]map[string]any{
+		"nothing":                     {},
+		"nulls":                       {"global": map[string]any{"imagePullSecretsCrs": nil, "hosts": nil, "cluster": nil}},
+		"an IPv6 registry":            {"global": map[string]any{"imagePullSecretsCrs": []any{merged(goodCredential(), map[string]any{"dockerServer": "[2001:db8::1]:5000"})}}},
+		"names with blanks":           {"global": map[string]any{"imagePullSecretsCrs": []any{merged(goodCredential(), map[string]any{"namespaces": " a , b ", "serviceAccounts": "x.y"})}}},
+		"blank lists":                 {"global": map[string]any{"imagePullSecretsCrs": []any{merged(goodCredential(), map[string]any{"namespaces": "", "serviceAccounts": nil})}}},
+		"both kinds of address":       {"global": map[string]any{"hosts": []any{goodHost(), map[string]any{"domain": "a.example.com", "ip": "fd00::5"}}}},
+		"a disabled host is not read": {"global": map[string]any{"hosts": []any{map[string]any{"domain": "*", "ip": "none", "disabled": "true"}}}},
+		"a cluster of other keys":     {"global": map[string]any{"cluster": map[string]any{"id": "cls-1"}}},
+		"a type that is null":         {"global": map[string]any{"imagePullSecretsCrs": []any{merged(goodCredential(), map[string]any{"type": nil})}}},
+		"a pull secret of digits":     {"imagePullSecrets": []any{"123"}},
+		"keys of other charts":        {"global": map[string]any{"imageRegistry": "registry.example.com"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := w.tryHelm("template", "x", chart, "--kube-version", "v1.30.0", "-f", write(t, values))
+			assert.NoError(t, err, out)
+		})
+	}
+}
+
+func goodCredential() map[string]any {
+	return map[string]any{"name": "a", "namespaces": "*", "serviceAccounts": "*", "type": "docker",
+		"dockerUsername": "u", "dockerPassword": "hidden", "dockerServer": "a.example.com"}
+}
+
+func goodHost() map[string]any { return map[string]any{"domain": "a.example.com", "ip": "10.0.0.5"} }
+
+// merged returns values with others over them; "absent" removes a key.
+func merged(values, others map[string]any) map[string]any {
+	for key, value := range others {
+		values[key] = value
+		if value == "absent" {
+			delete(values, key)
+		}
+	}
+	return values
+}
+
+func (b badValue) file(t *testing.T) string {
+	t.Helper()
+	return write(t, merged(map[string]any{"global": map[string]any{
+		"imagePullSecretsCrs": []any{merged(goodCredential(), b.credential)}, "hosts": []any{merged(goodHost(), b.host)},
+	}}, b.values))
+}
+
+func write(t *testing.T, values map[string]any) string {
+	t.Helper()
+	text, err := yaml.Marshal(values)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "values.yaml")
+	require.NoError(t, os.WriteFile(path, text, 0o600))
+	return path
+}
+
+// refuses asks Helm to install the values, which must fail and say why, without the password.
+func (w *world) refuses(t *testing.T, file string, says ...string) {
+	t.Helper()
+	out, err := w.tryHelm("install", "tcr-assistant", chart, "--namespace", manager.Namespace, "-f", file)
+	require.Error(t, err)
+	for _, what := range says {
+		assert.Contains(t, out, what)
+	}
+	assert.NotContains(t, out, "hidden")
+	assert.NotContains(t, out, fmt.Sprint(secretNumber))
+	assert.NotContains(t, out, "1234567")
+}
+
+// TestTheAPIServerRefuses holds that what the chart leaves to the API server fails an install there, with the field's path and what to
+// write instead, and without a password.
+func TestTheAPIServerRefuses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.home()
+	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
+	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", filepath.Join(chart, "crds"))
+	refusals := []struct {
+		name       string
+		credential map[string]any
+		says       []string
+	}{
+		{"a pattern in namespaces", map[string]any{"namespaces": "team-*"}, []string{"spec.namespaces", `must be "*" alone`}},
+		{"a sign of a pattern", map[string]any{"namespaces": "a[b]"}, []string{"spec.namespaces", "patterns are not supported"}},
+		{"an empty entry", map[string]any{"namespaces": "a,,b"}, []string{"spec.namespaces", "empty entry"}},
+		{"an upper case namespace", map[string]any{"namespaces": "Team"}, []string{"spec.namespaces", "lower case letters"}},
+		{"a namespace with a dot", map[string]any{"namespaces": "a.b"}, []string{"spec.namespaces", "lower case letters"}},
+		{"a namespace that is too long", map[string]any{"namespaces": strings.Repeat("a", 64)}, []string{"spec.namespaces", "at most 63"}},
+		{"an upper case service account", map[string]any{"serviceAccounts": "Builder"}, []string{"spec.serviceAccounts", "lower case letters"}},
+		{"a service account that is too long", map[string]any{"serviceAccounts": strings.Repeat("a", 254)}, []string{"spec.serviceAccounts", "at most 253"}},
+		{"an upper case name", map[string]any{"name": "Team"}, []string{"metadata.name", "lower case"}},
+		{"a name that is too long", map[string]any{"name": strings.Repeat("a", 247)}, []string{"at most 246 characters"}},
+		{"an empty server", map[string]any{"dockerServer": ""}, []string{"spec.docker.server", "write the registry's host"}},
+		{"a scheme", map[string]any{"dockerServer": "https://a.example.com/x"}, []string{"spec.docker.server", "must be a host without a scheme"}},
+		{"a path", map[string]any{"dockerServer": "a.example.com/team"}, []string{"spec.docker.server", "must be a host without a path"}},
+		{"user info", map[string]any{"dockerServer": "hidden@a.example.com"}, []string{"spec.docker.server", "must be a host without user info"}},
+		{"a wildcard server", map[string]any{"dockerServer": "*.example.com"}, []string{"spec.docker.server", "without blanks or patterns"}},
+		{"a port that is none", map[string]any{"dockerServer": "a.example.com:65536"}, []string{"spec.docker.server", "port from 1 to 65535"}},
+		{"an empty username", map[string]any{"dockerUsername": " "}, []string{"spec.docker.username", "must not be blank"}},
+		{"a username with a password", map[string]any{"dockerUsername": "robot:hidden"}, []string{"spec.docker.username", `must not hold ":"`}},
+		{"an empty password", map[string]any{"dockerPassword": ""}, []string{"spec.docker.password", "must not be empty"}},
+	}
+	for _, refusal := range refusals {
+		t.Run(refusal.name, func(t *testing.T) {
+			file := badValue{credential: refusal.credential}.file(t)
+			manifest, err := w.tryHelm("template", "tcr-assistant", chart, "--kube-version", "v1.30.0", "-f", file, "--show-only", "templates/imagepullsecrets.yaml")
+			require.NoError(t, err, manifest)
+			out, err := w.Pipe(manifest, "apply", "--dry-run=server", "-f", "-")
+			require.Error(t, err)
+			for _, what := range refusal.says {
+				assert.Contains(t, out, what)
+			}
+			assert.NotContains(t, out, "hidden")
+		})
+	}
+	for i, helm := range helms {
+		t.Run("an install by Helm "+helm.Version, func(t *testing.T) {
+			w.helm = helmPaths[i]
+			for _, refusal := range refusals[len(refusals)-2:] {
+				w.refuses(t, badValue{credential: refusal.credential}.file(t), append([]string{"INSTALLATION FAILED"}, refusal.says...)...)
+				w.runHelm("uninstall", "--no-hooks")
+			}
+		})
+	}
+}
+
+// TestAddressesMeanTheSameEverywhere holds the chart to what hosts-updater takes.
+func TestAddressesMeanTheSameEverywhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, ip := range []string{
+		"10.0.0.5", "127.0.0.1", "169.254.0.47", "1.0.0.0", "223.255.255.255", "240.0.0.1", "255.255.255.254",
+		"0.0.0.0", "224.0.0.1", "239.255.255.255", "255.255.255.255", "10.0.0.05", "10.0.0", "10.0.0.5/24", "10.0.0.5:443",
+		"fd00::5", "2001:db8::ffff:1:2", "::1", "1::", "FD00:0:0:0:0:0:0:5", "64:ff9b::10.0.0.1", "fec0::1", "fe00::1", "::ffff:0:1:2", "0:0:0:0:1:ffff:1:2",
+		"::", "0:0:0:0:0:0:0:0", "0::0", "0000:0::", "::0.0.0.0", "ff02::1", "FF0e:0:0:0:0:0:0:1", "fe80::1", "FEBF::1",
+		"::ffff:10.0.0.1", "::FFFF:a00:1", "0:0:0:0:0:ffff:a00:1", "0:0:0:0:0:FFFF:10.0.0.1", "0000:0000:0000:0000:0000:ffff:0a00:0001", "0::ffff:a00:1",
+		"fe80::1%eth0", "fd00::5/64", "[fd00::5]",
+	} {
+		file := badValue{host: map[string]any{"ip": ip}}.file(t)
+		out, err := w.tryHelm("template", "x", chart, "--kube-version", "v1.30.0", "-f", file)
+		_, refusal := hostsd.ParseEntry("a.example.com", ip)
+		assert.Equal(t, refusal == nil, err == nil, "%s: hosts-updater says %v, the chart %v", ip, refusal, err)
+		if err != nil {
+			assert.Contains(t, out, "ip", ip)
+		}
+	}
+}
+
+// TestNumbersBySetKeepTheirDigits holds what Helm does to numbers on a command line, and in the values that a release keeps.
+func TestNumbersBySetKeepTheirDigits(t *testing.T) {
+	t.Parallel()
+	for i, helm := range helms {
+		t.Run(helm.Version, func(t *testing.T) {
+			w := newWorld(t)
+			w.home()
+			w.helm = helmPaths[i]
+			const of = "global.imagePullSecretsCrs[0]."
+			w.runHelm("install", chart, "--set", of+"name=123", "--set", of+"dockerUsername=100012345678", "--set-string", of+"dockerPassword=0123", "--set", of+"dockerServer=a.example.com")
+			holds := func(username string) {
+				t.Helper()
+				object, err := w.IPS.Get(w.Ctx, "123", metav1.GetOptions{})
+				require.NoError(t, err)
+				assert.Equal(t, username, object.Spec.Docker.Username)
+				assert.Equal(t, "0123", object.Spec.Docker.Password)
+			}
+			holds("100012345678")
+			w.runHelm("upgrade", chart, "--reuse-values", "--set", "manager.replicas=1")
+			holds("100012345678")
+			for _, written := range []string{"1e5", "1_000", "0100012345670", "12.0"} {
+				w.runHelm("upgrade", chart, "--set", of+"name=123", "--set", of+"dockerUsername="+written, "--set-string", of+"dockerPassword=0123", "--set", of+"dockerServer=a.example.com")
+				holds(written)
+				out, err := w.tryHelm("upgrade", "tcr-assistant", chart, "--namespace", manager.Namespace, "--values", raw(t, "global: {imagePullSecretsCrs: [{name: '123', dockerUsername: "+written+", dockerPassword: '0123', dockerServer: a.example.com}]}"))
+				require.Error(t, err)
+				assert.Contains(t, out, credentialPath+".dockerUsername: is a number, which may have lost how it was written")
+				holds(written)
+			}
+			out, err := w.tryHelm("upgrade", "tcr-assistant", chart, "--namespace", manager.Namespace, "--set", of+"name=123", "--set", of+"dockerUsername=a", "--set", of+"dockerPassword="+fmt.Sprint(secretNumber), "--set", of+"dockerServer=a.example.com")
+			require.Error(t, err)
+			assert.Contains(t, out, credentialPath+".dockerPassword: must be a text: write it in quotes, or pass it by --set-string")
+			assert.NotContains(t, out, fmt.Sprint(secretNumber))
+		})
+	}
+}
+
+func raw(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "raw.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}

@@ -1,0 +1,106 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+)
+
+// TestRoleMadeAnew replaces the ClusterRole that owns what the manager writes for itself, as a forced replacement by a GitOps
+// tool does. The garbage collector then deletes all that the old one owned, and would whatever were written in its name again.
+func TestRoleMadeAnew(t *testing.T) {
+	w := newWorld(t)
+	w.refusals = true
+	w.run()
+	w.Create("steady")
+	w.Holds("default", "steady")
+	before, err := w.Client.RbacV1().ClusterRoles().Get(w.Ctx, "tcr-assistant-manager-role", metav1.GetOptions{})
+	require.NoError(t, err)
+
+	w.Kubectl("delete", "clusterrole", before.Name)
+	w.Eventually("everything of the old role's is collected", func() error {
+		for kind, owned := range w.owned() {
+			if len(owned) > 0 {
+				return fmt.Errorf("the %s is still there", kind)
+			}
+		}
+		return nil
+	})
+	role := before.DeepCopy()
+	role.ObjectMeta = metav1.ObjectMeta{Name: before.Name, Labels: before.Labels}
+	role, err = w.Client.RbacV1().ClusterRoles().Create(w.Ctx, role, metav1.CreateOptions{})
+	require.NoError(t, err)
+
+	made := time.Now()
+	w.Eventually("all is back, and the new role's", func() error {
+		for kind, owned := range w.owned() {
+			if len(owned) != 1 || owned[0].UID != role.UID {
+				return fmt.Errorf("the owners of the %s are %v", kind, owned)
+			}
+		}
+		return nil
+	})
+	w.Namespace("after")
+	w.Holds("after", "steady")
+	w.Lists("after", "default", "tcr.ipssteady")
+
+	time.Sleep(3 * time.Second) // a fight would go on
+	writes, err := w.Requests(func(r cluster.Request) bool {
+		return r.User == manager.User && r.Received.After(made) && r.Code < 300 && r.Verb != "get" && r.Verb != "list" && r.Verb != "watch" &&
+			(r.Resource == "mutatingwebhookconfigurations" || r.Resource == "validatingwebhookconfigurations")
+	})
+	require.NoError(t, err)
+	// Made once without a certificate to trust, and once or twice with one.
+	assert.LessOrEqual(t, len(writes), 8, "nobody fights over them")
+}
+
+// TestFight deletes what the manager restores, as soon as it is restored.
+func TestFight(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	configurations := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	deleted := 0
+	began := time.Now()
+	for time.Since(began) < 8*time.Second {
+		if configurations.Delete(w.Ctx, "tcr-assistant-mutating-webhook-configuration", metav1.DeleteOptions{}) == nil {
+			deleted++
+		}
+	}
+	writes, err := w.Requests(func(r cluster.Request) bool {
+		return r.User == manager.User && r.Received.After(began) && r.Verb == "patch" &&
+			(r.Resource == "mutatingwebhookconfigurations" || r.Resource == "validatingwebhookconfigurations")
+	})
+	require.NoError(t, err)
+	t.Logf("it was deleted %d times, and %d writes were made meanwhile", deleted, len(writes))
+	assert.Greater(t, deleted, 10, "it is restored again and again")
+	assert.LessOrEqual(t, float64(len(writes)), 100+2*time.Since(began).Seconds()+1, "but not at full speed")
+	w.Eventually("in the end it stands", func() error {
+		_, err := configurations.Get(w.Ctx, "tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{})
+		return err
+	})
+}
+
+// owned returns the owners of what the manager writes for itself, by kind; nil for what is not there.
+func (w *world) owned() map[string][]metav1.OwnerReference {
+	owners := map[string][]metav1.OwnerReference{"lease": nil, "secret": nil, "mutating configuration": nil, "validating configuration": nil}
+	if object, err := w.Client.CoordinationV1().Leases(manager.Namespace).Get(w.Ctx, "tcr-assistant-leader-election", metav1.GetOptions{}); err == nil {
+		owners["lease"] = object.OwnerReferences
+	}
+	if object, err := w.Client.CoreV1().Secrets(manager.Namespace).Get(w.Ctx, servingSecret, metav1.GetOptions{}); err == nil {
+		owners["secret"] = object.OwnerReferences
+	}
+	if object, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(w.Ctx, "tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{}); err == nil {
+		owners["mutating configuration"] = object.OwnerReferences
+	}
+	if object, err := w.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(w.Ctx, "tcr-assistant-validating-webhook-configuration", metav1.GetOptions{}); err == nil {
+		owners["validating configuration"] = object.OwnerReferences
+	}
+	return owners
+}

@@ -1,0 +1,179 @@
+// Command bench measures the product on a real control plane of its own, next to the cheapest way to do the same in the
+// same run, and prints one table.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+)
+
+// program is what is measured, and how long.
+type program struct {
+	rounds        int
+	convergence   []int // numbers of namespaces
+	restricted    []int // and the same under the policies that restrict the manager
+	births        int
+	memory        []int // numbers of namespaces
+	objects       objectsProgram
+	idle          time.Duration
+	admissionTime time.Duration // for each figure
+	servers       bool          // admission over TLS, too
+}
+
+var (
+	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, objects: manyObjects, idle: time.Minute, admissionTime: time.Second, servers: true}
+	short = program{rounds: 3, convergence: []int{500}, births: 100, objects: someObjects, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	isShort := flag.Bool("short", false, "measure less, as a guard")
+	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,objects,hosts-updater,admission")
+	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
+	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory and objects, instead of the usual")
+	many := flag.String("objects", "", "`numbers` of ImagePullSecrets, instead of the usual")
+	output := flag.String("json", "", "write the measurements to this `file`; what it holds of other benchmarks stays")
+	plotted := flag.String("plot", "", "draw what -json holds in this SVG `file`")
+	against := flag.String("baseline", "", "fail where a ratio or a count is worse than in this `file` by more than 25 %")
+	flag.Parse()
+	p := whole
+	if *isShort {
+		p = short
+	}
+	if *rounds > 0 {
+		p.rounds, p.objects.rounds = *rounds, *rounds
+	}
+	if *sizes != "" {
+		numbers, err := numbers(*sizes)
+		if err != nil {
+			return fmt.Errorf("-namespaces %q: %w", *sizes, err)
+		}
+		p.convergence, p.memory, p.objects.namespaces = numbers, numbers, numbers[0]
+	}
+	if *many != "" {
+		var err error
+		if p.objects.sizes, err = numbers(*many); err != nil {
+			return fmt.Errorf("-objects %q: %w", *many, err)
+		}
+	}
+	var baseline *report
+	if *against != "" {
+		var err error
+		if baseline, err = readReport(*against); err != nil {
+			return err
+		}
+	}
+	measured := &report{Go: runtime.Version(), CPUs: runtime.NumCPU()}
+	err := p.measure(ctx, measured, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }))
+	if err := measured.print(os.Stdout); err != nil {
+		return err
+	}
+	if err == nil && *output != "" {
+		err = publish(measured, *output, *plotted)
+	}
+	if err != nil || baseline == nil {
+		return err
+	}
+	if lines := measured.worse(baseline); len(lines) > 0 {
+		return fmt.Errorf("worse than the baseline by more than %.0f %%:\n%s", tolerance*100, strings.Join(lines, "\n"))
+	}
+	return nil
+}
+
+// numbers reads a flag.
+func numbers(text string) ([]int, error) {
+	var all []int
+	for one := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(one)
+		if err != nil || n < 1 {
+			return nil, errors.New("must be numbers, separated by commas")
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+// publish writes what was measured, and draws it with what is known from earlier runs.
+func publish(measured *report, file, plotted string) error {
+	all := measured
+	if earlier, err := readReport(file); err == nil {
+		all = measured.over(earlier)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := all.write(file); err != nil || plotted == "" {
+		return err
+	}
+	if err := os.WriteFile(plotted, plot(all), 0o644); err != nil {
+		return fmt.Errorf("drawing the measurements: %w", err)
+	}
+	return nil
+}
+
+func (p program) measure(ctx context.Context, r *report, only []string) (err error) {
+	dir, err := os.MkdirTemp("", "tcr-assistant-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	controllerManager, err := manager.Build(ctx, dir, "controller-manager")
+	if err != nil {
+		return err
+	}
+	updater, err := manager.Build(ctx, dir, "hosts-updater")
+	if err != nil {
+		return err
+	}
+	do := func(name string, f func() error) {
+		if err != nil || len(only) > 0 && !slices.Contains(only, name) {
+			return
+		}
+		fmt.Fprintln(os.Stderr, "measuring", name)
+		if err = f(); err != nil {
+			err = fmt.Errorf("measuring %s: %w", name, err)
+		}
+	}
+	for range p.rounds {
+		for _, n := range p.convergence {
+			do("convergence", func() error { return converge(ctx, r, controllerManager, n, false) })
+		}
+		for _, n := range p.restricted {
+			do("convergence", func() error { return converge(ctx, r, controllerManager, n, true) })
+		}
+		do("birth", func() error { return birth(ctx, r, controllerManager, p.births, p.idle) })
+	}
+	if len(p.memory) > 0 {
+		do("memory", func() error { return memory(ctx, r, controllerManager, p.memory, p.idle/4) })
+	}
+	for range p.objects.rounds {
+		for _, n := range p.objects.sizes {
+			do("objects", func() error { return objects(ctx, r, controllerManager, p.objects, n) })
+		}
+	}
+	do("hosts-updater", func() error { return hostsUpdater(ctx, r, updater, p.idle) })
+	for range p.rounds {
+		do("admission", func() error { return admission(ctx, r, dir, p.admissionTime, p.servers) })
+	}
+	return err
+}
