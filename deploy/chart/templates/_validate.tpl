@@ -1,8 +1,6 @@
 {{/*
-What is wrong with the values besides what values.schema.json says of them, and besides what the API server says of an
-ImagePullSecret: it refuses a bad name, list, server or user name with the field's path and what to write instead, and the install
-with it. Every fault is told, with the value's path and what to write instead. No message holds a password, or a value in which
-one may stand by mistake.
+What is wrong with the values, besides what values.schema.json says of them. Every fault is told, before anything is installed, with
+the value's path and what to write instead. No message holds a password, or a value in which one may stand by mistake.
 */}}
 {{- define "tcr-assistant.validate" -}}
 {{- $faults := dict "list" (list) -}}
@@ -35,6 +33,10 @@ one may stand by mistake.
 {{- end -}}
 {{- end -}}
 {{- $names := dict -}}
+{{- $crd := .Files.Get "crds/tcr.tencentcloudcr.com_imagepullsecrets.yaml" | fromYaml -}}
+{{- $object := (first $crd.spec.versions).schema.openAPIV3Schema -}}
+{{- $spec := $object.properties.spec.properties -}}
+{{- $docker := $spec.docker.properties -}}
 {{- range $i, $cr := .Values.global.imagePullSecretsCrs -}}
 {{- $path := printf "global.imagePullSecretsCrs[%d]" $i -}}
 {{- $name := include "tcr-assistant.text" $cr.name -}}
@@ -44,10 +46,20 @@ one may stand by mistake.
 {{- end -}}
 {{- include "tcr-assistant.validate.text" (list $faults (printf "%s.name" $path) $cr.name (dig "metadata" "name" "" $existing)) -}}
 {{- include "tcr-assistant.validate.text" (list $faults (printf "%s.dockerUsername" $path) $cr.dockerUsername (dig "spec" "docker" "username" "" $existing)) -}}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" $name) -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s.name" $path) (printf "%q is no name of an object: write one of lower case letters, digits, \"-\" and \".\", such as team-a" $name)) -}}
+{{- end -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.name" $path) $name $object) -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.namespaces" $path) ($cr.namespaces | default "") $spec.namespaces) -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.serviceAccounts" $path) ($cr.serviceAccounts | default "") $spec.serviceAccounts) -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerUsername" $path) (include "tcr-assistant.text" $cr.dockerUsername) $docker.username) -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerServer" $path) $cr.dockerServer $docker.server) -}}
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.namespaces" $path) $cr.namespaces) -}}
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.serviceAccounts" $path) $cr.serviceAccounts) -}}
 {{- if not (kindIs "string" $cr.dockerPassword) -}}
 {{- include "tcr-assistant.fault" (list $faults (printf "%s.dockerPassword" $path) "must be a text: write it in quotes, or pass it by --set-string instead of --set") -}}
+{{- else -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerPassword" $path) $cr.dockerPassword $docker.password) -}}
 {{- end -}}
 {{- if hasKey $names $name -}}
 {{- include "tcr-assistant.fault" (list $faults (printf "%s.name" $path) (printf "%q is the name of %s already: write another" $name (get $names $name))) -}}

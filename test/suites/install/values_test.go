@@ -36,6 +36,8 @@ var badValues = []badValue{
 	{name: "a service account twice", credential: map[string]any{"serviceAccounts": "b,a,b"}, says: []string{credentialPath + ".serviceAccounts", `"b" is listed twice`}},
 	{name: "a list of namespaces", credential: map[string]any{"namespaces": []string{"a"}}, says: []string{"/global/imagePullSecretsCrs/0/namespaces", "want null or string"}},
 	{name: "no name", credential: map[string]any{"name": nil}, says: []string{"/global/imagePullSecretsCrs/0", "name"}},
+	{name: "an upper case name", credential: map[string]any{"name": "Team"}, says: []string{credentialPath + ".name", `"Team" is no name of an object`, "lower case letters"}},
+	{name: "an empty name", credential: map[string]any{"name": ""}, says: []string{credentialPath + ".name", `"" is no name of an object`}},
 	{name: "another type", credential: map[string]any{"type": "basic"}, says: []string{"/global/imagePullSecretsCrs/0/type", "docker"}},
 	{name: "no server", credential: map[string]any{"dockerServer": "absent"}, says: []string{"/global/imagePullSecretsCrs/0", "missing property 'dockerServer'"}},
 	{name: "a password of a truth value", credential: map[string]any{"dockerPassword": true}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
@@ -178,63 +180,6 @@ func (w *world) refuses(t *testing.T, file string, says ...string) {
 	assert.NotContains(t, out, "hidden")
 	assert.NotContains(t, out, fmt.Sprint(secretNumber))
 	assert.NotContains(t, out, "1234567")
-}
-
-// TestTheAPIServerRefuses holds that what the chart leaves to the API server fails an install there, with the field's path and what to
-// write instead, and without a password.
-func TestTheAPIServerRefuses(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.home()
-	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
-	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", filepath.Join(chart, "crds"))
-	refusals := []struct {
-		name       string
-		credential map[string]any
-		says       []string
-	}{
-		{"a pattern in namespaces", map[string]any{"namespaces": "team-*"}, []string{"spec.namespaces", `must be "*" alone`}},
-		{"a sign of a pattern", map[string]any{"namespaces": "a[b]"}, []string{"spec.namespaces", "patterns are not supported"}},
-		{"an empty entry", map[string]any{"namespaces": "a,,b"}, []string{"spec.namespaces", "empty entry"}},
-		{"an upper case namespace", map[string]any{"namespaces": "Team"}, []string{"spec.namespaces", "lower case letters"}},
-		{"a namespace with a dot", map[string]any{"namespaces": "a.b"}, []string{"spec.namespaces", "lower case letters"}},
-		{"a namespace that is too long", map[string]any{"namespaces": strings.Repeat("a", 64)}, []string{"spec.namespaces", "at most 63"}},
-		{"an upper case service account", map[string]any{"serviceAccounts": "Builder"}, []string{"spec.serviceAccounts", "lower case letters"}},
-		{"a service account that is too long", map[string]any{"serviceAccounts": strings.Repeat("a", 254)}, []string{"spec.serviceAccounts", "at most 253"}},
-		{"an upper case name", map[string]any{"name": "Team"}, []string{"metadata.name", "lower case"}},
-		{"a name that is too long", map[string]any{"name": strings.Repeat("a", 247)}, []string{"at most 246 characters"}},
-		{"an empty server", map[string]any{"dockerServer": ""}, []string{"spec.docker.server", "write the registry's host"}},
-		{"a scheme", map[string]any{"dockerServer": "https://a.example.com/x"}, []string{"spec.docker.server", "must be a host without a scheme"}},
-		{"a path", map[string]any{"dockerServer": "a.example.com/team"}, []string{"spec.docker.server", "must be a host without a path"}},
-		{"user info", map[string]any{"dockerServer": "hidden@a.example.com"}, []string{"spec.docker.server", "must be a host without user info"}},
-		{"a wildcard server", map[string]any{"dockerServer": "*.example.com"}, []string{"spec.docker.server", "without blanks or patterns"}},
-		{"a port that is none", map[string]any{"dockerServer": "a.example.com:65536"}, []string{"spec.docker.server", "port from 1 to 65535"}},
-		{"an empty username", map[string]any{"dockerUsername": " "}, []string{"spec.docker.username", "must not be blank"}},
-		{"a username with a password", map[string]any{"dockerUsername": "robot:hidden"}, []string{"spec.docker.username", `must not hold ":"`}},
-		{"an empty password", map[string]any{"dockerPassword": ""}, []string{"spec.docker.password", "must not be empty"}},
-	}
-	for _, refusal := range refusals {
-		t.Run(refusal.name, func(t *testing.T) {
-			file := badValue{credential: refusal.credential}.file(t)
-			manifest, err := w.tryHelm("template", "tcr-assistant", chart, "--kube-version", "v1.30.0", "-f", file, "--show-only", "templates/imagepullsecrets.yaml")
-			require.NoError(t, err, manifest)
-			out, err := w.Pipe(manifest, "apply", "--dry-run=server", "-f", "-")
-			require.Error(t, err)
-			for _, what := range refusal.says {
-				assert.Contains(t, out, what)
-			}
-			assert.NotContains(t, out, "hidden")
-		})
-	}
-	for i, helm := range helms {
-		t.Run("an install by Helm "+helm.Version, func(t *testing.T) {
-			w.helm = helmPaths[i]
-			for _, refusal := range refusals[len(refusals)-2:] {
-				w.refuses(t, badValue{credential: refusal.credential}.file(t), append([]string{"INSTALLATION FAILED"}, refusal.says...)...)
-				w.runHelm("uninstall", "--no-hooks")
-			}
-		})
-	}
 }
 
 // TestAddressesMeanTheSameEverywhere holds the chart to what hosts-updater takes.
