@@ -102,9 +102,16 @@ func (s *Serving) pick(trusted view, now time.Time) *pair {
 	defer s.mu.Unlock()
 	s.observe()
 	picked := choose(s.current, s.offered, trusted, now)
-	if picked != s.current {
-		s.current = picked
-		s.cfg.Log.Info("serving certificate was swapped", "mode", picked.mode, "certificate", picked.fingerprint(), "notAfter", picked.leaf.NotAfter)
+	if picked == s.current {
+		return picked
+	}
+	before := s.current
+	s.current = picked
+	switch log := s.cfg.Log.With("mode", picked.mode, "certificate", picked.fingerprint(), "notAfter", picked.leaf.NotAfter); {
+	case before == nil:
+		log.Info("serving certificate was loaded")
+	case before.fingerprint() != picked.fingerprint(): // a Secret that is read again is another pair of the same certificate
+		log.Info("serving certificate was swapped")
 	}
 	return picked
 }

@@ -1,11 +1,13 @@
 package certs
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
 	"log/slog"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,7 +67,9 @@ func TestChoose(t *testing.T) {
 func TestServing(t *testing.T) {
 	cfg, ca := good(), newAuthority(t)
 	cfg.Now = func() time.Time { return noon }
-	cfg.Log = slog.New(slog.DiscardHandler)
+	var log bytes.Buffer
+	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	logged := func(message string) int { return strings.Count(log.String(), message) }
 	first, second := ca.pair(cfg), ca.pair(cfg)
 	var published [][]byte
 	trust := func(leaves ...*x509.Certificate) { published = [][]byte{bundle(leaves).pem(), bundle(leaves).pem()} }
@@ -98,12 +102,18 @@ func TestServing(t *testing.T) {
 	require.NoError(t, s.Ready(noon))
 	require.ErrorContains(t, s.Ready(noon.Add(time.Hour)), "expired at 2026-03-01T13:00:00Z")
 
+	hold(secretOf(first))
+	assert.Equal(t, first.leaf, served(), "the Secret was read again, as at the begin of a term")
+	assert.Equal(t, 1, logged("serving certificate was loaded"))
+	assert.Equal(t, 0, logged("serving certificate was swapped"), "for none was")
+
 	hold(secretOf(second))
 	assert.Equal(t, first.leaf, served(), "the new one waits to be trusted")
 	require.NoError(t, s.Ready(noon))
 
 	trust(first.leaf, second.leaf)
 	assert.Equal(t, second.leaf, served())
+	assert.Equal(t, 1, logged("serving certificate was swapped"))
 	leaf, mode := s.Current()
 	assert.Equal(t, second.leaf, leaf)
 	assert.Equal(t, ModeSigner, mode)
