@@ -36,7 +36,7 @@ type options struct {
 	certDuration  time.Duration
 	shutdownDelay time.Duration
 	logFormat     string
-	logLevel      slog.Level
+	logLevel      string
 	cleanup       bool
 	version       bool
 }
@@ -62,7 +62,7 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.DurationVar(&o.certDuration, "cert-duration", certs.DefaultDuration, "`lifetime` of the serving certificate, 10m at least")
 	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "how long admission requests are still answered after SIGTERM, while the Service forgets this replica")
 	flags.StringVar(&o.logFormat, "log-format", "text", "`text` or json")
-	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`debug`, info, warn or error")
+	flags.StringVar(&o.logLevel, "log-level", "info", "`debug`, info, warn or error")
 	flags.BoolVar(&o.cleanup, "cleanup", false, "delete every ImagePullSecret, remove its entry from every ServiceAccount, and exit: for an uninstall")
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {
@@ -95,18 +95,25 @@ func (o *options) validate() error {
 	must(o.burst >= 1 || o.burst == 0 && o.qps == 0, "kube-api-burst", fmt.Sprint(o.burst), "1 or more where --kube-api-qps is set, or 0 where it is not")
 	must(o.shutdownDelay >= 0, "shutdown-delay", o.shutdownDelay.String(), "0s or more")
 	must(o.logFormat == "text" || o.logFormat == "json", "log-format", o.logFormat, "text or json")
-	levels := []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
-	must(slices.Contains(levels, o.logLevel), "log-level", o.logLevel.String(), "debug, info, warn or error")
+	_, known := o.level()
+	must(known, "log-level", o.logLevel, "debug, info, warn or error")
 	for _, err := range (certs.Config{Namespace: "default", DNSNames: []string{"localhost"}, Signer: o.certSigner, Duration: o.certDuration}).Validate() {
 		errs = append(errs, fmt.Errorf("--cert-%s=%v: %s", err.Field, err.BadValue, err.Detail))
 	}
 	return errors.Join(errs...)
 }
 
-// logger returns the process' log, into which the Kubernetes client libraries write too: up to their verbosity 4 at level
-// debug. From 8 on they would log the bodies of requests, and with them credentials, so no lower level is accepted.
+// level returns the level that is logged from on. The Kubernetes client libraries write into the log too, up to their verbosity 4
+// at level debug. From 8 on they would log the bodies of requests, and with them credentials, so no lower level is known.
+func (o *options) level() (level slog.Level, known bool) {
+	err := level.UnmarshalText([]byte(o.logLevel))
+	return level, err == nil && slices.Contains([]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}, level)
+}
+
+// logger returns the process' log, which the Kubernetes client libraries write into too.
 func (o *options) logger(output io.Writer) *slog.Logger {
-	handlerOptions := &slog.HandlerOptions{Level: o.logLevel}
+	level, _ := o.level()
+	handlerOptions := &slog.HandlerOptions{Level: level}
 	var handler slog.Handler = slog.NewTextHandler(output, handlerOptions)
 	if o.logFormat == "json" {
 		handler = slog.NewJSONHandler(output, handlerOptions)

@@ -32,6 +32,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	log := options.logger(os.Stderr)
+	log.Info("controller manager started", "version", version)
 	// Close to nine tenths of what its container may hold, the process collects garbage more often instead of being killed.
 	// GOMEMLIMIT overrides it.
 	if limit, err := memlimit.Set(); err != nil {

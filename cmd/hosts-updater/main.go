@@ -40,11 +40,15 @@ const (
 type options struct {
 	config, hostsFile, metricsAddress string
 	logFormat                         string
-	logLevel                          slog.Level
+	logLevel                          string
+	level                             slog.Level
 	resync                            time.Duration
 	once, cleanup, version            bool
 	daemonSet, account                string
 }
+
+// levels are those of the log, by what --log-level calls them.
+var levels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -64,9 +68,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, version)
 		return exitOK
 	}
-	handler := slog.Handler(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: o.logLevel}))
+	handler := slog.Handler(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: o.level}))
 	if o.logFormat == "text" {
-		handler = slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.logLevel})
+		handler = slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level})
 	}
 	log := slog.New(handler)
 
@@ -186,7 +190,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.account, "service-account", "/var/run/secrets/kubernetes.io/serviceaccount", "with --daemonset: the folder with the token and ca.crt of the pod's account, which may get the DaemonSet and its namespace, and watch the ConfigMap updater-config")
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of /metrics, /healthz and /readyz; empty for none")
 	flags.StringVar(&o.logFormat, "log-format", "json", "json or text")
-	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -195,6 +199,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 		return options{}, err
 	}
+	level, known := levels[strings.ToLower(o.logLevel)]
+	o.level = level
 	switch {
 	case flags.NArg() > 0:
 		return options{}, fmt.Errorf("unexpected argument %q: all options are flags, see --help", flags.Arg(0))
@@ -204,6 +210,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return options{}, fmt.Errorf("--resync-period=%s: must be at least 1s", o.resync)
 	case o.logFormat != "json" && o.logFormat != "text":
 		return options{}, fmt.Errorf("--log-format=%q: must be json or text", o.logFormat)
+	case !known:
+		return options{}, fmt.Errorf("--log-level=%q: must be debug, info, warn or error", o.logLevel)
 	case o.config == "" && !o.cleanup && !o.version:
 		return options{}, errors.New("--config is empty: name the configuration file or the folder it is mounted as")
 	case o.daemonSet != "" && !isReference(o.daemonSet):

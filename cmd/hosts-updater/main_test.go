@@ -81,7 +81,7 @@ func TestFlags(t *testing.T) {
 		{"a resync period without unit", []string{"--resync-period=30"}, `invalid value "30" for flag -resync-period`},
 		{"a resync period that is too short", []string{"--resync-period=10ms"}, "--resync-period=10ms: must be at least 1s"},
 		{"a log format", []string{"--log-format=xml"}, `--log-format="xml": must be json or text`},
-		{"a log level", []string{"--log-level=loud"}, `invalid value "loud" for flag -log-level`},
+		{"a log level", []string{"--log-level=loud"}, `--log-level="loud": must be debug, info, warn or error`},
 		{"no configuration", []string{"--config="}, "--config is empty: name the configuration file"},
 		{"a DaemonSet without a namespace", []string{"--daemonset=hosts-updater"}, `--daemonset="hosts-updater": must be a namespace and a name`},
 		{"a DaemonSet that is a path", []string{"--daemonset=a/../b"}, `--daemonset="a/../b": must be a namespace and a name`},

@@ -37,7 +37,7 @@ func TestBadInputAtTheStart(t *testing.T) {
 		"an unknown flag":                    {[]string{"--no-such-flag"}, []string{"-no-such-flag"}},
 		"an argument":                        {[]string{"run"}, []string{`unexpected argument "run"`}},
 		"no concurrency":                     {[]string{"--concurrency=0"}, []string{"--concurrency=0: must be 1 or more"}},
-		"an unknown level":                   {[]string{"--log-level=loud"}, []string{"-log-level"}},
+		"an unknown level":                   {[]string{"--log-level=loud"}, []string{"--log-level=loud: must be debug, info, warn or error"}},
 		"a level that would show bodies":     {[]string{"--log-level=debug-8"}, []string{"--log-level", "must be debug, info, warn or error"}},
 		"a URL without TLS":                  {[]string{"--webhook-url=http://127.0.0.1:9443"}, []string{"--webhook-url", "must be https://host:port"}},
 		"an unknown failure policy":          {[]string{"--webhook-failure-policy=ignore"}, []string{"--webhook-failure-policy=ignore: must be Ignore or Fail"}},
@@ -106,6 +106,7 @@ func TestStartDuringAnOutage(t *testing.T) {
 		_, err := m.Get(w.Ctx, "/healthz")
 		return err
 	})
+	assert.Contains(t, m.Log(), `msg="controller manager started" version=`, "which one it is that waits")
 	_, err := m.Get(w.Ctx, "/readyz")
 	require.Error(t, err, "it is not ready")
 	require.NoError(t, w.StartAPIServer(w.Ctx))
