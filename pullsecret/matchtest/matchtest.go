@@ -1,6 +1,6 @@
 // Package matchtest reads the tables of test/cases, on which everything must agree that says the same thing in a language of
 // its own: which entries a ServiceAccount is born with (the Go code, the webhook, the admission policy in the API server), and
-// what may be written into a spec (the Go code, the CRD). It is for tests.
+// what may be written into a spec (the Go code, the CRD, the chart). It is for tests.
 package matchtest
 
 import (
