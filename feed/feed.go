@@ -65,7 +65,7 @@ func (f *Feed[Object, Stripped]) Replace(objects []any, version string) error {
 	at := latest.Version(version)
 	rewound := at < f.Told
 	f.Told = at
-	f.Replaced(all, Relist{at, rewound})
+	f.Replaced(all, latest.Relist{Version: at, Rewound: rewound})
 	return nil
 }
 
@@ -90,15 +90,7 @@ func (f *Feed[Object, Stripped]) stripped(object any) Stripped {
 }
 
 // Relist is when it was that something was all there was.
-type Relist struct {
-	Version uint64
-	// Rewound says that the API server had told of a later version before, as one does whose data was restored from a backup:
-	// what is known besides is of a past that never was.
-	Rewound bool
-}
-
-// Overrules reports whether a relist says more of an object than what is known of it as of that version.
-func (r Relist) Overrules(known uint64) bool { return r.Rewound || known <= r.Version }
+type Relist = latest.Relist
 
 // Named selects the one object of that name in each namespace. RBAC can grant a watch that is narrowed like this by
 // resourceNames, and the API server sends nothing else.

@@ -50,3 +50,14 @@ func Version(text string) uint64 {
 	}
 	return number
 }
+
+// Relist is when it was that something was all there was.
+type Relist struct {
+	Version uint64
+	// Rewound says that the API server had told of a later version before, as one does whose data was restored from a backup:
+	// what is known besides is of a past that never was.
+	Rewound bool
+}
+
+// Overrules reports whether a relist says more of an object than what is known of it as of that version.
+func (r Relist) Overrules(known uint64) bool { return r.Rewound || known <= r.Version }

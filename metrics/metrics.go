@@ -17,6 +17,7 @@ import (
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/reconcile"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
@@ -41,7 +42,7 @@ type Metrics struct {
 	queues           *queues
 
 	// progress is asked at each scrape; nil while this replica does not lead.
-	progress atomic.Pointer[func() []reconcile.Progress]
+	progress atomic.Pointer[func() []plan.Progress]
 }
 
 // New returns the metrics of a process of that version. certificate returns what is served and who issued it, or nil; it is
@@ -109,8 +110,8 @@ func (m *Metrics) Admission(name string, outcome webhook.Outcome, took time.Dura
 }
 
 // Reconcile observes a controller.
-func (m *Metrics) Reconcile() reconcile.Observer {
-	return reconcile.Observer{
+func (m *Metrics) Reconcile() reconcile.Metrics {
+	return reconcile.Metrics{
 		Synced: func(result reconcile.Result, took time.Duration) {
 			m.reconciles.WithLabelValues(string(result)).Inc()
 			m.reconcileSeconds.Observe(took.Seconds())
@@ -140,7 +141,7 @@ func (m *Metrics) Certificate() certs.Observer {
 func (m *Metrics) Queues() workqueue.MetricsProvider { return m.queues }
 
 // Lead notes that this replica leads until stop is called, and asks progress at each scrape until then.
-func (m *Metrics) Lead(progress func() []reconcile.Progress) (stop func()) {
+func (m *Metrics) Lead(progress func() []plan.Progress) (stop func()) {
 	m.leader.Set(1)
 	m.progress.Store(&progress)
 	return func() {

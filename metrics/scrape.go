@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
-	"github.com/tcr-assistant/tcr-assistant/reconcile"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
 func description(name, help string, labels ...string) *prometheus.Desc {
@@ -26,7 +26,7 @@ var (
 
 // progressCollector asks the controller, while there is one, at each scrape.
 type progressCollector struct {
-	source *atomic.Pointer[func() []reconcile.Progress]
+	source *atomic.Pointer[func() []plan.Progress]
 }
 
 // Describe sends what Collect may send.
@@ -52,7 +52,7 @@ func (c *progressCollector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(accountsPresent, float64(p.AccountsServed))
 		gauge(isReady, truth(p.Ready))
 		// These are always there, so that it can be seen that nothing fails.
-		for _, reason := range []string{reconcile.ReasonForbidden, reconcile.ReasonForeignSecret, reconcile.ReasonContended} {
+		for _, reason := range []string{plan.ReasonForbidden, plan.ReasonForeignSecret, plan.ReasonContended} {
 			if _, counted := p.Failures[reason]; !counted {
 				gauge(failures, 0, reason)
 			}

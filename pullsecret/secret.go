@@ -9,15 +9,18 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
+// The mark on the Secrets that are ours.
 const (
-	// ManagedByLabel is the key of the mark on the Secrets that are ours. Only Secrets that bear it are ever deleted.
-	ManagedByLabel = "app.kubernetes.io/managed-by"
-	// ManagedByValue is the mark's value.
-	ManagedByValue = "tcr-assistant"
+	ManagedByLabel = v1.ManagedByLabel
+	ManagedByValue = v1.ManagedByValue
 )
 
-// Managed reports whether an object with these labels is ours.
-func Managed(labels map[string]string) bool { return labels[ManagedByLabel] == ManagedByValue }
+// Managed reports whether an object with these labels bears the mark of those that are ours. Only Secrets that bear it are
+// ever deleted.
+func Managed(labels map[string]string) bool { return labels[v1.ManagedByLabel] == v1.ManagedByValue }
+
+// ImagePullSecretName returns the name of the ImagePullSecret that issues Secrets of that name.
+func ImagePullSecretName(secret string) string { return strings.TrimPrefix(secret, SecretPrefix) }
 
 // Ours reports whether a Secret is ours to delete: it bears our label, and either an ImagePullSecret owns it or there is, or
 // just was, one that issues Secrets of its name. A label alone is easily copied.
@@ -37,7 +40,7 @@ func (r *Rule) NewSecret() *corev1.Secret {
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   r.Secret,
-			Labels: map[string]string{ManagedByLabel: ManagedByValue},
+			Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue},
 			OwnerReferences: []metav1.OwnerReference{{
 				APIVersion: v1.GroupVersion.String(),
 				Kind:       v1.Kind.Kind,

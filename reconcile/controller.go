@@ -15,7 +15,11 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/informer"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/status"
 )
 
 const (
@@ -23,20 +27,9 @@ const (
 	// in a namespace that it has not seen itself yet wait for 50 ms (missingNamespaceWait in its plugin NamespaceLifecycle).
 	// Without it that is one birth in thirty.
 	headStart = 200 * time.Microsecond
-	// settle is how long a Secret that vanished is left alone before it is restored: a namespace that is being deleted
+	// restoreDelay is how long a Secret that vanished is left alone before it is restored: a namespace that is being deleted
 	// loses its Secrets before everybody has heard of its end.
-	settle = 100 * time.Millisecond
-	// statusDelay gathers what happens at once into one write of the status.
-	statusDelay = 100 * time.Millisecond
-	// statusPeriod is the least time between two writes of one status.
-	statusPeriod = time.Second
-	// statusPatience is how long a status gives way to Secrets and entries that are still to be written, yieldPause how long at
-	// a time. A few statuses, up to fewStatuses, do not: they cost little, and show how far it has got.
-	statusPatience = 30 * time.Second
-	yieldPause     = 250 * time.Millisecond
-	fewStatuses    = 10
-	// statusTimeout is how long the write of a status may take: there is one at a time.
-	statusTimeout = 30 * time.Second
+	restoreDelay = 100 * time.Millisecond
 )
 
 // Config is what a Controller needs to run.
@@ -45,7 +38,7 @@ type Config struct {
 	Clients          *clientset.Clientset
 	ImagePullSecrets *typed.Client
 	Index            *pullsecret.Index
-	Follower         *Follower
+	Informer         *informer.Informer
 	// Concurrency is the number of namespaces brought in line at a time.
 	Concurrency int
 	// ResyncPeriod is how often every namespace is compared anew, should an event ever be missed. It costs no API call
@@ -57,8 +50,8 @@ type Config struct {
 	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not, and returns a channel that
 	// is closed once that changes. It may be nil.
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
-	// Observer and QueueMetrics are told what happens, for metrics; both may be left out.
-	Observer     Observer
+	// Metrics and QueueMetrics are told what happens; both may be left out.
+	Metrics      Metrics
 	QueueMetrics workqueue.MetricsProvider
 }
 
@@ -66,16 +59,16 @@ type Config struct {
 type Controller struct {
 	Config
 	writer  *writer
-	state   *State
+	state   *plan.State
 	queue   workqueue.TypedRateLimitingInterface[string] // of namespaces
 	term    context.Context                              // ends with it
-	status  *statusWriter
-	fights  *contention
+	status  statusWriter
+	repairs *plan.RepairBackoff
 	secrets *secretWatch
-	looked  lookups
-	// refusals are the writes that the API server refuses; said is which lines of the log stand for many.
-	refusals *refusals
-	said     *lines
+	lookups plan.Lookups
+	// refusals are the writes that the API server refuses; logged is which lines of the log stand for many.
+	refusals *plan.Refusals
+	logged   *logLimiter
 
 	explain map[string]func(verb string, err error) // logs a missing permission, by resource
 
@@ -84,37 +77,51 @@ type Controller struct {
 	watchers sync.WaitGroup
 }
 
+// statusWriter is told what may have changed the status of ImagePullSecrets, and what became of our requests.
+type statusWriter interface {
+	Enqueue(imagePullSecrets ...string)
+	Wrote(change plan.Change, repairs int, now time.Time)
+	Answered(request plan.WatchRequest, err error)
+	Unwatched(secret string)
+	Progress() []plan.Progress
+	Run(ctx context.Context)
+	Stop()
+}
+
 // NewController returns a controller for one term of leadership.
 func NewController(config Config) *Controller {
 	c := &Controller{
-		Config: config,
-		state:  NewState(),
-		fights: newContention(),
-		seen:   map[string]bool{},
+		Config:  config,
+		state:   plan.NewState(),
+		repairs: plan.NewRepairBackoff(), refusals: plan.NewRefusals(),
+		seen: map[string]bool{},
 
 		explain: map[string]func(verb string, err error){},
-		said:    newLines(),
+		logged:  newLogLimiter(),
 	}
 	for _, resource := range []string{"namespaces", "serviceaccounts", "secrets"} {
 		c.explain[resource] = feed.LogRefusal(config.Log, resource)
 	}
 	c.queue = newQueue(c.unseen, config.QueueMetrics)
-	c.writer = &writer{clients: config.Clients, state: c.state, patience: patience}
-	c.refusals = newRefusals(c.fights.subject)
-	c.status = newStatusWriter(config, c.state, c.retire, func() bool { return c.queue.Len() > config.Concurrency })
+	c.writer = &writer{clients: config.Clients, state: c.state, timeout: changeTimeout}
+	c.status = status.NewWriter(status.Config{
+		Log: config.Log, Client: config.ImagePullSecrets, Index: config.Index, Informer: config.Informer, State: c.state,
+		Gone: c.retire, Busy: func() bool { return c.queue.Len() > config.Concurrency },
+		Derived: config.Derived, Recorder: config.Recorder, QueueMetrics: config.QueueMetrics,
+	})
 	c.secrets = newSecretWatch(c)
 	return c
 }
 
 // Progress returns how far each ImagePullSecret has got, as of the last look at it, which is at most a second or so old. It
 // never waits for reconciliation.
-func (c *Controller) Progress() []Progress { return c.status.board.all() }
+func (c *Controller) Progress() []plan.Progress { return c.status.Progress() }
 
 // Run brings the cluster in line until ctx ends, and returns once everything it started has stopped.
 func (c *Controller) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer c.watchers.Wait()
-	defer c.status.stop()
+	defer c.status.Stop()
 	defer c.queue.ShutDown()
 	defer cancel()
 
@@ -123,12 +130,12 @@ func (c *Controller) Run(ctx context.Context) {
 	for _, watch := range []func(context.Context, func()){c.followNamespaces, c.followAccounts} {
 		watched = append(watched, c.begin(ctx, watch))
 	}
-	if !waitFor(ctx, c.Follower.Synced()) {
+	if !waitFor(ctx, c.Informer.Synced()) {
 		return
 	}
 	defer c.Index.Observe(func(change pullsecret.Change) { c.ruleChanged(ctx, change) })()
 	watched = append(watched, c.begin(ctx, c.secrets.run))
-	c.watchers.Go(func() { c.status.run(ctx) })
+	c.watchers.Go(func() { c.status.Run(ctx) })
 	c.watchers.Go(func() { c.followDerived(ctx) })
 	if !waitFor(ctx, watched...) {
 		return
@@ -139,7 +146,7 @@ func (c *Controller) Run(ctx context.Context) {
 	for range c.Concurrency {
 		c.watchers.Go(func() { c.work(ctx) })
 	}
-	c.status.touch(c.Index.Rules().Names()...)
+	c.status.Enqueue(c.Index.Rules().Names()...)
 	c.watchers.Go(func() {
 		wait.JitterUntilWithContext(ctx, func(context.Context) { c.enqueue(pullsecret.Everything) }, c.ResyncPeriod, 0.2, true)
 	})
@@ -168,24 +175,24 @@ func waitFor(ctx context.Context, channels ...<-chan struct{}) bool {
 
 func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
 	source := feed.ListWatch(c.answered("namespaces", ""), feed.Everything, c.Clients.Namespaces().List, c.Clients.Namespaces().Watch)
-	feed.Follow(ctx, "namespaces", source, &corev1.Namespace{}, &feed.Feed[*corev1.Namespace, observedNamespace]{
-		Strip: stripNamespace,
-		Put: func(namespace observedNamespace) {
-			changed, another := c.state.PutNamespace(namespace.name, namespace.uid, namespace.live)
+	feed.Follow(ctx, "namespaces", source, &corev1.Namespace{}, &feed.Feed[*corev1.Namespace, plan.NamespaceMeta]{
+		Strip: plan.StripNamespace,
+		Put: func(namespace plan.NamespaceMeta) {
+			changed, another := c.state.PutNamespace(namespace.Name, namespace.UID, namespace.Live)
 			if another {
-				c.forget(namespace.name)
+				c.forget(namespace.Name)
 			}
 			if changed {
-				c.queue.AddAfter(namespace.name, headStart)
-				c.touch(namespace.name)
+				c.queue.AddAfter(namespace.Name, headStart)
+				c.touch(namespace.Name)
 			}
 		},
-		Remove: func(namespace observedNamespace) {
-			c.state.RemoveNamespace(namespace.name)
-			c.forget(namespace.name)
-			c.touch(namespace.name)
+		Remove: func(namespace plan.NamespaceMeta) {
+			c.state.RemoveNamespace(namespace.Name)
+			c.forget(namespace.Name)
+			c.touch(namespace.Name)
 		},
-		Replaced: func(all []observedNamespace, _ feed.Relist) {
+		Replaced: func(all []plan.NamespaceMeta, _ latest.Relist) {
 			changed, gone := c.state.ReplaceNamespaces(all)
 			for _, namespace := range gone {
 				c.forget(namespace)
@@ -200,21 +207,21 @@ func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
 func (c *Controller) followAccounts(ctx context.Context, synced func()) {
 	accounts := c.Clients.ServiceAccounts(metav1.NamespaceAll)
 	source := feed.ListWatch(c.answered("serviceaccounts", ""), feed.Everything, accounts.List, accounts.Watch)
-	feed.Follow(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &feed.Feed[*corev1.ServiceAccount, placed[Account]]{
-		Strip: stripAccount,
-		Put: func(account placed[Account]) {
-			if c.state.PutAccount(account.namespace, account.object) {
-				c.changed(account.namespace)
+	feed.Follow(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &feed.Feed[*corev1.ServiceAccount, plan.Namespaced[plan.Account]]{
+		Strip: plan.StripAccount,
+		Put: func(account plan.Namespaced[plan.Account]) {
+			if c.state.PutAccount(account.Namespace, account.Object) {
+				c.changed(account.Namespace)
 			}
 		},
-		Remove: func(account placed[Account]) {
-			if c.state.RemoveAccount(account.namespace, account.object.Name, account.object.Version) {
-				c.fights.forgetAccount(account.namespace, account.object.Name)
-				c.touch(account.namespace)
+		Remove: func(account plan.Namespaced[plan.Account]) {
+			if c.state.RemoveAccount(account.Namespace, account.Object.Name, account.Object.Version) {
+				c.repairs.ForgetAccount(account.Namespace, account.Object.Name)
+				c.touch(account.Namespace)
 			}
 		},
-		Replaced: func(all []placed[Account], at feed.Relist) {
-			c.changed(c.state.ReplaceAccounts(byNamespace(all), at)...)
+		Replaced: func(all []plan.Namespaced[plan.Account], at latest.Relist) {
+			c.changed(c.state.ReplaceAccounts(plan.ByNamespace(all), at)...)
 			synced()
 		},
 	})
@@ -231,8 +238,8 @@ func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) 
 	if change.Unknown {
 		c.changed(c.state.Mentioning(pullsecret.SecretName(change.Name))...)
 	}
-	c.looked.forget()
-	c.status.touch(change.Name)
+	c.lookups.ForgetAll()
+	c.status.Enqueue(change.Name)
 }
 
 // retire ends the watch of a deleted ImagePullSecret's Secrets once nothing of it is left. Until then the watch tells a
@@ -241,7 +248,7 @@ func (c *Controller) retire(name string) {
 	secret := pullsecret.SecretName(name)
 	if c.secrets.watches(name) && c.Index.Rules().Get(name) == nil && len(c.state.Mentioning(secret)) == 0 {
 		c.secrets.retire(name)
-		c.status.access.forget(secret)
+		c.status.Unwatched(secret)
 	}
 }
 
@@ -258,18 +265,18 @@ func (c *Controller) touch(namespaces ...string) {
 	rules := c.Index.Rules()
 	for _, namespace := range namespaces {
 		for _, rule := range rules.In(namespace) {
-			c.status.touch(rule.Name)
+			c.status.Enqueue(rule.Name)
 		}
 	}
 	if len(namespaces) > 0 {
-		c.status.touch(c.secrets.retiring()...)
+		c.status.Enqueue(c.secrets.retiring()...)
 	}
 }
 
 // enqueue compares the selected live namespaces anew.
 func (c *Controller) enqueue(selected pullsecret.Selector) {
 	var names []string
-	c.state.Each(selected, func(namespace *Namespace) { names = append(names, namespace.Name) })
+	c.state.Each(selected, func(namespace *plan.Namespace) { names = append(names, namespace.Name) })
 	for _, name := range names {
 		c.queue.Add(name)
 	}
@@ -282,7 +289,7 @@ func (c *Controller) followDerived(ctx context.Context) {
 		problem, changed := c.Derived()
 		for _, name := range c.Index.Rules().Names() {
 			if before.Concerns(name) || problem.Concerns(name) {
-				c.status.touch(name)
+				c.status.Enqueue(name)
 			}
 		}
 		before = problem
@@ -294,7 +301,7 @@ func (c *Controller) followDerived(ctx context.Context) {
 func (c *Controller) everyoneIsSeen() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state.Each(pullsecret.Everything, func(namespace *Namespace) { c.seen[namespace.Name] = true })
+	c.state.Each(pullsecret.Everything, func(namespace *plan.Namespace) { c.seen[namespace.Name] = true })
 }
 
 func (c *Controller) unseen(namespace string) bool {
@@ -304,9 +311,9 @@ func (c *Controller) unseen(namespace string) bool {
 }
 
 func (c *Controller) forget(namespace string) {
-	c.fights.forget(namespace)
-	c.looked.forgetNamespace(namespace)
-	c.refusals.forget(namespace)
+	c.repairs.ForgetNamespace(namespace)
+	c.lookups.ForgetNamespace(namespace)
+	c.refusals.ForgetNamespace(namespace)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.seen, namespace)

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -16,6 +15,7 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
 // readable returns the ImagePullSecret r as it says at a generation.
@@ -81,12 +81,22 @@ func TestWhatARuleNoLongerSelectsIsFoundAlsoWhereItCouldNotBeReadMeanwhile(t *te
 		r.Index.Put(readable("x,x", 3))
 		r.state.PutNamespace("bare", "3", true)
 		r.state.PutNamespace("x", "1", true)
-		r.state.PutSecret("x", Secret{Name: "tcr.ipsr", Version: 3, Managed: true})
+		r.state.PutSecret("x", plan.Secret{Name: "tcr.ipsr", Version: 3, Managed: true})
 		r.state.PutNamespace("y", "2", true)
-		r.state.PutAccount("y", Account{Name: "default", Version: 4, Secrets: []string{"tcr.ipsr"}})
+		r.state.PutAccount("y", plan.Account{Name: "default", Version: 4, Secrets: []string{"tcr.ipsr"}})
 		r.Index.Remove("r")
 		assert.ElementsMatch(t, []string{"x", "y"}, r.drain())
 	})
+}
+
+// recordingWriter remembers whose status may have changed.
+type recordingWriter struct {
+	statusWriter
+	enqueued []string
+}
+
+func (w *recordingWriter) Enqueue(imagePullSecrets ...string) {
+	w.enqueued = append(w.enqueued, imagePullSecrets...)
 }
 
 func TestARefusedRemovalThatPassesIsToldToWhomItConcerned(t *testing.T) {
@@ -97,24 +107,20 @@ func TestARefusedRemovalThatPassesIsToldToWhomItConcerned(t *testing.T) {
 	r.Index.Put(readable("y", 2))
 	r.drain()
 	require.NotEmpty(t, r.state.Failures("r"))
-	r.status.mu.Lock()
-	clear(r.status.pending)
-	r.status.mu.Unlock()
-
+	status := &recordingWriter{statusWriter: r.status}
+	r.status = status
 	r.state.RemoveSecret("x", "tcr.ipsr", 100) // somebody else did it
 	r.queue.Add("x")
 	r.drain()
 	require.Empty(t, r.state.Failures("r"))
-	r.status.mu.Lock()
-	defer r.status.mu.Unlock()
-	assert.Contains(t, r.status.pending, "r")
+	assert.Contains(t, status.enqueued, "r")
 }
 
 func TestWhatStandsBehindAForeignEntryIsAskedOnce(t *testing.T) {
 	foreign := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipstheirs", Namespace: "a", ResourceVersion: "3"}}
 	r := newWatchedRig(t, func(*http.Request) any { return foreign })
 	r.namespace("a")
-	r.state.PutAccount("a", Account{Name: "default", Version: 5, Secrets: []string{"tcr.ipstheirs", "tcr.ipsr"}})
+	r.state.PutAccount("a", plan.Account{Name: "default", Version: 5, Secrets: []string{"tcr.ipstheirs", "tcr.ipsr"}})
 	for range 5 { // as many resyncs
 		r.queue.Add("a")
 		r.drain()
@@ -140,61 +146,10 @@ func TestThoseBornLaterOvertakeThoseThatWereThere(t *testing.T) {
 	assert.Equal(t, "new", first)
 }
 
-func TestARelistTakesNoLiveObjectForGone(t *testing.T) {
-	r := newRig(t, nil)
-	follower := r.Follower
-	follower.replace([]*v1.ImagePullSecret{readable("x", 1)})
-	missed := make(chan bool)
-	done := make(chan struct{})
-	go func() {
-		defer close(missed)
-		for {
-			select {
-			case <-done:
-				return
-			default:
-				if _, found := follower.Observed("r"); !found {
-					missed <- true
-					return
-				}
-			}
-		}
-	}()
-	many := []*v1.ImagePullSecret{}
-	for i := range 50 {
-		other := readable("x", 1)
-		other.Name = fmt.Sprintf("before-%02d", i)
-		many = append(many, other)
-	}
-	many = append(many, readable("x", 1))
-	for range 300 {
-		follower.replace(many)
-	}
-	close(done)
-	require.False(t, <-missed)
-}
-
-func TestAStatusGivesWayToSecretsForAWhile(t *testing.T) {
-	r := newRig(t, nil)
-	since := noon
-	r.status.pending["r"] = since
-	r.status.busy = func() bool { return true }
-	assert.False(t, r.status.yields("r", since), "a few cost little")
-	for i := range fewStatuses {
-		r.status.pending[fmt.Sprint(i)] = since
-	}
-	r.status.pending["r"] = since
-	assert.True(t, r.status.yields("r", since.Add(statusPatience-time.Second)))
-	assert.Contains(t, r.status.pending, "r", "it is not touched anew meanwhile")
-	assert.False(t, r.status.yields("r", since.Add(statusPatience)), "not for ever")
-	assert.NotContains(t, r.status.pending, "r")
-	r.status.pending["r"] = since
-	r.status.busy = func() bool { return false }
-	assert.False(t, r.status.yields("r", since))
-}
-
 func TestSecretsOfOthersWithOurLabelAreNoneOfOurs(t *testing.T) {
 	names := []string{"tcr.ipsr", "tcr-assistant-webhook-server-cert", "sh.helm.release.v1.tcr.v1"}
-	issuables := slices.DeleteFunc(names, func(name string) bool { return !issuable(placed[Secret]{"a", Secret{Name: name}}) })
+	issuables := slices.DeleteFunc(names, func(name string) bool {
+		return !issuable(plan.Namespaced[plan.Secret]{Namespace: "a", Object: plan.Secret{Name: name}})
+	})
 	assert.Equal(t, "tcr.ipsr", strings.Join(issuables, " "))
 }

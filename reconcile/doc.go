@@ -1,5 +1,4 @@
-// Package reconcile brings Secrets and ServiceAccounts in line with the ImagePullSecrets, and says so in their status.
+// Package reconcile brings Secrets and ServiceAccounts in line with the ImagePullSecrets.
 //
-// State is what the API server has, as far as watched. Plan compares one namespace of it with the rules and returns the
-// writes that are missing, as values. Controller feeds the one, runs the other and makes the writes.
+// It follows the cluster, has package plan decide, makes the writes, and has package status tell what has become of them.
 package reconcile

@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -13,12 +12,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/tcr-assistant/tcr-assistant/feed"
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
 func notFound(*http.Request) any {
-	return status(http.StatusNotFound, metav1.StatusReasonNotFound, "not found")
+	return answerWith(http.StatusNotFound, metav1.StatusReasonNotFound, "not found")
 }
 
 // entries returns so many names of Secrets that no ImagePullSecret accounts for.
@@ -33,7 +34,7 @@ func entries(prefix string, number int) []string {
 // lists adds a live namespace with a good Secret and an account that lists names, our own among them.
 func (r *rig) lists(namespace string, version uint64, names ...string) {
 	r.namespace(namespace)
-	r.state.PutAccount(namespace, Account{Name: "default", Version: version, Secrets: append(names, "tcr.ipsr")})
+	r.state.PutAccount(namespace, plan.Account{Name: "default", Version: version, Secrets: append(names, "tcr.ipsr")})
 }
 
 // deny refuses whatever is written, and finds no Secret.
@@ -41,7 +42,7 @@ func deny(request *http.Request) any {
 	if request.Method == http.MethodGet {
 		return notFound(request)
 	}
-	return status(http.StatusForbidden, metav1.StatusReasonForbidden, `admission webhook "x" denied the request`)
+	return answerWith(http.StatusForbidden, metav1.StatusReasonForbidden, `admission webhook "x" denied the request`)
 }
 
 func count(requests []string, verb string) (number int) {
@@ -55,7 +56,7 @@ func count(requests []string, verb string) (number int) {
 
 func TestANamespaceOfManyEntriesHoldsAWorkerForAFewLookUpsAtATime(t *testing.T) {
 	r := newRig(t, func(*http.Request) any {
-		return status(http.StatusForbidden, metav1.StatusReasonForbidden, "whose they are stays unknown")
+		return answerWith(http.StatusForbidden, metav1.StatusReasonForbidden, "whose they are stays unknown")
 	})
 	r.lists("many", 5, entries("x", 20000)...)
 	r.handle(t.Context(), "many")
@@ -78,10 +79,10 @@ func TestAllEntriesOfWhichNothingIsLeftGoAFewAtATime(t *testing.T) {
 		}
 		writes++
 		view, _ := r.state.View("a")
-		planned := Plan(r.Index.Rules(), view, Sight{r.state.Issued, r.state.Watched, func(secret string) bool {
+		planned := plan.For(r.Index.Rules(), view, plan.Visibility{Issued: r.state.Issued, Watched: r.state.Watched, Gone: func(secret string) bool {
 			return asked["/api/v1/namespaces/a/secrets/"+secret] > 0
 		}})
-		edit := planned.Changes[0].(EditAccount)
+		edit := planned.Changes[0].(plan.EditAccount)
 		var kept []corev1.LocalObjectReference
 		gone := pullsecret.Among(edit.Secrets)
 		for _, name := range view.Accounts[0].Secrets {
@@ -130,7 +131,7 @@ func TestAResyncAsksNothingWhereAnEditIsRefused(t *testing.T) {
 
 func TestAResyncAsksNothingWhereADeletionIsRefused(t *testing.T) {
 	ours := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{
-		Name: "tcr.ipsold", Namespace: "a", ResourceVersion: "3", Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue},
+		Name: "tcr.ipsold", Namespace: "a", ResourceVersion: "3", Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue},
 		OwnerReferences: []metav1.OwnerReference{{APIVersion: "tcr.tencentcloudcr.com/v1", Kind: "ImagePullSecret", Name: "old", UID: types.UID("old")}},
 	}}
 	r := newRig(t, func(request *http.Request) any {
@@ -149,28 +150,12 @@ func TestAResyncAsksNothingWhereADeletionIsRefused(t *testing.T) {
 	assert.Equal(t, 1, count(requests, "DELETE"))
 }
 
-func TestWhatIsNoLongerListedIsForgotten(t *testing.T) {
-	r := newRig(t, func(*http.Request) any {
-		return status(http.StatusForbidden, metav1.StatusReasonForbidden, "no")
-	})
-	for round := range 10 {
-		r.lists("a", uint64(5+round), entries(fmt.Sprintf("x%d-", round), 20)...)
-		r.queue.Add("a")
-		r.drain()
-	}
-	assert.Len(t, r.looked.found["a"], 20, "an account that is edited in a loop must not fill the memory")
-	r.lists("a", 20)
-	r.queue.Add("a")
-	r.drain()
-	assert.Empty(t, r.looked.found)
-}
-
 func TestASecretWithACopiedLabelIsNeverDeleted(t *testing.T) {
 	theirs := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{
-		Name: "tcr.ipstheirs", Namespace: "a", ResourceVersion: "3", Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue},
+		Name: "tcr.ipstheirs", Namespace: "a", ResourceVersion: "3", Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue},
 	}}
 	r := newRig(t, func(*http.Request) any { return theirs })
-	r.state.ReplaceIssued(nil, feed.Relist{Version: 1})
+	r.state.ReplaceIssued(nil, latest.Relist{Version: 1})
 	r.lists("a", 5, "tcr.ipstheirs")
 	for range 3 {
 		r.queue.Add("a")
@@ -200,7 +185,7 @@ func TestAProxyThatKnowsOfNoSecretsTakesNoEntryAway(t *testing.T) {
 func TestALineOfTheLogHasABound(t *testing.T) {
 	r := newRig(t, func(request *http.Request) any {
 		if request.Method == http.MethodPatch {
-			return status(http.StatusRequestEntityTooLarge, metav1.StatusReasonRequestEntityTooLarge, "too large")
+			return answerWith(http.StatusRequestEntityTooLarge, metav1.StatusReasonRequestEntityTooLarge, "too large")
 		}
 		return notFound(request)
 	})

@@ -9,7 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
 // settledFor is how long a name is watched by itself at least, and how often it is looked whether it still has to be.
@@ -53,29 +55,29 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 }
 
 // feedOf returns what takes in the news of a watch.
-func (w *secretWatch) feedOf(imagePullSecret string, watch *namedWatch) *feed.Feed[*corev1.Secret, placed[Secret]] {
+func (w *secretWatch) feedOf(imagePullSecret string, watch *namedWatch) *feed.Feed[*corev1.Secret, plan.Namespaced[plan.Secret]] {
 	name := pullsecret.SecretName(imagePullSecret)
-	return &feed.Feed[*corev1.Secret, placed[Secret]]{
-		Told:  w.state.Told(),
-		Strip: stripSecret,
-		Put: func(secret placed[Secret]) {
-			if w.hears(imagePullSecret, watch, func() bool { return w.state.PutSecret(secret.namespace, secret.object) }) {
-				w.changed(secret.namespace)
+	return &feed.Feed[*corev1.Secret, plan.Namespaced[plan.Secret]]{
+		Told:  w.state.LastVersion(),
+		Strip: plan.StripSecret,
+		Put: func(secret plan.Namespaced[plan.Secret]) {
+			if w.hears(imagePullSecret, watch, func() bool { return w.state.PutSecret(secret.Namespace, secret.Object) }) {
+				w.changed(secret.Namespace)
 			}
 		},
-		Remove: func(secret placed[Secret]) {
-			if w.hears(imagePullSecret, watch, func() bool { return w.state.RemoveSecret(secret.namespace, name, secret.object.Version) }) {
-				w.vanished(secret.namespace, name)
+		Remove: func(secret plan.Namespaced[plan.Secret]) {
+			if w.hears(imagePullSecret, watch, func() bool { return w.state.RemoveSecret(secret.Namespace, name, secret.Object.Version) }) {
+				w.vanished(secret.Namespace, name)
 			}
 		},
-		Replaced: func(all []placed[Secret], at feed.Relist) {
-			listed := byNamespace(all)
+		Replaced: func(all []plan.Namespaced[plan.Secret], at latest.Relist) {
+			listed := plan.ByNamespace(all)
 			var changed []string
 			if !w.hears(imagePullSecret, watch, func() bool { changed = w.state.ReplaceSecrets(name, listed, at); return true }) {
 				return
 			}
 			w.changed(changed...)
-			w.status.touch(imagePullSecret)
+			w.status.Enqueue(imagePullSecret)
 			if rule := w.Index.Rules().Get(imagePullSecret); rule != nil {
 				w.enqueue(rule.Namespaces) // where it is missing has just become known
 			}

@@ -16,8 +16,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/tcr-assistant/tcr-assistant/feed"
-	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/latest"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
 // byName has the Secrets of r watched by their name, without anybody who tells.
@@ -29,26 +30,26 @@ func (r *rig) byName() *namedWatch {
 
 func TestALateRelistOfARetiredWatchSaysNothing(t *testing.T) {
 	r := newRig(t, nil)
-	r.state.ReplaceIssued(nil, feed.Relist{Version: 1})
+	r.state.ReplaceIssued(nil, latest.Relist{Version: 1})
 	late := r.secrets.feedOf("r", r.byName())
 	r.secrets.retire("r")
 	require.NoError(t, late.Replace([]any{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "tcr.ipsr", ResourceVersion: "8"}}}, "9"))
 	require.NoError(t, late.Update(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "b", Name: "tcr.ipsr", ResourceVersion: "10"}}))
 	assert.False(t, r.state.Watched("tcr.ipsr"))
 	assert.Empty(t, r.state.Foreign())
-	assert.True(t, r.state.PutIssued("a", Secret{Name: "tcr.ipsr", Version: 20, Managed: true}), "the watch of all is heard")
+	assert.True(t, r.state.PutIssued("a", plan.Secret{Name: "tcr.ipsr", Version: 20, Managed: true}), "the watch of all is heard")
 }
 
 func TestANameIsWatchedByItselfOnlyWhileOthersHaveASecretOfIt(t *testing.T) {
 	r := newRig(t, nil)
-	r.state.ReplaceIssued(nil, feed.Relist{Version: 1})
+	r.state.ReplaceIssued(nil, latest.Relist{Version: 1})
 	told, now := r.secrets.feedOf("r", r.byName()), time.Now()
 	r.state.ForgetSecrets("tcr.ipsr")
 	assert.Empty(t, r.secrets.settled(now.Add(settledFor)), "it has not told what there is yet")
 	require.NoError(t, told.Replace([]any{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "tcr.ipsr", ResourceVersion: "8"}}}, "9"))
 	assert.Empty(t, r.secrets.settled(now.Add(settledFor)), "somebody else has one")
 	require.NoError(t, told.Update(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{
-		Namespace: "a", Name: "tcr.ipsr", ResourceVersion: "10", Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue},
+		Namespace: "a", Name: "tcr.ipsr", ResourceVersion: "10", Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue},
 	}}))
 	assert.Empty(t, r.secrets.settled(now.Add(settledFor/2)))
 	assert.Equal(t, []string{"r"}, r.secrets.settled(now.Add(settledFor+time.Second)))

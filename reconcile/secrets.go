@@ -13,8 +13,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
 // secretWatch watches Secrets. Where all Secrets may be watched, one watch narrowed to our label shows all of ours, whatever
@@ -128,26 +131,26 @@ func (w *secretWatch) permitted(ctx context.Context) bool {
 func (w *secretWatch) followIssued(ctx context.Context, synced func()) {
 	ctx, forbidden := context.WithCancel(ctx)
 	defer forbidden()
-	defer w.state.Blind()
+	defer w.state.UnwatchIssued()
 	w.watchers.Go(func() { w.retireSettled(ctx) })
 	secrets := w.Clients.Secrets(metav1.NamespaceAll)
 	source := feed.ListWatch(stopWhenForbidden(forbidden), issued, secrets.List, secrets.Watch)
-	feed.Follow(ctx, "secrets", source, &corev1.Secret{}, &feed.Feed[*corev1.Secret, placed[Secret]]{
-		Told:  w.state.Told(),
-		Strip: stripSecret,
-		Put: func(secret placed[Secret]) {
-			if issuable(secret) && w.state.PutIssued(secret.namespace, secret.object) {
-				w.changed(secret.namespace)
+	feed.Follow(ctx, "secrets", source, &corev1.Secret{}, &feed.Feed[*corev1.Secret, plan.Namespaced[plan.Secret]]{
+		Told:  w.state.LastVersion(),
+		Strip: plan.StripSecret,
+		Put: func(secret plan.Namespaced[plan.Secret]) {
+			if issuable(secret) && w.state.PutIssued(secret.Namespace, secret.Object) {
+				w.changed(secret.Namespace)
 			}
 		},
-		Remove: func(secret placed[Secret]) {
-			if issuable(secret) && w.state.RemoveIssued(secret.namespace, secret.object.Name, secret.object.Version) {
-				w.vanished(secret.namespace, secret.object.Name)
+		Remove: func(secret plan.Namespaced[plan.Secret]) {
+			if issuable(secret) && w.state.RemoveIssued(secret.Namespace, secret.Object.Name, secret.Object.Version) {
+				w.vanished(secret.Namespace, secret.Object.Name)
 			}
 		},
-		Replaced: func(all []placed[Secret], at feed.Relist) {
-			all = slices.DeleteFunc(all, func(secret placed[Secret]) bool { return !issuable(secret) })
-			w.changed(w.state.ReplaceIssued(byNamespace(all), at)...)
+		Replaced: func(all []plan.Namespaced[plan.Secret], at latest.Relist) {
+			all = slices.DeleteFunc(all, func(secret plan.Namespaced[plan.Secret]) bool { return !issuable(secret) })
+			w.changed(w.state.ReplaceIssued(plan.ByNamespace(all), at)...)
 			synced()
 		},
 	})
@@ -155,7 +158,7 @@ func (w *secretWatch) followIssued(ctx context.Context, synced func()) {
 
 // issued selects the Secrets that bear our label.
 func issued(options *metav1.ListOptions) {
-	options.LabelSelector = labels.Set{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}.String()
+	options.LabelSelector = labels.Set{v1.ManagedByLabel: v1.ManagedByValue}.String()
 }
 
 // stopWhenForbidden returns what ends a watch that is not, or no longer, permitted.
@@ -168,13 +171,23 @@ func stopWhenForbidden(stop func()) func(verb string, err error) {
 }
 
 // issuable reports whether a Secret's name is one that an ImagePullSecret can have issued: our label is on other objects, too.
-func issuable(secret placed[Secret]) bool {
-	return strings.HasPrefix(secret.object.Name, pullsecret.SecretPrefix)
+func issuable(secret plan.Namespaced[plan.Secret]) bool {
+	return strings.HasPrefix(secret.Object.Name, pullsecret.SecretPrefix)
 }
 
 // vanished has a Secret that is gone restored, if it is still wanted, after a moment.
 func (w *secretWatch) vanished(namespace, secret string) {
-	w.queue.AddAfter(namespace, settle)
+	w.queue.AddAfter(namespace, restoreDelay)
 	w.touch(namespace)
-	w.status.touch(imagePullSecretOf(secret))
+	w.status.Enqueue(pullsecret.ImagePullSecretName(secret))
+}
+
+// answered returns what takes in how the API server answers lists and watches of a resource. secret names the Secrets that
+// are watched, and is empty for other resources.
+func (c *Controller) answered(resource, secret string) func(verb string, err error) {
+	explain := c.explain[resource]
+	return func(verb string, err error) {
+		explain(verb, err)
+		c.status.Answered(plan.WatchRequest{Verb: verb, Resource: resource, Secret: secret}, err)
+	}
 }

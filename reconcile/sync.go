@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
 func (c *Controller) work(ctx context.Context) {
@@ -29,7 +30,7 @@ func (c *Controller) handle(ctx context.Context, namespace string) {
 	began := time.Now()
 	err := c.sync(ctx, namespace)
 	if ctx.Err() == nil {
-		c.Observer.synced(resultOf(err), time.Since(began))
+		c.Metrics.synced(resultOf(err), time.Since(began))
 	} else if err != nil {
 		return
 	}
@@ -37,7 +38,7 @@ func (c *Controller) handle(ctx context.Context, namespace string) {
 	for _, err := range leaves(err) {
 		var put *putOff
 		again = again || !errors.As(err, &put)
-		c.tell(namespace, err)
+		c.logFailure(namespace, err)
 	}
 	if again {
 		c.queue.AddRateLimited(namespace)
@@ -46,33 +47,14 @@ func (c *Controller) handle(ctx context.Context, namespace string) {
 	c.queue.Forget(namespace)
 }
 
-// tell logs one failure. What fails alike in many namespaces is one line, which counts those that were not written.
-func (c *Controller) tell(namespace string, err error) {
-	if apierrors.IsConflict(err) {
-		// Someone wrote first: what is planned next is planned from what they wrote.
-		c.Log.Debug("namespace was changed meanwhile", "namespace", namespace, "error", err)
-		return
-	}
-	period := passingPeriod
-	if severity(reasonOf(err)) == 0 {
-		period = stayingPeriod
-	}
-	alike, say := c.said.say(alikeness(err), period, time.Now())
-	if !say {
-		c.Log.Debug("namespace was not brought in line", "namespace", namespace, "error", err)
-		return
-	}
-	c.Log.Warn("namespace was not brought in line", "namespace", namespace, "error", err, "alikeBefore", alike)
-}
-
 // sync makes the writes that a namespace lacks. One that fails does not keep the others from being made.
 func (c *Controller) sync(ctx context.Context, name string) error {
 	namespace, found := c.state.View(name)
 	if !found {
 		return nil
 	}
-	planned, more, errs := c.lookUp(ctx, namespace)
-	c.refusals.keep(name, planned.Changes)
+	planned, more, errs := c.plan(ctx, namespace)
+	c.refusals.Retain(name, planned.Changes)
 	for _, change := range planned.Changes {
 		problems, err := c.attempt(ctx, change, namespace)
 		planned.Problems = append(planned.Problems, problems...)
@@ -86,11 +68,11 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 			planned.Problems[i].Since = now
 		}
 	}
-	if news := c.state.SetProblems(name, planned.Problems); news || len(planned.Changes) > 0 {
+	if changed := c.state.SetProblems(name, planned.Problems); changed || len(planned.Changes) > 0 {
 		c.touch(name)
 		// A removal concerns an ImagePullSecret that does not select the namespace any more.
 		for _, problem := range append(planned.Problems, namespace.Problems...) {
-			c.status.touch(problem.ImagePullSecret)
+			c.status.Enqueue(problem.ImagePullSecret)
 		}
 	}
 	c.mu.Lock()
@@ -102,57 +84,50 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	return errors.Join(errs...)
 }
 
-// lookUp plans, within the time that any request has.
-func (c *Controller) lookUp(ctx context.Context, namespace Namespace) (planned Planned, more bool, errs []error) {
-	ctx, cancel := context.WithTimeout(ctx, c.writer.patience)
-	defer cancel()
-	return c.plan(ctx, namespace)
-}
-
 // attempt makes one change, unless it has to wait, and returns what became of it.
-func (c *Controller) attempt(ctx context.Context, change Change, namespace Namespace) ([]Problem, error) {
+func (c *Controller) attempt(ctx context.Context, change plan.Change, namespace plan.Namespace) ([]plan.Problem, error) {
 	now := time.Now()
-	if fight, until, held := c.fights.held(change, now); held {
+	if repairs, until, held := c.repairs.Held(change, now); held {
 		c.queue.AddAfter(namespace.Name, until.Sub(now))
-		return c.heard(contended(change, fight, until, namespace), namespace), nil
+		return c.reported(plan.Contended(change, repairs, until, namespace), namespace), nil
 	}
-	version := versionOf(change, namespace)
-	if problems, until, held := c.refusals.held(change, version, now); held {
+	version := plan.VersionOf(change, namespace)
+	if problems, until, held := c.refusals.Held(change, version, now); held {
 		c.queue.AddAfter(namespace.Name, until.Sub(now))
 		return problems, nil
 	}
 	err := c.write(ctx, change)
-	if removal, is := change.(DeleteSecret); is && !final(err) {
-		c.looked.drop(namespace.Name, removal.Name) // it is gone, or not what was looked up
+	if removal, is := change.(plan.DeleteSecret); is && !plan.Permanent(err) {
+		c.lookups.Forget(namespace.Name, removal.Name) // it is gone, or not what was looked up
 	}
 	if err == nil {
-		if edit, is := change.(EditAccount); is && edit.Rest {
+		if edit, is := change.(plan.EditAccount); is && edit.Rest {
 			c.queue.Add(namespace.Name) // behind the others
 		}
-		for _, released := range c.refusals.allowed(change) {
+		for _, released := range c.refusals.Wrote(change) {
 			c.queue.Add(released)
 		}
 		return nil, nil
 	}
-	if issue, is := change.(IssueSecret); is && !issue.Exists && apierrors.IsConflict(err) {
+	if issue, is := change.(plan.IssueSecret); is && !issue.Exists && apierrors.IsConflict(err) {
 		c.secrets.watch(c.term, issue.Rule.Name) // it is somebody else's, and will be known soon
 	}
-	problems := c.heard(problemsOf(change, err), namespace)
+	problems := c.reported(plan.ProblemsOf(change, err), namespace)
 	failed := fmt.Errorf("%s: %w", change, err)
-	if final(err) {
+	if plan.Permanent(err) {
 		now = time.Now()
-		until := c.refusals.refused(change, version, err, problems, now)
+		until := c.refusals.Refused(change, version, err, problems, now)
 		c.queue.AddAfter(namespace.Name, until.Sub(now))
 		failed = &putOff{failed}
 	}
 	return problems, failed
 }
 
-// heard returns the problems that someone hears of, each once: those of ImagePullSecrets that there are, or whose Secret is known.
+// reported returns the problems that a status tells of, each once: those of ImagePullSecrets that there are, or whose Secret is known.
 // An account may list any number of names that never were one's.
-func (c *Controller) heard(problems []Problem, namespace Namespace) []Problem {
-	rules, told := c.Index.Rules(), map[Problem]bool{}
-	return slices.DeleteFunc(problems, func(problem Problem) bool {
+func (c *Controller) reported(problems []plan.Problem, namespace plan.Namespace) []plan.Problem {
+	rules, told := c.Index.Rules(), map[plan.Problem]bool{}
+	return slices.DeleteFunc(problems, func(problem plan.Problem) bool {
 		secret := pullsecret.SecretName(problem.ImagePullSecret)
 		known, found := namespace.Secret(secret)
 		if told[problem] || rules.Get(problem.ImagePullSecret) == nil && !c.state.Watched(secret) && (!found || !known.Managed) {
@@ -171,7 +146,7 @@ func (p *putOff) Unwrap() error { return p.error }
 // probe tries, now and then, whether a permission that was missing has been granted, until ctx ends.
 func (c *Controller) probe(ctx context.Context) {
 	wait.UntilWithContext(ctx, func(context.Context) {
-		for _, namespace := range c.refusals.due(time.Now()) {
+		for _, namespace := range c.refusals.Probes(time.Now()) {
 			c.queue.Add(namespace)
 		}
 	}, time.Second)

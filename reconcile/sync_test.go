@@ -17,7 +17,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,8 +25,10 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
-	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/informer"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
 // rig is a controller before an API server that answers as a test wants it to.
@@ -61,10 +62,10 @@ func newRig(t *testing.T, answer func(r *http.Request) any) *rig {
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	r.Controller = NewController(Config{
 		Log: log, Clients: clients, ImagePullSecrets: objects, Index: index, Concurrency: 1, ResyncPeriod: time.Hour,
-		Follower: NewFollower(log, objects, index),
+		Informer: informer.New(log, objects, index),
 	})
-	t.Cleanup(func() { r.queue.ShutDown(); r.status.stop() })
-	r.state.ReplaceSecrets("tcr.ipsr", nil, feed.Relist{Version: 1})
+	t.Cleanup(func() { r.queue.ShutDown(); r.status.Stop() })
+	r.state.ReplaceSecrets("tcr.ipsr", nil, latest.Relist{Version: 1})
 	return r
 }
 
@@ -106,9 +107,9 @@ func (r *rig) answers(answer func(*http.Request) any) {
 // namespace adds a live namespace that holds a good Secret, with accounts that lack their entry.
 func (r *rig) namespace(name string, accounts ...string) {
 	r.state.PutNamespace(name, "uid", true)
-	r.state.PutSecret(name, good(r.t, r.Index.Rules(), "r"))
+	r.state.PutSecret(name, r.secret())
 	for _, account := range accounts {
-		r.state.PutAccount(name, Account{Name: account, Version: 5})
+		r.state.PutAccount(name, plan.Account{Name: account, Version: 5})
 	}
 }
 
@@ -123,7 +124,14 @@ func (r *rig) drain() (handled []string) {
 	return handled
 }
 
-func (r *rig) problems(namespace string) []Problem {
+// secret returns the Secret of r as it should be.
+func (r *rig) secret() plan.Secret {
+	secret := plan.StripSecret(r.Index.Rules().Get("r").NewSecret()).Object
+	secret.Version = 7
+	return secret
+}
+
+func (r *rig) problems(namespace string) []plan.Problem {
 	view, _ := r.state.View(namespace)
 	return view.Problems
 }
@@ -156,13 +164,14 @@ func (r *rig) issued(request *http.Request) *corev1.Secret {
 	return secret
 }
 
-func status(code int32, reason metav1.StatusReason, message string) metav1.Status {
+// answerWith is how the API server says what went wrong.
+func answerWith(code int32, reason metav1.StatusReason, message string) metav1.Status {
 	return metav1.Status{Code: code, Reason: reason, Message: message}
 }
 
 // unauthorized is how RBAC refuses.
 func unauthorized(verb, resource, namespace string) metav1.Status {
-	return status(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf(
+	return answerWith(http.StatusForbidden, metav1.StatusReasonForbidden, fmt.Sprintf(
 		`%s "x" is forbidden: User "system:serviceaccount:a:b" cannot %s resource "%s" in API group "" in the namespace "%s"`, resource, verb, resource, namespace))
 }
 
@@ -175,10 +184,10 @@ func TestARefusalIsNeitherRepeatedNorLoggedInEachNamespace(t *testing.T) {
 	for name, refusal := range map[string]func(*http.Request) any{
 		"a missing permission": denyAccounts,
 		"an admission webhook": func(r *http.Request) any {
-			return status(http.StatusBadRequest, metav1.StatusReasonBadRequest, `admission webhook "guard.example.com" denied the request: not in `+strings.Split(r.URL.Path, "/")[4])
+			return answerWith(http.StatusBadRequest, metav1.StatusReasonBadRequest, `admission webhook "guard.example.com" denied the request: not in `+strings.Split(r.URL.Path, "/")[4])
 		},
 		"an object that is not valid": func(*http.Request) any {
-			return status(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "imagePullSecrets: Too many")
+			return answerWith(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "imagePullSecrets: Too many")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -203,7 +212,7 @@ func TestAQuotaOfOneNamespaceLeavesTheOthersTheirCheapWrite(t *testing.T) {
 	var r *rig
 	r = newRig(t, func(request *http.Request) any {
 		if strings.Contains(request.URL.Path, "/full/") {
-			return status(http.StatusForbidden, metav1.StatusReasonForbidden, `secrets "tcr.ipsr" is forbidden: exceeded quota: small, requested: secrets=1, used: secrets=1, limited: secrets=1`)
+			return answerWith(http.StatusForbidden, metav1.StatusReasonForbidden, `secrets "tcr.ipsr" is forbidden: exceeded quota: small, requested: secrets=1, used: secrets=1, limited: secrets=1`)
 		}
 		return r.issued(request)
 	})
@@ -218,12 +227,12 @@ func TestAQuotaOfOneNamespaceLeavesTheOthersTheirCheapWrite(t *testing.T) {
 func TestAConflictHidesNoRefusal(t *testing.T) {
 	r := newRig(t, func(request *http.Request) any {
 		if strings.HasSuffix(request.URL.Path, "/busy") {
-			return status(http.StatusConflict, metav1.StatusReasonConflict, "the object has been modified")
+			return answerWith(http.StatusConflict, metav1.StatusReasonConflict, "the object has been modified")
 		}
 		return denyAccounts(request)
 	})
 	var results []Result
-	r.Observer.Synced = func(result Result, _ time.Duration) { results = append(results, result) }
+	r.Metrics.Synced = func(result Result, _ time.Duration) { results = append(results, result) }
 	r.namespace("team", "busy", "refused")
 	r.handle(t.Context(), "team")
 	assert.Equal(t, []Result{ResultError}, results)
@@ -235,15 +244,15 @@ func TestAConflictHidesNoRefusal(t *testing.T) {
 func TestAnAccountThatIsNotFoundIsForgotten(t *testing.T) {
 	t.Run("as the API server says so", func(t *testing.T) {
 		r := newRig(t, func(*http.Request) any {
-			return status(http.StatusNotFound, metav1.StatusReasonNotFound, `serviceaccounts "gone" not found`)
+			return answerWith(http.StatusNotFound, metav1.StatusReasonNotFound, `serviceaccounts "gone" not found`)
 		})
 		r.namespace("team", "gone")
-		edit := EditAccount{Namespace: "team", Name: "gone", Secrets: []string{"tcr.ipsr"}}
-		r.fights.wrote(edit, time.Now(), false)
+		edit := plan.EditAccount{Namespace: "team", Name: "gone", Secrets: []string{"tcr.ipsr"}}
+		r.repairs.Wrote(edit, time.Now(), false)
 		r.handle(t.Context(), "team")
 		view, _ := r.state.View("team")
 		assert.Empty(t, view.Accounts)
-		assert.Zero(t, r.fights.wrote(edit, time.Now(), false), "what is written to the next one of its name repeats nothing")
+		assert.Zero(t, r.repairs.Wrote(edit, time.Now(), false), "what is written to the next one of its name repeats nothing")
 	})
 	t.Run("not by a proxy that knows of no accounts", func(t *testing.T) {
 		r := newRig(t, func(*http.Request) any { return nil })
@@ -257,8 +266,8 @@ func TestAnAccountThatIsNotFoundIsForgotten(t *testing.T) {
 	t.Run("one that was made anew meanwhile stays", func(t *testing.T) {
 		var r *rig
 		r = newRig(t, func(*http.Request) any {
-			r.state.PutAccount("team", Account{Name: "again", Version: 60, Secrets: []string{"tcr.ipsr"}})
-			return status(http.StatusNotFound, metav1.StatusReasonNotFound, `serviceaccounts "again" not found`)
+			r.state.PutAccount("team", plan.Account{Name: "again", Version: 60, Secrets: []string{"tcr.ipsr"}})
+			return answerWith(http.StatusNotFound, metav1.StatusReasonNotFound, `serviceaccounts "again" not found`)
 		})
 		r.namespace("team", "again")
 		r.handle(t.Context(), "team")
@@ -275,7 +284,7 @@ func TestAWriteThatIsNeverAnsweredEnds(t *testing.T) {
 		return nil
 	})
 	r.namespace("team", "default")
-	r.writer.patience = 100 * time.Millisecond
+	r.writer.timeout = 100 * time.Millisecond
 	handled := make(chan struct{})
 	go func() { r.handle(t.Context(), "team"); close(handled) }()
 	select {
@@ -298,13 +307,13 @@ func TestATermThatEndsBeforeItIsSyncedLeavesNothing(t *testing.T) {
 	before := left()
 	for range 3 {
 		r := newRig(t, func(*http.Request) any {
-			return status(http.StatusInternalServerError, metav1.StatusReasonInternalError, "down")
+			return answerWith(http.StatusInternalServerError, metav1.StatusReasonInternalError, "down")
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		NewController(r.Config).Run(ctx)
 		r.queue.ShutDown()
-		r.status.stop()
+		r.status.Stop()
 	}
 	assert.Eventually(t, func() bool { return left() <= before }, 20*time.Second, 50*time.Millisecond)
 }
@@ -332,12 +341,12 @@ func TestAWriteThatIsUndoneInTheSameRequestIsToldAndPutOff(t *testing.T) {
 			}
 			r.handle(t.Context(), "team")
 			assert.Equal(t, 1, r.queue.NumRequeues("team"), "it is planned again from the answer")
-			for range 3 * promptRepairs {
+			for range 3 * plan.PromptRepairs {
 				r.handle(t.Context(), "team")
 			}
-			assert.Equal(t, promptRepairs+1, len(r.requests()), "then it is put off")
+			assert.Equal(t, plan.PromptRepairs+1, len(r.requests()), "then it is put off")
 			require.Len(t, r.problems("team"), 1)
-			assert.Equal(t, ReasonUndone, r.problems("team")[0].Reason)
+			assert.Equal(t, plan.ReasonUndone, r.problems("team")[0].Reason)
 			assert.Contains(t, r.problems("team")[0].Message, "admission")
 			assert.LessOrEqual(t, len(r.lines()), 1)
 		})
@@ -347,10 +356,10 @@ func TestAWriteThatIsUndoneInTheSameRequestIsToldAndPutOff(t *testing.T) {
 func TestOnlyOfImagePullSecretsThatThereAreAProblemIsKept(t *testing.T) {
 	r := newRig(t, deny)
 	r.state.PutNamespace("a", "uid", true)
-	r.state.PutSecret("a", good(t, r.Index.Rules(), "r"))
-	r.state.PutSecret("a", Secret{Name: "tcr.ipsdeleted", Version: 4, Managed: true, Owners: []types.UID{"earlier"}})
-	r.state.ReplaceSecrets("tcr.ipsretiring", nil, feed.Relist{Version: 2})
-	r.state.PutAccount("a", Account{Name: "default", Version: 5, Secrets: append(entries("x", 40), "tcr.ipsretiring", "tcr.ipsretiring", "tcr.ipsdeleted")})
+	r.state.PutSecret("a", r.secret())
+	r.state.PutSecret("a", plan.Secret{Name: "tcr.ipsdeleted", Version: 4, Managed: true, Owners: []types.UID{"earlier"}})
+	r.state.ReplaceSecrets("tcr.ipsretiring", nil, latest.Relist{Version: 2})
+	r.state.PutAccount("a", plan.Account{Name: "default", Version: 5, Secrets: append(entries("x", 40), "tcr.ipsretiring", "tcr.ipsretiring", "tcr.ipsdeleted")})
 	r.handle(t.Context(), "a")
 	var kept []string
 	for _, problem := range r.problems("a") {
@@ -359,25 +368,18 @@ func TestOnlyOfImagePullSecretsThatThereAreAProblemIsKept(t *testing.T) {
 	assert.ElementsMatch(t, []string{"deleted a/tcr.ipsdeleted", "deleted a/default", "retiring a/default", "r a/default"}, kept)
 }
 
-func TestWhetherAnEditHadItsEffect(t *testing.T) {
-	edit := EditAccount{Secrets: []string{"tcr.ipsold", "tcr.ipsnew"}, Patch: []jsonpatch.Operation{{Operation: "remove"}, {Operation: "add"}}}
-	assert.True(t, edit.done([]string{"theirs", "tcr.ipsnew"}))
-	assert.False(t, edit.done([]string{"tcr.ipsnew", "tcr.ipsold"}), "what was to go is there")
-	assert.False(t, edit.done([]string{"theirs"}), "what was to come is not")
-}
-
 func TestReasonsAreWordsOfTheAPI(t *testing.T) {
 	essay := strings.Repeat("because I say so ", 100)
 	for name, test := range map[string]struct {
 		answer metav1.Status
 		want   string
 	}{
-		"a sentence with 403":   {status(http.StatusForbidden, metav1.StatusReason(essay), "denied"), "Forbidden"},
-		"a sentence with 422":   {status(http.StatusUnprocessableEntity, metav1.StatusReason(essay), "denied"), "Invalid"},
-		"a sentence with 400":   {status(http.StatusBadRequest, metav1.StatusReason(essay), "denied"), "BadRequest"},
-		"a sentence with 418":   {status(http.StatusTeapot, metav1.StatusReason(essay), "denied"), ReasonWriteFailed},
-		"a word of the API's":   {status(http.StatusInternalServerError, metav1.StatusReasonInternalError, "down"), "InternalError"},
-		"no reason, but a code": {status(http.StatusTeapot, "", "denied"), ReasonWriteFailed},
+		"a sentence with 403":   {answerWith(http.StatusForbidden, metav1.StatusReason(essay), "denied"), "Forbidden"},
+		"a sentence with 422":   {answerWith(http.StatusUnprocessableEntity, metav1.StatusReason(essay), "denied"), "Invalid"},
+		"a sentence with 400":   {answerWith(http.StatusBadRequest, metav1.StatusReason(essay), "denied"), "BadRequest"},
+		"a sentence with 418":   {answerWith(http.StatusTeapot, metav1.StatusReason(essay), "denied"), plan.ReasonWriteFailed},
+		"a word of the API's":   {answerWith(http.StatusInternalServerError, metav1.StatusReasonInternalError, "down"), "InternalError"},
+		"no reason, but a code": {answerWith(http.StatusTeapot, "", "denied"), plan.ReasonWriteFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, func(*http.Request) any { return test.answer })
@@ -386,7 +388,7 @@ func TestReasonsAreWordsOfTheAPI(t *testing.T) {
 			problems := r.problems("team")
 			require.Len(t, problems, 1)
 			assert.Equal(t, test.want, problems[0].Reason)
-			assert.LessOrEqual(t, len(problems[0].Message), maxMessage)
+			assert.LessOrEqual(t, len(problems[0].Message), 400)
 			if len(test.answer.Reason) > 100 {
 				assert.Contains(t, problems[0].Message, "because I say so")
 			}

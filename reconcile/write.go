@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,40 +18,41 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
 // writer makes changes, and tells the state at once what each has led to.
 type writer struct {
 	clients *clientset.Clientset
-	state   *State
+	state   *plan.State
 	// applyOnly is set once the permission to POST Secrets was found missing: RBAC can grant the creation of Secrets of certain names, but
 	// only to server-side apply, whose request names its object.
 	applyOnly atomic.Bool
-	// patience bounds each change: a request that is never answered must not hold a worker for ever.
-	patience time.Duration
+	// timeout bounds each change: a request that is never answered must not hold a worker for ever.
+	timeout time.Duration
 }
 
-// patience is how long a change may take. The API server waits for a webhook for 30 s at most.
-const patience = 35 * time.Second
+// changeTimeout is how long a change may take. The API server waits for a webhook for 30 s at most.
+const changeTimeout = 35 * time.Second
 
 // errGone says that the object, or its namespace, went away before it could be changed, and needs nothing more.
 var errGone = errors.New("it is gone")
 
 // write makes one change. It fails with errGone where that is no longer needed, and with undone where it had no effect.
-func (w *writer) write(ctx context.Context, change Change) error {
-	ctx, cancel := context.WithTimeout(ctx, w.patience)
+func (w *writer) write(ctx context.Context, change plan.Change) error {
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	var err error
 	switch change := change.(type) {
-	case IssueSecret:
+	case plan.IssueSecret:
 		if change.Replaces != nil {
 			err = w.replace(ctx, change)
 		} else {
 			err = w.issue(ctx, change)
 		}
-	case DeleteSecret:
+	case plan.DeleteSecret:
 		err = w.delete(ctx, change)
-	case EditAccount:
+	case plan.EditAccount:
 		err = w.edit(ctx, change)
 	}
 	if gone(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
@@ -68,9 +68,9 @@ func gone(err error) bool {
 
 // issue creates a Secret by POST, which costs the API server a fifth less than an apply, and applies where one is there
 // already or where POST is not allowed.
-func (w *writer) issue(ctx context.Context, change IssueSecret) error {
+func (w *writer) issue(ctx context.Context, change plan.IssueSecret) error {
 	if !change.Exists && !w.applyOnly.Load() {
-		secret, err := w.clients.Secrets(change.Namespace).Create(ctx, change.Rule.NewSecret(), metav1.CreateOptions{FieldManager: fieldManager})
+		secret, err := w.clients.Secrets(change.Namespace).Create(ctx, change.Rule.NewSecret(), metav1.CreateOptions{FieldManager: v1.FieldManager})
 		switch {
 		case err == nil:
 			return w.putSecret(change.Namespace, secret, change.Rule)
@@ -79,7 +79,7 @@ func (w *writer) issue(ctx context.Context, change IssueSecret) error {
 		case apierrors.IsAlreadyExists(err):
 			// It stands where none was seen: what it is decides, and its watch is about to tell.
 			return apierrors.NewConflict(corev1.Resource("secrets"), change.Rule.Secret, err)
-		case missing(err, object{}).verb == "create":
+		case plan.MissingVerb(err) == "create":
 			w.applyOnly.Store(true)
 		default:
 			return err
@@ -95,7 +95,7 @@ func (w *writer) apply(ctx context.Context, namespace string, rule *pullsecret.R
 	}
 	force := true // a Secret of our name and type is ours, whoever wrote it before
 	secret, err := w.clients.Secrets(namespace).Patch(ctx, rule.Secret, types.ApplyPatchType, body,
-		metav1.PatchOptions{FieldManager: fieldManager, Force: &force})
+		metav1.PatchOptions{FieldManager: v1.FieldManager, Force: &force})
 	if err != nil {
 		return err
 	}
@@ -104,22 +104,22 @@ func (w *writer) apply(ctx context.Context, namespace string, rule *pullsecret.R
 
 // putSecret takes in what we have just written, and reports whether it had the effect that the rule wants.
 func (w *writer) putSecret(namespace string, secret *corev1.Secret, rule *pullsecret.Rule) error {
-	stripped := stripSecret(secret).object
+	stripped := plan.StripSecret(secret).Object
 	stripped.Updated = time.Now().Unix()
 	w.state.PutSecret(namespace, stripped)
-	if !current(stripped, rule) {
-		return &undone{}
+	if !plan.Current(stripped, rule) {
+		return &plan.UndoneError{}
 	}
 	return nil
 }
 
 // replace issues a Secret in the place of an immutable one. It is the last resort: kubelets remember a credential by its
 // Secret's UID. One that does not bear our mark is given it first, since only what bears it is ever deleted.
-func (w *writer) replace(ctx context.Context, change IssueSecret) error {
+func (w *writer) replace(ctx context.Context, change plan.IssueSecret) error {
 	secrets, version := w.clients.Secrets(change.Namespace), strconv.FormatUint(change.Replaces.Version, 10)
 	if !change.Replaces.Managed {
-		mark := fmt.Sprintf(`{"metadata":{"resourceVersion":%q,"labels":{%q:%q}}}`, version, pullsecret.ManagedByLabel, pullsecret.ManagedByValue)
-		marked, err := secrets.Patch(ctx, change.Rule.Secret, types.MergePatchType, []byte(mark), metav1.PatchOptions{FieldManager: fieldManager})
+		mark := fmt.Sprintf(`{"metadata":{"resourceVersion":%q,"labels":{%q:%q}}}`, version, v1.ManagedByLabel, v1.ManagedByValue)
+		marked, err := secrets.Patch(ctx, change.Rule.Secret, types.MergePatchType, []byte(mark), metav1.PatchOptions{FieldManager: v1.FieldManager})
 		if err != nil {
 			return err
 		}
@@ -129,17 +129,17 @@ func (w *writer) replace(ctx context.Context, change IssueSecret) error {
 	if err != nil && !gone(err) {
 		return err
 	}
-	issued := w.issue(ctx, IssueSecret{Namespace: change.Namespace, Rule: change.Rule})
+	issued := w.issue(ctx, plan.IssueSecret{Namespace: change.Namespace, Rule: change.Rule})
 	if !apierrors.IsConflict(issued) && !apierrors.IsInvalid(issued) {
 		return issued
 	}
 	if there, err := secrets.Get(ctx, change.Rule.Secret, metav1.GetOptions{}); err == nil && there.DeletionTimestamp != nil {
-		return &held{there.Finalizers}
+		return &plan.HeldError{Finalizers: there.Finalizers}
 	}
 	return issued
 }
 
-func (w *writer) delete(ctx context.Context, change DeleteSecret) error {
+func (w *writer) delete(ctx context.Context, change plan.DeleteSecret) error {
 	version := strconv.FormatUint(change.Version, 10)
 	err := w.clients.Secrets(change.Namespace).Delete(ctx, change.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{ResourceVersion: &version},
@@ -152,86 +152,25 @@ func (w *writer) delete(ctx context.Context, change DeleteSecret) error {
 
 // edit patches a ServiceAccount behind a replacement of its resourceVersion by the one it was planned from: one that has
 // changed since then is refused with 409 Conflict. (A "test" of it would be refused with 422, as any bad patch is.)
-func (w *writer) edit(ctx context.Context, change EditAccount) error {
+func (w *writer) edit(ctx context.Context, change plan.EditAccount) error {
 	guard := jsonpatch.Operation{Operation: "replace", Path: "/metadata/resourceVersion", Value: strconv.FormatUint(change.Version, 10)}
 	body, err := json.Marshal(append([]jsonpatch.Operation{guard}, change.Patch...))
 	if err != nil {
 		return fmt.Errorf("encoding the patch of service account %s/%s: %w", change.Namespace, change.Name, err)
 	}
 	account, err := w.clients.ServiceAccounts(change.Namespace).Patch(ctx, change.Name, types.JSONPatchType, body,
-		metav1.PatchOptions{FieldManager: fieldManager})
+		metav1.PatchOptions{FieldManager: v1.FieldManager})
 	if err != nil {
 		if gone(err) { // its watch may have said so before it was planned from an answer that came late
 			w.state.RemoveAccount(change.Namespace, change.Name, change.Version)
 		}
 		return err
 	}
-	stripped := stripAccount(account).object
+	stripped := plan.StripAccount(account).Object
 	stripped.Updated = time.Now().Unix()
 	w.state.PutAccount(change.Namespace, stripped)
-	if !change.done(stripped.Secrets) {
-		return &undone{}
+	if !change.TookEffect(stripped.Secrets) {
+		return &plan.UndoneError{}
 	}
 	return nil
-}
-
-// done reports whether a list is as the change was to leave it. Of its Secrets those that are removed come first.
-func (c EditAccount) done(list []string) bool {
-	added, removes := 0, false
-	for _, operation := range c.Patch {
-		switch operation.Operation {
-		case "remove":
-			removes = true
-		case "add":
-			added++
-		}
-	}
-	removed := 0
-	if removes { // then there is a list, to which each entry is added by an operation of its own
-		removed = len(c.Secrets) - added
-	}
-	listed := pullsecret.Among(list)
-	for i, name := range c.Secrets {
-		if listed(name) != (i >= removed) {
-			return false
-		}
-	}
-	return true
-}
-
-// problemsOf returns what a failed write means to those whose rules asked for it. A conflict is none: it is retried at once.
-func problemsOf(change Change, err error) []Problem {
-	if err == nil || apierrors.IsConflict(err) || errors.Is(err, context.Canceled) {
-		return nil
-	}
-	if without := (*undone)(nil); errors.As(err, &without) && !without.repeated {
-		return nil // so is what may have been a moment's
-	}
-	problems := concerned(change)
-	for i := range problems {
-		problems[i].Reason, problems[i].Message = reasonOf(err), messageOf(err)
-	}
-	return problems
-}
-
-// concerned returns a problem, yet to be described, for each ImagePullSecret that a change is made for.
-func concerned(change Change) []Problem {
-	problem := func(secret, object string) Problem {
-		return Problem{
-			ImagePullSecret: strings.TrimPrefix(secret, pullsecret.SecretPrefix),
-			Failure:         v1.Failure{NamespacedName: object},
-		}
-	}
-	var problems []Problem
-	switch change := change.(type) {
-	case IssueSecret:
-		problems = append(problems, problem(change.Rule.Secret, change.Namespace+"/"+change.Rule.Secret))
-	case DeleteSecret:
-		problems = append(problems, problem(change.Name, change.Namespace+"/"+change.Name))
-	case EditAccount:
-		for _, secret := range change.Secrets {
-			problems = append(problems, problem(secret, change.Namespace+"/"+change.Name))
-		}
-	}
-	return problems
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/derived"
 	"github.com/tcr-assistant/tcr-assistant/events"
+	"github.com/tcr-assistant/tcr-assistant/informer"
 	"github.com/tcr-assistant/tcr-assistant/metrics"
 	"github.com/tcr-assistant/tcr-assistant/preflight"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
@@ -39,7 +40,7 @@ type manager struct {
 	owner            func(context.Context) (*metav1.OwnerReference, error)
 
 	index     *pullsecret.Index
-	follower  *reconcile.Follower
+	informer  *informer.Informer
 	registrar *registration.Registrar
 	serving   *certs.Serving
 	keeper    *certs.Keeper
@@ -64,7 +65,7 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 		return err
 	}
 	failed := m.servers.serve(&running)
-	running.Go(func() { m.follower.Run(background) })
+	running.Go(func() { m.informer.Run(background) })
 	running.Go(func() { m.registrar.Run(background) })
 	running.Go(func() { m.serving.Run(background) })
 	checked, elected := make(chan error, 1), make(chan error, 1)
@@ -87,7 +88,7 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 		owner: ownership(log, client), index: pullsecret.NewIndex(), recorder: events.NewRecorder(ctx, client),
 		fits: make(chan struct{}),
 	}
-	m.follower = reconcile.NewFollower(log, imagePullSecrets, m.index)
+	m.informer = informer.New(log, imagePullSecrets, m.index)
 	m.registrar = registration.NewRegistrar(log, client, registration.Template{
 		Namespace: o.namespace, URL: o.webhookURL, FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy),
 	}, identity(log, client, m.owner))
@@ -106,7 +107,7 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 // answerable returns why admission requests cannot be answered; nil when they can.
 func (m *manager) answerable() error {
 	select {
-	case <-m.follower.Synced():
+	case <-m.informer.Synced():
 		return nil
 	default:
 		return errors.New("the ImagePullSecrets are not yet known")
@@ -145,9 +146,9 @@ func (m *manager) lead(ctx context.Context) {
 	}
 	attached := derived.NewKeeper(m.log, m.attachments, m.index, m.owner, m.counts.Derived)
 	controller := reconcile.NewController(reconcile.Config{
-		Log: m.log, Clients: m.client, ImagePullSecrets: m.imagePullSecrets, Index: m.index, Follower: m.follower,
+		Log: m.log, Clients: m.client, ImagePullSecrets: m.imagePullSecrets, Index: m.index, Informer: m.informer,
 		Concurrency: m.options.concurrency, ResyncPeriod: m.options.resyncPeriod,
-		Recorder: m.recorder, Observer: m.counts.Reconcile(), QueueMetrics: m.counts.Queues(), Derived: attached.Outdated,
+		Recorder: m.recorder, Metrics: m.counts.Reconcile(), QueueMetrics: m.counts.Queues(), Derived: attached.Outdated,
 	})
 	defer m.counts.Lead(controller.Progress)()
 	var leading sync.WaitGroup
@@ -155,7 +156,7 @@ func (m *manager) lead(ctx context.Context) {
 	leading.Go(func() { controller.Run(ctx) })
 	leading.Go(func() { m.keep(ctx) })
 	leading.Go(func() {
-		if wait(ctx, m.follower.Synced()) {
+		if wait(ctx, m.informer.Synced()) {
 			attached.Run(ctx)
 		}
 	})
@@ -164,7 +165,7 @@ func (m *manager) lead(ctx context.Context) {
 // keep keeps the webhook configurations and the certificate that they trust, until ctx ends.
 func (m *manager) keep(ctx context.Context) {
 	defer m.registrar.Withdraw()
-	if m.registrar.WaitForSync(ctx) != nil || !wait(ctx, m.follower.Synced()) {
+	if m.registrar.WaitForSync(ctx) != nil || !wait(ctx, m.informer.Synced()) {
 		return
 	}
 	if err := m.registrar.Assume(ctx); err != nil {

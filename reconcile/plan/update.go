@@ -1,11 +1,11 @@
-package reconcile
+package plan
 
 import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
 // PutNamespace takes in a namespace. It reports whether that changed anything, and whether it is another one than the one of
@@ -39,19 +39,19 @@ func (s *State) RemoveNamespace(name string) {
 
 // ReplaceNamespaces takes in namespaces as all there are. It returns those that changed, and those that are gone, or of
 // which there is another one by now.
-func (s *State) ReplaceNamespaces(all []observedNamespace) (changed, gone []string) {
+func (s *State) ReplaceNamespaces(all []NamespaceMeta) (changed, gone []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sight.namespaces = true
+	s.complete.namespaces = true
 	listed := make(map[string]bool, len(all))
 	for _, namespace := range all {
-		listed[namespace.name] = true
-		news, another := s.putNamespace(namespace.name, namespace.uid, namespace.live)
+		listed[namespace.Name] = true
+		news, another := s.putNamespace(namespace.Name, namespace.UID, namespace.Live)
 		if news {
-			changed = append(changed, namespace.name)
+			changed = append(changed, namespace.Name)
 		}
 		if another {
-			gone = append(gone, namespace.name)
+			gone = append(gone, namespace.Name)
 		}
 	}
 	for name, namespace := range s.namespaces {
@@ -71,10 +71,10 @@ func (s *State) PutSecret(namespace string, secret Secret) bool {
 }
 
 func (s *State) putSecret(namespace string, secret Secret) bool {
-	if s.goneSince(place{namespace: namespace, name: secret.Name}, secret.Version) {
+	if s.goneSince(ObjectKey{Namespace: namespace, Name: secret.Name}, secret.Version) {
 		return false
 	}
-	s.told = max(s.told, secret.Version)
+	s.lastVersion = max(s.lastVersion, secret.Version)
 	return put(&s.namespace(namespace).Secrets, secret)
 }
 
@@ -90,7 +90,7 @@ func (s *State) PutIssued(namespace string, secret Secret) bool {
 func (s *State) PutAccount(namespace string, account Account) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.goneSince(place{namespace: namespace, account: true, name: account.Name}, account.Version) {
+	if s.goneSince(ObjectKey{Namespace: namespace, Account: true, Name: account.Name}, account.Version) {
 		return false
 	}
 	return put(&s.namespace(namespace).Accounts, account)
@@ -105,7 +105,7 @@ func (s *State) RemoveSecret(namespace, name string, version uint64) bool {
 }
 
 func (s *State) removeSecret(namespace, name string, version uint64) bool {
-	s.goneAt(place{namespace: namespace, name: name}, version)
+	s.goneAt(ObjectKey{Namespace: namespace, Name: name}, version)
 	known, found := s.namespaces[namespace]
 	if !found || !remove(&known.Secrets, name, version) {
 		return false
@@ -125,7 +125,7 @@ func (s *State) RemoveIssued(namespace, name string, version uint64) bool {
 func (s *State) RemoveAccount(namespace, name string, version uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.goneAt(place{namespace: namespace, account: true, name: name}, version)
+	s.goneAt(ObjectKey{Namespace: namespace, Account: true, Name: name}, version)
 	known, found := s.namespaces[namespace]
 	if !found || !remove(&known.Accounts, name, version) {
 		return false
@@ -135,7 +135,7 @@ func (s *State) RemoveAccount(namespace, name string, version uint64) bool {
 }
 
 // ReplaceSecrets takes in, by namespace, all the Secrets of that name there are, and returns the namespaces that changed.
-func (s *State) ReplaceSecrets(name string, listed map[string][]Secret, at feed.Relist) (changed []string) {
+func (s *State) ReplaceSecrets(name string, listed map[string][]Secret, at latest.Relist) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.named[name] = true
@@ -144,40 +144,40 @@ func (s *State) ReplaceSecrets(name string, listed map[string][]Secret, at feed.
 
 // ReplaceIssued takes in, by namespace, all the Secrets of ours there are, and returns the namespaces that changed. Those whose
 // names are watched by themselves are left to that watch.
-func (s *State) ReplaceIssued(listed map[string][]Secret, at feed.Relist) (changed []string) {
+func (s *State) ReplaceIssued(listed map[string][]Secret, at latest.Relist) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sight.issued = true
+	s.complete.issued = true
 	for namespace, secrets := range listed {
 		listed[namespace] = slices.DeleteFunc(secrets, func(secret Secret) bool { return s.named[secret.Name] })
 	}
 	return s.replaceSecrets(listed, at, func(secret string) bool { return !s.named[secret] })
 }
 
-func (s *State) replaceSecrets(listed map[string][]Secret, at feed.Relist, concerned func(name string) bool) []string {
-	if s.told = max(s.told, at.Version); at.Rewound {
-		s.told = at.Version
+func (s *State) replaceSecrets(listed map[string][]Secret, at latest.Relist, concerned func(name string) bool) []string {
+	if s.lastVersion = max(s.lastVersion, at.Version); at.Rewound {
+		s.lastVersion = at.Version
 	}
-	s.missed(at, func(where place) bool {
-		return !where.account && concerned(where.name) &&
-			!slices.ContainsFunc(listed[where.namespace], func(secret Secret) bool { return secret.Name == where.name })
+	s.missed(at, func(key ObjectKey) bool {
+		return !key.Account && concerned(key.Name) &&
+			!slices.ContainsFunc(listed[key.Namespace], func(secret Secret) bool { return secret.Name == key.Name })
 	})
 	return replaceAll(s, listed, at, func(namespace *Namespace) *[]Secret { return &namespace.Secrets }, concerned)
 }
 
 // ReplaceAccounts takes in, by namespace, all the ServiceAccounts there are, and returns the namespaces that changed.
-func (s *State) ReplaceAccounts(listed map[string][]Account, at feed.Relist) (changed []string) {
+func (s *State) ReplaceAccounts(listed map[string][]Account, at latest.Relist) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sight.accounts = true
-	s.missed(at, func(where place) bool {
-		return where.account && !slices.ContainsFunc(listed[where.namespace], func(account Account) bool { return account.Name == where.name })
+	s.complete.accounts = true
+	s.missed(at, func(key ObjectKey) bool {
+		return key.Account && !slices.ContainsFunc(listed[key.Namespace], func(account Account) bool { return account.Name == key.Name })
 	})
 	return replaceAll(s, listed, at, func(namespace *Namespace) *[]Account { return &namespace.Accounts }, func(string) bool { return true })
 }
 
 // replaceAll replaces one of the lists of every namespace, as far as names are concerned.
-func replaceAll[T versioned](s *State, listed map[string][]T, at feed.Relist, list func(*Namespace) *[]T, concerned func(name string) bool) (changed []string) {
+func replaceAll[T versioned](s *State, listed map[string][]T, at latest.Relist, list func(*Namespace) *[]T, concerned func(name string) bool) (changed []string) {
 	for name, objects := range listed {
 		if len(objects) > 0 {
 			s.namespace(name)
@@ -199,72 +199,72 @@ func (s *State) ForgetSecrets(name string) {
 	defer s.mu.Unlock()
 	delete(s.named, name)
 	for _, namespace := range s.namespaces {
-		if secret, found := namespace.Secret(name); found && (!s.sight.issued || !secret.Managed) {
+		if secret, found := namespace.Secret(name); found && (!s.complete.issued || !secret.Managed) {
 			remove(&namespace.Secrets, name, ^uint64(0))
 			s.sweep(namespace)
 		}
 	}
 }
 
-// Blind takes in that the Secrets of ours are no longer watched all together.
-func (s *State) Blind() {
+// UnwatchIssued takes in that the Secrets of ours are no longer watched all together.
+func (s *State) UnwatchIssued() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sight.issued = false
+	s.complete.issued = false
 }
 
-// place is where an object stands: a ServiceAccount, or else a Secret.
-type place struct {
-	namespace string
-	account   bool
-	name      string
+// ObjectKey names an object: a ServiceAccount, or else a Secret.
+type ObjectKey struct {
+	Namespace string
+	Account   bool
+	Name      string
 }
 
-// flight is what is learned of an object while it is being written.
-type flight struct {
+// inFlight is what is learned of an object while it is being written.
+type inFlight struct {
 	writes int
 	// gone is the latest version at which it was known not to be there.
 	gone uint64
 }
 
-// Writing notes that an object is being written, until landed is called: news that it is gone, which may overtake the answer
-// to the write, are kept for as long.
-func (s *State) Writing(where place) (landed func()) {
+// BeginWrite notes that an object is being written, until end is called. That it is gone may be heard of before the answer to
+// the write is, and is remembered for as long.
+func (s *State) BeginWrite(key ObjectKey) (end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.writing[where] == nil {
-		s.writing[where] = &flight{}
+	if s.writing[key] == nil {
+		s.writing[key] = &inFlight{}
 	}
-	s.writing[where].writes++
+	s.writing[key].writes++
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.writing[where].writes--; s.writing[where].writes == 0 {
-			delete(s.writing, where)
+		if s.writing[key].writes--; s.writing[key].writes == 0 {
+			delete(s.writing, key)
 		}
 	}
 }
 
 // goneAt takes in that an object was gone at a version.
-func (s *State) goneAt(where place, version uint64) {
-	if written := s.writing[where]; written != nil {
+func (s *State) goneAt(key ObjectKey, version uint64) {
+	if written := s.writing[key]; written != nil {
 		written.gone = max(written.gone, version)
 	}
 }
 
 // goneSince reports whether an object is known to be gone since it was as it is at a version.
-func (s *State) goneSince(where place, version uint64) bool {
-	written := s.writing[where]
+func (s *State) goneSince(key ObjectKey, version uint64) bool {
+	written := s.writing[key]
 	return written != nil && version <= written.gone
 }
 
 // missed takes in which objects were not in a relist.
-func (s *State) missed(at feed.Relist, absent func(place) bool) {
-	for where, written := range s.writing {
+func (s *State) missed(at latest.Relist, absent func(ObjectKey) bool) {
+	for key, written := range s.writing {
 		switch {
 		case at.Rewound:
 			written.gone = 0
-		case absent(where):
+		case absent(key):
 			written.gone = max(written.gone, at.Version)
 		}
 	}
@@ -324,7 +324,7 @@ func remove[T versioned](list *[]T, name string, version uint64) bool {
 }
 
 // replace takes in a relist of those objects that are concerned, and reports whether anything changed.
-func replace[T versioned](list *[]T, listed []T, at feed.Relist, concerned func(name string) bool) (changed bool) {
+func replace[T versioned](list *[]T, listed []T, at latest.Relist, concerned func(name string) bool) (changed bool) {
 	kept := slices.DeleteFunc(slices.Clone(*list), func(known T) bool { return concerned(known.named()) && at.Overrules(known.version()) })
 	for _, object := range listed {
 		put(&kept, object)

@@ -1,84 +1,14 @@
-package reconcile
+package plan
 
 import (
 	"slices"
-	"strings"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
-
-// Secret is what reconciliation knows of a Secret. Its data is known by checksum only.
-type Secret struct {
-	Name    string
-	Version uint64 // metadata.resourceVersion
-	// Docker tells type kubernetes.io/dockerconfigjson from any other.
-	Docker bool
-	// Managed tells a Secret that bears our label from a foreign one.
-	Managed bool
-	// Immutable is whether its data can no longer be changed.
-	Immutable bool
-	// Owners are the ImagePullSecrets among its owners.
-	Owners []types.UID
-	// Sum is the SHA-256 of its .dockerconfigjson.
-	Sum [32]byte
-	// Updated is when we last wrote it, in Unix seconds.
-	Updated int64
-	// Writer is the field manager that wrote it after us, where one is known.
-	Writer string
-}
-
-// Account is what reconciliation knows of a ServiceAccount.
-type Account struct {
-	Name    string
-	Version uint64 // metadata.resourceVersion
-	// Secrets are the names in its imagePullSecrets, in their order.
-	Secrets []string
-	// Updated is when we last wrote it, or when it was created where we never did, in Unix seconds.
-	Updated int64
-	// Writer is the field manager that wrote its imagePullSecrets after us, where one is known.
-	Writer string
-}
-
-// Namespace is one namespace with what stands in it.
-type Namespace struct {
-	Name string
-	// UID tells it from another one of its name; blank where it has not been seen itself.
-	UID types.UID
-	// Live tells a namespace that takes new objects from one that is being deleted or not yet seen.
-	Live     bool
-	Secrets  []Secret  // by name
-	Accounts []Account // by name
-	// Problems are what the last attempt to bring it in line could not mend.
-	Problems []Problem
-}
-
-// Secret returns the Secret of that name.
-func (n *Namespace) Secret(name string) (Secret, bool) {
-	i, found := slices.BinarySearchFunc(n.Secrets, name, Secret.compare)
-	if !found {
-		return Secret{}, false
-	}
-	return n.Secrets[i], true
-}
-
-func (s Secret) named() string            { return s.Name }
-func (a Account) named() string           { return a.Name }
-func (s Secret) compare(name string) int  { return strings.Compare(s.Name, name) }
-func (a Account) compare(name string) int { return strings.Compare(a.Name, name) }
-func (s Secret) version() uint64          { return s.Version }
-func (a Account) version() uint64         { return a.Version }
-
-// Problem is one object that could not be brought in line.
-type Problem struct {
-	// ImagePullSecret is whose rule it concerns.
-	ImagePullSecret string
-	v1.Failure
-}
 
 // State is the cluster as far as watched, and as our own writes have left it: each write's answer is taken in at once, so
 // that no plan is made twice while its echo is on the way. Objects are ordered by their resourceVersion, which the API
@@ -90,14 +20,14 @@ type Problem struct {
 type State struct {
 	mu         sync.RWMutex
 	namespaces map[string]*Namespace
-	// sight is what can be seen.
-	sight struct{ namespaces, accounts, issued bool }
+	// complete says of what all has been seen: of namespaces, of ServiceAccounts, of the Secrets of ours.
+	complete struct{ namespaces, accounts, issued bool }
 	// named are the names of Secrets that are watched each by itself, those of others among them, once that has begun.
 	named map[string]bool
-	// told is the latest version of any Secret that was heard of.
-	told uint64
+	// lastVersion is the latest version of any Secret that was heard of.
+	lastVersion uint64
 	// writing are the objects that are being written.
-	writing map[place]*flight
+	writing map[ObjectKey]*inFlight
 	// troubled are the namespaces with problems of each ImagePullSecret.
 	troubled map[string]map[string]bool
 }
@@ -106,7 +36,7 @@ type State struct {
 func NewState() *State {
 	return &State{
 		namespaces: map[string]*Namespace{}, named: map[string]bool{},
-		writing: map[place]*flight{}, troubled: map[string]map[string]bool{},
+		writing: map[ObjectKey]*inFlight{}, troubled: map[string]map[string]bool{},
 	}
 }
 
@@ -147,14 +77,14 @@ func (s *State) Each(selector pullsecret.Selector, f func(*Namespace)) {
 func (s *State) Issued(secret string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.sight.issued || s.named[secret]
+	return s.complete.issued || s.named[secret]
 }
 
-// Told returns the latest version of any Secret that was heard of.
-func (s *State) Told() uint64 {
+// LastVersion returns the latest version of any Secret that was heard of.
+func (s *State) LastVersion() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.told
+	return s.lastVersion
 }
 
 // Watched reports whether all Secrets of that name are known, those of others among them.
@@ -169,7 +99,7 @@ func (s *State) Watched(secret string) bool {
 func (s *State) Complete(secret string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return (s.sight.issued || s.named[secret]) && s.sight.namespaces && s.sight.accounts
+	return (s.complete.issued || s.named[secret]) && s.complete.namespaces && s.complete.accounts
 }
 
 // Mentioning returns the live namespaces in which a Secret of ours or an entry of that name is left.

@@ -1,4 +1,4 @@
-package reconcile
+package plan
 
 import (
 	"encoding/json"
@@ -39,6 +39,15 @@ func good(t *testing.T, rules *pullsecret.Rules, name string) Secret {
 	rule := rules.Get(name)
 	require.NotNil(t, rule)
 	return Secret{Name: rule.Secret, Version: 7, Docker: true, Managed: true, Owners: []types.UID{rule.UID}, Sum: rule.Sum}
+}
+
+// entries returns so many names that can be ours.
+func entries(prefix string, number int) []string {
+	names := make([]string, number)
+	for i := range names {
+		names[i] = fmt.Sprint(pullsecret.SecretPrefix, prefix, i)
+	}
+	return names
 }
 
 func everywhere(string) bool { return true }
@@ -150,7 +159,7 @@ func TestPlan(t *testing.T) {
 				test.watched = everywhere
 			}
 			test.namespace.Name = "ns"
-			planned := Plan(test.rules, test.namespace, Sight{test.issued, test.watched, nowhere})
+			planned := For(test.rules, test.namespace, Visibility{test.issued, test.watched, nowhere})
 			var changes, problems []string
 			for _, change := range planned.Changes {
 				changes = append(changes, change.String())
@@ -188,7 +197,7 @@ func TestAnEditOfManyEntriesIsMadeInPieces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			account := Account{Name: "default", Version: 5, Secrets: test.listed}
-			planned := Plan(test.rules, Namespace{Name: "a", Live: true, Accounts: []Account{account}}, Sight{nowhere, everywhere, nowhere})
+			planned := For(test.rules, Namespace{Name: "a", Live: true, Accounts: []Account{account}}, Visibility{nowhere, everywhere, nowhere})
 			require.Len(t, planned.Changes, 1)
 			edit := planned.Changes[0].(EditAccount)
 			assert.LessOrEqual(t, len(edit.Patch)+1, 10000, "the API server takes no more, and one operation is the guard")
@@ -196,8 +205,8 @@ func TestAnEditOfManyEntriesIsMadeInPieces(t *testing.T) {
 			assert.Equal(t, test.rest, edit.Rest)
 			after := edited(t, account, edit)
 			assert.Len(t, after, test.left)
-			assert.True(t, edit.done(after), "it is not taken for undone")
-			assert.False(t, edit.done(test.listed))
+			assert.True(t, edit.TookEffect(after), "it is not taken for undone")
+			assert.False(t, edit.TookEffect(test.listed))
 			assert.Less(t, len(edit.String()), 1000)
 			assert.Contains(t, edit.String(), "editing service account a/default at 5: ")
 		})

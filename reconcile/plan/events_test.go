@@ -1,4 +1,4 @@
-package reconcile
+package plan
 
 import (
 	"fmt"
@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/record"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
@@ -20,65 +19,65 @@ func failure(reason, object string, since time.Time) v1.Failure {
 	return v1.Failure{NamespacedName: object, Reason: reason, Message: "what would mend it", Since: metav1.NewTime(since)}
 }
 
-func messages(events []event) []string {
+func messages(events []Event) []string {
 	var texts []string
 	for _, e := range events {
-		texts = append(texts, e.kind+" "+e.reason+": "+e.message)
+		texts = append(texts, e.Type+" "+e.Reason+": "+e.Message)
 	}
 	return texts
 }
 
-func TestBulletin(t *testing.T) {
+func TestEventAggregator(t *testing.T) {
 	const secret = "tcr.ipsfoo"
 	done := progress(1000, 1000)
 
 	t.Run("nothing new is no event", func(t *testing.T) {
-		events, again := (&bulletin{}).due(secret, done, nil, noon)
+		events, again := (&EventAggregator{}).Due(secret, done, nil, noon)
 		assert.Empty(t, events)
 		assert.Zero(t, again)
 	})
 	t.Run("a thousand namespaces are one event", func(t *testing.T) {
-		b := &bulletin{}
+		a := &EventAggregator{}
 		for i := range 400 {
-			b.wrote(EventIssued, fmt.Sprintf("ns-%d", i), noon)
+			a.Wrote(EventIssued, fmt.Sprintf("ns-%d", i), noon)
 		}
-		events, again := b.due(secret, progress(400, 1000), nil, noon.Add(time.Second))
+		events, again := a.Due(secret, progress(400, 1000), nil, noon.Add(time.Second))
 		assert.Empty(t, events, "more are on their way")
 		assert.Equal(t, eventDelay-time.Second, again)
 		for i := range 1000 {
-			b.wrote(EventIssued, fmt.Sprintf("ns-%d", i), noon.Add(2*time.Second))
+			a.Wrote(EventIssued, fmt.Sprintf("ns-%d", i), noon.Add(2*time.Second))
 		}
-		events, again = b.due(secret, done, nil, noon.Add(3*time.Second))
+		events, again = a.Due(secret, done, nil, noon.Add(3*time.Second))
 		assert.Equal(t, []string{"Normal Issued: secret tcr.ipsfoo was issued in 1000 namespaces"}, messages(events))
 		assert.Zero(t, again)
-		events, _ = b.due(secret, done, nil, noon.Add(time.Hour))
+		events, _ = a.Due(secret, done, nil, noon.Add(time.Hour))
 		assert.Empty(t, events)
 	})
 	t.Run("what takes long is told of meanwhile", func(t *testing.T) {
-		b := &bulletin{}
-		b.wrote(EventIssued, "a", noon)
-		events, _ := b.due(secret, progress(1, 9), nil, noon.Add(eventDelay))
+		a := &EventAggregator{}
+		a.Wrote(EventIssued, "a", noon)
+		events, _ := a.Due(secret, progress(1, 9), nil, noon.Add(eventDelay))
 		assert.Equal(t, []string{"Normal Issued: secret tcr.ipsfoo was issued in 1 namespace"}, messages(events))
 	})
 	t.Run("a trickle is one event in five seconds", func(t *testing.T) {
-		b := &bulletin{}
-		b.wrote(EventIssued, "a", noon)
-		events, _ := b.due(secret, done, nil, noon)
+		a := &EventAggregator{}
+		a.Wrote(EventIssued, "a", noon)
+		events, _ := a.Due(secret, done, nil, noon)
 		assert.Len(t, events, 1)
-		b.wrote(EventIssued, "b", noon.Add(time.Second))
-		b.wrote(EventIssued, "c", noon.Add(2*time.Second))
-		events, again := b.due(secret, done, nil, noon.Add(2*time.Second))
+		a.Wrote(EventIssued, "b", noon.Add(time.Second))
+		a.Wrote(EventIssued, "c", noon.Add(2*time.Second))
+		events, again := a.Due(secret, done, nil, noon.Add(2*time.Second))
 		assert.Empty(t, events)
 		assert.Equal(t, 3*time.Second, again)
-		events, _ = b.due(secret, done, nil, noon.Add(5*time.Second))
+		events, _ = a.Due(secret, done, nil, noon.Add(5*time.Second))
 		assert.Equal(t, []string{"Normal Issued: secret tcr.ipsfoo was issued in 2 namespaces"}, messages(events))
 	})
 	t.Run("issuing, re-issuing and restoring are told apart", func(t *testing.T) {
-		b := &bulletin{}
-		b.wrote(EventIssued, "a", noon)
-		b.wrote(EventReissued, "b", noon)
-		b.wrote(EventRestored, "c", noon)
-		events, _ := b.due(secret, done, nil, noon)
+		a := &EventAggregator{}
+		a.Wrote(EventIssued, "a", noon)
+		a.Wrote(EventReissued, "b", noon)
+		a.Wrote(EventRestored, "c", noon)
+		events, _ := a.Due(secret, done, nil, noon)
 		assert.Equal(t, []string{
 			"Normal Issued: secret tcr.ipsfoo was issued in 1 namespace",
 			"Normal Reissued: secret tcr.ipsfoo was issued again, with the current credential, in 1 namespace",
@@ -86,58 +85,56 @@ func TestBulletin(t *testing.T) {
 		}, messages(events))
 	})
 	t.Run("what is repaired again and again is told of a few times only", func(t *testing.T) {
-		b := newBulletins(record.NewFakeRecorder(1))
-		for repairs := range promptRepairs + 2 {
-			b.byName = map[string]*bulletin{}
-			b.wrote(issueFoo("old"), repairs, noon)
+		for repairs := range PromptRepairs + 2 {
+			reason, told := EventReason(issueFoo("old"), repairs)
 			switch {
 			case repairs == 0:
-				assert.Contains(t, b.of("foo").news, EventIssued)
-			case repairs <= promptRepairs:
-				assert.Contains(t, b.of("foo").news, EventRestored)
+				assert.Equal(t, EventIssued, reason)
+			case repairs <= PromptRepairs:
+				assert.Equal(t, EventRestored, reason)
 			default:
-				assert.Empty(t, b.of("foo").news)
+				assert.False(t, told)
 			}
 		}
 	})
 	t.Run("a thousand failures of one reason are one event", func(t *testing.T) {
-		b := &bulletin{}
+		a := &EventAggregator{}
 		var failures []v1.Failure
 		for i := range 1000 {
 			failures = append(failures, failure(ReasonForbidden, fmt.Sprintf("ns-%03d/tcr.ipsfoo", i), noon))
 		}
-		events, _ := b.due(secret, progress(0, 1000), failures[:100], noon.Add(time.Second))
+		events, _ := a.Due(secret, progress(0, 1000), failures[:100], noon.Add(time.Second))
 		assert.Empty(t, events, "more are being found")
-		events, _ = b.due(secret, progress(0, 1000), failures, noon.Add(2*time.Second))
+		events, _ = a.Due(secret, progress(0, 1000), failures, noon.Add(2*time.Second))
 		assert.Equal(t, []string{"Warning Forbidden: 1000 objects, such as ns-000/tcr.ipsfoo: what would mend it"}, messages(events))
-		events, again := b.due(secret, progress(0, 1000), failures, noon.Add(time.Hour))
+		events, again := a.Due(secret, progress(0, 1000), failures, noon.Add(time.Hour))
 		assert.Empty(t, events)
 		assert.Zero(t, again)
 	})
 	t.Run("a failure that comes and goes is told of once", func(t *testing.T) {
-		b := &bulletin{}
+		a := &EventAggregator{}
 		contended := []v1.Failure{failure(ReasonContended, "a/tcr.ipsfoo", noon)}
-		events, _ := b.due(secret, done, contended, noon)
+		events, _ := a.Due(secret, done, contended, noon)
 		assert.Equal(t, []string{"Warning Contended: a/tcr.ipsfoo: what would mend it"}, messages(events))
 		for round := range 5 {
-			now := noon.Add(time.Duration(round+1) * maxPause)
-			events, _ = b.due(secret, done, nil, now)
+			now := noon.Add(time.Duration(round+1) * maxRepairDelay)
+			events, _ = a.Due(secret, done, nil, now)
 			assert.Empty(t, events)
-			events, _ = b.due(secret, done, contended, now.Add(time.Second))
+			events, _ = a.Due(secret, done, contended, now.Add(time.Second))
 			assert.Empty(t, events)
 		}
 	})
 	t.Run("a failure that returns much later is told of again", func(t *testing.T) {
-		b := &bulletin{}
+		a := &EventAggregator{}
 		foreign := []v1.Failure{failure(ReasonForeignSecret, "a/tcr.ipsfoo", noon)}
-		events, _ := b.due(secret, done, foreign, noon)
+		events, _ := a.Due(secret, done, foreign, noon)
 		assert.Len(t, events, 1)
-		_, _ = b.due(secret, done, nil, noon.Add(eventMemory+time.Minute))
-		events, _ = b.due(secret, done, foreign, noon.Add(eventMemory+2*time.Minute))
+		_, _ = a.Due(secret, done, nil, noon.Add(eventMemory+time.Minute))
+		events, _ = a.Due(secret, done, foreign, noon.Add(eventMemory+2*time.Minute))
 		assert.Len(t, events, 1)
 	})
 	t.Run("what may pass by itself is no event", func(t *testing.T) {
-		events, again := (&bulletin{}).due(secret, progress(0, 1), []v1.Failure{failure("Timeout", "a/tcr.ipsfoo", noon)}, noon.Add(time.Hour))
+		events, again := (&EventAggregator{}).Due(secret, progress(0, 1), []v1.Failure{failure("Timeout", "a/tcr.ipsfoo", noon)}, noon.Add(time.Hour))
 		assert.Empty(t, events)
 		assert.Zero(t, again)
 	})

@@ -1,4 +1,4 @@
-package reconcile
+package plan
 
 import (
 	"encoding/json"
@@ -114,58 +114,40 @@ func TestRemedy(t *testing.T) {
 	}
 }
 
-func TestAccess(t *testing.T) {
+func TestDeniedWatches(t *testing.T) {
 	denied := apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "", errors.New(`User "u" cannot list resource "secrets" in API group "" at the cluster scope`))
-	var changed []string
-	a := &access{refused: map[watched]v1.Failure{}, now: func() metav1.Time { return metav1.NewTime(noon) }, changed: func(secret string) { changed = append(changed, secret) }}
-	list := watched{"list", "secrets", "tcr.ipsfoo"}
+	d := NewDeniedWatches()
+	answered := func(request WatchRequest, err error) bool { return d.Answered(request, err, noon) }
+	list := WatchRequest{"list", "secrets", "tcr.ipsfoo"}
 
-	a.answered(list, nil)
-	a.answered(list, errors.New("connection refused"))
-	assert.Empty(t, changed, "neither what is allowed nor what is not answered is news")
-	a.answered(list, denied)
-	a.answered(list, denied)
-	assert.Equal(t, []string{"tcr.ipsfoo"}, changed, "a refusal is news once")
-	assert.Equal(t, "*/tcr.ipsfoo", a.failures("tcr.ipsfoo")[0].NamespacedName)
-	assert.Empty(t, a.failures("tcr.ipsbar"), "it concerns its ImagePullSecret alone")
-	a.answered(list, errors.New("connection refused"))
-	assert.Len(t, a.failures("tcr.ipsfoo"), 1, "no answer is no permission")
-	a.answered(watched{"watch", "namespaces", ""}, denied)
-	assert.Len(t, a.failures("tcr.ipsbar"), 1, "namespaces concern all")
-	a.answered(list, nil)
-	assert.Empty(t, a.failures("tcr.ipsfoo")[1:], "what is granted is a failure no more")
+	assert.False(t, answered(list, nil), "what is allowed changes nothing")
+	assert.False(t, answered(list, errors.New("connection refused")), "nor does what is not answered")
+	assert.True(t, answered(list, denied))
+	assert.False(t, answered(list, denied), "a refusal changes something once")
+	assert.Equal(t, "*/tcr.ipsfoo", d.Failures("tcr.ipsfoo")[0].NamespacedName)
+	assert.Empty(t, d.Failures("tcr.ipsbar"), "it concerns its ImagePullSecret alone")
+	answered(list, errors.New("connection refused"))
+	assert.Len(t, d.Failures("tcr.ipsfoo"), 1, "no answer is no permission")
+	answered(WatchRequest{"watch", "namespaces", ""}, denied)
+	assert.Len(t, d.Failures("tcr.ipsbar"), 1, "namespaces concern all")
+	assert.True(t, answered(list, nil))
+	assert.Empty(t, d.Failures("tcr.ipsfoo")[1:], "what is granted is a failure no more")
 
-	a.answered(list, denied)
-	a.answered(watched{"watch", "secrets", "tcr.ipsfoo"}, nil)
-	assert.Empty(t, a.failures("tcr.ipsfoo")[1:], "a watch that is allowed needs no list")
+	answered(list, denied)
+	answered(WatchRequest{"watch", "secrets", "tcr.ipsfoo"}, nil)
+	assert.Empty(t, d.Failures("tcr.ipsfoo")[1:], "a watch that is allowed needs no list")
 }
 
-func TestLines(t *testing.T) {
-	l := newLines()
-	say := func(after time.Duration, what string) (int, bool) { return l.say(what, time.Minute, noon.Add(after)) }
-	_, said := say(0, "a")
-	assert.True(t, said)
-	for range 3 {
-		_, said = say(time.Second, "a")
-		assert.False(t, said)
-	}
-	_, said = say(time.Second, "b")
-	assert.True(t, said, "another reason is another line")
-	alike, said := say(time.Minute, "a")
-	assert.True(t, said)
-	assert.Equal(t, 3, alike)
-}
-
-func TestAlikeness(t *testing.T) {
+func TestLogKey(t *testing.T) {
 	denied := func(text string) error {
 		return apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "tcr.ipsfoo", errors.New(text))
 	}
-	quota := alikeness(denied("exceeded quota: small, requested: secrets=1"))
-	assert.Equal(t, quota, alikeness(denied("exceeded quota: large, requested: secrets=1")))
-	webhook := alikeness(errors.New(`admission webhook "a.example.com" denied the request: not in team-1`))
-	assert.Equal(t, webhook, alikeness(errors.New(`admission webhook "a.example.com" denied the request: not in team-2`)))
-	assert.NotEqual(t, webhook, alikeness(errors.New(`admission webhook "b.example.com" denied the request: not in team-1`)))
+	quota := LogKey(denied("exceeded quota: small, requested: secrets=1"))
+	assert.Equal(t, quota, LogKey(denied("exceeded quota: large, requested: secrets=1")))
+	webhook := LogKey(errors.New(`admission webhook "a.example.com" denied the request: not in team-1`))
+	assert.Equal(t, webhook, LogKey(errors.New(`admission webhook "a.example.com" denied the request: not in team-2`)))
+	assert.NotEqual(t, webhook, LogKey(errors.New(`admission webhook "b.example.com" denied the request: not in team-1`)))
 	assert.NotEqual(t, webhook, quota)
-	missing := alikeness(denied(`User "u" cannot patch resource "secrets" in API group "" in the namespace "a"`))
-	assert.Equal(t, missing, alikeness(denied(`User "u" cannot patch resource "secrets" in API group "" in the namespace "b"`)))
+	missing := LogKey(denied(`User "u" cannot patch resource "secrets" in API group "" in the namespace "a"`))
+	assert.Equal(t, missing, LogKey(denied(`User "u" cannot patch resource "secrets" in API group "" in the namespace "b"`)))
 }

@@ -1,4 +1,4 @@
-package reconcile
+package plan
 
 import (
 	"testing"
@@ -10,6 +10,7 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
 // TestLateAnswers puts news in the orders in which they can arrive.
@@ -26,43 +27,43 @@ func TestLateAnswers(t *testing.T) {
 	}
 	t.Run("the answer to a creation does not bring back what was deleted meanwhile", func(t *testing.T) {
 		state := begin()
-		landed := state.Writing(place{namespace: "a", name: "s"})
+		end := state.BeginWrite(ObjectKey{Namespace: "a", Name: "s"})
 		state.PutSecret("a", Secret{Name: "s", Version: 100})
 		state.RemoveSecret("a", "s", 101)
 		assert.False(t, state.PutSecret("a", Secret{Name: "s", Version: 100}), "the answer")
-		landed()
+		end()
 		assert.False(t, secretOf(state))
 		assert.True(t, state.PutSecret("a", Secret{Name: "s", Version: 102}), "the next one")
 	})
 	t.Run("nor where the deletion is all that was seen of it", func(t *testing.T) {
 		state := begin()
-		landed := state.Writing(place{namespace: "a", name: "s"})
+		end := state.BeginWrite(ObjectKey{Namespace: "a", Name: "s"})
 		state.RemoveSecret("a", "s", 101)
 		assert.False(t, state.PutSecret("a", Secret{Name: "s", Version: 100}))
-		landed()
+		end()
 		assert.False(t, secretOf(state))
 	})
 	t.Run("nor where a relist did not hold it any more", func(t *testing.T) {
 		state := begin()
-		landed := state.Writing(place{namespace: "a", name: "s"})
-		other := state.Writing(place{namespace: "a", name: "other"})
-		state.ReplaceSecrets("s", nil, feed.Relist{Version: 150})
+		end := state.BeginWrite(ObjectKey{Namespace: "a", Name: "s"})
+		other := state.BeginWrite(ObjectKey{Namespace: "a", Name: "other"})
+		state.ReplaceSecrets("s", nil, latest.Relist{Version: 150})
 		assert.False(t, state.PutSecret("a", Secret{Name: "s", Version: 100}))
 		assert.True(t, state.PutSecret("a", Secret{Name: "other", Version: 100}), "of which the relist says nothing")
-		landed()
+		end()
 		other()
 	})
 	t.Run("an account that is made anew while it is written is kept", func(t *testing.T) {
 		state := begin()
-		landed := state.Writing(place{namespace: "a", account: true, name: "x"})
+		end := state.BeginWrite(ObjectKey{Namespace: "a", Account: true, Name: "x"})
 		state.RemoveAccount("a", "x", 101)
 		assert.False(t, state.PutAccount("a", Account{Name: "x", Version: 100}))
 		assert.True(t, state.PutAccount("a", Account{Name: "x", Version: 103}))
-		landed()
+		end()
 	})
-	t.Run("nothing is kept of writes that have landed", func(t *testing.T) {
+	t.Run("nothing is kept of writes that have end", func(t *testing.T) {
 		state := begin()
-		first, second := state.Writing(place{namespace: "a", name: "s"}), state.Writing(place{namespace: "a", name: "s"})
+		first, second := state.BeginWrite(ObjectKey{Namespace: "a", Name: "s"}), state.BeginWrite(ObjectKey{Namespace: "a", Name: "s"})
 		state.RemoveSecret("a", "s", 101)
 		first()
 		assert.False(t, state.PutSecret("a", Secret{Name: "s", Version: 100}), "the other one is still on its way")
@@ -74,22 +75,22 @@ func TestLateAnswers(t *testing.T) {
 // TestRestored lets the API server go back to an earlier version, as after a backup of its data was restored.
 func TestRestored(t *testing.T) {
 	state := NewState()
-	state.ReplaceNamespaces([]observedNamespace{{"a", "1", true}, {"b", "2", true}, {"ghost", "3", true}})
+	state.ReplaceNamespaces([]NamespaceMeta{{"a", "1", true}, {"b", "2", true}, {"ghost", "3", true}})
 	state.PutSecret("a", Secret{Name: "s", Version: 950, Sum: [32]byte{1}})
 	state.PutSecret("ghost", Secret{Name: "s", Version: 990})
 	state.PutAccount("a", Account{Name: "x", Version: 980, Secrets: []string{"late"}})
 
 	t.Run("what is there now is taken in, although its version is lower", func(t *testing.T) {
-		changed := state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 900}}}, feed.Relist{Version: 920, Rewound: true})
+		changed := state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 900}}}, latest.Relist{Version: 920, Rewound: true})
 		assert.ElementsMatch(t, []string{"a", "ghost"}, changed)
 		secret, _ := mustView(t, state, "a").Secret("s")
 		assert.EqualValues(t, 900, secret.Version)
-		state.ReplaceAccounts(map[string][]Account{"a": {{Name: "x", Version: 800}}}, feed.Relist{Version: 920, Rewound: true})
+		state.ReplaceAccounts(map[string][]Account{"a": {{Name: "x", Version: 800}}}, latest.Relist{Version: 920, Rewound: true})
 		assert.Empty(t, mustView(t, state, "a").Accounts[0].Secrets)
 	})
 	t.Run("also where the API server has come further since than it was", func(t *testing.T) {
 		state.PutSecret("a", Secret{Name: "s", Version: 950, Sum: [32]byte{2}})
-		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 900}}}, feed.Relist{Version: 1100})
+		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 900}}}, latest.Relist{Version: 1100})
 		secret, _ := mustView(t, state, "a").Secret("s")
 		assert.EqualValues(t, 900, secret.Version)
 	})
@@ -97,17 +98,17 @@ func TestRestored(t *testing.T) {
 		state := NewState()
 		state.PutNamespace("a", "1", true)
 		state.PutSecret("a", Secret{Name: "s", Version: 950})
-		later := feed.Feed[*corev1.Secret, placed[Secret]]{
-			Told: state.Told(), Strip: stripSecret,
-			Replaced: func(all []placed[Secret], at feed.Relist) { state.ReplaceSecrets("s", byNamespace(all), at) },
+		later := feed.Feed[*corev1.Secret, Namespaced[Secret]]{
+			Told: state.LastVersion(), Strip: StripSecret,
+			Replaced: func(all []Namespaced[Secret], at latest.Relist) { state.ReplaceSecrets("s", ByNamespace(all), at) },
 		}
 		require.NoError(t, later.Replace([]any{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "s", ResourceVersion: "900"}}}, "920"))
 		secret, _ := mustView(t, state, "a").Secret("s")
 		assert.EqualValues(t, 900, secret.Version)
-		assert.EqualValues(t, 920, state.Told())
+		assert.EqualValues(t, 920, state.LastVersion())
 	})
 	t.Run("of a namespace that never was nothing is kept", func(t *testing.T) {
-		_, gone := state.ReplaceNamespaces([]observedNamespace{{"a", "1", true}, {"b", "other", true}})
+		_, gone := state.ReplaceNamespaces([]NamespaceMeta{{"a", "1", true}, {"b", "other", true}})
 		assert.ElementsMatch(t, []string{"ghost", "b"}, gone, "of b there is another one")
 		assert.NotContains(t, state.namespaces, "ghost")
 	})
@@ -128,7 +129,7 @@ func TestTwoWatches(t *testing.T) {
 	begin := func() *State {
 		state := NewState()
 		state.PutNamespace("a", "1", true)
-		state.ReplaceIssued(map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}, {Name: "t", Version: 6, Managed: true}}}, feed.Relist{Version: 10})
+		state.ReplaceIssued(map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}, {Name: "t", Version: 6, Managed: true}}}, latest.Relist{Version: 10})
 		return state
 	}
 	t.Run("ours are known without it", func(t *testing.T) {
@@ -139,24 +140,24 @@ func TestTwoWatches(t *testing.T) {
 	})
 	t.Run("one that lost our label is gone for the watch of ours, and there for its own", func(t *testing.T) {
 		state := begin()
-		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 12}}}, feed.Relist{Version: 15})
+		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 12}}}, latest.Relist{Version: 15})
 		assert.False(t, state.RemoveIssued("a", "s", 12))
 		secret, found := mustView(t, state, "a").Secret("s")
 		assert.True(t, found)
 		assert.False(t, secret.Managed)
-		state.ReplaceIssued(map[string][]Secret{"a": {{Name: "t", Version: 6, Managed: true}}}, feed.Relist{Version: 20})
+		state.ReplaceIssued(map[string][]Secret{"a": {{Name: "t", Version: 6, Managed: true}}}, latest.Relist{Version: 20})
 		_, found = mustView(t, state, "a").Secret("s")
 		assert.True(t, found)
 	})
 	t.Run("a relist of ours says nothing of what others made", func(t *testing.T) {
 		state := begin()
-		state.ReplaceSecrets("foreign", map[string][]Secret{"a": {{Name: "foreign", Version: 3}}}, feed.Relist{Version: 15})
-		assert.Empty(t, state.ReplaceIssued(map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}, {Name: "t", Version: 6, Managed: true}}}, feed.Relist{Version: 20}))
+		state.ReplaceSecrets("foreign", map[string][]Secret{"a": {{Name: "foreign", Version: 3}}}, latest.Relist{Version: 15})
+		assert.Empty(t, state.ReplaceIssued(map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}, {Name: "t", Version: 6, Managed: true}}}, latest.Relist{Version: 20}))
 		assert.Len(t, mustView(t, state, "a").Secrets, 3)
 	})
 	t.Run("when its own watch ends, ours stays known and foreign ones are forgotten", func(t *testing.T) {
 		state := begin()
-		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}}, "b": {{Name: "s", Version: 3}}}, feed.Relist{Version: 15})
+		state.ReplaceSecrets("s", map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}}, "b": {{Name: "s", Version: 3}}}, latest.Relist{Version: 15})
 		state.ForgetSecrets("s")
 		_, found := mustView(t, state, "a").Secret("s")
 		assert.True(t, found)
@@ -164,8 +165,8 @@ func TestTwoWatches(t *testing.T) {
 	})
 	t.Run("without the watch of ours only names are known", func(t *testing.T) {
 		state := begin()
-		state.ReplaceSecrets("s", nil, feed.Relist{Version: 15})
-		state.Blind()
+		state.ReplaceSecrets("s", nil, latest.Relist{Version: 15})
+		state.UnwatchIssued()
 		assert.True(t, state.Issued("s"))
 		assert.False(t, state.Issued("t"))
 	})

@@ -1,4 +1,4 @@
-package reconcile
+package plan
 
 import (
 	"cmp"
@@ -38,7 +38,7 @@ func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus
 	secrets, accounts := newNewest(old.SecretUpdateSuccessful), newNewest(old.ServiceAccountsModifySuccessful)
 	state.Each(rule.Namespaces, func(namespace *Namespace) {
 		status.SecretsDesired++
-		if secret, found := namespace.Secret(rule.Secret); found && current(secret, rule) {
+		if secret, found := namespace.Secret(rule.Secret); found && Current(secret, rule) {
 			status.SecretsSuccess++
 			secrets.add(secret.Updated, namespace.Name, secret.Name)
 		}
@@ -86,9 +86,9 @@ func Blind(failures []v1.Failure, generation int64, old v1.ImagePullSecretStatus
 	return status
 }
 
-// outdated returns the conditions with the one that says, only while it is so, that what is derived is not what the
+// SetOutdated returns the conditions with the one that says, only while it is so, that what is derived is not what the
 // ImagePullSecret of that name says now.
-func outdated(conditions []metav1.Condition, problem *pullsecret.Outdated, name string, generation int64, now time.Time) []metav1.Condition {
+func SetOutdated(conditions []metav1.Condition, problem *pullsecret.Outdated, name string, generation int64, now time.Time) []metav1.Condition {
 	if !problem.Concerns(name) {
 		meta.RemoveStatusCondition(&conditions, v1.ConditionAttachmentsOutdated)
 		return conditions
@@ -162,4 +162,25 @@ func (n *newest) updates() []v1.Update {
 		updates = append(updates, v1.Update{NamespacedName: one.name, UpdatedAt: metav1.Unix(one.at, 0)})
 	}
 	return updates
+}
+
+// Progress is how far one ImagePullSecret has got: the counts of its status, as of the last look at it.
+type Progress struct {
+	ImagePullSecret                 string
+	SecretsDesired, SecretsPresent  int32
+	AccountsDesired, AccountsServed int32
+	Ready                           bool
+	// Failures counts what fails by reason, all of it.
+	Failures map[string]int
+}
+
+// ProgressOf returns the progress that a status tells of, with all the failures, of which the status lists the worst.
+func ProgressOf(name string, status v1.ImagePullSecretStatus, failures []v1.Failure) Progress {
+	return Progress{
+		ImagePullSecret: name,
+		SecretsDesired:  status.SecretsDesired, SecretsPresent: status.SecretsSuccess,
+		AccountsDesired: status.SAsDesired, AccountsServed: status.SAsSuccess,
+		Ready:    meta.IsStatusConditionTrue(status.Conditions, v1.ConditionReady),
+		Failures: countReasons(failures),
+	}
 }

@@ -1,4 +1,4 @@
-package reconcile
+package plan
 
 import (
 	"cmp"
@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 	"unicode/utf8"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -47,29 +45,35 @@ var apiReasons = map[metav1.StatusReason]bool{
 	metav1.StatusReasonInternalError: true, metav1.StatusReasonExpired: true, metav1.StatusReasonServiceUnavailable: true,
 }
 
-// undone says that a write succeeded, and that its answer is not what was written.
-type undone struct{ repeated bool }
+// UndoneError says that a write succeeded, and that its answer is not what was written.
+type UndoneError struct {
+	// Repeated is whether the same write has been undone, or repaired what was undone, before.
+	Repeated bool
+}
 
-func (*undone) Error() string {
+func (*UndoneError) Error() string {
 	return "the write was answered by an object without it: an admission webhook or policy of the cluster changes it within the same request. Exempt this object, or the manager, there"
 }
 
-// held says that an object cannot be replaced because something keeps the old one.
-type held struct{ finalizers []string }
-
-func (h *held) Error() string {
-	return fmt.Sprintf("it is immutable, and while it is being deleted so that a new one can take its place, finalizers hold it: %q. Whoever set them has to remove them", h.finalizers)
+// HeldError says that an object cannot be replaced because something keeps the old one.
+type HeldError struct {
+	// Finalizers are the old one's.
+	Finalizers []string
 }
 
-// reasonOf returns one word for an error, of the Kubernetes API's or ours.
-func reasonOf(err error) string {
-	var without *undone
-	var kept *held
+func (h *HeldError) Error() string {
+	return fmt.Sprintf("it is immutable, and while it is being deleted so that a new one can take its place, finalizers hold it: %q. Whoever set them has to remove them", h.Finalizers)
+}
+
+// ReasonOf returns one word for an error, of the Kubernetes API's or ours.
+func ReasonOf(err error) string {
+	var undone *UndoneError
+	var held *HeldError
 	reason := apierrors.ReasonForError(err)
 	switch {
-	case errors.As(err, &without):
+	case errors.As(err, &undone):
 		return ReasonUndone
-	case errors.As(err, &kept):
+	case errors.As(err, &held):
 		return ReasonHeld
 	case errors.Is(err, context.DeadlineExceeded):
 		return string(metav1.StatusReasonTimeout)
@@ -105,76 +109,37 @@ func messageOf(err error) string {
 	return shortened(message)
 }
 
-// leaves returns the errors that one was joined from.
-func leaves(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
-}
-
 // refuser is how the API server words who refuses, where it is not itself.
 var refuser = regexp.MustCompile(`admission webhook "[^"]+"|ValidatingAdmissionPolicy '[^']+'|exceeded quota`)
 
-// alikeness is the same for failures that are one to whoever reads of them, whatever objects they are of.
-func alikeness(err error) string {
-	if match := wording.FindString(err.Error()); match != "" {
+// LogKey is the same for failures that are one to whoever reads of them, whatever objects they are of.
+func LogKey(err error) string {
+	if match := unpermitted.FindString(err.Error()); match != "" {
 		return match
 	}
-	return reasonOf(err) + refuser.FindString(err.Error())
+	return ReasonOf(err) + refuser.FindString(err.Error())
 }
 
-// The least time between two lines of the log that say the same: of what stays until someone acts, and of what may pass.
-const (
-	stayingPeriod = 10 * time.Minute
-	passingPeriod = time.Minute
-)
-
-// lines knows what was logged lately.
-type lines struct {
-	mu   sync.Mutex
-	said map[string]line // by alikeness, of which there are few
-}
-
-type line struct {
-	at    time.Time
-	alike int
-}
-
-func newLines() *lines { return &lines{said: map[string]line{}} }
-
-// say reports whether it is time for a line on what is alike, a period after the last one, and for how many that were not
-// written it stands.
-func (l *lines) say(alikeness string, period time.Duration, now time.Time) (alike int, say bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	last, found := l.said[alikeness]
-	if found && now.Sub(last.at) < period {
-		last.alike++
-		l.said[alikeness] = last
-		return 0, false
-	}
-	l.said[alikeness] = line{at: now}
-	return last.alike, true
-}
-
-// severity orders the reasons of failures: 0 for those that stay until someone acts, 1 for those that may pass.
-func severity(reason string) int {
+// Lasting reports whether failures of a reason stay until someone acts. Others may pass by themselves.
+func Lasting(reason string) bool {
 	switch reason {
 	case ReasonForbidden, ReasonForeignSecret, ReasonContended, ReasonInvalid, ReasonUndone, ReasonHeld:
-		return 0
+		return true
 	default:
-		return 1
+		return false
 	}
 }
 
 // worst returns the failures that the status lists: those that need someone first, then the oldest.
 func worst(failures []v1.Failure) []v1.Failure {
+	rank := func(failure v1.Failure) int {
+		if Lasting(failure.Reason) {
+			return 0
+		}
+		return 1
+	}
 	sorted := slices.SortedFunc(slices.Values(failures), func(a, b v1.Failure) int {
-		return cmp.Or(cmp.Compare(severity(a.Reason), severity(b.Reason)), a.Since.Compare(b.Since.Time),
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Since.Compare(b.Since.Time),
 			cmp.Compare(a.NamespacedName, b.NamespacedName), cmp.Compare(a.Reason, b.Reason))
 	})
 	sorted = sorted[:min(len(sorted), maxFailures)]

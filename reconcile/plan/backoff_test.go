@@ -1,4 +1,4 @@
-package reconcile
+package plan
 
 import (
 	"testing"
@@ -19,107 +19,107 @@ func issueFoo(password string) IssueSecret {
 	return IssueSecret{Namespace: "team", Rule: rule}
 }
 
-// fought returns a contention in which the change was undone and repaired so often, a second apart, and when that ended.
-func fought(change Change, repairs int) (*contention, time.Time) {
-	c, now := newContention(), noon
-	c.wrote(change, now, false)
+// undone returns a RepairBackoff in which the change was undone and repaired so often, a second apart, and when that ended.
+func undone(change Change, repairs int) (*RepairBackoff, time.Time) {
+	b, now := NewRepairBackoff(), noon
+	b.Wrote(change, now, false)
 	for range repairs {
 		now = now.Add(time.Second)
-		c.wrote(change, now, false)
+		b.Wrote(change, now, false)
 	}
-	return c, now
+	return b, now
 }
 
-func TestContention(t *testing.T) {
+func TestRepairBackoff(t *testing.T) {
 	change := issueFoo("old")
 
 	t.Run("the first write is no repair and the second is", func(t *testing.T) {
-		c := newContention()
-		assert.Zero(t, c.wrote(change, noon, false))
-		assert.Equal(t, 1, c.wrote(change, noon.Add(time.Second), false))
+		b := NewRepairBackoff()
+		assert.Zero(t, b.Wrote(change, noon, false))
+		assert.Equal(t, 1, b.Wrote(change, noon.Add(time.Second), false))
 	})
 	t.Run("the first repairs are made at once", func(t *testing.T) {
-		c, now := fought(change, promptRepairs-1)
-		_, _, held := c.held(change, now)
+		b, now := undone(change, PromptRepairs-1)
+		_, _, held := b.Held(change, now)
 		assert.False(t, held)
 	})
 	t.Run("later repairs wait twice as long each time, five minutes at most", func(t *testing.T) {
-		c, now := fought(change, promptRepairs)
-		of, _, _ := c.held(change, now)
-		assert.Equal(t, noon.Add(time.Second), of.since, "since the first repair")
-		var pauses []time.Duration
+		b, now := undone(change, PromptRepairs)
+		repairs, _, _ := b.Held(change, now)
+		assert.Equal(t, noon.Add(time.Second), repairs.since, "since the first repair")
+		var delays []time.Duration
 		for range 9 {
-			_, until, held := c.held(change, now)
+			_, until, held := b.Held(change, now)
 			require.True(t, held)
-			pauses = append(pauses, until.Sub(now))
+			delays = append(delays, until.Sub(now))
 			now = until
-			_, _, held = c.held(change, now)
-			require.False(t, held, "the pause ends when it says")
-			c.wrote(change, now, false)
+			_, _, held = b.Held(change, now)
+			require.False(t, held, "the delay ends when it says")
+			b.Wrote(change, now, false)
 		}
 		s := time.Second
-		assert.Equal(t, []time.Duration{5 * s, 10 * s, 20 * s, 40 * s, 80 * s, 160 * s, 300 * s, 300 * s, 300 * s}, pauses)
+		assert.Equal(t, []time.Duration{5 * s, 10 * s, 20 * s, 40 * s, 80 * s, 160 * s, 300 * s, 300 * s, 300 * s}, delays)
 	})
 	t.Run("a new password is written at once and repeats nothing", func(t *testing.T) {
-		c, now := fought(change, promptRepairs)
+		b, now := undone(change, PromptRepairs)
 		renewed := issueFoo("new")
-		_, _, held := c.held(renewed, now)
+		_, _, held := b.Held(renewed, now)
 		assert.False(t, held)
-		assert.Zero(t, c.wrote(renewed, now, false))
+		assert.Zero(t, b.Wrote(renewed, now, false))
 	})
 	t.Run("to add what was removed repeats nothing", func(t *testing.T) {
 		edit := func(operation string) EditAccount {
 			return EditAccount{Namespace: "team", Name: "robot", Secrets: []string{"tcr.ipsfoo"}, Patch: []jsonpatch.Operation{{Operation: operation}}}
 		}
-		c := newContention()
+		b := NewRepairBackoff()
 		for round := range 4 {
-			assert.Zero(t, c.wrote(edit("add"), noon, false), "round %d", round)
-			assert.Zero(t, c.wrote(edit("remove"), noon, false), "round %d", round)
+			assert.Zero(t, b.Wrote(edit("add"), noon, false), "round %d", round)
+			assert.Zero(t, b.Wrote(edit("remove"), noon, false), "round %d", round)
 		}
 	})
-	t.Run("a fight is over after a quarter of an hour without a repair", func(t *testing.T) {
-		c, now := fought(change, 3*promptRepairs)
-		now = now.Add(truce + time.Second)
-		_, _, held := c.held(change, now)
+	t.Run("the delay is over after a quarter of an hour without a repair", func(t *testing.T) {
+		b, now := undone(change, 3*PromptRepairs)
+		now = now.Add(backoffReset + time.Second)
+		_, _, held := b.Held(change, now)
 		assert.False(t, held)
-		assert.Zero(t, c.wrote(change, now, false))
+		assert.Zero(t, b.Wrote(change, now, false))
 	})
 	t.Run("objects are told apart", func(t *testing.T) {
-		c, now := fought(change, promptRepairs)
+		b, now := undone(change, PromptRepairs)
 		elsewhere := change
 		elsewhere.Namespace = "other"
 		account := EditAccount{Namespace: "team", Name: "tcr.ipsfoo", Secrets: []string{"tcr.ipsfoo"}}
 		for _, other := range []Change{elsewhere, account, DeleteSecret{Namespace: "team", Name: "tcr.ipsfoo"}} {
-			_, _, held := c.held(other, now)
+			_, _, held := b.Held(other, now)
 			assert.False(t, held, other.String())
 		}
 	})
 	t.Run("a namespace that is made anew begins anew", func(t *testing.T) {
-		c, now := fought(change, promptRepairs)
-		c.forget("team")
-		assert.Zero(t, c.wrote(change, now, false))
+		b, now := undone(change, PromptRepairs)
+		b.ForgetNamespace("team")
+		assert.Zero(t, b.Wrote(change, now, false))
 	})
 	t.Run("a service account that is made anew begins anew", func(t *testing.T) {
 		edit := EditAccount{Namespace: "team", Name: "robot", Secrets: []string{"tcr.ipsfoo"}}
-		c, now := fought(edit, promptRepairs)
-		c.forgetAccount("team", "robot")
-		assert.Zero(t, c.wrote(edit, now, false))
+		b, now := undone(edit, PromptRepairs)
+		b.ForgetAccount("team", "robot")
+		assert.Zero(t, b.Wrote(edit, now, false))
 	})
 	t.Run("what lasts is forgotten", func(t *testing.T) {
-		c, now := fought(change, 1)
+		b, now := undone(change, 1)
 		other := change
 		other.Namespace = "other"
-		c.wrote(other, now.Add(truce+2*time.Minute), false)
-		assert.NotContains(t, c.fresh, "team")
-		assert.Contains(t, c.fresh, "other")
+		b.Wrote(other, now.Add(backoffReset+2*time.Minute), false)
+		assert.NotContains(t, b.byNamespace, "team")
+		assert.Contains(t, b.byNamespace, "other")
 	})
 }
 
 func TestContended(t *testing.T) {
 	change := issueFoo("old")
-	of := fight{repairs: 7, since: noon, last: noon.Add(time.Minute)}
+	repairs := Repairs{count: 7, since: noon, last: noon.Add(time.Minute)}
 	say := func(writer string) Problem {
-		problems := contended(change, of, noon.Add(2*time.Minute), Namespace{Name: "team", Secrets: []Secret{{Name: "tcr.ipsfoo", Writer: writer}}})
+		problems := Contended(change, repairs, noon.Add(2*time.Minute), Namespace{Name: "team", Secrets: []Secret{{Name: "tcr.ipsfoo", Writer: writer}}})
 		require.Len(t, problems, 1)
 		return problems[0]
 	}

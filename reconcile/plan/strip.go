@@ -1,4 +1,4 @@
-package reconcile
+package plan
 
 import (
 	"crypto/sha256"
@@ -14,31 +14,30 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// fieldManager is the name under which our writes are recorded in managedFields.
-const fieldManager = "tcr-assistant"
-
-// placed is an object with its namespace.
-type placed[T any] struct {
-	namespace string
-	object    T
+// Namespaced is an object with its namespace.
+type Namespaced[T any] struct {
+	Namespace string
+	Object    T
 }
 
-// observedNamespace is what is needed of a namespace.
-type observedNamespace struct {
-	name string
-	uid  types.UID
-	live bool
+// NamespaceMeta is what is needed of a namespace.
+type NamespaceMeta struct {
+	Name string
+	UID  types.UID
+	Live bool
 }
 
-func stripNamespace(namespace *corev1.Namespace) observedNamespace {
-	return observedNamespace{
-		name: namespace.Name,
-		uid:  namespace.UID,
-		live: namespace.DeletionTimestamp == nil && namespace.Status.Phase != corev1.NamespaceTerminating,
+// StripNamespace returns what is needed of a namespace.
+func StripNamespace(namespace *corev1.Namespace) NamespaceMeta {
+	return NamespaceMeta{
+		Name: namespace.Name,
+		UID:  namespace.UID,
+		Live: namespace.DeletionTimestamp == nil && namespace.Status.Phase != corev1.NamespaceTerminating,
 	}
 }
 
-func stripSecret(secret *corev1.Secret) placed[Secret] {
+// StripSecret returns what is needed of a Secret. Its data is kept as a checksum only.
+func StripSecret(secret *corev1.Secret) Namespaced[Secret] {
 	stripped := Secret{
 		Name:    intern(secret.Name),
 		Version: latest.Version(secret.ResourceVersion),
@@ -54,10 +53,11 @@ func stripSecret(secret *corev1.Secret) placed[Secret] {
 			stripped.Owners = append(stripped.Owners, types.UID(intern(string(owner.UID))))
 		}
 	}
-	return placed[Secret]{intern(secret.Namespace), stripped}
+	return Namespaced[Secret]{intern(secret.Namespace), stripped}
 }
 
-func stripAccount(account *corev1.ServiceAccount) placed[Account] {
+// StripAccount returns what is needed of a ServiceAccount.
+func StripAccount(account *corev1.ServiceAccount) Namespaced[Account] {
 	stripped := Account{
 		Name:    intern(account.Name),
 		Version: latest.Version(account.ResourceVersion),
@@ -70,14 +70,14 @@ func stripAccount(account *corev1.ServiceAccount) placed[Account] {
 			stripped.Secrets[i] = intern(reference.Name)
 		}
 	}
-	return placed[Account]{intern(account.Namespace), stripped}
+	return Namespaced[Account]{intern(account.Namespace), stripped}
 }
 
 // updated returns when we last wrote an object, or when it was created where we never did, in Unix seconds.
 func updated(object metav1.Object) int64 {
 	latest := object.GetCreationTimestamp().Unix()
 	for _, entry := range object.GetManagedFields() {
-		if entry.Manager == fieldManager && entry.Time != nil {
+		if entry.Manager == v1.FieldManager && entry.Time != nil {
 			latest = max(latest, entry.Time.Unix())
 		}
 	}
@@ -89,7 +89,7 @@ func updated(object metav1.Object) int64 {
 func writerAfterUs(object metav1.Object, field string) string {
 	writer, latest := "", updated(object)
 	for _, entry := range object.GetManagedFields() {
-		if entry.Manager == fieldManager || entry.Time == nil || entry.Time.Unix() < latest ||
+		if entry.Manager == v1.FieldManager || entry.Time == nil || entry.Time.Unix() < latest ||
 			field != "" && (entry.FieldsV1 == nil || !strings.Contains(entry.FieldsV1.String(), field)) {
 			continue
 		}
@@ -101,11 +101,11 @@ func writerAfterUs(object metav1.Object, field string) string {
 // intern keeps one copy of each name: a cluster repeats the same few in every namespace.
 func intern(name string) string { return unique.Make(name).Value() }
 
-// byNamespace groups the stripped objects of a relist by namespace.
-func byNamespace[T any](all []placed[T]) map[string][]T {
+// ByNamespace groups the stripped objects of a relist by namespace.
+func ByNamespace[T any](all []Namespaced[T]) map[string][]T {
 	grouped := map[string][]T{}
 	for _, one := range all {
-		grouped[one.namespace] = append(grouped[one.namespace], one.object)
+		grouped[one.Namespace] = append(grouped[one.Namespace], one.Object)
 	}
 	return grouped
 }

@@ -1,4 +1,4 @@
-package reconcile
+package plan
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
 func TestState(t *testing.T) {
@@ -56,7 +56,7 @@ func TestState(t *testing.T) {
 		state.PutNamespace("b", "2", true)
 		state.PutSecret("a", Secret{Name: "s", Version: 5})
 		state.PutSecret("b", Secret{Name: "s", Version: 30})
-		assert.ElementsMatch(t, []string{"a", "c"}, state.ReplaceSecrets("s", map[string][]Secret{"c": {{Name: "s", Version: 7}}}, feed.Relist{Version: 20}))
+		assert.ElementsMatch(t, []string{"a", "c"}, state.ReplaceSecrets("s", map[string][]Secret{"c": {{Name: "s", Version: 7}}}, latest.Relist{Version: 20}))
 		assert.True(t, state.Watched("s"))
 		_, found := mustView(t, state, "a").Secret("s")
 		assert.False(t, found)
@@ -64,9 +64,9 @@ func TestState(t *testing.T) {
 		assert.True(t, found)
 		state.PutAccount("a", Account{Name: "old", Version: 5})
 		state.PutAccount("a", Account{Name: "young", Version: 30})
-		assert.ElementsMatch(t, []string{"a", "b"}, state.ReplaceAccounts(map[string][]Account{"b": {{Name: "x", Version: 9}}}, feed.Relist{Version: 20}))
+		assert.ElementsMatch(t, []string{"a", "b"}, state.ReplaceAccounts(map[string][]Account{"b": {{Name: "x", Version: 9}}}, latest.Relist{Version: 20}))
 		assert.Equal(t, "young", mustView(t, state, "a").Accounts[0].Name)
-		changed, gone := state.ReplaceNamespaces([]observedNamespace{{"a", "1", true}, {"b", "2", false}})
+		changed, gone := state.ReplaceNamespaces([]NamespaceMeta{{"a", "1", true}, {"b", "2", false}})
 		assert.Equal(t, []string{"b"}, changed)
 		assert.Empty(t, gone)
 	})
@@ -101,22 +101,6 @@ func mustView(t *testing.T, state *State, name string) *Namespace {
 	view, found := state.View(name)
 	require.True(t, found)
 	return &view
-}
-
-func TestQueueLetsNewNamespacesOvertake(t *testing.T) {
-	queue := newQueue(func(namespace string) bool { return namespace == "new" }, nil)
-	for _, namespace := range []string{"a", "b", "new", "c", "a"} {
-		queue.Add(namespace)
-	}
-	var order []string
-	for range 4 {
-		namespace, _ := queue.Get()
-		order = append(order, namespace)
-		queue.Done(namespace)
-	}
-	assert.Equal(t, []string{"new", "a", "b", "c"}, order)
-	assert.Zero(t, queue.Len())
-	queue.ShutDown()
 }
 
 func TestManyProblemsKeepNobodyWaiting(t *testing.T) {

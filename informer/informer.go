@@ -1,0 +1,106 @@
+// Package informer keeps the Index of ImagePullSecrets in step with the API server.
+//
+// Every replica runs one: admission asks the Index that it fills, and on the leader reconciliation does, too.
+package informer
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/latest"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// Informer watches the API server's ImagePullSecrets and keeps an Index in step with them.
+type Informer struct {
+	log    *slog.Logger
+	client *typed.Client
+	index  *pullsecret.Index
+
+	mu     sync.RWMutex
+	seen   map[string]Reported
+	synced chan struct{}
+	once   sync.Once
+}
+
+// New returns an Informer that fills index.
+func New(log *slog.Logger, client *typed.Client, index *pullsecret.Index) *Informer {
+	return &Informer{
+		log: log, client: client, index: index,
+		seen:   map[string]Reported{},
+		synced: make(chan struct{}),
+	}
+}
+
+// Run watches until ctx ends.
+func (i *Informer) Run(ctx context.Context) {
+	source := feed.ListWatch(feed.LogRefusal(i.log, "imagepullsecrets.tcr.tencentcloudcr.com"), feed.Everything, i.client.List, i.client.Watch)
+	feed.Follow(ctx, "imagepullsecrets", source, &v1.ImagePullSecret{}, &feed.Feed[*v1.ImagePullSecret, *v1.ImagePullSecret]{
+		Strip:  func(object *v1.ImagePullSecret) *v1.ImagePullSecret { return object },
+		Put:    i.put,
+		Remove: i.remove,
+		Replaced: func(all []*v1.ImagePullSecret, _ latest.Relist) {
+			i.replace(all)
+			i.once.Do(func() { close(i.synced) })
+		},
+	})
+}
+
+// Synced is closed once the index holds every ImagePullSecret there was at the start.
+func (i *Informer) Synced() <-chan struct{} { return i.synced }
+
+// Reported is what an ImagePullSecret says of itself.
+type Reported struct {
+	Generation int64
+	Status     v1.ImagePullSecretStatus
+}
+
+// Get returns what the ImagePullSecret of that name says of itself; false where there is none.
+func (i *Informer) Get(name string) (Reported, bool) {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	seen, found := i.seen[name]
+	return seen, found
+}
+
+func (i *Informer) put(object *v1.ImagePullSecret) {
+	i.mu.Lock()
+	i.seen[object.Name] = Reported{object.Generation, object.Status}
+	i.mu.Unlock()
+	before := i.index.Rules()
+	i.index.Put(object)
+	i.warn(object.Name, before)
+}
+
+func (i *Informer) remove(object *v1.ImagePullSecret) {
+	i.mu.Lock()
+	delete(i.seen, object.Name)
+	i.mu.Unlock()
+	i.index.Remove(object.Name)
+}
+
+func (i *Informer) replace(all []*v1.ImagePullSecret) {
+	seen := make(map[string]Reported, len(all))
+	for _, object := range all {
+		seen[object.Name] = Reported{object.Generation, object.Status}
+	}
+	i.mu.Lock()
+	i.seen = seen // at once: nobody may take one for gone in between
+	i.mu.Unlock()
+	before := i.index.Rules()
+	i.index.Replace(all)
+	for _, object := range all {
+		i.warn(object.Name, before)
+	}
+}
+
+// warn tells of an ImagePullSecret that cannot be read, and could before.
+func (i *Informer) warn(name string, before *pullsecret.Rules) {
+	if errs := i.index.Rules().Invalid(name); len(errs) > 0 && len(before.Invalid(name)) == 0 {
+		i.log.Warn("image pull secret was not understood", "imagePullSecret", name, "error", errs.ToAggregate())
+	}
+}

@@ -1,0 +1,110 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
+)
+
+// Result is how something that was attempted has ended.
+type Result string
+
+// The results there are.
+const (
+	ResultSuccess  Result = "success"
+	ResultConflict Result = "conflict" // someone else wrote first; it is planned anew at once
+	ResultGone     Result = "gone"     // the object or its namespace went away meanwhile, and needs nothing more
+	ResultError    Result = "error"
+)
+
+// resultOf returns the result of an attempt that may have failed in several ways: the worst of them.
+func resultOf(err error) Result {
+	result := ResultSuccess
+	for _, err := range leaves(err) {
+		switch {
+		case errors.Is(err, errGone):
+			result = ResultGone
+		case !apierrors.IsConflict(err):
+			return ResultError
+		case result == ResultSuccess:
+			result = ResultConflict
+		}
+	}
+	return result
+}
+
+// Metrics are told what a Controller does. Either function may be nil. They are called from several goroutines
+// and must not block.
+type Metrics struct {
+	// Synced is called after each comparison of a namespace with the rules, writes included.
+	Synced func(result Result, took time.Duration)
+	// Wrote is called after each write, with the kind of object ("secret" or "serviceaccount") and the verb ("issue",
+	// "reissue", "delete" or "edit").
+	Wrote func(object, verb string, result Result)
+}
+
+func (m Metrics) synced(result Result, took time.Duration) {
+	if m.Synced != nil {
+		m.Synced(result, took)
+	}
+}
+
+func (m Metrics) wrote(change plan.Change, result Result) {
+	if m.Wrote == nil {
+		return
+	}
+	switch change := change.(type) {
+	case plan.IssueSecret:
+		verb := "issue"
+		if change.Exists {
+			verb = "reissue"
+		}
+		m.Wrote("secret", verb, result)
+	case plan.DeleteSecret:
+		m.Wrote("secret", "delete", result)
+	case plan.EditAccount:
+		m.Wrote("serviceaccount", "edit", result)
+	}
+}
+
+// write makes one change, and tells whoever counts them. A write that nothing needs any more is neither a success nor an error.
+func (c *Controller) write(ctx context.Context, change plan.Change) error {
+	defer c.state.BeginWrite(plan.KeyOf(change))()
+	err := c.writer.write(ctx, change)
+	if c.Log.Enabled(ctx, slog.LevelDebug) { // to put a change into words costs as much as to encode it
+		c.Log.Debug("change was written", "change", change.String(), "error", err)
+	}
+	if err == nil || ctx.Err() == nil { // what the end of the term cut short says nothing
+		c.Metrics.wrote(change, resultOf(err))
+	}
+	now := time.Now()
+	var undone *plan.UndoneError
+	switch {
+	case errors.Is(err, errGone):
+		if account, ok := change.(plan.EditAccount); ok {
+			c.repairs.ForgetAccount(account.Namespace, account.Name)
+		}
+		return nil
+	case errors.As(err, &undone):
+		undone.Repeated = c.repairs.Wrote(change, now, true) > 0
+	case err == nil:
+		c.status.Wrote(change, c.repairs.Wrote(change, now, false), now)
+	}
+	return err
+}
+
+// leaves returns the errors that one was joined from.
+func leaves(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}

@@ -1,0 +1,151 @@
+package plan
+
+import (
+	"hash/maphash"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const (
+	// PromptRepairs is how often the same write is repeated at once: what an operator or a hasty script undoes is put
+	// right without delay.
+	PromptRepairs = 8
+	// firstRepairDelay is how long the repair after those waits. Each further one waits twice as long, up to maxRepairDelay.
+	firstRepairDelay = 5 * time.Second
+	maxRepairDelay   = 5 * time.Minute
+	// backoffReset is how long a write must last for its next repair to be prompt again. It is above maxRepairDelay, so that
+	// a write that is still undone is not taken for one that lasts.
+	backoffReset = 15 * time.Minute
+)
+
+// ReasonContended is the failure of an object that someone else changes back whenever we have repaired it.
+const ReasonContended = "Contended"
+
+// RepairBackoff notices the writes that someone undoes again and again, and delays their repetition ever longer: two
+// controllers that disagree must not keep an API server busy. What is written with other content, such as a new password,
+// is no repetition.
+type RepairBackoff struct {
+	mu          sync.Mutex
+	byNamespace map[string]map[ObjectKey]Repairs
+	swept       time.Time
+}
+
+// Repairs is what is known of the repetitions of one write.
+type Repairs struct {
+	content uint64
+	// count is how many there were; since is when the first was due, last the time of the last write.
+	count       int
+	since, last time.Time
+	// undone is whether the last write was undone within its own request.
+	undone bool
+}
+
+// NewRepairBackoff returns one that has seen no write.
+func NewRepairBackoff() *RepairBackoff {
+	return &RepairBackoff{byNamespace: map[string]map[ObjectKey]Repairs{}}
+}
+
+// contentSeed keeps whoever names objects from choosing what contentOf takes for equal.
+var contentSeed = maphash.MakeSeed()
+
+// contentOf returns a hash of what a change writes.
+func contentOf(change Change) uint64 {
+	var hash maphash.Hash
+	hash.SetSeed(contentSeed)
+	put := func(texts ...string) {
+		for _, text := range texts {
+			_, _ = hash.WriteString(strconv.Quote(text)) // it never fails
+		}
+	}
+	switch change := change.(type) {
+	case IssueSecret:
+		put("issue", string(change.Rule.UID), string(change.Rule.Sum[:]))
+	case DeleteSecret:
+		put("delete")
+	case EditAccount:
+		put(change.Secrets...)
+		for _, operation := range change.Patch { // to add an entry that one has removed repeats nothing
+			put(operation.Operation)
+		}
+	}
+	return hash.Sum64()
+}
+
+// Held returns the repairs that keep a change from being written yet, and until when; false where it may be written.
+func (b *RepairBackoff) Held(change Change, now time.Time) (repairs Repairs, until time.Time, held bool) {
+	key, content := KeyOf(change), contentOf(change)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	repairs, found := b.byNamespace[key.Namespace][key]
+	if !found || repairs.content != content || repairs.count < PromptRepairs {
+		return Repairs{}, time.Time{}, false
+	}
+	until = repairs.last.Add(repairDelay(repairs.count - PromptRepairs))
+	return repairs, until, now.Before(until)
+}
+
+// repairDelay returns how long to wait after so many delays before.
+func repairDelay(before int) time.Duration {
+	if before > 10 { // the shift would overflow long after the bound is reached
+		return maxRepairDelay
+	}
+	return min(firstRepairDelay<<before, maxRepairDelay)
+}
+
+// Wrote takes in that a change was written, and whether that was undone within the same request. It returns how often by now
+// the change has repaired what someone had undone.
+func (b *RepairBackoff) Wrote(change Change, now time.Time, undone bool) (count int) {
+	key, content := KeyOf(change), contentOf(change)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sweep(now)
+	objects := b.byNamespace[key.Namespace]
+	if objects == nil {
+		objects = map[ObjectKey]Repairs{}
+		b.byNamespace[key.Namespace] = objects
+	}
+	repairs, found := objects[key]
+	if !found || repairs.content != content || now.Sub(repairs.last) > backoffReset {
+		objects[key] = Repairs{content: content, last: now, undone: undone}
+		return 0
+	}
+	if repairs.count++; repairs.count == 1 {
+		repairs.since = now
+	}
+	repairs.last, repairs.undone = now, undone
+	objects[key] = repairs
+	return repairs.count
+}
+
+// ForgetNamespace takes in that a namespace is gone: what is written into the next one of its name repeats nothing.
+func (b *RepairBackoff) ForgetNamespace(namespace string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.byNamespace, namespace)
+}
+
+// ForgetAccount takes in that a ServiceAccount is gone.
+func (b *RepairBackoff) ForgetAccount(namespace, name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.byNamespace[namespace], ObjectKey{Namespace: namespace, Account: true, Name: name})
+}
+
+// sweep forgets, once a minute, what has lasted.
+func (b *RepairBackoff) sweep(now time.Time) {
+	if now.Sub(b.swept) < time.Minute {
+		return
+	}
+	b.swept = now
+	for namespace, objects := range b.byNamespace {
+		for key, repairs := range objects {
+			if now.Sub(repairs.last) > backoffReset {
+				delete(objects, key)
+			}
+		}
+		if len(objects) == 0 {
+			delete(b.byNamespace, namespace)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package plan
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+)
+
+// WatchRequest is a verb on a resource. The Secrets of each name are watched apart; Secret is empty for other resources,
+// without which no ImagePullSecret gets anywhere.
+type WatchRequest struct{ Verb, Resource, Secret string }
+
+// DeniedWatches knows which lists and watches the API server refuses. While one is refused, what cannot be seen cannot be
+// counted.
+type DeniedWatches struct {
+	mu     sync.Mutex
+	denied map[WatchRequest]v1.Failure
+}
+
+// NewDeniedWatches returns one that knows of none.
+func NewDeniedWatches() *DeniedWatches {
+	return &DeniedWatches{denied: map[WatchRequest]v1.Failure{}}
+}
+
+// Answered takes in how the API server answered a list or the start of a watch: err is nil where it allowed it. It reports
+// whether Failures returns something else since.
+func (d *DeniedWatches) Answered(request WatchRequest, err error, now time.Time) (changed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, known := d.denied[request]
+	before := len(d.denied)
+	switch {
+	case err == nil:
+		delete(d.denied, request)
+		if request.Verb == "watch" { // it can begin with a list of its own, after which no other one is asked for
+			delete(d.denied, WatchRequest{"list", request.Resource, request.Secret})
+		}
+	case apierrors.IsForbidden(err) && !known:
+		d.denied[request] = v1.Failure{
+			NamespacedName: "*/" + cmp.Or(request.Secret, "*"),
+			Reason:         ReasonForbidden,
+			Message:        shortened(remedy(err)),
+			Since:          metav1.NewTime(now.Truncate(time.Second)),
+		}
+	}
+	return len(d.denied) != before
+}
+
+// Failures returns what keeps the Secrets of that name, and all that they need, from being seen.
+func (d *DeniedWatches) Failures(secret string) []v1.Failure {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var failures []v1.Failure
+	for request, failure := range d.denied {
+		if request.Secret == "" || request.Secret == secret {
+			failures = append(failures, failure)
+		}
+	}
+	slices.SortFunc(failures, func(a, b v1.Failure) int { return cmp.Compare(a.Message, b.Message) })
+	return failures
+}
+
+// Forget drops what was refused of Secrets that are watched no more.
+func (d *DeniedWatches) Forget(secret string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.denied, func(request WatchRequest, _ v1.Failure) bool { return request.Secret == secret })
+}

@@ -1,0 +1,90 @@
+package plan
+
+import (
+	"maps"
+	"sync"
+)
+
+// Lookup is what was found of the Secret behind an entry: that it is somebody's, or may be, unless it says otherwise.
+type Lookup struct {
+	// Gone is whether there is none.
+	Gone bool
+	// Ours is the Secret where it is ours to delete.
+	Ours *Secret
+	// Version is that of the latest account which lists it: what may be removed is looked up anew once they have changed.
+	Version uint64
+}
+
+// Lookups remembers what stands behind entries that no ImagePullSecret accounts for, so that each is asked for once. Its zero
+// value remembers nothing.
+type Lookups struct {
+	mu    sync.Mutex
+	found map[string]map[string]Lookup // by namespace and name
+}
+
+// Remember takes in what was found behind a name.
+func (l *Lookups) Remember(namespace, secret string, found Lookup) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.found == nil {
+		l.found = map[string]map[string]Lookup{}
+	}
+	if l.found[namespace] == nil {
+		l.found[namespace] = map[string]Lookup{}
+	}
+	l.found[namespace][secret] = found
+}
+
+// In returns what is remembered of a namespace and still holds. What its accounts no longer list is forgotten.
+func (l *Lookups) In(namespace Namespace) map[string]Lookup {
+	l.mu.Lock()
+	known := maps.Clone(l.found[namespace.Name])
+	l.mu.Unlock()
+	if len(known) == 0 {
+		return known
+	}
+	listed := Listed(namespace.Accounts, func(name string) bool { _, found := known[name]; return found })
+	for name, found := range known {
+		if version, is := listed[name]; !is || (found.Gone || found.Ours != nil) && found.Version != version {
+			delete(known, name)
+			l.Forget(namespace.Name, name)
+		}
+	}
+	return known
+}
+
+// Listed returns the names, of those that are asked for, that accounts list, each with the version of the latest of them.
+func Listed(accounts []Account, asked func(name string) bool) map[string]uint64 {
+	listed := map[string]uint64{}
+	for _, account := range accounts {
+		for _, name := range account.Secrets {
+			if asked(name) {
+				listed[name] = max(listed[name], account.Version)
+			}
+		}
+	}
+	return listed
+}
+
+// Forget forgets what stood behind one name.
+func (l *Lookups) Forget(namespace, secret string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if delete(l.found[namespace], secret); len(l.found[namespace]) == 0 {
+		delete(l.found, namespace)
+	}
+}
+
+// ForgetNamespace forgets what stood in a namespace that is gone.
+func (l *Lookups) ForgetNamespace(namespace string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.found, namespace)
+}
+
+// ForgetAll forgets everything: each is asked for once more.
+func (l *Lookups) ForgetAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.found)
+}

@@ -1,0 +1,78 @@
+package plan
+
+import (
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Secret is what reconciliation knows of a Secret. Its data is known by checksum only.
+type Secret struct {
+	Name    string
+	Version uint64 // metadata.resourceVersion
+	// Docker tells type kubernetes.io/dockerconfigjson from any other.
+	Docker bool
+	// Managed tells a Secret that bears our label from a foreign one.
+	Managed bool
+	// Immutable is whether its data can no longer be changed.
+	Immutable bool
+	// Owners are the ImagePullSecrets among its owners.
+	Owners []types.UID
+	// Sum is the SHA-256 of its .dockerconfigjson.
+	Sum [32]byte
+	// Updated is when we last wrote it, in Unix seconds.
+	Updated int64
+	// Writer is the field manager that wrote it after us, where one is known.
+	Writer string
+}
+
+// Account is what reconciliation knows of a ServiceAccount.
+type Account struct {
+	Name    string
+	Version uint64 // metadata.resourceVersion
+	// Secrets are the names in its imagePullSecrets, in their order.
+	Secrets []string
+	// Updated is when we last wrote it, or when it was created where we never did, in Unix seconds.
+	Updated int64
+	// Writer is the field manager that wrote its imagePullSecrets after us, where one is known.
+	Writer string
+}
+
+// Namespace is one namespace with what stands in it.
+type Namespace struct {
+	Name string
+	// UID tells it from another one of its name; blank where it has not been seen itself.
+	UID types.UID
+	// Live tells a namespace that takes new objects from one that is being deleted or not yet seen.
+	Live     bool
+	Secrets  []Secret  // by name
+	Accounts []Account // by name
+	// Problems are what the last attempt to bring it in line could not mend.
+	Problems []Problem
+}
+
+// Secret returns the Secret of that name.
+func (n *Namespace) Secret(name string) (Secret, bool) {
+	i, found := slices.BinarySearchFunc(n.Secrets, name, Secret.compare)
+	if !found {
+		return Secret{}, false
+	}
+	return n.Secrets[i], true
+}
+
+func (s Secret) named() string            { return s.Name }
+func (a Account) named() string           { return a.Name }
+func (s Secret) compare(name string) int  { return strings.Compare(s.Name, name) }
+func (a Account) compare(name string) int { return strings.Compare(a.Name, name) }
+func (s Secret) version() uint64          { return s.Version }
+func (a Account) version() uint64         { return a.Version }
+
+// With returns the namespace with these Secrets in it, too.
+func (n Namespace) With(secrets ...Secret) Namespace {
+	n.Secrets = slices.Clone(n.Secrets)
+	for _, secret := range secrets {
+		put(&n.Secrets, secret)
+	}
+	return n
+}

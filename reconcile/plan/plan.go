@@ -1,0 +1,122 @@
+package plan
+
+import (
+	"slices"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// maxAdded and maxRemoved bound what one write changes of an account: the API server refuses a JSON patch of more than
+// 10,000 operations, or of 3 MB.
+const (
+	maxAdded   = 5000
+	maxRemoved = 1000
+)
+
+// ReasonForeignSecret is the failure of a Secret whose name we need and whose type is not ours to change.
+const ReasonForeignSecret = "ForeignSecret"
+
+// Plan is what brings a namespace in line.
+type Plan struct {
+	Changes  []Change
+	Problems []Problem
+	// Unknown are Secrets whose presence decides about an entry and is not known: look them up and plan again.
+	Unknown []string
+}
+
+// Visibility says of the Secrets of which name it is known where they are and where not.
+type Visibility struct {
+	// Issued is asked about those of ours, Watched about all. Those of an ImagePullSecret that there is, or just was, are watched.
+	Issued, Watched func(secret string) bool
+	// Gone is whether a Secret was looked up in the namespace and is not there. That says nothing of whose it was.
+	Gone func(secret string) bool
+}
+
+// For compares a namespace with the rules.
+func For(rules *pullsecret.Rules, namespace Namespace, seen Visibility) Plan {
+	var planned Plan
+	if !namespace.Live {
+		return planned // what is being deleted takes nothing new, and needs nothing removed
+	}
+	wanted := map[string]bool{}
+	for _, rule := range rules.In(namespace.Name) {
+		wanted[rule.Secret] = true
+		planned.secret(rule, namespace, seen)
+	}
+	for _, secret := range namespace.Secrets {
+		if !wanted[secret.Name] && !rules.Frozen(secret.Name) && Ours(secret, rules, seen) {
+			planned.Changes = append(planned.Changes, DeleteSecret{namespace.Name, secret.Name, secret.Version})
+		}
+	}
+	for _, account := range namespace.Accounts {
+		planned.account(rules, namespace, account, seen)
+	}
+	slices.Sort(planned.Unknown)
+	planned.Unknown = slices.Compact(planned.Unknown)
+	return planned
+}
+
+// Ours reports whether a Secret is ours to delete.
+func Ours(secret Secret, rules *pullsecret.Rules, seen Visibility) bool {
+	return pullsecret.Ours(secret.Managed, len(secret.Owners) > 0, rules.Get(pullsecret.ImagePullSecretName(secret.Name)) != nil || seen.Watched(secret.Name))
+}
+
+func (p *Plan) secret(rule *pullsecret.Rule, namespace Namespace, seen Visibility) {
+	secret, found := namespace.Secret(rule.Secret)
+	switch {
+	case found && !secret.Docker:
+		p.Problems = append(p.Problems, Problem{rule.Name, v1.Failure{
+			NamespacedName: namespace.Name + "/" + rule.Secret,
+			Reason:         ReasonForeignSecret,
+			Message:        "a Secret of this name and another type than kubernetes.io/dockerconfigjson is in the way: delete or rename it",
+		}})
+	case found && Current(secret, rule):
+	case found && secret.Immutable && secret.Sum != rule.Sum: // only the data is, of all that we write
+		p.Changes = append(p.Changes, IssueSecret{namespace.Name, rule, found, &secret})
+	case found || seen.Issued(rule.Secret):
+		p.Changes = append(p.Changes, IssueSecret{namespace.Name, rule, found, nil})
+	}
+}
+
+// Current reports whether a Secret is all that the rule wants it to be.
+func Current(secret Secret, rule *pullsecret.Rule) bool {
+	return secret.Docker && secret.Managed && secret.Sum == rule.Sum && slices.Contains(secret.Owners, rule.UID)
+}
+
+func (p *Plan) account(rules *pullsecret.Rules, namespace Namespace, account Account, seen Visibility) {
+	wanted := rules.Secrets(namespace.Name, account.Name)
+	isWanted := pullsecret.Among(wanted)
+	var removed []string
+	rest := false
+	patch, left := pullsecret.Detach(account.Secrets, func(name string) bool {
+		if isWanted(name) || rules.Frozen(name) || !pullsecret.Removable(name, false, false) {
+			return false
+		}
+		secret, found := namespace.Secret(name)
+		if !found && !seen.Watched(name) && !seen.Gone(name) {
+			p.Unknown = append(p.Unknown, name)
+			return false
+		}
+		if !pullsecret.Removable(name, found, found && Ours(secret, rules, seen)) {
+			return false
+		}
+		if len(removed) == maxRemoved {
+			rest = true
+			return false
+		}
+		removed = append(removed, name)
+		return true
+	})
+	if rest {
+		isLeft := pullsecret.Among(left)
+		removed = slices.DeleteFunc(removed, isLeft)
+	}
+	attach, added := pullsecret.Attach(left, len(account.Secrets) > 0, wanted)
+	if len(attach) > maxAdded {
+		attach, added, rest = attach[:maxAdded], added[:maxAdded], true
+	}
+	if patch = append(patch, attach...); len(patch) > 0 {
+		p.Changes = append(p.Changes, EditAccount{namespace.Name, account.Name, account.Version, append(removed, added...), patch, rest})
+	}
+}

@@ -1,0 +1,86 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// Problem is one object that could not be brought in line.
+type Problem struct {
+	// ImagePullSecret is whose rule it concerns.
+	ImagePullSecret string
+	v1.Failure
+}
+
+// ProblemsOf returns what a failed write means to those whose rules asked for it. A conflict is none: it is retried at once.
+func ProblemsOf(change Change, err error) []Problem {
+	if err == nil || apierrors.IsConflict(err) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	if undone := (*UndoneError)(nil); errors.As(err, &undone) && !undone.Repeated {
+		return nil // so is what may have been a moment's
+	}
+	problems := concerned(change)
+	for i := range problems {
+		problems[i].Reason, problems[i].Message = ReasonOf(err), messageOf(err)
+	}
+	return problems
+}
+
+// concerned returns a problem, yet to be described, for each ImagePullSecret that a change is made for.
+func concerned(change Change) []Problem {
+	key := KeyOf(change)
+	secrets := []string{key.Name}
+	if edit, is := change.(EditAccount); is {
+		secrets = edit.Secrets
+	}
+	problems := make([]Problem, len(secrets))
+	for i, secret := range secrets {
+		problems[i] = Problem{pullsecret.ImagePullSecretName(secret), v1.Failure{NamespacedName: key.Namespace + "/" + key.Name}}
+	}
+	return problems
+}
+
+// Contended returns what a change that repairs hold back means to those whose rules asked for it. namespace says who wrote last.
+func Contended(change Change, repairs Repairs, until time.Time, namespace Namespace) []Problem {
+	who := "someone"
+	if manager := lastWriter(change, namespace); manager != "" {
+		who = fmt.Sprintf("%q", manager)
+	}
+	since, next := repairs.since.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339)
+	problems := concerned(change)
+	for i := range problems {
+		problems[i].Since.Time = repairs.since.Truncate(time.Second)
+		if repairs.undone {
+			problems[i].Reason = ReasonUndone
+			problems[i].Message = fmt.Sprintf("%s; tried %d times since %s, next at %s", (&UndoneError{}).Error(), repairs.count, since, next)
+			continue
+		}
+		problems[i].Reason = ReasonContended
+		problems[i].Message = fmt.Sprintf("%s undoes what is written here: repaired %d times since %s, next at %s. Make it leave this object alone",
+			who, repairs.count, since, next)
+	}
+	return problems
+}
+
+// lastWriter returns the field manager that wrote the changed object after us, where that is known.
+func lastWriter(change Change, namespace Namespace) string {
+	switch key := KeyOf(change); change.(type) {
+	case IssueSecret, DeleteSecret:
+		secret, _ := namespace.Secret(key.Name)
+		return secret.Writer
+	case EditAccount:
+		if i, found := slices.BinarySearchFunc(namespace.Accounts, key.Name, Account.compare); found {
+			return namespace.Accounts[i].Writer
+		}
+	}
+	return ""
+}

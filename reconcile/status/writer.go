@@ -1,0 +1,247 @@
+// Package status writes the status of ImagePullSecrets, records events on them, and knows how far each has got.
+//
+// What there is to say is decided in package plan. A Writer is told what may have changed and looks at the state when it is time
+// to write.
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/workqueue"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/informer"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
+)
+
+const (
+	// delay gathers what happens at once into one write of the status.
+	delay = 100 * time.Millisecond
+	// period is the least time between two writes of one status.
+	period = time.Second
+	// maxYield is how long a status gives way to Secrets and entries that are still to be written, yieldDelay how long at a time.
+	// A few statuses, up to unyielding, do not: they cost little, and show how far it has got.
+	maxYield   = 30 * time.Second
+	yieldDelay = 250 * time.Millisecond
+	unyielding = 10
+	// writeTimeout is how long the write of a status may take: there is one at a time.
+	writeTimeout = 30 * time.Second
+)
+
+// Config is what a Writer needs to run.
+type Config struct {
+	Log      *slog.Logger
+	Client   *typed.Client
+	Index    *pullsecret.Index
+	Informer *informer.Informer
+	State    *plan.State
+	// Gone is called for an ImagePullSecret that is no longer there.
+	Gone func(imagePullSecret string)
+	// Busy reports whether there is more to issue than can be under way.
+	Busy func() bool
+	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not. It may be nil.
+	Derived func() (*pullsecret.Outdated, <-chan struct{})
+	// Recorder records events; it may be nil.
+	Recorder record.EventRecorder
+	// QueueMetrics may be nil.
+	QueueMetrics workqueue.MetricsProvider
+}
+
+// Writer writes the status of ImagePullSecrets: soon after something changed, at most once in a second each, and never where
+// nothing did.
+type Writer struct {
+	Config
+	denied   *plan.DeniedWatches
+	events   *eventRecorder
+	progress *progressCache
+	queue    workqueue.TypedRateLimitingInterface[string]
+
+	mu      sync.Mutex
+	pending map[string]time.Time // since when, by name
+	written map[string]time.Time
+}
+
+// NewWriter returns a Writer for one term of leadership.
+func NewWriter(config Config) *Writer {
+	return &Writer{
+		Config: config,
+		denied: plan.NewDeniedWatches(), events: newEventRecorder(config.Recorder), progress: newProgressCache(),
+		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[string](period, 30*time.Second),
+			workqueue.TypedRateLimitingQueueConfig[string]{Name: "statuses", MetricsProvider: config.QueueMetrics}),
+		pending: map[string]time.Time{},
+		written: map[string]time.Time{},
+	}
+}
+
+// Enqueue notes that the status of these ImagePullSecrets may have changed.
+func (w *Writer) Enqueue(imagePullSecrets ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, name := range imagePullSecrets {
+		if _, waits := w.pending[name]; waits {
+			continue
+		}
+		w.pending[name] = time.Now()
+		w.queue.AddAfter(name, max(delay, period-time.Since(w.written[name])))
+	}
+}
+
+// Wrote takes in a write that succeeded, and how often by now it has repaired what someone had undone.
+func (w *Writer) Wrote(change plan.Change, repairs int, now time.Time) {
+	w.events.wrote(change, repairs, now)
+}
+
+// Answered takes in how the API server answered a list or the start of a watch: err is nil where it allowed it.
+func (w *Writer) Answered(request plan.WatchRequest, err error) {
+	if !w.denied.Answered(request, err, time.Now()) {
+		return
+	}
+	for _, name := range w.Index.Rules().Names() {
+		if request.Secret == "" || request.Secret == pullsecret.SecretName(name) {
+			w.Enqueue(name)
+		}
+	}
+}
+
+// Unwatched takes in that the Secrets of that name are watched no more.
+func (w *Writer) Unwatched(secret string) { w.denied.Forget(secret) }
+
+// Progress returns how far each ImagePullSecret has got, as of the last look at it. It never waits for a write.
+func (w *Writer) Progress() []plan.Progress { return w.progress.all() }
+
+// Run writes until Stop is called.
+func (w *Writer) Run(ctx context.Context) {
+	for {
+		name, stopped := w.queue.Get()
+		if stopped {
+			return
+		}
+		if w.yields(name, time.Now()) {
+			w.queue.Done(name)
+			w.queue.AddAfter(name, yieldDelay)
+			continue
+		}
+		if err := w.write(ctx, name); err != nil && ctx.Err() == nil {
+			w.Log.Warn("status was not written", "imagePullSecret", name, "error", err)
+			w.queue.AddRateLimited(name)
+		} else {
+			w.queue.Forget(name)
+		}
+		w.queue.Done(name)
+	}
+}
+
+// Stop ends Run.
+func (w *Writer) Stop() { w.queue.ShutDown() }
+
+// yields reports whether a status, one of many, waits a little longer, since there is more urgent work: credentials come before what
+// is told of them. Otherwise it is no longer pending.
+func (w *Writer) yields(name string, now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	since, waits := w.pending[name]
+	if waits && len(w.pending) > unyielding && now.Sub(since) < maxYield && w.Busy() {
+		return true
+	}
+	delete(w.pending, name)
+	return false
+}
+
+// write writes the status of one ImagePullSecret, where it is another one by now.
+func (w *Writer) write(ctx context.Context, name string) error {
+	if w.early(name) {
+		return nil
+	}
+	before, found := w.Informer.Get(name)
+	if !found {
+		w.forget(name)
+		return nil
+	}
+	status, known := w.look(name, before, time.Now().Truncate(time.Second))
+	if !known || equality.Semantic.DeepEqual(status, before.Status) {
+		return nil
+	}
+	// The whole status in one operation: a merge would keep the lists that have become empty.
+	body, err := json.Marshal([]map[string]any{{"op": "add", "path": "/status", "value": status}})
+	if err != nil {
+		return fmt.Errorf("encoding the status of image pull secret %s: %w", name, err)
+	}
+	w.mu.Lock()
+	w.written[name] = time.Now()
+	w.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	_, err = w.Client.Patch(ctx, name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: v1.FieldManager}, "status")
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// look returns the status of an ImagePullSecret as it is now; false where there is nothing to say yet, or any more.
+func (w *Writer) look(name string, before informer.Reported, now time.Time) (status v1.ImagePullSecretStatus, known bool) {
+	rule, errs := w.Index.Rules().Get(name), w.Index.Rules().Invalid(name)
+	var failures []v1.Failure
+	switch {
+	case rule != nil:
+		unseen := w.denied.Failures(rule.Secret)
+		failures = append(slices.Clone(unseen), w.State.Failures(name)...)
+		if w.State.Complete(rule.Secret) {
+			status = plan.Summarize(rule, w.State, before.Status, now, unseen...)
+		} else if len(failures) > 0 {
+			status = plan.Blind(failures, rule.Generation, before.Status, now)
+		} else {
+			return status, false // it is looked at again once everything has been seen
+		}
+		if again := w.events.record(name, rule.UID, status, failures, time.Now()); again > 0 {
+			w.queue.AddAfter(name, again)
+		}
+	case len(errs) > 0:
+		failures = []v1.Failure{{Reason: plan.ReasonInvalidSpec}}
+		status = plan.Reject(errs.ToAggregate(), before.Generation, before.Status, now)
+	default:
+		w.forget(name) // it is being deleted
+		return status, false
+	}
+	if w.Derived != nil {
+		problem, _ := w.Derived()
+		status.Conditions = plan.SetOutdated(status.Conditions, problem, name, before.Generation, now)
+	}
+	w.progress.put(plan.ProgressOf(name, status, failures))
+	return status, true
+}
+
+// early reports whether a status was written less than a period ago, and comes back to it.
+func (w *Writer) early(name string) bool {
+	w.mu.Lock()
+	recent := time.Since(w.written[name]) < period
+	w.mu.Unlock()
+	if recent {
+		w.Enqueue(name)
+	}
+	return recent
+}
+
+// forget forgets an ImagePullSecret that is no longer there.
+func (w *Writer) forget(name string) {
+	w.events.forget(name)
+	w.progress.remove(name)
+	w.mu.Lock()
+	delete(w.written, name)
+	w.mu.Unlock()
+	w.Gone(name)
+}
