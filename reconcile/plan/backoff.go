@@ -27,7 +27,7 @@ const ReasonContended = "Contended"
 // is no repetition.
 type RepairBackoff struct {
 	mu          sync.Mutex
-	byNamespace map[string]map[ObjectKey]Repairs
+	byNamespace map[string]map[localKey]Repairs
 	swept       time.Time
 }
 
@@ -43,7 +43,7 @@ type Repairs struct {
 
 // NewRepairBackoff returns one that has seen no write.
 func NewRepairBackoff() *RepairBackoff {
-	return &RepairBackoff{byNamespace: map[string]map[ObjectKey]Repairs{}}
+	return &RepairBackoff{byNamespace: map[string]map[localKey]Repairs{}}
 }
 
 // contentSeed keeps whoever names objects from choosing what contentOf takes for equal.
@@ -77,7 +77,7 @@ func (b *RepairBackoff) Held(change Change, now time.Time) (repairs Repairs, unt
 	key, content := KeyOf(change), contentOf(change)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	repairs, found := b.byNamespace[key.Namespace][key]
+	repairs, found := b.byNamespace[key.Namespace][key.local()]
 	if !found || repairs.content != content || repairs.count < PromptRepairs {
 		return Repairs{}, time.Time{}, false
 	}
@@ -102,19 +102,19 @@ func (b *RepairBackoff) Wrote(change Change, now time.Time, undone bool) (count 
 	b.sweep(now)
 	objects := b.byNamespace[key.Namespace]
 	if objects == nil {
-		objects = map[ObjectKey]Repairs{}
+		objects = map[localKey]Repairs{}
 		b.byNamespace[key.Namespace] = objects
 	}
-	repairs, found := objects[key]
+	repairs, found := objects[key.local()]
 	if !found || repairs.content != content || now.Sub(repairs.last) > backoffReset {
-		objects[key] = Repairs{content: content, last: now, undone: undone}
+		objects[key.local()] = Repairs{content: content, last: now, undone: undone}
 		return 0
 	}
 	if repairs.count++; repairs.count == 1 {
 		repairs.since = now
 	}
 	repairs.last, repairs.undone = now, undone
-	objects[key] = repairs
+	objects[key.local()] = repairs
 	return repairs.count
 }
 
@@ -129,7 +129,7 @@ func (b *RepairBackoff) ForgetNamespace(namespace string) {
 func (b *RepairBackoff) ForgetAccount(namespace, name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.byNamespace[namespace], ObjectKey{Namespace: namespace, Account: true, Name: name})
+	delete(b.byNamespace[namespace], localKey{account: true, name: name})
 }
 
 // sweep forgets, once a minute, what has lasted.

@@ -32,7 +32,7 @@ var refusalDelays = []time.Duration{5 * time.Second, time.Minute, 5 * time.Minut
 // namespaces would be kept busy by them.
 type Refusals struct {
 	mu          sync.Mutex
-	byNamespace map[string]map[ObjectKey]refusal
+	byNamespace map[string]map[localKey]refusal
 	missing     map[permission]*missingPermission
 }
 
@@ -55,7 +55,7 @@ type missingPermission struct {
 
 // NewRefusals returns one that knows of no refusal.
 func NewRefusals() *Refusals {
-	return &Refusals{byNamespace: map[string]map[ObjectKey]refusal{}, missing: map[permission]*missingPermission{}}
+	return &Refusals{byNamespace: map[string]map[localKey]refusal{}, missing: map[permission]*missingPermission{}}
 }
 
 // Permanent reports whether the API server would answer the same request by the same error again.
@@ -75,7 +75,7 @@ func (r *Refusals) Held(change Change, version uint64, now time.Time) (problems 
 	key, content := KeyOf(change), contentOf(change)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	refused, found := r.byNamespace[key.Namespace][key]
+	refused, found := r.byNamespace[key.Namespace][key.local()]
 	if !found || refused.content != content || refused.version != version || !now.Before(refused.until) {
 		return nil, time.Time{}, false
 	}
@@ -91,7 +91,7 @@ func (r *Refusals) Known(change Change, version uint64) bool {
 	key, content := KeyOf(change), contentOf(change)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	refused, found := r.byNamespace[key.Namespace][key]
+	refused, found := r.byNamespace[key.Namespace][key.local()]
 	return found && refused.content == content && refused.version == version
 }
 
@@ -101,9 +101,9 @@ func (r *Refusals) Refused(change Change, version uint64, err error, problems []
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.byNamespace[key.Namespace] == nil {
-		r.byNamespace[key.Namespace] = map[ObjectKey]refusal{}
+		r.byNamespace[key.Namespace] = map[localKey]refusal{}
 	}
-	refused := r.byNamespace[key.Namespace][key]
+	refused := r.byNamespace[key.Namespace][key.local()]
 	if refused.content != content || refused.version != version {
 		refused = refusal{content: content, version: version}
 	}
@@ -115,7 +115,7 @@ func (r *Refusals) Refused(change Change, version uint64, err error, problems []
 	}
 	refused.times++
 	refused.until = now.Add(wait.Jitter(delay, 1))
-	r.byNamespace[key.Namespace][key] = refused
+	r.byNamespace[key.Namespace][key.local()] = refused
 	return refused.until
 }
 
@@ -135,25 +135,25 @@ func (r *Refusals) Wrote(change Change) (released []string) {
 	key := KeyOf(change)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	refused, found := r.byNamespace[key.Namespace][key]
+	refused, found := r.byNamespace[key.Namespace][key.local()]
 	if !found {
 		return nil
 	}
-	r.drop(key.Namespace, func(at ObjectKey, _ refusal) bool { return at == key })
+	r.drop(key.Namespace, func(at localKey, _ refusal) bool { return at == key.local() })
 	missing := r.missing[refused.permission]
 	if missing == nil {
 		return nil
 	}
 	delete(r.missing, refused.permission)
 	for namespace := range missing.waiting {
-		r.drop(namespace, func(_ ObjectKey, other refusal) bool { return other.permission == refused.permission })
+		r.drop(namespace, func(_ localKey, other refusal) bool { return other.permission == refused.permission })
 		released = append(released, namespace)
 	}
 	return released
 }
 
 // drop forgets the refusals of a namespace that gone reports.
-func (r *Refusals) drop(namespace string, gone func(ObjectKey, refusal) bool) {
+func (r *Refusals) drop(namespace string, gone func(localKey, refusal) bool) {
 	maps.DeleteFunc(r.byNamespace[namespace], gone)
 	if len(r.byNamespace[namespace]) == 0 {
 		delete(r.byNamespace, namespace)
@@ -193,11 +193,11 @@ func (r *Refusals) Retain(namespace string, changes []Change) {
 	if len(r.byNamespace[namespace]) == 0 {
 		return
 	}
-	planned := map[ObjectKey]bool{}
+	planned := map[localKey]bool{}
 	for _, change := range changes {
-		planned[KeyOf(change)] = true
+		planned[KeyOf(change).local()] = true
 	}
-	r.drop(namespace, func(at ObjectKey, _ refusal) bool { return !planned[at] })
+	r.drop(namespace, func(at localKey, _ refusal) bool { return !planned[at] })
 }
 
 func (r *Refusals) waits(namespace string, wanted permission) bool {

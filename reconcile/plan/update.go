@@ -220,6 +220,14 @@ type ObjectKey struct {
 	Name      string
 }
 
+// localKey is an ObjectKey without its namespace, for what is kept of thousands by namespace.
+type localKey struct {
+	account bool
+	name    string
+}
+
+func (k ObjectKey) local() localKey { return localKey{k.Account, k.Name} }
+
 // inFlight is what is learned of an object while it is being written.
 type inFlight struct {
 	writes int
