@@ -92,7 +92,7 @@ func (k *Keeper) Run(ctx context.Context) {
 type term struct {
 	*Keeper
 
-	seen      observation
+	seen      snapshot
 	changed   <-chan struct{} // closed once the Secret is another than seen
 	held      string          // fingerprint of the pair that the Secret was last seen with
 	heldSince time.Time       // when it was first seen with it

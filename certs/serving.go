@@ -24,13 +24,13 @@ type Serving struct {
 	secret    *latest.Object[*corev1.Secret]
 
 	mu      sync.Mutex
-	seen    observation // of the Secret, when it was last looked at
+	seen    snapshot // of the Secret, when it was last looked at
 	current *pair       // what handshakes were last answered with
 	offered *pair       // the newest that can be served
 }
 
 // An observation is what the Secret was seen to hold.
-type observation struct {
+type snapshot struct {
 	secret *corev1.Secret // nil when it does not exist
 	pair   *pair          // nil when it cannot be served
 	fault  error          // why not
@@ -58,21 +58,21 @@ func (s *Serving) Run(ctx context.Context) {
 }
 
 // look returns what the Secret holds, and what closes once that has changed.
-func (s *Serving) look() (observation, <-chan struct{}) {
+func (s *Serving) look() (snapshot, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changed := s.observe()
+	changed := s.refresh()
 	return s.seen, changed
 }
 
-// observe takes note of what the Secret holds, where that is another one than was seen last. s.mu is held.
-func (s *Serving) observe() (changed <-chan struct{}) {
+// refresh takes note of what the Secret holds, where that is another one than was seen last. s.mu is held.
+func (s *Serving) refresh() (changed <-chan struct{}) {
 	now := s.secret.Get()
 	if now.Object == s.seen.secret {
 		return now.Changed
 	}
 	p, err := pairOf(now.Object, s.cfg)
-	s.seen = observation{now.Object, p, err}
+	s.seen = snapshot{now.Object, p, err}
 	if p != nil {
 		s.offered = p
 	} else if now.Exists {
@@ -100,7 +100,7 @@ func choose(current, offered *pair, trusted view, now time.Time) *pair {
 func (s *Serving) pick(trusted view, now time.Time) *pair {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.observe()
+	s.refresh()
 	picked := choose(s.current, s.offered, trusted, now)
 	if picked == s.current {
 		return picked

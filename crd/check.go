@@ -16,21 +16,21 @@ import (
 type Checker struct {
 	Log    *slog.Logger
 	Client rest.Interface // any
-	// Patience is how long a definition that was just applied has until it is published.
-	Patience time.Duration
+	// Timeout is how long a definition that was just applied has until it is published.
+	Timeout time.Duration
 	// Pause is the time between two questions.
 	Pause time.Duration
 }
 
 // NewChecker returns a Checker with the times that a cluster needs.
 func NewChecker(log *slog.Logger, client rest.Interface) *Checker {
-	return &Checker{Log: log, Client: client, Patience: 10 * time.Second, Pause: 500 * time.Millisecond}
+	return &Checker{Log: log, Client: client, Timeout: 10 * time.Second, Pause: 500 * time.Millisecond}
 }
 
-// Check returns an *Error if the definitions of the kinds still lack something when its patience ends. It outwaits an API server in
+// Check returns an *Error if the definitions of the kinds still lack something after the timeout. It outwaits an API server in
 // trouble. Where asking is not allowed it passes: whoever took that permission away has to look after the definitions.
 func (c *Checker) Check(ctx context.Context, version schema.GroupVersion, kinds ...Kind) error {
-	patience, pause := time.Now().Add(c.Patience), time.NewTicker(c.Pause)
+	deadline, pause := time.Now().Add(c.Timeout), time.NewTicker(c.Pause)
 	defer pause.Stop()
 	told := false
 	for {
@@ -38,7 +38,7 @@ func (c *Checker) Check(ctx context.Context, version schema.GroupVersion, kinds 
 		switch {
 		case err == nil && len(lacks) == 0:
 			return nil
-		case err == nil && time.Now().After(patience):
+		case err == nil && time.Now().After(deadline):
 			return &Error{Group: version.Group, Lacks: lacks}
 		case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
 			c.Log.Warn("custom resource definitions were not checked", "error", err)

@@ -157,15 +157,15 @@ func TestCheck(t *testing.T) {
 	for name, last := range map[string]string{"an old one is refused in the end": old, "so is none": missing} {
 		t.Run(name, func(t *testing.T) {
 			checker, asked := answers(t, last)
-			checker.Patience = 50 * time.Millisecond
+			checker.Timeout = 50 * time.Millisecond
 			var lacking *Error
 			require.ErrorAs(t, checker.Check(t.Context(), v1.GroupVersion, imagePullSecrets), &lacking)
 			assert.Greater(t, asked.Load(), int64(1))
 		})
 	}
-	t.Run("an API server in trouble is waited for beyond all patience", func(t *testing.T) {
+	t.Run("an API server in trouble is waited for beyond the timeout", func(t *testing.T) {
 		checker, asked := answers(t, trouble, trouble, trouble, "200 half", good)
-		checker.Patience = 0
+		checker.Timeout = 0
 		require.NoError(t, checker.Check(t.Context(), v1.GroupVersion, imagePullSecrets))
 		assert.EqualValues(t, 5, asked.Load())
 	})

@@ -100,7 +100,7 @@ func (k *Keeper) Outdated() (*pullsecret.Outdated, <-chan struct{}) {
 func (k *Keeper) Run(ctx context.Context) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
-	watching.Go(func() { k.follow(ctx) })
+	watching.Go(func() { k.watch(ctx) })
 	defer k.index.Observe(func(pullsecret.Change) { k.poke() })()
 	select {
 	case <-k.synced:

@@ -10,20 +10,20 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-	"github.com/tcr-assistant/tcr-assistant/feed"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
-// follow watches the metadata of what is stored.
-func (k *Keeper) follow(ctx context.Context) {
+// watch watches the metadata of what is stored.
+func (k *Keeper) watch(ctx context.Context) {
 	type object = *metav1.PartialObjectMetadata
-	log := feed.LogRefusal(k.log, "derivedattachments.tcr.tencentcloudcr.com")
-	source := feed.ListWatch(func(verb string, err error) {
+	log := reflector.LogForbidden(k.log, "derivedattachments.tcr.tencentcloudcr.com")
+	source := reflector.ListWatch(func(verb string, err error) {
 		log(verb, err)
 		k.answered(verb, err)
-	}, feed.Everything, k.objects.Metadata.List, k.objects.Metadata.Watch)
-	feed.Follow(ctx, "derivedattachments", source, &metav1.PartialObjectMetadata{}, &feed.Feed[object, object]{
+	}, reflector.Everything, k.objects.Metadata.List, k.objects.Metadata.Watch)
+	reflector.Run(ctx, "derivedattachments", source, &metav1.PartialObjectMetadata{}, &reflector.Store[object, object]{
 		Put: func(o object) { k.put(o.Name, storedAs(o)) },
 		Remove: func(o object) {
 			k.mu.Lock()
@@ -35,7 +35,7 @@ func (k *Keeper) follow(ctx context.Context) {
 			}
 			k.poke()
 		},
-		Replaced: func(all []object, at feed.Relist) {
+		Replaced: func(all []object, at latest.Relist) {
 			k.mu.Lock()
 			listed := make(map[string]stored, len(all))
 			for _, o := range all {
@@ -55,7 +55,7 @@ func (k *Keeper) follow(ctx context.Context) {
 }
 
 // relisted returns what is known once these were all there are.
-func relisted(before, all map[string]stored, at feed.Relist) map[string]stored {
+func relisted(before, all map[string]stored, at latest.Relist) map[string]stored {
 	have := map[string]stored{}
 	for name, now := range before {
 		if !at.Overrules(now.version) {

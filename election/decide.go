@@ -8,36 +8,36 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// sighting is the Lease as it was last seen, and since when it has been like this by the clock of this process: the clock of
+// snapshot is the Lease as it was last seen, and since when it has been like this by the clock of this process: the clock of
 // whoever holds it is never asked, so it does not matter how far that is off.
-type sighting struct {
+type snapshot struct {
 	lease *coordinationv1.Lease // nil where there is none
 	since time.Time             // zero where there never was one
 }
 
 // holder returns who holds the Lease; blank where nobody does.
-func (s sighting) holder() string {
+func (s snapshot) holder() string {
 	if s.lease == nil || s.lease.Spec.HolderIdentity == nil {
 		return ""
 	}
 	return *s.lease.Spec.HolderIdentity
 }
 
-// next returns the sighting once the Lease is seen like this; nil where there is none.
-func (s sighting) next(lease *coordinationv1.Lease, now time.Time) sighting {
+// next returns the snapshot once the Lease is seen like this; nil where there is none.
+func (s snapshot) next(lease *coordinationv1.Lease, now time.Time) snapshot {
 	switch {
 	case lease == nil && s.lease == nil:
 		return s
 	case lease != nil && s.lease != nil && lease.UID == s.lease.UID && equality.Semantic.DeepEqual(lease.Spec, s.lease.Spec):
-		return sighting{lease, s.since} // somebody labelled it, which renews nothing
+		return snapshot{lease, s.since} // somebody labelled it, which renews nothing
 	default:
-		return sighting{lease, now}
+		return snapshot{lease, now}
 	}
 }
 
 // vacantIn returns for how long the Lease is still not to be taken. Who holds it has as long as they said, from when that was
 // last seen to change. Who held one that was deleted leads on until they notice, so that a deleted one counts as held.
-func (s sighting) vacantIn(now time.Time) time.Duration {
+func (s snapshot) vacantIn(now time.Time) time.Duration {
 	good := duration
 	switch {
 	case s.lease == nil && s.since.IsZero(), s.lease != nil && s.holder() == "":
@@ -50,7 +50,7 @@ func (s sighting) vacantIn(now time.Time) time.Duration {
 
 // taken returns the Lease as identity holds it from now on. It carries the version that was seen, so that of several who
 // take it one succeeds.
-func (s sighting) taken(identity string, now time.Time) *coordinationv1.Lease {
+func (s snapshot) taken(identity string, now time.Time) *coordinationv1.Lease {
 	lease, transitions := &coordinationv1.Lease{}, int32(0)
 	if s.lease != nil {
 		lease = s.lease.DeepCopy()
@@ -67,14 +67,14 @@ func (s sighting) taken(identity string, now time.Time) *coordinationv1.Lease {
 }
 
 // renewed returns the Lease as its holder holds it on.
-func (s sighting) renewed(now time.Time) *coordinationv1.Lease {
+func (s snapshot) renewed(now time.Time) *coordinationv1.Lease {
 	lease, at := s.lease.DeepCopy(), metav1.NewMicroTime(now)
 	lease.Spec.RenewTime = &at
 	return lease
 }
 
 // released returns the Lease as its holder leaves it: whoever wants it may take it at once.
-func (s sighting) released(now time.Time) *coordinationv1.Lease {
+func (s snapshot) released(now time.Time) *coordinationv1.Lease {
 	lease := s.renewed(now)
 	lease.Spec.HolderIdentity = new("")
 	return lease

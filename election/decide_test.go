@@ -29,21 +29,21 @@ func TestVacantIn(t *testing.T) {
 	silent.Spec.LeaseDurationSeconds = nil
 	for _, test := range []struct {
 		name string
-		seen sighting
+		seen snapshot
 		now  time.Time
 		want time.Duration
 	}{
-		{"one that never was can be taken", sighting{}, noon, 0},
-		{"one that was given up can be taken", sighting{lease("1", "", noon), noon}, noon, 0},
-		{"one that was just renewed is good for as long as it says", sighting{lease("1", "a", noon), noon}, noon, 15 * time.Second},
-		{"its time runs", sighting{lease("1", "a", noon), noon}, noon.Add(14 * time.Second), time.Second},
-		{"one that was not renewed can be taken", sighting{lease("1", "a", noon), noon}, noon.Add(15 * time.Second), 0},
-		{"it stays so", sighting{lease("1", "a", noon), noon}, noon.Add(time.Hour), 0},
-		{"its holder says how long it is good", sighting{brief, noon}, noon.Add(time.Second), 3 * time.Second},
-		{"a holder that does not say has as long as we", sighting{silent, noon}, noon.Add(time.Second), 14 * time.Second},
-		{"the holder's clock is not asked", sighting{lease("1", "a", noon.Add(-time.Hour)), noon}, noon.Add(5 * time.Second), 10 * time.Second},
-		{"the holder of a deleted one has its time to notice", sighting{nil, noon}, noon.Add(5 * time.Second), 10 * time.Second},
-		{"a deleted one can be taken after that", sighting{nil, noon}, noon.Add(15 * time.Second), 0},
+		{"one that never was can be taken", snapshot{}, noon, 0},
+		{"one that was given up can be taken", snapshot{lease("1", "", noon), noon}, noon, 0},
+		{"one that was just renewed is good for as long as it says", snapshot{lease("1", "a", noon), noon}, noon, 15 * time.Second},
+		{"its time runs", snapshot{lease("1", "a", noon), noon}, noon.Add(14 * time.Second), time.Second},
+		{"one that was not renewed can be taken", snapshot{lease("1", "a", noon), noon}, noon.Add(15 * time.Second), 0},
+		{"it stays so", snapshot{lease("1", "a", noon), noon}, noon.Add(time.Hour), 0},
+		{"its holder says how long it is good", snapshot{brief, noon}, noon.Add(time.Second), 3 * time.Second},
+		{"a holder that does not say has as long as we", snapshot{silent, noon}, noon.Add(time.Second), 14 * time.Second},
+		{"the holder's clock is not asked", snapshot{lease("1", "a", noon.Add(-time.Hour)), noon}, noon.Add(5 * time.Second), 10 * time.Second},
+		{"the holder of a deleted one has its time to notice", snapshot{nil, noon}, noon.Add(5 * time.Second), 10 * time.Second},
+		{"a deleted one can be taken after that", snapshot{nil, noon}, noon.Add(15 * time.Second), 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			assert.Equal(t, test.want, test.seen.vacantIn(test.now))
@@ -53,29 +53,29 @@ func TestVacantIn(t *testing.T) {
 
 func TestSightings(t *testing.T) {
 	later := noon.Add(time.Second)
-	held := sighting{lease("5", "a", noon), noon}
-	gone := sighting{nil, noon}
+	held := snapshot{lease("5", "a", noon), noon}
+	gone := snapshot{nil, noon}
 	labelled := lease("6", "a", noon)
 	labelled.Labels = map[string]string{"seen": "true"}
 	other := lease("6", "a", noon)
 	other.UID = "2"
 
-	assert.Equal(t, sighting{held.lease, later}, sighting{}.next(held.lease, later), "the first")
-	assert.Equal(t, sighting{lease("6", "a", later), later}, held.next(lease("6", "a", later), later), "a renewal")
-	assert.Equal(t, sighting{lease("6", "b", noon), later}, held.next(lease("6", "b", noon), later), "another holder")
-	assert.Equal(t, sighting{lease("4", "b", noon), later}, held.next(lease("4", "b", noon), later), "one that was restored has its time, old as it is")
-	assert.Equal(t, sighting{labelled, noon}, held.next(labelled, later), "a label renews nothing")
-	assert.Equal(t, sighting{other, later}, held.next(other, later), "another one of the same name")
+	assert.Equal(t, snapshot{held.lease, later}, snapshot{}.next(held.lease, later), "the first")
+	assert.Equal(t, snapshot{lease("6", "a", later), later}, held.next(lease("6", "a", later), later), "a renewal")
+	assert.Equal(t, snapshot{lease("6", "b", noon), later}, held.next(lease("6", "b", noon), later), "another holder")
+	assert.Equal(t, snapshot{lease("4", "b", noon), later}, held.next(lease("4", "b", noon), later), "one that was restored has its time, old as it is")
+	assert.Equal(t, snapshot{labelled, noon}, held.next(labelled, later), "a label renews nothing")
+	assert.Equal(t, snapshot{other, later}, held.next(other, later), "another one of the same name")
 	assert.Equal(t, held, held.next(lease("5", "a", noon), later), "the same again")
 
-	assert.Equal(t, sighting{nil, later}, held.next(nil, later), "a deletion")
+	assert.Equal(t, snapshot{nil, later}, held.next(nil, later), "a deletion")
 	assert.Equal(t, gone, gone.next(nil, later), "it stays deleted")
-	assert.Equal(t, sighting{}, sighting{}.next(nil, later), "nothing was there, and nothing is")
+	assert.Equal(t, snapshot{}, snapshot{}.next(nil, later), "nothing was there, and nothing is")
 }
 
 func TestWrites(t *testing.T) {
 	later := noon.Add(20 * time.Second)
-	held := sighting{lease("5", "a", noon), noon}
+	held := snapshot{lease("5", "a", noon), noon}
 	before := held.lease.DeepCopy()
 
 	taken := held.taken("b", later)
@@ -95,9 +95,9 @@ func TestWrites(t *testing.T) {
 
 	released := held.released(later)
 	assert.Equal(t, "5", released.ResourceVersion)
-	assert.Zero(t, sighting{released, later}.vacantIn(later), "others may take it at once")
+	assert.Zero(t, snapshot{released, later}.vacantIn(later), "others may take it at once")
 
-	first := sighting{}.taken("a", noon)
+	first := snapshot{}.taken("a", noon)
 	assert.Empty(t, first.ResourceVersion, "it is written only where there is none")
 	assert.Zero(t, *first.Spec.LeaseTransitions)
 	assert.Equal(t, before, held.lease, "what was seen is not written to")

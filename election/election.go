@@ -42,7 +42,7 @@ type Candidate struct {
 	identity string
 
 	lease *latest.Object[*coordinationv1.Lease]
-	seen  sighting // when Run last looked
+	seen  snapshot // when Run last looked
 }
 
 // NewCandidate returns a candidate for the Lease of that name and namespace, which is created where there is none. identity
@@ -175,14 +175,14 @@ func (c *Candidate) keep(ctx context.Context, renewed time.Time, ended <-chan st
 	}
 }
 
-func (c *Candidate) renew(ctx context.Context, seen sighting, now, until time.Time) error {
+func (c *Candidate) renew(ctx context.Context, seen snapshot, now, until time.Time) error {
 	timed, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	return c.update(timed, seen.renewed(now))
 }
 
 // take writes the Lease as held by this candidate: over the one that was seen, or anew.
-func (c *Candidate) take(ctx context.Context, seen sighting, now, until time.Time) error {
+func (c *Candidate) take(ctx context.Context, seen snapshot, now, until time.Time) error {
 	timed, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	lease := seen.taken(c.identity, now)
@@ -235,7 +235,7 @@ func (c *Candidate) note(ctx context.Context, message string, err error) {
 }
 
 // look returns the Lease as it is known, whether it is, and what closes once that has changed.
-func (c *Candidate) look() (seen sighting, known bool, changed <-chan struct{}) {
+func (c *Candidate) look() (seen snapshot, known bool, changed <-chan struct{}) {
 	now := c.lease.Get()
 	if now.Known {
 		c.seen = c.seen.next(now.Object, time.Now())

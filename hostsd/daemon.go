@@ -224,7 +224,7 @@ func (d *Daemon) Run(ctx context.Context) {
 	d.opts.Log.Info("started", "config", d.opts.Config, "hostsFile", d.opts.HostsFile, "version", d.opts.Version)
 	w := newWatch(d.opts)
 	defer w.close()
-	p := pace{resync: d.opts.ResyncPeriod}
+	p := repairBackoff{resync: d.opts.ResyncPeriod}
 	for ctx.Err() == nil {
 		w.refresh(d.opts.Log) // before the pass, so that no change falls between the two
 		report := d.Sync(ctx, time.Now())

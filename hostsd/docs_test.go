@@ -46,7 +46,7 @@ func TestDocumentation(t *testing.T) {
 	})
 	t.Run("every log message is explained", func(t *testing.T) {
 		found := 0
-		for _, path := range []string{"daemon.go", "watch.go", "../cmd/hosts-updater/main.go", "../cmd/hosts-updater/daemonset.go", "../cmd/hosts-updater/follow.go"} {
+		for _, path := range []string{"daemon.go", "watch.go", "../cmd/hosts-updater/main.go", "../cmd/hosts-updater/daemonset.go", "../cmd/hosts-updater/watch.go"} {
 			source, err := os.ReadFile(path)
 			require.NoError(t, err)
 			for _, m := range regexp.MustCompile(`(?i)\blog\.(?:Info|Warn|Error)\("([^"]+)"`).FindAllSubmatch(source, -1) {

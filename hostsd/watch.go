@@ -93,7 +93,7 @@ func (w *watch) close() {
 }
 
 // wait returns when the next pass is due: at the given time, or earlier if something changed.
-func (w *watch) wait(ctx context.Context, p *pace, due time.Time) {
+func (w *watch) wait(ctx context.Context, p *repairBackoff, due time.Time) {
 	var events chan fsnotify.Event
 	var errs chan error
 	if w.watcher != nil {

@@ -10,9 +10,9 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
-	"github.com/tcr-assistant/tcr-assistant/feed"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
 // Informer watches the API server's ImagePullSecrets and keeps an Index in step with them.
@@ -21,25 +21,25 @@ type Informer struct {
 	client *typed.Client
 	index  *pullsecret.Index
 
-	mu     sync.RWMutex
-	seen   map[string]Reported
-	synced chan struct{}
-	once   sync.Once
+	mu       sync.RWMutex
+	reported map[string]Reported
+	synced   chan struct{}
+	once     sync.Once
 }
 
 // New returns an Informer that fills index.
 func New(log *slog.Logger, client *typed.Client, index *pullsecret.Index) *Informer {
 	return &Informer{
 		log: log, client: client, index: index,
-		seen:   map[string]Reported{},
-		synced: make(chan struct{}),
+		reported: map[string]Reported{},
+		synced:   make(chan struct{}),
 	}
 }
 
 // Run watches until ctx ends.
 func (i *Informer) Run(ctx context.Context) {
-	source := feed.ListWatch(feed.LogRefusal(i.log, "imagepullsecrets.tcr.tencentcloudcr.com"), feed.Everything, i.client.List, i.client.Watch)
-	feed.Follow(ctx, "imagepullsecrets", source, &v1.ImagePullSecret{}, &feed.Feed[*v1.ImagePullSecret, *v1.ImagePullSecret]{
+	source := reflector.ListWatch(reflector.LogForbidden(i.log, "imagepullsecrets.tcr.tencentcloudcr.com"), reflector.Everything, i.client.List, i.client.Watch)
+	reflector.Run(ctx, "imagepullsecrets", source, &v1.ImagePullSecret{}, &reflector.Store[*v1.ImagePullSecret, *v1.ImagePullSecret]{
 		Strip:  func(object *v1.ImagePullSecret) *v1.ImagePullSecret { return object },
 		Put:    i.put,
 		Remove: i.remove,
@@ -63,13 +63,13 @@ type Reported struct {
 func (i *Informer) Get(name string) (Reported, bool) {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
-	seen, found := i.seen[name]
+	seen, found := i.reported[name]
 	return seen, found
 }
 
 func (i *Informer) put(object *v1.ImagePullSecret) {
 	i.mu.Lock()
-	i.seen[object.Name] = Reported{object.Generation, object.Status}
+	i.reported[object.Name] = Reported{object.Generation, object.Status}
 	i.mu.Unlock()
 	before := i.index.Rules()
 	i.index.Put(object)
@@ -78,7 +78,7 @@ func (i *Informer) put(object *v1.ImagePullSecret) {
 
 func (i *Informer) remove(object *v1.ImagePullSecret) {
 	i.mu.Lock()
-	delete(i.seen, object.Name)
+	delete(i.reported, object.Name)
 	i.mu.Unlock()
 	i.index.Remove(object.Name)
 }
@@ -89,7 +89,7 @@ func (i *Informer) replace(all []*v1.ImagePullSecret) {
 		seen[object.Name] = Reported{object.Generation, object.Status}
 	}
 	i.mu.Lock()
-	i.seen = seen // at once: nobody may take one for gone in between
+	i.reported = seen // at once: nobody may take one for gone in between
 	i.mu.Unlock()
 	before := i.index.Rules()
 	i.index.Replace(all)

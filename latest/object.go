@@ -62,7 +62,7 @@ type Object[K Kind] struct {
 	source Source
 
 	mu      sync.Mutex
-	known   known[K]
+	known   record[K]
 	changed chan struct{} // closed when what Get returns changes
 	turned  chan struct{} // closed when an era ends
 }
@@ -72,8 +72,8 @@ func NewObject[K Kind](log *slog.Logger, name string, source Source) *Object[K] 
 	return &Object[K]{log: log, name: name, source: source, changed: make(chan struct{}), turned: make(chan struct{})}
 }
 
-// Seen is what was known of an object at a moment.
-type Seen[K Kind] struct {
+// Snapshot is what was known of an object at a moment.
+type Snapshot[K Kind] struct {
 	// Object is nil where there is none. It is shared, and must not be written to.
 	Object K
 	// Exists says whether there is one.
@@ -85,7 +85,7 @@ type Seen[K Kind] struct {
 }
 
 // Version is the object's resourceVersion; blank where there is none.
-func (s Seen[K]) Version() string {
+func (s Snapshot[K]) Version() string {
 	if !s.Exists {
 		return ""
 	}
@@ -93,10 +93,10 @@ func (s Seen[K]) Version() string {
 }
 
 // Get returns what is known of the object. It asks nobody.
-func (o *Object[K]) Get() Seen[K] {
+func (o *Object[K]) Get() Snapshot[K] {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return Seen[K]{o.known.object, o.known.exists, o.known.heard, o.changed}
+	return Snapshot[K]{o.known.object, o.known.exists, o.known.heard, o.changed}
 }
 
 // Run watches the object until ctx ends.
@@ -104,7 +104,7 @@ func (o *Object[K]) Run(ctx context.Context) {
 	backoff, said := newBackoff(), ""
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := o.follow(ctx)
+		err := o.watchOnce(ctx)
 		if time.Since(began) >= steady {
 			backoff, said = newBackoff(), ""
 		}
@@ -151,8 +151,8 @@ func (o *Object[K]) Write(write func() (K, error)) (K, error) {
 	return written, err
 }
 
-// follow reads the object and takes in what is told of it from then on, until the watch ends.
-func (o *Object[K]) follow(ctx context.Context) error {
+// watchOnce reads the object and takes in what is told of it from then on, until the watch ends.
+func (o *Object[K]) watchOnce(ctx context.Context) error {
 	version, after, err := o.read(ctx)
 	if err != nil {
 		return err
@@ -205,9 +205,9 @@ func (o *Object[K]) read(ctx context.Context) (version string, after moment, err
 			return "", after, fmt.Errorf("reading %s: %w", o.name, err)
 		}
 		stale := false
-		era, turned := o.put(func(k known[K]) known[K] {
-			stale = asked.era != k.era
-			return k.read(object, exists, Version(version), asked)
+		era, turned := o.put(func(r record[K]) record[K] {
+			stale = asked.era != r.era
+			return r.read(object, exists, Version(version), asked)
 		})
 		if !stale {
 			return version, moment{era, turned}, nil
@@ -236,14 +236,14 @@ func (o *Object[K]) ask(ctx context.Context) (object K, exists bool, version str
 // tell takes in a piece of news.
 func (o *Object[K]) tell(object K, exists bool, era int) {
 	var none K
-	kept := object
+	told := object
 	if !exists {
-		kept = none
+		told = none
 	}
-	o.put(func(k known[K]) known[K] { return k.told(kept, exists, Version(object.GetResourceVersion()), era) })
+	o.put(func(r record[K]) record[K] { return r.told(told, exists, Version(object.GetResourceVersion()), era) })
 }
 
-func (o *Object[K]) put(change func(known[K]) known[K]) (era int, turned <-chan struct{}) {
+func (o *Object[K]) put(change func(record[K]) record[K]) (era int, turned <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	before := o.known

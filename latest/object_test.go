@@ -139,8 +139,8 @@ func (s *server) watches() int {
 	return len(s.streams)
 }
 
-// follow has an object follow the server until the test ends.
-func follow(t *testing.T, s *server) *Object[*coordinationv1.Lease] {
+// watchUntilEnd has an object watch the server until the test ends.
+func watchUntilEnd(t *testing.T, s *server) *Object[*coordinationv1.Lease] {
 	t.Helper()
 	s.streams = map[*watch.RaceFreeFakeWatcher]int{}
 	o := NewObject[*coordinationv1.Lease](slog.New(slog.DiscardHandler), "lease", s)
@@ -172,7 +172,7 @@ func TestObject(t *testing.T) {
 	s := &server{now: 9}
 	o := NewObject[*coordinationv1.Lease](slog.New(slog.DiscardHandler), "lease", s)
 	require.False(t, o.Get().Known, "nothing is known before it runs")
-	o = follow(t, s)
+	o = watchUntilEnd(t, s)
 	becomes(t, o, "")
 	require.Eventually(t, func() bool { return s.watches() == 1 }, hang, time.Millisecond)
 
@@ -207,7 +207,7 @@ func TestObject(t *testing.T) {
 
 func TestWatchesThatEndBeginAnew(t *testing.T) {
 	s := &server{now: 9, refuse: 2}
-	o := follow(t, s)
+	o := watchUntilEnd(t, s)
 	becomes(t, o, "")
 	require.Eventually(t, func() bool { return s.watches() == 1 }, hang, time.Millisecond, "a watch that is refused is asked for again")
 	s.mu.Lock()
@@ -226,7 +226,7 @@ func TestRestoration(t *testing.T) {
 		name := map[bool]string{true: "a server that was restarted", false: "a server whose watches stay open and tell nothing"}[restart]
 		t.Run(name, func(t *testing.T) {
 			s := &server{now: 9}
-			o := follow(t, s)
+			o := watchUntilEnd(t, s)
 			becomes(t, o, "")
 			old := s.write("old")
 			becomes(t, o, "old")
@@ -253,7 +253,7 @@ func TestRestoration(t *testing.T) {
 
 func TestAnOutageIsWaitedFor(t *testing.T) {
 	s := &server{now: 9, down: errors.New("connection refused")}
-	o := follow(t, s)
+	o := watchUntilEnd(t, s)
 	caught := make(chan error, 1)
 	go func() { caught <- o.CatchUp(t.Context()) }()
 	require.Eventually(t, func() bool { return s.reads() > 2 }, hang, time.Millisecond)

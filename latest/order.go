@@ -2,8 +2,8 @@ package latest
 
 import "strconv"
 
-// known is what is known of an object, and how new that is.
-type known[Kind any] struct {
+// record is what is known of an object, and how new that is.
+type record[Kind any] struct {
 	object Kind
 	exists bool
 
@@ -17,27 +17,27 @@ type known[Kind any] struct {
 
 // told returns what is known after a piece of news at a version: of an object that was written, or, where it does not exist,
 // of one that was removed. News of an earlier era, or that newer news have overtaken, change nothing.
-func (k known[Kind]) told(object Kind, exists bool, version uint64, era int) known[Kind] {
-	if era != k.era || k.heard && version <= k.asOf {
-		return k
+func (r record[Kind]) told(object Kind, exists bool, version uint64, era int) record[Kind] {
+	if era != r.era || r.heard && version <= r.asOf {
+		return r
 	}
-	return known[Kind]{object, exists, version, true, k.era}
+	return record[Kind]{object, exists, version, true, r.era}
 }
 
 // read returns what is known after the API server was asked, when asked was known, and found that this is all there is at a
 // version. It knew by then whatever it had told of before. Where it says a version below, it was taken back in time: that is
 // true now, however old it is, and all that was known besides is of a past that never was. A read that was merely overtaken by
 // newer news changes nothing.
-func (k known[Kind]) read(object Kind, exists bool, version uint64, asked known[Kind]) known[Kind] {
+func (r record[Kind]) read(object Kind, exists bool, version uint64, asked record[Kind]) record[Kind] {
 	switch {
-	case asked.era != k.era:
-		return k
+	case asked.era != r.era:
+		return r
 	case asked.heard && version < asked.asOf:
-		return known[Kind]{object, exists, version, true, k.era + 1}
-	case k.heard && version < k.asOf:
-		return k
+		return record[Kind]{object, exists, version, true, r.era + 1}
+	case r.heard && version < r.asOf:
+		return r
 	default:
-		return known[Kind]{object, exists, version, true, k.era}
+		return record[Kind]{object, exists, version, true, r.era}
 	}
 }
 

@@ -22,8 +22,8 @@ import (
 //	none A 7      and answered: at version 7 there is nothing
 func transcript(t *testing.T, text string) string {
 	t.Helper()
-	k := known[string]{}
-	begun := map[string]known[string]{}
+	r := record[string]{}
+	begun := map[string]record[string]{}
 	for line := range strings.Lines(text) {
 		var verb, name string
 		var at, now uint64
@@ -36,33 +36,33 @@ func transcript(t *testing.T, text string) string {
 		switch fields[0] {
 		case "watch":
 			scan(&at)
-			k = k.told(fmt.Sprint(at), true, at, k.era)
+			r = r.told(fmt.Sprint(at), true, at, r.era)
 		case "gone":
 			scan(&at)
-			k = k.told("", false, at, k.era)
+			r = r.told("", false, at, r.era)
 		case "write", "ask":
 			scan(&name)
-			begun[name] = k
+			begun[name] = r
 		case "answer":
 			scan(&name, &at)
-			k = k.told(fmt.Sprint(at), true, at, begun[name].era)
+			r = r.told(fmt.Sprint(at), true, at, begun[name].era)
 		case "found":
 			scan(&name, &at, &now)
-			k = k.read(fmt.Sprint(at), true, now, begun[name])
+			r = r.read(fmt.Sprint(at), true, now, begun[name])
 		case "none":
 			scan(&name, &now)
-			k = k.read("", false, now, begun[name])
+			r = r.read("", false, now, begun[name])
 		default:
 			t.Fatalf("%q is no line of a transcript", line)
 		}
 	}
 	switch {
-	case !k.heard:
+	case !r.heard:
 		return "unknown"
-	case !k.exists:
+	case !r.exists:
 		return "gone"
 	default:
-		return k.object
+		return r.object
 	}
 }
 

@@ -110,8 +110,8 @@ func (m *Metrics) Admission(name string, outcome webhook.Outcome, took time.Dura
 }
 
 // Reconcile observes a controller.
-func (m *Metrics) Reconcile() reconcile.Metrics {
-	return reconcile.Metrics{
+func (m *Metrics) Reconcile() reconcile.Observer {
+	return reconcile.Observer{
 		Synced: func(result reconcile.Result, took time.Duration) {
 			m.reconciles.WithLabelValues(string(result)).Inc()
 			m.reconcileSeconds.Observe(took.Seconds())

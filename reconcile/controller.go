@@ -14,7 +14,7 @@ import (
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
-	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
 	"github.com/tcr-assistant/tcr-assistant/informer"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
@@ -50,8 +50,8 @@ type Config struct {
 	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not, and returns a channel that
 	// is closed once that changes. It may be nil.
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
-	// Metrics and QueueMetrics are told what happens; both may be left out.
-	Metrics      Metrics
+	// Observer and QueueMetrics are told what happens, for metrics; both may be left out.
+	Observer     Observer
 	QueueMetrics workqueue.MetricsProvider
 }
 
@@ -70,7 +70,7 @@ type Controller struct {
 	refusals *plan.Refusals
 	logged   *logLimiter
 
-	explain map[string]func(verb string, err error) // logs a missing permission, by resource
+	logForbidden map[string]func(verb string, err error) // logs a missing permission, by resource
 
 	mu       sync.Mutex
 	seen     map[string]bool // namespaces brought in line once
@@ -96,11 +96,11 @@ func NewController(config Config) *Controller {
 		repairs: plan.NewRepairBackoff(), refusals: plan.NewRefusals(),
 		seen: map[string]bool{},
 
-		explain: map[string]func(verb string, err error){},
+		logForbidden: map[string]func(verb string, err error){},
 		logged:  newLogLimiter(),
 	}
 	for _, resource := range []string{"namespaces", "serviceaccounts", "secrets"} {
-		c.explain[resource] = feed.LogRefusal(config.Log, resource)
+		c.logForbidden[resource] = reflector.LogForbidden(config.Log, resource)
 	}
 	c.queue = newQueue(c.unseen, config.QueueMetrics)
 	c.writer = &writer{clients: config.Clients, state: c.state, timeout: changeTimeout}
@@ -127,7 +127,7 @@ func (c *Controller) Run(ctx context.Context) {
 
 	c.term = ctx
 	var watched []<-chan struct{}
-	for _, watch := range []func(context.Context, func()){c.followNamespaces, c.followAccounts} {
+	for _, watch := range []func(context.Context, func()){c.watchNamespaces, c.watchAccounts} {
 		watched = append(watched, c.begin(ctx, watch))
 	}
 	if !waitFor(ctx, c.Informer.Synced()) {
@@ -136,7 +136,7 @@ func (c *Controller) Run(ctx context.Context) {
 	defer c.Index.Observe(func(change pullsecret.Change) { c.ruleChanged(ctx, change) })()
 	watched = append(watched, c.begin(ctx, c.secrets.run))
 	c.watchers.Go(func() { c.status.Run(ctx) })
-	c.watchers.Go(func() { c.followDerived(ctx) })
+	c.watchers.Go(func() { c.watchDerived(ctx) })
 	if !waitFor(ctx, watched...) {
 		return
 	}
@@ -173,9 +173,9 @@ func waitFor(ctx context.Context, channels ...<-chan struct{}) bool {
 	return true
 }
 
-func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
-	source := feed.ListWatch(c.answered("namespaces", ""), feed.Everything, c.Clients.Namespaces().List, c.Clients.Namespaces().Watch)
-	feed.Follow(ctx, "namespaces", source, &corev1.Namespace{}, &feed.Feed[*corev1.Namespace, plan.NamespaceMeta]{
+func (c *Controller) watchNamespaces(ctx context.Context, synced func()) {
+	source := reflector.ListWatch(c.answered("namespaces", ""), reflector.Everything, c.Clients.Namespaces().List, c.Clients.Namespaces().Watch)
+	reflector.Run(ctx, "namespaces", source, &corev1.Namespace{}, &reflector.Store[*corev1.Namespace, plan.NamespaceMeta]{
 		Strip: plan.StripNamespace,
 		Put: func(namespace plan.NamespaceMeta) {
 			changed, another := c.state.PutNamespace(namespace.Name, namespace.UID, namespace.Live)
@@ -204,10 +204,10 @@ func (c *Controller) followNamespaces(ctx context.Context, synced func()) {
 	})
 }
 
-func (c *Controller) followAccounts(ctx context.Context, synced func()) {
+func (c *Controller) watchAccounts(ctx context.Context, synced func()) {
 	accounts := c.Clients.ServiceAccounts(metav1.NamespaceAll)
-	source := feed.ListWatch(c.answered("serviceaccounts", ""), feed.Everything, accounts.List, accounts.Watch)
-	feed.Follow(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &feed.Feed[*corev1.ServiceAccount, plan.Namespaced[plan.Account]]{
+	source := reflector.ListWatch(c.answered("serviceaccounts", ""), reflector.Everything, accounts.List, accounts.Watch)
+	reflector.Run(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &reflector.Store[*corev1.ServiceAccount, plan.Namespaced[plan.Account]]{
 		Strip: plan.StripAccount,
 		Put: func(account plan.Namespaced[plan.Account]) {
 			if c.state.PutAccount(account.Namespace, account.Object) {
@@ -282,8 +282,8 @@ func (c *Controller) enqueue(selected pullsecret.Selector) {
 	}
 }
 
-// followDerived has the status of those told that are, or were, not attached as they are now.
-func (c *Controller) followDerived(ctx context.Context) {
+// watchDerived has the status of those told that are, or were, not attached as they are now.
+func (c *Controller) watchDerived(ctx context.Context) {
 	var before *pullsecret.Outdated
 	for c.Derived != nil && ctx.Err() == nil {
 		problem, changed := c.Derived()

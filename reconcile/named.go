@@ -8,14 +8,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// settledFor is how long a name is watched by itself at least, and how often it is looked whether it still has to be.
-const settledFor = time.Minute
+// minNamedWatch is how long a name is watched by itself at least, and how often it is looked whether it still has to be.
+const minNamedWatch = time.Minute
 
 // namedWatch is a watch of the Secrets of one name.
 type namedWatch struct {
@@ -50,30 +50,30 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 	w.named[imagePullSecret] = watch
 	name := pullsecret.SecretName(imagePullSecret)
 	w.watchers.Go(func() {
-		feed.FollowFew(ctx, w.few, feed.Named(name), w.answered("secrets", name), w.feedOf(imagePullSecret, watch))
+		reflector.RunStream(ctx, w.source, reflector.ByName(name), w.answered("secrets", name), w.storeOf(imagePullSecret, watch))
 	})
 }
 
-// feedOf returns what takes in the news of a watch.
-func (w *secretWatch) feedOf(imagePullSecret string, watch *namedWatch) *feed.Feed[*corev1.Secret, plan.Namespaced[plan.Secret]] {
+// storeOf returns what takes in the news of a watch.
+func (w *secretWatch) storeOf(imagePullSecret string, watch *namedWatch) *reflector.Store[*corev1.Secret, plan.Namespaced[plan.Secret]] {
 	name := pullsecret.SecretName(imagePullSecret)
-	return &feed.Feed[*corev1.Secret, plan.Namespaced[plan.Secret]]{
-		Told:  w.state.LastVersion(),
+	return &reflector.Store[*corev1.Secret, plan.Namespaced[plan.Secret]]{
+		LastVersion:  w.state.LastVersion(),
 		Strip: plan.StripSecret,
 		Put: func(secret plan.Namespaced[plan.Secret]) {
-			if w.hears(imagePullSecret, watch, func() bool { return w.state.PutSecret(secret.Namespace, secret.Object) }) {
+			if w.takeIn(imagePullSecret, watch, func() bool { return w.state.PutSecret(secret.Namespace, secret.Object) }) {
 				w.changed(secret.Namespace)
 			}
 		},
 		Remove: func(secret plan.Namespaced[plan.Secret]) {
-			if w.hears(imagePullSecret, watch, func() bool { return w.state.RemoveSecret(secret.Namespace, name, secret.Object.Version) }) {
+			if w.takeIn(imagePullSecret, watch, func() bool { return w.state.RemoveSecret(secret.Namespace, name, secret.Object.Version) }) {
 				w.vanished(secret.Namespace, name)
 			}
 		},
 		Replaced: func(all []plan.Namespaced[plan.Secret], at latest.Relist) {
 			listed := plan.ByNamespace(all)
 			var changed []string
-			if !w.hears(imagePullSecret, watch, func() bool { changed = w.state.ReplaceSecrets(name, listed, at); return true }) {
+			if !w.takeIn(imagePullSecret, watch, func() bool { changed = w.state.ReplaceSecrets(name, listed, at); return true }) {
 				return
 			}
 			w.changed(changed...)
@@ -85,8 +85,8 @@ func (w *secretWatch) feedOf(imagePullSecret string, watch *namedWatch) *feed.Fe
 	}
 }
 
-// hears takes in news of a watch, unless that was retired: it may have a list in hand for long. It returns what take does.
-func (w *secretWatch) hears(imagePullSecret string, watch *namedWatch, take func() bool) bool {
+// takeIn takes in news of a watch, unless that was retired: it may have a list in hand for long. It returns what take does.
+func (w *secretWatch) takeIn(imagePullSecret string, watch *namedWatch, take func() bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.named[imagePullSecret] == watch && take()
@@ -122,25 +122,25 @@ func (w *secretWatch) retiring() []string {
 	return slices.Collect(maps.Keys(w.ending))
 }
 
-// retireSettled ends, until ctx ends, the watches of names of which nobody else has a Secret any more: the watch of all of ours
+// retireUnneeded ends, until ctx ends, the watches of names of which nobody else has a Secret any more: the watch of all of ours
 // tells of the rest.
-func (w *secretWatch) retireSettled(ctx context.Context) {
-	tick := time.NewTicker(settledFor)
+func (w *secretWatch) retireUnneeded(ctx context.Context) {
+	tick := time.NewTicker(minNamedWatch)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			for _, name := range w.settled(now) {
+			for _, name := range w.unneeded(now) {
 				w.retire(name)
 			}
 		}
 	}
 }
 
-// settled returns the ImagePullSecrets whose Secrets need no watch of their own any more.
-func (w *secretWatch) settled(now time.Time) (names []string) {
+// unneeded returns the ImagePullSecrets whose Secrets need no watch of their own any more.
+func (w *secretWatch) unneeded(now time.Time) (names []string) {
 	w.mu.Lock()
 	watched := maps.Clone(w.named)
 	w.mu.Unlock()
@@ -150,7 +150,7 @@ func (w *secretWatch) settled(now time.Time) (names []string) {
 	foreign := w.state.Foreign()
 	for name, watch := range watched {
 		secret := pullsecret.SecretName(name)
-		if now.Sub(watch.since) >= settledFor && !foreign[secret] && w.state.Watched(secret) {
+		if now.Sub(watch.since) >= minNamedWatch && !foreign[secret] && w.state.Watched(secret) {
 			names = append(names, name)
 		}
 	}

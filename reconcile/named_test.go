@@ -31,7 +31,7 @@ func (r *rig) byName() *namedWatch {
 func TestALateRelistOfARetiredWatchSaysNothing(t *testing.T) {
 	r := newRig(t, nil)
 	r.state.ReplaceIssued(nil, latest.Relist{Version: 1})
-	late := r.secrets.feedOf("r", r.byName())
+	late := r.secrets.storeOf("r", r.byName())
 	r.secrets.retire("r")
 	require.NoError(t, late.Replace([]any{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "tcr.ipsr", ResourceVersion: "8"}}}, "9"))
 	require.NoError(t, late.Update(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "b", Name: "tcr.ipsr", ResourceVersion: "10"}}))
@@ -43,16 +43,16 @@ func TestALateRelistOfARetiredWatchSaysNothing(t *testing.T) {
 func TestANameIsWatchedByItselfOnlyWhileOthersHaveASecretOfIt(t *testing.T) {
 	r := newRig(t, nil)
 	r.state.ReplaceIssued(nil, latest.Relist{Version: 1})
-	told, now := r.secrets.feedOf("r", r.byName()), time.Now()
+	told, now := r.secrets.storeOf("r", r.byName()), time.Now()
 	r.state.ForgetSecrets("tcr.ipsr")
-	assert.Empty(t, r.secrets.settled(now.Add(settledFor)), "it has not told what there is yet")
+	assert.Empty(t, r.secrets.unneeded(now.Add(minNamedWatch)), "it has not told what there is yet")
 	require.NoError(t, told.Replace([]any{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "tcr.ipsr", ResourceVersion: "8"}}}, "9"))
-	assert.Empty(t, r.secrets.settled(now.Add(settledFor)), "somebody else has one")
+	assert.Empty(t, r.secrets.unneeded(now.Add(minNamedWatch)), "somebody else has one")
 	require.NoError(t, told.Update(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "a", Name: "tcr.ipsr", ResourceVersion: "10", Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue},
 	}}))
-	assert.Empty(t, r.secrets.settled(now.Add(settledFor/2)))
-	assert.Equal(t, []string{"r"}, r.secrets.settled(now.Add(settledFor+time.Second)))
+	assert.Empty(t, r.secrets.unneeded(now.Add(minNamedWatch/2)))
+	assert.Equal(t, []string{"r"}, r.secrets.unneeded(now.Add(minNamedWatch+time.Second)))
 }
 
 func TestOneNegativeAnswerAtTheStartIsNotForTheWholeTerm(t *testing.T) {

@@ -38,9 +38,9 @@ func resultOf(err error) Result {
 	return result
 }
 
-// Metrics are told what a Controller does. Either function may be nil. They are called from several goroutines
+// Observer is told what a Controller does. Either function may be nil. They are called from several goroutines
 // and must not block.
-type Metrics struct {
+type Observer struct {
 	// Synced is called after each comparison of a namespace with the rules, writes included.
 	Synced func(result Result, took time.Duration)
 	// Wrote is called after each write, with the kind of object ("secret" or "serviceaccount") and the verb ("issue",
@@ -48,14 +48,14 @@ type Metrics struct {
 	Wrote func(object, verb string, result Result)
 }
 
-func (m Metrics) synced(result Result, took time.Duration) {
-	if m.Synced != nil {
-		m.Synced(result, took)
+func (o Observer) synced(result Result, took time.Duration) {
+	if o.Synced != nil {
+		o.Synced(result, took)
 	}
 }
 
-func (m Metrics) wrote(change plan.Change, result Result) {
-	if m.Wrote == nil {
+func (o Observer) wrote(change plan.Change, result Result) {
+	if o.Wrote == nil {
 		return
 	}
 	switch change := change.(type) {
@@ -64,11 +64,11 @@ func (m Metrics) wrote(change plan.Change, result Result) {
 		if change.Exists {
 			verb = "reissue"
 		}
-		m.Wrote("secret", verb, result)
+		o.Wrote("secret", verb, result)
 	case plan.DeleteSecret:
-		m.Wrote("secret", "delete", result)
+		o.Wrote("secret", "delete", result)
 	case plan.EditAccount:
-		m.Wrote("serviceaccount", "edit", result)
+		o.Wrote("serviceaccount", "edit", result)
 	}
 }
 
@@ -80,7 +80,7 @@ func (c *Controller) write(ctx context.Context, change plan.Change) error {
 		c.Log.Debug("change was written", "change", change.String(), "error", err)
 	}
 	if err == nil || ctx.Err() == nil { // what the end of the term cut short says nothing
-		c.Metrics.wrote(change, resultOf(err))
+		c.Observer.wrote(change, resultOf(err))
 	}
 	now := time.Now()
 	var undone *plan.UndoneError

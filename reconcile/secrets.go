@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
@@ -25,7 +25,7 @@ import (
 // Where the permission is for named Secrets alone, there is a watch for each name.
 type secretWatch struct {
 	*Controller
-	few *feed.Few[*corev1.Secret, *corev1.SecretList] // where the Secrets of each name come from
+	source *reflector.StreamSource[*corev1.Secret, *corev1.SecretList] // where the Secrets of each name come from
 
 	mu     sync.Mutex
 	byName bool                   // there is a watch for each name
@@ -37,7 +37,7 @@ func newSecretWatch(c *Controller) *secretWatch {
 	list := c.Clients.Secrets(metav1.NamespaceAll).List
 	return &secretWatch{
 		Controller: c,
-		few:        feed.NewFew[*corev1.Secret](list, c.Clients.StreamSecrets, c.Clients.Decoder()),
+		source:        reflector.NewStreamSource[*corev1.Secret](list, c.Clients.StreamSecrets, c.Clients.Decoder()),
 		named:      map[string]*namedWatch{},
 		ending:     map[string]bool{},
 	}
@@ -45,11 +45,11 @@ func newSecretWatch(c *Controller) *secretWatch {
 
 // run watches until ctx ends.
 func (w *secretWatch) run(ctx context.Context, synced func()) {
-	for patience := 1; ctx.Err() == nil; {
-		if w.mayWatchAll(ctx, patience) {
+	for attempts := 1; ctx.Err() == nil; {
+		if w.mayWatchAll(ctx, attempts) {
 			w.watchEach(ctx, false)
-			w.followIssued(ctx, synced)
-			patience = forbiddenFor
+			w.watchIssued(ctx, synced)
+			attempts = forbiddenAttempts
 			continue
 		}
 		if ctx.Err() != nil {
@@ -61,7 +61,7 @@ func (w *secretWatch) run(ctx context.Context, synced func()) {
 		if !w.permittedSoon(ctx) {
 			return
 		}
-		patience = 1
+		attempts = 1
 	}
 }
 
@@ -93,17 +93,17 @@ func (w *secretWatch) permittedSoon(ctx context.Context) bool {
 	return false
 }
 
-// forbiddenFor is how often in a row, a second apart, the permission to watch all Secrets has to be missing for a watch that was
+// forbiddenAttempts is how often in a row, a second apart, the permission to watch all Secrets has to be missing for a watch that was
 // permitted to be given up: an API server that has just started knows of no roles for a moment.
-const forbiddenFor = 5
+const forbiddenAttempts = 5
 
 // mayWatchAll asks whether all Secrets may be watched: false once the answer was no so often in a row, or when ctx ends.
-func (w *secretWatch) mayWatchAll(ctx context.Context, patience int) bool {
-	for ; ctx.Err() == nil; patience-- {
+func (w *secretWatch) mayWatchAll(ctx context.Context, attempts int) bool {
+	for ; ctx.Err() == nil; attempts-- {
 		if w.permitted(ctx) {
 			return ctx.Err() == nil
 		}
-		if patience == 1 {
+		if attempts == 1 {
 			return false
 		}
 		select {
@@ -127,16 +127,16 @@ func (w *secretWatch) permitted(ctx context.Context) bool {
 	return true
 }
 
-// followIssued follows all of our Secrets, until ctx ends or that is forbidden.
-func (w *secretWatch) followIssued(ctx context.Context, synced func()) {
+// watchIssued follows all of our Secrets, until ctx ends or that is forbidden.
+func (w *secretWatch) watchIssued(ctx context.Context, synced func()) {
 	ctx, forbidden := context.WithCancel(ctx)
 	defer forbidden()
 	defer w.state.UnwatchIssued()
-	w.watchers.Go(func() { w.retireSettled(ctx) })
+	w.watchers.Go(func() { w.retireUnneeded(ctx) })
 	secrets := w.Clients.Secrets(metav1.NamespaceAll)
-	source := feed.ListWatch(stopWhenForbidden(forbidden), issued, secrets.List, secrets.Watch)
-	feed.Follow(ctx, "secrets", source, &corev1.Secret{}, &feed.Feed[*corev1.Secret, plan.Namespaced[plan.Secret]]{
-		Told:  w.state.LastVersion(),
+	source := reflector.ListWatch(stopWhenForbidden(forbidden), issued, secrets.List, secrets.Watch)
+	reflector.Run(ctx, "secrets", source, &corev1.Secret{}, &reflector.Store[*corev1.Secret, plan.Namespaced[plan.Secret]]{
+		LastVersion:  w.state.LastVersion(),
 		Strip: plan.StripSecret,
 		Put: func(secret plan.Namespaced[plan.Secret]) {
 			if issuable(secret) && w.state.PutIssued(secret.Namespace, secret.Object) {
@@ -185,7 +185,7 @@ func (w *secretWatch) vanished(namespace, secret string) {
 // answered returns what takes in how the API server answers lists and watches of a resource. secret names the Secrets that
 // are watched, and is empty for other resources.
 func (c *Controller) answered(resource, secret string) func(verb string, err error) {
-	explain := c.explain[resource]
+	explain := c.logForbidden[resource]
 	return func(verb string, err error) {
 		explain(verb, err)
 		c.status.Answered(plan.WatchRequest{Verb: verb, Resource: resource, Secret: secret}, err)

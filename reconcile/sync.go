@@ -30,7 +30,7 @@ func (c *Controller) handle(ctx context.Context, namespace string) {
 	began := time.Now()
 	err := c.sync(ctx, namespace)
 	if ctx.Err() == nil {
-		c.Metrics.synced(resultOf(err), time.Since(began))
+		c.Observer.synced(resultOf(err), time.Since(began))
 	} else if err != nil {
 		return
 	}

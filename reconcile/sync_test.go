@@ -232,7 +232,7 @@ func TestAConflictHidesNoRefusal(t *testing.T) {
 		return denyAccounts(request)
 	})
 	var results []Result
-	r.Metrics.Synced = func(result Result, _ time.Duration) { results = append(results, result) }
+	r.Observer.Synced = func(result Result, _ time.Duration) { results = append(results, result) }
 	r.namespace("team", "busy", "refused")
 	r.handle(t.Context(), "team")
 	assert.Equal(t, []Result{ResultError}, results)

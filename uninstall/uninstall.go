@@ -33,11 +33,11 @@ const (
 	fieldManager = "tcr-assistant-uninstall"
 	// concurrency is the number of ServiceAccounts that are written at a time.
 	concurrency = 8
-	// settle is the pause between two passes. A replica that has not yet heard of the end of an ImagePullSecret attaches
+	// passDelay is the pause between two passes. A replica that has not yet heard of the end of an ImagePullSecret attaches
 	// its Secret anew.
-	settle = 500 * time.Millisecond
-	// maxPause bounds the pauses after passes that did not get any further. Each is twice as long as the one before.
-	maxPause = 30 * time.Second
+	passDelay = 500 * time.Millisecond
+	// maxPassDelay bounds the pauses after passes that did not get any further. Each is twice as long as the one before.
+	maxPassDelay = 30 * time.Second
 )
 
 // Remover removes what an uninstall would leave behind.
@@ -52,7 +52,7 @@ type Remover struct {
 // them finds none left, or with an error when ctx ends first. Entries whose Secret is somebody else's stay.
 func (r *Remover) Run(ctx context.Context) error {
 	ours, held := map[string]bool{}, map[string]bool{}
-	for pause := settle; ; {
+	for pause := passDelay; ; {
 		fresh, err := r.deleteAll(ctx, ours, held)
 		if apierrors.IsForbidden(err) {
 			return err
@@ -76,9 +76,9 @@ func (r *Remover) Run(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 		if pause *= 2; err == nil || removed > 0 {
-			pause = settle
+			pause = passDelay
 		}
-		pause = min(pause, maxPause)
+		pause = min(pause, maxPassDelay)
 	}
 }
 
@@ -140,14 +140,14 @@ type pass struct {
 	*Remover
 	ours   map[string]bool // names of the Secrets of ImagePullSecrets that there were
 	mu     sync.Mutex
-	looked map[types.NamespacedName]bool // what removable has said of a Secret
+	lookups map[types.NamespacedName]bool // what removable has said of a Secret
 }
 
 // detachAll edits every ServiceAccount that lists what is ours to remove, and counts them. One that cannot be edited does not keep
 // the others from being.
 func (r *Remover) detachAll(ctx context.Context, ours map[string]bool) (removed int, err error) {
 	var (
-		pass    = &pass{Remover: r, ours: ours, looked: map[types.NamespacedName]bool{}}
+		pass    = &pass{Remover: r, ours: ours, lookups: map[types.NamespacedName]bool{}}
 		count   atomic.Int64
 		mu      sync.Mutex
 		errs    []error
@@ -213,7 +213,7 @@ func (p *pass) removable(ctx context.Context, namespace, name string) (bool, err
 	}
 	at := types.NamespacedName{Namespace: namespace, Name: name}
 	p.mu.Lock()
-	known, found := p.looked[at]
+	known, found := p.lookups[at]
 	p.mu.Unlock()
 	if found {
 		return known, nil
@@ -233,7 +233,7 @@ func (p *pass) removable(ctx context.Context, namespace, name string) (bool, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.looked[at] = known
+	p.lookups[at] = known
 	return known, nil
 }
 

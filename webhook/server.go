@@ -36,9 +36,9 @@ const (
 	// API server keeps its 25 although others, from many addresses, have fewer from each.
 	fairNewcomers = 25
 	fairRegulars  = 50
-	// patience is for how long a connection that was used is taken to be in use. It is above the five seconds that an API server
+	// usedFor is for how long a connection that was used is taken to be in use. It is above the five seconds that an API server
 	// waits for an answer.
-	patience = 10 * time.Second
+	usedFor = 10 * time.Second
 )
 
 // NewServer returns a server of the webhooks, to be run on a listener that Guard returned.
@@ -296,7 +296,7 @@ func (c *crowd) share(member *connection) int {
 
 // needed reports whether closing a regular might cost a request.
 func (c *crowd) needed(member *connection, now time.Time) bool {
-	if now.UnixNano()-member.used.Load() >= int64(patience) {
+	if now.UnixNano()-member.used.Load() >= int64(usedFor) {
 		return false
 	}
 	return member.busy.Load() || c.share(member) == 0

@@ -148,7 +148,7 @@ func (m *manager) lead(ctx context.Context) {
 	controller := reconcile.NewController(reconcile.Config{
 		Log: m.log, Clients: m.client, ImagePullSecrets: m.imagePullSecrets, Index: m.index, Informer: m.informer,
 		Concurrency: m.options.concurrency, ResyncPeriod: m.options.resyncPeriod,
-		Recorder: m.recorder, Metrics: m.counts.Reconcile(), QueueMetrics: m.counts.Queues(), Derived: attached.Outdated,
+		Recorder: m.recorder, Observer: m.counts.Reconcile(), QueueMetrics: m.counts.Queues(), Derived: attached.Outdated,
 	})
 	defer m.counts.Lead(controller.Progress)()
 	var leading sync.WaitGroup

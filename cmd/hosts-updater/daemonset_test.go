@@ -257,7 +257,7 @@ func TestTheWatchEndsWithTheProcess(t *testing.T) {
 	require.NoError(t, err)
 	ctx, end := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); set.follow(ctx, slog.New(slog.DiscardHandler)) }()
+	go func() { defer close(done); set.watch(ctx, slog.New(slog.DiscardHandler)) }()
 	server.tells(t, added)
 	end()
 	<-done

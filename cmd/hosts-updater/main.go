@@ -109,9 +109,9 @@ func keep(ctx context.Context, log *slog.Logger, daemon *hostsd.Daemon, o option
 		if err != nil { // the lines matter more than their removal
 			log.Error("lines will stay when the DaemonSet goes", "error", err)
 		} else {
-			following, end := context.WithCancel(context.WithoutCancel(ctx)) // until it is known whether to remove the lines
+			watching, end := context.WithCancel(context.WithoutCancel(ctx)) // until it is known whether to remove the lines
 			defer end()
-			go runs.follow(following, log)
+			go runs.watch(watching, log)
 		}
 	}
 	if o.metricsAddress != "" {

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-	"github.com/tcr-assistant/tcr-assistant/feed"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
@@ -61,7 +61,7 @@ func TestLateAnswers(t *testing.T) {
 		assert.True(t, state.PutAccount("a", Account{Name: "x", Version: 103}))
 		end()
 	})
-	t.Run("nothing is kept of writes that have end", func(t *testing.T) {
+	t.Run("nothing is kept of writes that have ended", func(t *testing.T) {
 		state := begin()
 		first, second := state.BeginWrite(ObjectKey{Namespace: "a", Name: "s"}), state.BeginWrite(ObjectKey{Namespace: "a", Name: "s"})
 		state.RemoveSecret("a", "s", 101)
@@ -98,8 +98,8 @@ func TestRestored(t *testing.T) {
 		state := NewState()
 		state.PutNamespace("a", "1", true)
 		state.PutSecret("a", Secret{Name: "s", Version: 950})
-		later := feed.Feed[*corev1.Secret, Namespaced[Secret]]{
-			Told: state.LastVersion(), Strip: StripSecret,
+		later := reflector.Store[*corev1.Secret, Namespaced[Secret]]{
+			LastVersion: state.LastVersion(), Strip: StripSecret,
 			Replaced: func(all []Namespaced[Secret], at latest.Relist) { state.ReplaceSecrets("s", ByNamespace(all), at) },
 		}
 		require.NoError(t, later.Replace([]any{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "s", ResourceVersion: "900"}}}, "920"))

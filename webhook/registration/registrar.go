@@ -29,8 +29,8 @@ type Registrar struct {
 	complete func(context.Context, *Template) error
 	limit    flowcontrol.RateLimiter
 
-	mutating   *kept[*admissionregistrationv1.MutatingWebhookConfiguration]
-	validating *kept[*admissionregistrationv1.ValidatingWebhookConfiguration]
+	mutating   *managed[*admissionregistrationv1.MutatingWebhookConfiguration]
+	validating *managed[*admissionregistrationv1.ValidatingWebhookConfiguration]
 	restoring  chan struct{} // holds a token when either has changed since restore looked
 	changed    chan struct{} // and since Changed's reader looked
 
@@ -47,11 +47,11 @@ func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Templa
 		log: log, template: template, complete: complete,
 		limit:     flowcontrol.NewTokenBucketRateLimiter(writeRate, writeBurst),
 		restoring: make(chan struct{}, 1), changed: make(chan struct{}, 1),
-		mutating: &kept[*admissionregistrationv1.MutatingWebhookConfiguration]{
+		mutating: &managed[*admissionregistrationv1.MutatingWebhookConfiguration]{
 			Object: latest.NewObject[*admissionregistrationv1.MutatingWebhookConfiguration](log, MutatingConfiguration, clientset.Named(mutating, MutatingConfiguration)),
 			name:   MutatingConfiguration, patch: mutating.Patch, caller: mutatingClient,
 		},
-		validating: &kept[*admissionregistrationv1.ValidatingWebhookConfiguration]{
+		validating: &managed[*admissionregistrationv1.ValidatingWebhookConfiguration]{
 			Object: latest.NewObject[*admissionregistrationv1.ValidatingWebhookConfiguration](log, ValidatingConfiguration, clientset.Named(validating, ValidatingConfiguration)),
 			name:   ValidatingConfiguration, patch: validating.Patch, caller: validatingClient,
 		},
@@ -206,12 +206,12 @@ func (r *Registrar) restore(ctx context.Context) error {
 	if !keeping {
 		return nil
 	}
-	if r.validating.touched() {
+	if r.validating.changedByOthers() {
 		if err := r.applyValidating(ctx); err != nil {
 			return err
 		}
 	}
-	if r.mutating.touched() {
+	if r.mutating.changedByOthers() {
 		return r.applyMutating(ctx)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package feed
+package reflector
 
 import (
 	"context"
@@ -16,19 +16,21 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
 func secret(name, version string) *corev1.Secret {
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, ResourceVersion: version}}
 }
 
-// transcript is a feed that writes down what it passes on.
-func transcript(said *[]string) *Feed[*corev1.Secret, string] {
-	return &Feed[*corev1.Secret, string]{
+// transcript is a store that writes down what it passes on.
+func transcript(said *[]string) *Store[*corev1.Secret, string] {
+	return &Store[*corev1.Secret, string]{
 		Strip:  func(s *corev1.Secret) string { return s.Name + "@" + s.ResourceVersion },
 		Put:    func(s string) { *said = append(*said, "put "+s) },
 		Remove: func(s string) { *said = append(*said, "remove "+s) },
-		Replaced: func(all []string, at Relist) {
+		Replaced: func(all []string, at latest.Relist) {
 			*said = append(*said, fmt.Sprintf("all [%s] at %d, rewound %v", strings.Join(all, " "), at.Version, at.Rewound))
 		},
 	}
@@ -53,9 +55,9 @@ func TestFeed(t *testing.T) {
 }
 
 func TestRelistOverrules(t *testing.T) {
-	assert.True(t, Relist{Version: 10}.Overrules(10))
-	assert.False(t, Relist{Version: 10}.Overrules(11), "it was written since")
-	assert.True(t, Relist{Version: 10, Rewound: true}.Overrules(11), "in a past that never was")
+	assert.True(t, latest.Relist{Version: 10}.Overrules(10))
+	assert.False(t, latest.Relist{Version: 10}.Overrules(11), "it was written since")
+	assert.True(t, latest.Relist{Version: 10, Rewound: true}.Overrules(11), "in a past that never was")
 }
 
 // server is an API server at a version. Its watches end when it says so.
@@ -102,7 +104,7 @@ func TestAWatchThatEndedEarlyIsResumedOnlyAfterALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{version: "100"}
 		var answers []string
-		source := ListWatch(func(verb string, err error) { answers = append(answers, fmt.Sprint(verb, " ", err == nil)) }, Named("x"), s.list, s.watch)
+		source := ListWatch(func(verb string, err error) { answers = append(answers, fmt.Sprint(verb, " ", err == nil)) }, ByName("x"), s.list, s.watch)
 		resume := func(version string) error {
 			seconds := int64(300)
 			_, err := source.WatchFuncWithContext(t.Context(), metav1.ListOptions{ResourceVersion: version, TimeoutSeconds: &seconds})

@@ -28,8 +28,8 @@ const (
 // the request's goroutine and must not block.
 type Observer func(webhook string, outcome Outcome, took time.Duration)
 
-// witness is a ResponseWriter that knows what the request came to.
-type witness struct {
+// outcomeRecorder is a ResponseWriter that knows what the request came to.
+type outcomeRecorder struct {
 	http.ResponseWriter
 	outcome Outcome
 }
@@ -44,7 +44,7 @@ func observed(observers []Observer) func(http.Handler) http.Handler {
 				next.ServeHTTP(w, r)
 				return
 			}
-			seen, began := &witness{w, OutcomeError}, time.Now()
+			seen, began := &outcomeRecorder{w, OutcomeError}, time.Now()
 			next.ServeHTTP(seen, r)
 			for _, observe := range observers {
 				observe(webhook, seen.outcome, time.Since(began))
@@ -55,7 +55,7 @@ func observed(observers []Observer) func(http.Handler) http.Handler {
 
 // conclude notes what a request came to.
 func conclude(w http.ResponseWriter, outcome Outcome) {
-	if seen, observed := w.(*witness); observed {
+	if seen, observed := w.(*outcomeRecorder); observed {
 		seen.outcome = outcome
 	}
 }

@@ -21,13 +21,13 @@ const (
 	firstOpening, lastOpening = time.Second, time.Minute
 )
 
-// follow keeps withdrawn true to what becomes of the ConfigMap, until ctx ends. The API server ends a watch now and then, and it is
+// watch keeps withdrawn true to what becomes of the ConfigMap, until ctx ends. The API server ends a watch now and then, and it is
 // opened again; what happens in between is not told.
-func (d *daemonSet) follow(ctx context.Context, log *slog.Logger) {
+func (d *daemonSet) watch(ctx context.Context, log *slog.Logger) {
 	told := false
 	for pause := firstOpening; ; pause = min(2*pause, lastOpening) {
 		began := time.Now()
-		err := d.watch(ctx)
+		err := d.watchOnce(ctx)
 		if time.Since(began) > lastOpening {
 			pause = firstOpening
 		}
@@ -43,8 +43,8 @@ func (d *daemonSet) follow(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// watch follows the ConfigMap until the API server ends the watch.
-func (d *daemonSet) watch(ctx context.Context) error {
+// watchOnce watches the ConfigMap until the API server ends the watch.
+func (d *daemonSet) watchOnce(ctx context.Context) error {
 	response, err := d.open(ctx, "/api/v1/namespaces/"+d.namespace+"/configmaps?watch=1&fieldSelector=metadata.name%3D"+configMap)
 	if err != nil {
 		return err

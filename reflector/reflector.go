@@ -1,9 +1,10 @@
-// Package feed passes on what becomes of the objects of a kind: what there is, and then every change of it.
+// Package reflector runs client-go's reflectors without their caches: what there is of a kind is passed on, and then every change
+// of it.
 //
 // What there is comes first, as a relist, and once more whenever the API server can't tell every change since. A watch that
 // ended before its time is resumed only after a look at the version that the API server is at: one whose data was restored
 // from a backup would accept to go on from a version that it has not reached, and be silent until then.
-package feed
+package reflector
 
 import (
 	"context"
@@ -24,77 +25,74 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
-// Feed passes what is watched on, stripped to what is needed. It keeps nothing, so that no object is held twice, and each is
+// Store passes what is watched on, stripped to what is needed. It keeps nothing, so that no object is held twice, and each is
 // stripped before the next one is decoded.
-type Feed[Object latest.Kind, Stripped any] struct {
+type Store[Object latest.Kind, Stripped any] struct {
 	Strip    func(Object) Stripped
 	Put      func(Stripped)
 	Remove   func(Stripped)
-	Replaced func(all []Stripped, at Relist)
+	Replaced func(all []Stripped, at latest.Relist)
 
-	// Told is the latest version that was heard of. Where others have told of these objects before, it begins with theirs.
-	Told uint64
+	// LastVersion is the latest version that was seen. Where these objects were watched before, it begins with what was seen then.
+	LastVersion uint64
 }
 
-var _ cache.TransformingStore = (*Feed[*corev1.Secret, int])(nil)
+var _ cache.TransformingStore = (*Store[*corev1.Secret, int])(nil)
 
 // Add passes on an object that was created.
-func (f *Feed[Object, Stripped]) Add(object any) error { f.Put(f.heard(object)); return nil }
+func (s *Store[Object, Stripped]) Add(object any) error { s.Put(s.take(object)); return nil }
 
 // Update passes on an object that was changed.
-func (f *Feed[Object, Stripped]) Update(object any) error { f.Put(f.heard(object)); return nil }
+func (s *Store[Object, Stripped]) Update(object any) error { s.Put(s.take(object)); return nil }
 
 // Delete passes on an object that was deleted.
-func (f *Feed[Object, Stripped]) Delete(object any) error { f.Remove(f.heard(object)); return nil }
+func (s *Store[Object, Stripped]) Delete(object any) error { s.Remove(s.take(object)); return nil }
 
 // Resync does nothing: nothing is kept that could be passed on once more.
-func (f *Feed[Object, Stripped]) Resync() error { return nil }
+func (s *Store[Object, Stripped]) Resync() error { return nil }
 
-// Bookmark takes in that there was no other news up to that version.
-func (f *Feed[Object, Stripped]) Bookmark(version string) error {
-	f.Told = max(f.Told, latest.Version(version))
+// Bookmark takes in that nothing else happened up to that version.
+func (s *Store[Object, Stripped]) Bookmark(version string) error {
+	s.LastVersion = max(s.LastVersion, latest.Version(version))
 	return nil
 }
 
 // Replace takes in a relist: stripped already where it was streamed, whole where it was listed.
-func (f *Feed[Object, Stripped]) Replace(objects []any, version string) error {
+func (s *Store[Object, Stripped]) Replace(objects []any, version string) error {
 	all := make([]Stripped, len(objects))
 	for i, object := range objects {
-		all[i] = f.stripped(object)
+		all[i] = s.stripped(object)
 	}
 	at := latest.Version(version)
-	rewound := at < f.Told
-	f.Told = at
-	f.Replaced(all, latest.Relist{Version: at, Rewound: rewound})
+	rewound := at < s.LastVersion
+	s.LastVersion = at
+	s.Replaced(all, latest.Relist{Version: at, Rewound: rewound})
 	return nil
 }
 
 // Transformer strips the objects of a streamed list while it is being collected.
-func (f *Feed[Object, Stripped]) Transformer() cache.TransformFunc {
-	return func(object any) (any, error) { return f.stripped(object), nil }
+func (s *Store[Object, Stripped]) Transformer() cache.TransformFunc {
+	return func(object any) (any, error) { return s.stripped(object), nil }
 }
 
-// heard strips an object of which there is news.
-func (f *Feed[Object, Stripped]) heard(object any) Stripped {
+// take strips an object, and takes in its version.
+func (s *Store[Object, Stripped]) take(object any) Stripped {
 	if whole, is := object.(Object); is {
-		f.Told = max(f.Told, latest.Version(whole.GetResourceVersion()))
+		s.LastVersion = max(s.LastVersion, latest.Version(whole.GetResourceVersion()))
 	}
-	return f.stripped(object)
+	return s.stripped(object)
 }
 
-func (f *Feed[Object, Stripped]) stripped(object any) Stripped {
+func (s *Store[Object, Stripped]) stripped(object any) Stripped {
 	if stripped, done := object.(Stripped); done {
 		return stripped
 	}
-	return f.Strip(object.(Object))
+	return s.Strip(object.(Object))
 }
 
-// Relist is when it was that something was all there was.
-type Relist = latest.Relist
-
-// Named selects the one object of that name in each namespace. RBAC can grant a watch that is narrowed like this by
+// ByName selects the one object of that name in each namespace. RBAC can grant a watch that is narrowed like this by
 // resourceNames, and the API server sends nothing else.
-func Named(name string) func(*metav1.ListOptions) {
+func ByName(name string) func(*metav1.ListOptions) {
 	selector := fields.OneTermEqualSelector("metadata.name", name).String()
 	return func(options *metav1.ListOptions) { options.FieldSelector = selector }
 }
@@ -102,18 +100,18 @@ func Named(name string) func(*metav1.ListOptions) {
 // Everything narrows nothing.
 func Everything(*metav1.ListOptions) {}
 
-// refusalPeriod is how often a missing permission is logged.
-const refusalPeriod = 10 * time.Minute
+// forbiddenLogPeriod is how often a missing permission is logged.
+const forbiddenLogPeriod = 10 * time.Minute
 
-// LogRefusal returns what logs a missing permission: the reflector logs its failures, but not what would mend them. It may be
+// LogForbidden returns what logs a missing permission: the reflector logs its failures, but not what would mend them. It may be
 // told from several goroutines, for thousands of watches.
-func LogRefusal(log *slog.Logger, resource string) func(verb string, err error) {
+func LogForbidden(log *slog.Logger, resource string) func(verb string, err error) {
 	var mu sync.Mutex
 	said := map[string]time.Time{} // by verb
 	return func(verb string, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if now := time.Now(); apierrors.IsForbidden(err) && now.Sub(said[verb]) > refusalPeriod {
+		if now := time.Now(); apierrors.IsForbidden(err) && now.Sub(said[verb]) > forbiddenLogPeriod {
 			log.Error("permission is missing", "verb", verb, "resource", resource, "error", err)
 			said[verb] = now
 		}
@@ -133,7 +131,7 @@ func ListWatch[List runtime.Object](
 			asOfNow(&options)
 			objects, err := list(ctx, options)
 			answered("list", err)
-			before.settle(err)
+			before.listed(err)
 			return objects, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
@@ -144,7 +142,7 @@ func ListWatch[List runtime.Object](
 			doubtful := before.doubtful(options)
 			before.began(options)
 			if doubtful {
-				if err := rewound(ctx, options, list); err != nil {
+				if err := checkNotRewound(ctx, options, list); err != nil {
 					answered("list", err)
 					return nil, err
 				}
@@ -175,8 +173,8 @@ type resumption struct {
 	due time.Time // when it was to end; zero where there was none
 }
 
-// settle takes in a list: what is watched after it begins with what it said.
-func (r *resumption) settle(err error) {
+// listed takes in a list: what is watched after it begins with what it said.
+func (r *resumption) listed(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
@@ -203,9 +201,9 @@ func (r *resumption) began(options metav1.ListOptions) {
 	}
 }
 
-// rewound returns an error that says so where the API server is at an earlier version than a watch is to begin with. It would
+// checkNotRewound returns an error where the API server is at an earlier version than a watch is to begin with. It would
 // accept the watch and be silent until it gets there.
-func rewound[List runtime.Object](ctx context.Context, watched metav1.ListOptions, list func(context.Context, metav1.ListOptions) (List, error)) error {
+func checkNotRewound[List runtime.Object](ctx context.Context, watched metav1.ListOptions, list func(context.Context, metav1.ListOptions) (List, error)) error {
 	least, err := list(ctx, metav1.ListOptions{LabelSelector: watched.LabelSelector, FieldSelector: watched.FieldSelector, Limit: 1})
 	if err != nil {
 		return err
@@ -225,7 +223,7 @@ func newBackoff() *wait.Backoff {
 	return &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 5 * time.Second}
 }
 
-// Follow passes what the API server has on to the store until ctx ends.
-func Follow(ctx context.Context, name string, source *cache.ListWatch, object runtime.Object, store cache.ReflectorStore) {
+// Run runs a reflector, which passes what the API server has on to the store, until ctx ends.
+func Run(ctx context.Context, name string, source *cache.ListWatch, object runtime.Object, store cache.ReflectorStore) {
 	cache.NewReflectorWithOptions(source, object, store, cache.ReflectorOptions{Name: name, Backoff: newBackoff()}).RunWithContext(ctx)
 }

@@ -1,4 +1,4 @@
-package feed
+package reflector
 
 import (
 	"context"
@@ -88,11 +88,11 @@ func (s *streamer) stream(ctx context.Context, options metav1.ListOptions) (io.R
 	return reader, nil
 }
 
-func (s *streamer) few() *Few[*corev1.Secret, *corev1.SecretList] {
-	return NewFew[*corev1.Secret](s.list, s.stream, codecs.UniversalDeserializer())
+func (s *streamer) source() *StreamSource[*corev1.Secret, *corev1.SecretList] {
+	return NewStreamSource[*corev1.Secret](s.list, s.stream, codecs.UniversalDeserializer())
 }
 
-func TestFollowFew(t *testing.T) {
+func TestRunStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &streamer{server: server{version: "100", items: []corev1.Secret{*secret("x", "90")}}}
 		var said, answers []string
@@ -101,7 +101,7 @@ func TestFollowFew(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			FollowFew(ctx, s.few(), Named("x"), answered, transcript(&said))
+			RunStream(ctx, s.source(), ByName("x"), answered, transcript(&said))
 		}()
 		say := func(watch int, event []byte) {
 			t.Helper()
@@ -208,22 +208,22 @@ func TestThousandsAskInTurn(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			return s.stream(ctx, options)
 		}
-		few := NewFew[*corev1.Secret](list, stream, codecs.UniversalDeserializer())
+		source := NewStreamSource[*corev1.Secret](list, stream, codecs.UniversalDeserializer())
 		ctx, cancel := context.WithCancel(t.Context())
-		follow := func(n int) {
+		run := func(n int) {
 			for range n {
-				go FollowFew(ctx, few, Everything, c.answered, transcript(new([]string)))
+				go RunStream(ctx, source, Everything, c.answered, transcript(new([]string)))
 			}
 		}
 		before := goroutines()
-		follow(1000)
+		run(1000)
 		time.Sleep(time.Second)
 		assert.Equal(t, 1000, c.watched())
 		assert.Equal(t, before+1000, goroutines(), "each is one goroutine while nothing happens")
 		assert.Equal(t, turns, c.most)
 
 		c.hanging = turns
-		follow(turns + 1)
+		run(turns + 1)
 		time.Sleep(turnTime - time.Second)
 		assert.Equal(t, 1000, c.watched(), "what is not answered yet has its turn")
 		time.Sleep(2 * time.Second)
@@ -298,16 +298,16 @@ func TestHostileStreams(t *testing.T) {
 			require.NoError(t, err)
 			var said []string
 			var watched error
-			f := &fewFollower[*corev1.Secret, string, *corev1.SecretList]{
-				few:    NewFew[*corev1.Secret](clients.Secrets("").List, clients.StreamSecrets, clients.Decoder()),
-				narrow: Named("x"), feed: transcript(&said),
+			f := &streamReflector[*corev1.Secret, string, *corev1.SecretList]{
+				source: NewStreamSource[*corev1.Secret](clients.Secrets("").List, clients.StreamSecrets, clients.Decoder()),
+				narrow: ByName("x"), store: transcript(&said),
 				answered: func(verb string, err error) {
 					if verb == "watch" {
 						watched = err
 					}
 				},
 			}
-			err = f.follow(t.Context())
+			err = f.watchOnce(t.Context())
 			require.ErrorContains(t, err, tc.want)
 			assert.Equal(t, "/api/v1/secrets 100 metadata.name=x application/vnd.kubernetes.protobuf,application/json", asked)
 			if tc.code != 200 {

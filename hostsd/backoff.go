@@ -5,20 +5,20 @@ import "time"
 const (
 	// configDelay lets a folder's swap, which is several events, become one pass.
 	configDelay = 50 * time.Millisecond
-	// repairDelay is the same for the hosts file, and the first pause of a fight.
+	// repairDelay is the same for the hosts file, and the first pause between repairs.
 	repairDelay = 100 * time.Millisecond
 	// maxRepairDelay bounds the pause between repairs while somebody keeps undoing them.
 	maxRepairDelay = 10 * time.Second
-	// fightIsOver is the time without a repair after which the next one is prompt again.
-	fightIsOver = time.Minute
+	// backoffReset is the time without a repair after which the next one is prompt again.
+	backoffReset = time.Minute
 	retryDelay  = time.Second
 	// maxRetryDelay bounds how late a hosts file that became writable is noticed.
 	maxRetryDelay = 30 * time.Second
 )
 
-// pace decides when the next pass is due. Two instances that want different lines, or any
-// program that undoes ours, meet ever longer pauses, so that no fight uses the processor.
-type pace struct {
+// repairBackoff decides when the next pass is due. Two instances that want different lines, or any
+// program that undoes ours, meet ever longer pauses: nobody keeps the processor busy by undoing.
+type repairBackoff struct {
 	resync     time.Duration
 	failures   int       // passes in a row that failed
 	repairs    int       // repairs in a row
@@ -28,24 +28,24 @@ type pace struct {
 
 // passed takes note of a pass and returns when the next is due if nothing happens. Jitter is
 // from 0 up to 1, and keeps the nodes of a cluster from working in step.
-func (p *pace) passed(now time.Time, failed, repaired bool, jitter float64) time.Time {
-	if now.Sub(p.lastRepair) > fightIsOver {
-		p.repairs = 0
+func (b *repairBackoff) passed(now time.Time, failed, repaired bool, jitter float64) time.Time {
+	if now.Sub(b.lastRepair) > backoffReset {
+		b.repairs = 0
 	}
 	if repaired {
-		p.repairs++
-		p.lastRepair = now
+		b.repairs++
+		b.lastRepair = now
 	}
-	due := now.Add(p.resync + time.Duration((jitter-0.5)*0.2*float64(p.resync)))
-	p.notBefore = p.lastRepair.Add(doubled(repairDelay, p.repairs, maxRepairDelay))
+	due := now.Add(b.resync + time.Duration((jitter-0.5)*0.2*float64(b.resync)))
+	b.notBefore = b.lastRepair.Add(doubled(repairDelay, b.repairs, maxRepairDelay))
 	if !failed {
-		p.failures = 0
+		b.failures = 0
 		return due
 	}
-	retry := now.Add(doubled(retryDelay, p.failures, maxRetryDelay))
-	p.failures++
-	if p.notBefore.Before(retry) {
-		p.notBefore = retry
+	retry := now.Add(doubled(retryDelay, b.failures, maxRetryDelay))
+	b.failures++
+	if b.notBefore.Before(retry) {
+		b.notBefore = retry
 	}
 	if retry.Before(due) {
 		return retry
@@ -54,13 +54,13 @@ func (p *pace) passed(now time.Time, failed, repaired bool, jitter float64) time
 }
 
 // configChanged returns when a pass is due that the configuration's change asks for.
-func (p *pace) configChanged(now time.Time) time.Time { return now.Add(configDelay) }
+func (b *repairBackoff) configChanged(now time.Time) time.Time { return now.Add(configDelay) }
 
 // fileChanged returns when a pass is due that the hosts file's change asks for.
-func (p *pace) fileChanged(now time.Time) time.Time {
+func (b *repairBackoff) fileChanged(now time.Time) time.Time {
 	due := now.Add(repairDelay)
-	if due.Before(p.notBefore) {
-		return p.notBefore
+	if due.Before(b.notBefore) {
+		return b.notBefore
 	}
 	return due
 }
