@@ -1,6 +1,7 @@
 package pullsecret
 
 import (
+	"encoding/json"
 	"slices"
 	"strconv"
 
@@ -32,39 +33,64 @@ func Among(names []string) func(name string) bool {
 	}
 }
 
+// MaxAdded and MaxRemoved bound how many entries one patch adds, each by an operation of its own, and removes: the API server
+// takes a JSON patch of 10,000 operations, or of 3 MB, at most. What is left waits for the next patch.
+const (
+	MaxAdded   = 5000
+	MaxRemoved = 1000
+)
+
 // Attach returns the JSON patch that appends the names of wanted that a list lacks, and those names; nil where it lacks
-// none. Entries that are there keep their place. present tells a list, even an empty one, from no list at all.
-func Attach(list []string, present bool, wanted []string) (patch []jsonpatch.Operation, missing []string) {
+// none. Entries that are there keep their place. present tells a list, even an empty one, from no list at all. rest is whether
+// the list lacks more than one patch may add.
+func Attach(list []string, present bool, wanted []string) (patch []jsonpatch.Operation, added []string, rest bool) {
 	var entries []reference
 	contains := func(name string) bool { return slices.Contains(list, name) }
 	if len(wanted) > 8 { // for a few names a set is not worth its making
 		contains = Among(list)
 	}
 	for _, name := range wanted {
-		if !contains(name) {
-			missing = append(missing, name)
-			entries = append(entries, reference{Name: name})
+		if contains(name) {
+			continue
 		}
+		if present && len(added) == MaxAdded {
+			rest = true
+			break
+		}
+		added = append(added, name)
+		entries = append(entries, reference{Name: name})
 	}
 	if !present && len(entries) > 0 {
-		return []jsonpatch.Operation{{Operation: "add", Path: listPath, Value: entries}}, missing
+		return []jsonpatch.Operation{{Operation: "add", Path: listPath, Value: entries}}, added, false
 	}
 	for _, entry := range entries {
 		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: listPath + "/-", Value: entry})
 	}
-	return patch, missing
+	return patch, added, rest
 }
 
 // Detach returns the JSON patch that removes every entry that unwanted names, and the list that is left. It removes the
-// last one first, so that each index still means what it meant when the patch was planned.
-func Detach(list []string, unwanted func(name string) bool) (patch []jsonpatch.Operation, left []string) {
+// last one first, so that each index still means what it meant when the patch was planned. rest is whether more entries are
+// unwanted than one patch may remove: those stand in what is left.
+func Detach(list []string, unwanted func(name string) bool) (patch []jsonpatch.Operation, left []string, rest bool) {
 	for i, name := range slices.Backward(list) {
-		if unwanted(name) {
+		switch {
+		case !unwanted(name):
+			left = append(left, name)
+		case len(patch) == MaxRemoved:
+			left, rest = append(left, name), true
+		default:
 			patch = append(patch, jsonpatch.Operation{Operation: "remove", Path: listPath + "/" + strconv.Itoa(i)})
-			continue
 		}
-		left = append(left, name)
 	}
 	slices.Reverse(left)
-	return patch, left
+	return patch, left, rest
+}
+
+// Guarded encodes a patch that is for an object at that resourceVersion alone, by a replacement of it: where the object has
+// changed since then, the API server refuses the patch with 409 Conflict. (A "test" of it would be refused with 422, as any bad
+// patch is.)
+func Guarded(version string, patch []jsonpatch.Operation) ([]byte, error) {
+	guard := jsonpatch.Operation{Operation: "replace", Path: "/metadata/resourceVersion", Value: version}
+	return json.Marshal(append([]jsonpatch.Operation{guard}, patch...))
 }

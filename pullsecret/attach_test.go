@@ -29,7 +29,7 @@ func TestAttach(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			list, present := read(t, test.account)
-			patch, missing := Attach(list, present, test.wanted)
+			patch, missing, _ := Attach(list, present, test.wanted)
 			encoded, err := json.Marshal(patch)
 			require.NoError(t, err)
 			assert.JSONEq(t, test.patch, string(encoded))
@@ -51,7 +51,7 @@ func TestDetach(t *testing.T) {
 		"an entry without a name stays": {[]string{"", "tcr.ipsa"}, []string{""}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			patch, left := Detach(test.list, unwanted)
+			patch, left, _ := Detach(test.list, unwanted)
 			assert.Equal(t, test.left, left)
 			var entries []reference
 			for _, name := range test.list {
@@ -94,15 +94,15 @@ func FuzzEdits(f *testing.F) {
 			return names
 		}
 		unwanted := func(name string) bool { return strings.HasPrefix(name, SecretPrefix) && !slices.Contains(wanted, name) }
-		_, left := Detach(list, unwanted)
-		_, missing := Attach(left, true, wanted)
+		_, left, _ := Detach(list, unwanted)
+		_, missing, _ := Attach(left, true, wanted)
 		after := append(slices.Clone(left), missing...)
 		assert.Equal(t, foreign(list), foreign(after))
 		for _, name := range wanted {
 			assert.Contains(t, after, name)
 		}
-		again, _ := Detach(after, unwanted)
-		more, _ := Attach(after, true, wanted)
+		again, _, _ := Detach(after, unwanted)
+		more, _, _ := Attach(after, true, wanted)
 		assert.Empty(t, again)
 		assert.Empty(t, more, "a second run changes nothing")
 	})

@@ -30,7 +30,7 @@ func TestMatchingCases(t *testing.T) {
 				index.Put(rule)
 				require.NotNil(t, index.Rules().Get(rule.Name), "%v", index.Rules().Invalid(rule.Name))
 			}
-			_, missing := pullsecret.Attach(c.Has, c.Has != nil, index.Rules().Secrets(c.Namespace, c.AccountName))
+			_, missing, _ := pullsecret.Attach(c.Has, c.Has != nil, index.Rules().Secrets(c.Namespace, c.AccountName))
 			assert.Equal(t, c.Want, append(c.Has, missing...))
 		})
 	}

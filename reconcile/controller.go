@@ -14,12 +14,12 @@ import (
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
-	"github.com/tcr-assistant/tcr-assistant/reflector"
 	"github.com/tcr-assistant/tcr-assistant/informer"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/status"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
 const (
@@ -97,7 +97,7 @@ func NewController(config Config) *Controller {
 		seen: map[string]bool{},
 
 		logForbidden: map[string]func(verb string, err error){},
-		logged:  newLogLimiter(),
+		logged:       newLogLimiter(),
 	}
 	for _, resource := range []string{"namespaces", "serviceaccounts", "secrets"} {
 		c.logForbidden[resource] = reflector.LogForbidden(config.Log, resource)

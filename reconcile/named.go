@@ -8,10 +8,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/tcr-assistant/tcr-assistant/reflector"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
 // minNamedWatch is how long a name is watched by itself at least, and how often it is looked whether it still has to be.
@@ -58,8 +58,8 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 func (w *secretWatch) storeOf(imagePullSecret string, watch *namedWatch) *reflector.Store[*corev1.Secret, plan.Namespaced[plan.Secret]] {
 	name := pullsecret.SecretName(imagePullSecret)
 	return &reflector.Store[*corev1.Secret, plan.Namespaced[plan.Secret]]{
-		LastVersion:  w.state.LastVersion(),
-		Strip: plan.StripSecret,
+		LastVersion: w.state.LastVersion(),
+		Strip:       plan.StripSecret,
 		Put: func(secret plan.Namespaced[plan.Secret]) {
 			if w.takeIn(imagePullSecret, watch, func() bool { return w.state.PutSecret(secret.Namespace, secret.Object) }) {
 				w.changed(secret.Namespace)

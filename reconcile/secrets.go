@@ -14,10 +14,10 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-	"github.com/tcr-assistant/tcr-assistant/reflector"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
 // secretWatch watches Secrets. Where all Secrets may be watched, one watch narrowed to our label shows all of ours, whatever
@@ -37,7 +37,7 @@ func newSecretWatch(c *Controller) *secretWatch {
 	list := c.Clients.Secrets(metav1.NamespaceAll).List
 	return &secretWatch{
 		Controller: c,
-		source:        reflector.NewStreamSource[*corev1.Secret](list, c.Clients.StreamSecrets, c.Clients.Decoder()),
+		source:     reflector.NewStreamSource[*corev1.Secret](list, c.Clients.StreamSecrets, c.Clients.Decoder()),
 		named:      map[string]*namedWatch{},
 		ending:     map[string]bool{},
 	}
@@ -136,8 +136,8 @@ func (w *secretWatch) watchIssued(ctx context.Context, synced func()) {
 	secrets := w.Clients.Secrets(metav1.NamespaceAll)
 	source := reflector.ListWatch(stopWhenForbidden(forbidden), issued, secrets.List, secrets.Watch)
 	reflector.Run(ctx, "secrets", source, &corev1.Secret{}, &reflector.Store[*corev1.Secret, plan.Namespaced[plan.Secret]]{
-		LastVersion:  w.state.LastVersion(),
-		Strip: plan.StripSecret,
+		LastVersion: w.state.LastVersion(),
+		Strip:       plan.StripSecret,
 		Put: func(secret plan.Namespaced[plan.Secret]) {
 			if issuable(secret) && w.state.PutIssued(secret.Namespace, secret.Object) {
 				w.changed(secret.Namespace)

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -150,11 +149,9 @@ func (w *writer) delete(ctx context.Context, change plan.DeleteSecret) error {
 	return err
 }
 
-// edit patches a ServiceAccount behind a replacement of its resourceVersion by the one it was planned from: one that has
-// changed since then is refused with 409 Conflict. (A "test" of it would be refused with 422, as any bad patch is.)
+// edit patches a ServiceAccount, if it still is at the version that the patch was planned from.
 func (w *writer) edit(ctx context.Context, change plan.EditAccount) error {
-	guard := jsonpatch.Operation{Operation: "replace", Path: "/metadata/resourceVersion", Value: strconv.FormatUint(change.Version, 10)}
-	body, err := json.Marshal(append([]jsonpatch.Operation{guard}, change.Patch...))
+	body, err := pullsecret.Guarded(strconv.FormatUint(change.Version, 10), change.Patch)
 	if err != nil {
 		return fmt.Errorf("encoding the patch of service account %s/%s: %w", change.Namespace, change.Name, err)
 	}

@@ -5,7 +5,6 @@ package uninstall
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -138,8 +136,8 @@ func (r *Remover) forget(ctx context.Context) (deleted int, err error) {
 // pass is one look at all ServiceAccounts.
 type pass struct {
 	*Remover
-	ours   map[string]bool // names of the Secrets of ImagePullSecrets that there were
-	mu     sync.Mutex
+	ours    map[string]bool // names of the Secrets of ImagePullSecrets that there were
+	mu      sync.Mutex
 	lookups map[types.NamespacedName]bool // what removable has said of a Secret
 }
 
@@ -244,19 +242,18 @@ func owned(secret *corev1.Secret) bool {
 	})
 }
 
-// patch returns the JSON patch that removes the unwanted entries of an account; nil where there are none. It carries the
-// account's resourceVersion: an account that has changed meanwhile is refused with 409 Conflict.
+// patch returns the JSON patch that removes the unwanted entries of an account, as many as one may, if it is still as it was
+// seen; nil where there are none.
 func patch(account *corev1.ServiceAccount, unwanted func(string) bool) ([]byte, error) {
 	list := make([]string, len(account.ImagePullSecrets))
 	for i, entry := range account.ImagePullSecrets {
 		list[i] = entry.Name
 	}
-	operations, _ := pullsecret.Detach(list, unwanted)
+	operations, _, _ := pullsecret.Detach(list, unwanted)
 	if len(operations) == 0 {
 		return nil, nil
 	}
-	guard := jsonpatch.Operation{Operation: "replace", Path: "/metadata/resourceVersion", Value: account.ResourceVersion}
-	body, err := json.Marshal(append([]jsonpatch.Operation{guard}, operations...))
+	body, err := pullsecret.Guarded(account.ResourceVersion, operations)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the patch of service account %s/%s: %w", account.Namespace, account.Name, err)
 	}

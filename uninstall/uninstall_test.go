@@ -52,6 +52,9 @@ func TestPatch(t *testing.T) {
 	}
 }
 
+// maxOperations is how many operations of a JSON patch an API server takes.
+const maxOperations = 10_000
+
 // world is an API server in memory. It speaks no network, so that its time can be that of a test.
 type world struct {
 	mu       sync.Mutex
@@ -114,11 +117,15 @@ func (w *world) answer(request *http.Request) any {
 	if err := json.NewDecoder(request.Body).Decode(&patch); err != nil {
 		return metav1.Status{Code: http.StatusBadRequest, Message: err.Error()}
 	}
+	if len(patch) > maxOperations {
+		return metav1.Status{Code: http.StatusRequestEntityTooLarge, Reason: metav1.StatusReasonRequestEntityTooLarge, Message: "too many operations"}
+	}
 	i := slices.IndexFunc(w.accounts, func(a corev1.ServiceAccount) bool { return a.Name == path[6] })
+	w.accounts[i].ImagePullSecrets = slices.Clone(w.accounts[i].ImagePullSecrets)
 	for _, operation := range patch {
 		if operation.Operation == "remove" {
 			at, _ := strconv.Atoi(operation.Path[strings.LastIndexByte(operation.Path, '/')+1:])
-			w.accounts[i].ImagePullSecrets = slices.Delete(slices.Clone(w.accounts[i].ImagePullSecrets), at, at+1)
+			w.accounts[i].ImagePullSecrets = slices.Delete(w.accounts[i].ImagePullSecrets, at, at+1)
 		}
 	}
 	account := w.accounts[i]
@@ -182,6 +189,18 @@ func TestWhatAFinalizerHoldsIsDeletedOnceAndToldOnce(t *testing.T) {
 		assert.Equal(t, 1, w.asked["DELETE /apis/tcr.tencentcloudcr.com/v1/imagepullsecrets/kept"])
 		assert.Equal(t, 1, strings.Count(log, "example.com/hold"))
 		assert.Empty(t, w.accounts[0].ImagePullSecrets)
+	})
+}
+
+func TestAnyNumberOfEntriesGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		entries := append([]string{"x"}, slices.Repeat([]string{"tcr.ipsa"}, maxOperations+1)...)
+		w := &world{objects: []v1.ImagePullSecret{object("a")}, accounts: []corev1.ServiceAccount{lists("default", entries...)}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := w.run(ctx, t)
+		require.NoError(t, err)
+		assert.Equal(t, lists("", "x").ImagePullSecrets, w.accounts[0].ImagePullSecrets)
 	})
 }
 

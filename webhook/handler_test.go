@@ -131,6 +131,20 @@ func TestMutate(t *testing.T) {
 	}
 }
 
+func TestAPatchHasABound(t *testing.T) {
+	const most = 10_000 // operations that an API server takes of anybody else
+	rules := make([]*v1.ImagePullSecret, most+1)
+	for i := range rules {
+		rules[i] = imagePullSecret(fmt.Sprint("r", i), "*")
+	}
+	response := answer(t, ask(t, Handler(quiet, indexOf(rules...), ready), MutatePath, accountReview("team", `{"metadata":{"name":"a"},"imagePullSecrets":[{"name":"x"}]}`)))
+	var patch []map[string]any
+	require.NoError(t, json.Unmarshal(response.Patch, &patch))
+	assert.NotEmpty(t, patch)
+	assert.LessOrEqual(t, len(patch), most, "reconciliation adds the rest")
+	assert.Len(t, strings.Split(response.AuditAnnotations[auditAttached], ","), len(patch))
+}
+
 func TestValidate(t *testing.T) {
 	encode := func(object *v1.ImagePullSecret) string {
 		encoded, err := json.Marshal(object)

@@ -13,7 +13,8 @@ import (
 // auditAttached is the audit annotation that names the Secrets which admission has attached.
 const auditAttached = "attached"
 
-// mutate attaches to a ServiceAccount the Secrets that the rules want it to list. It never denies, and it holds no "test"
+// mutate attaches to a ServiceAccount the Secrets that the rules want it to list; more than one patch may add are left to
+// reconciliation. It never denies, and it holds no "test"
 // operation: a patch that does not apply would reject the object, whatever the failure policy.
 func mutate(rules *pullsecret.Rules, request *accountRequest) (*admissionv1.AdmissionResponse, error) {
 	response := &admissionv1.AdmissionResponse{Allowed: true}
@@ -25,7 +26,7 @@ func mutate(rules *pullsecret.Rules, request *accountRequest) (*admissionv1.Admi
 	if name == "" {
 		name = request.name // both are blank for generateName: then only "*" can select it
 	}
-	patch, missing := pullsecret.Attach(account.secrets, account.present, rules.Secrets(request.namespace, name))
+	patch, added, _ := pullsecret.Attach(account.secrets, account.present, rules.Secrets(request.namespace, name))
 	if len(patch) == 0 {
 		return response, nil
 	}
@@ -35,6 +36,6 @@ func mutate(rules *pullsecret.Rules, request *accountRequest) (*admissionv1.Admi
 	}
 	kind := admissionv1.PatchTypeJSONPatch
 	response.Patch, response.PatchType = encoded, &kind
-	response.AuditAnnotations = map[string]string{auditAttached: strings.Join(missing, ",")}
+	response.AuditAnnotations = map[string]string{auditAttached: strings.Join(added, ",")}
 	return response, nil
 }

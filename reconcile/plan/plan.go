@@ -7,13 +7,6 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// maxAdded and maxRemoved bound what one write changes of an account: the API server refuses a JSON patch of more than
-// 10,000 operations, or of 3 MB.
-const (
-	maxAdded   = 5000
-	maxRemoved = 1000
-)
-
 // ReasonForeignSecret is the failure of a Secret whose name we need and whose type is not ours to change.
 const ReasonForeignSecret = "ForeignSecret"
 
@@ -87,9 +80,8 @@ func Current(secret Secret, rule *pullsecret.Rule) bool {
 func (p *Plan) account(rules *pullsecret.Rules, namespace Namespace, account Account, seen Visibility) {
 	wanted := rules.Secrets(namespace.Name, account.Name)
 	isWanted := pullsecret.Among(wanted)
-	var removed []string
-	rest := false
-	patch, left := pullsecret.Detach(account.Secrets, func(name string) bool {
+	var unwanted []string
+	patch, left, rest := pullsecret.Detach(account.Secrets, func(name string) bool {
 		if isWanted(name) || rules.Frozen(name) || !pullsecret.Removable(name, false, false) {
 			return false
 		}
@@ -101,22 +93,15 @@ func (p *Plan) account(rules *pullsecret.Rules, namespace Namespace, account Acc
 		if !pullsecret.Removable(name, found, found && Ours(secret, rules, seen)) {
 			return false
 		}
-		if len(removed) == maxRemoved {
-			rest = true
-			return false
-		}
-		removed = append(removed, name)
+		unwanted = append(unwanted, name)
 		return true
 	})
+	removed := unwanted
 	if rest {
-		isLeft := pullsecret.Among(left)
-		removed = slices.DeleteFunc(removed, isLeft)
+		removed = slices.DeleteFunc(unwanted, pullsecret.Among(left))
 	}
-	attach, added := pullsecret.Attach(left, len(account.Secrets) > 0, wanted)
-	if len(attach) > maxAdded {
-		attach, added, rest = attach[:maxAdded], added[:maxAdded], true
-	}
+	attach, added, more := pullsecret.Attach(left, len(account.Secrets) > 0, wanted)
 	if patch = append(patch, attach...); len(patch) > 0 {
-		p.Changes = append(p.Changes, EditAccount{namespace.Name, account.Name, account.Version, append(removed, added...), patch, rest})
+		p.Changes = append(p.Changes, EditAccount{namespace.Name, account.Name, account.Version, append(removed, added...), patch, rest || more})
 	}
 }

@@ -177,7 +177,7 @@ func TestPlan(t *testing.T) {
 
 func TestAnEditOfManyEntriesIsMadeInPieces(t *testing.T) {
 	namespaces := map[string]string{}
-	for i := range maxAdded + 1 {
+	for i := range pullsecret.MaxAdded + 1 {
 		namespaces[fmt.Sprintf("r%d", i)] = "a"
 	}
 	for name, test := range map[string]struct {
@@ -187,13 +187,13 @@ func TestAnEditOfManyEntriesIsMadeInPieces(t *testing.T) {
 		left    int // of the entries, once it is made
 		rest    bool
 	}{
-		"as many as one write may remove":   {rulesOf(t, map[string]string{"r": "a"}), entries("x", maxRemoved), maxRemoved + 1, 1, false},
-		"more than one write may remove":    {rulesOf(t, map[string]string{"r": "a"}), entries("x", 20000), maxRemoved + 1, 20000 - maxRemoved + 1, true},
-		"one name more often than it may":   {rulesOf(t, map[string]string{"r": "a"}), slices.Repeat([]string{"tcr.ipsx"}, maxRemoved+1), 1, 2, true},
-		"one name as often as it may":       {rulesOf(t, map[string]string{"r": "a"}), slices.Repeat([]string{"tcr.ipsx"}, maxRemoved), maxRemoved + 1, 1, false},
-		"more than one write may add":       {rulesOf(t, namespaces), []string{"theirs"}, maxAdded, maxAdded + 1, true},
-		"more than one write may of both":   {rulesOf(t, namespaces), entries("x", 20000), maxAdded + maxRemoved, 20000 - maxRemoved + maxAdded, true},
-		"any number where there is no list": {rulesOf(t, namespaces), nil, maxAdded + 1, maxAdded + 1, false},
+		"as many as one write may remove":   {rulesOf(t, map[string]string{"r": "a"}), entries("x", pullsecret.MaxRemoved), pullsecret.MaxRemoved + 1, 1, false},
+		"more than one write may remove":    {rulesOf(t, map[string]string{"r": "a"}), entries("x", 20000), pullsecret.MaxRemoved + 1, 20000 - pullsecret.MaxRemoved + 1, true},
+		"one name more often than it may":   {rulesOf(t, map[string]string{"r": "a"}), slices.Repeat([]string{"tcr.ipsx"}, pullsecret.MaxRemoved+1), 1, 2, true},
+		"one name as often as it may":       {rulesOf(t, map[string]string{"r": "a"}), slices.Repeat([]string{"tcr.ipsx"}, pullsecret.MaxRemoved), pullsecret.MaxRemoved + 1, 1, false},
+		"more than one write may add":       {rulesOf(t, namespaces), []string{"theirs"}, pullsecret.MaxAdded, pullsecret.MaxAdded + 1, true},
+		"more than one write may of both":   {rulesOf(t, namespaces), entries("x", 20000), pullsecret.MaxAdded + pullsecret.MaxRemoved, 20000 - pullsecret.MaxRemoved + pullsecret.MaxAdded, true},
+		"any number where there is no list": {rulesOf(t, namespaces), nil, pullsecret.MaxAdded + 1, pullsecret.MaxAdded + 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			account := Account{Name: "default", Version: 5, Secrets: test.listed}

@@ -9,8 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-	"github.com/tcr-assistant/tcr-assistant/reflector"
 	"github.com/tcr-assistant/tcr-assistant/latest"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
 // TestLateAnswers puts news in the orders in which they can arrive.
