@@ -17,15 +17,11 @@ import (
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/util/flowcontrol"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
 const (
-	// fieldManager owns what the keeper applies.
-	fieldManager = "tcr-assistant"
-
-	labelManagedBy = "app.kubernetes.io/managed-by"
-
 	// issueEvery and issueBurst bound how many certificates are issued when they keep getting lost: so many at once,
 	// then one at a time.
 	issueEvery = 10 * time.Second
@@ -33,7 +29,7 @@ const (
 )
 
 func managedLabels() map[string]string {
-	return map[string]string{labelManagedBy: "tcr-assistant"}
+	return map[string]string{v1.ManagedByLabel: v1.ManagedByValue}
 }
 
 // Keeper keeps the certificate: it issues, renews, publishes and retires. It runs on the leader alone. In a steady
@@ -267,7 +263,7 @@ func (t *term) write(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("encoding secret %s: %w", name, err)
 	}
-	options := metav1.PatchOptions{FieldManager: fieldManager, Force: new(true)}
+	options := metav1.PatchOptions{FieldManager: v1.FieldManager, Force: new(true)}
 	if _, err := t.serving.secret.Write(func() (*corev1.Secret, error) {
 		return t.secrets.Patch(ctx, t.cfg.SecretName, types.ApplyPatchType, body, options)
 	}); err != nil {

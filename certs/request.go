@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
@@ -91,13 +90,12 @@ func newRequest(key *ecdsa.PrivateKey, cfg Config, owner *metav1.OwnerReference)
 	if err != nil {
 		return nil, fmt.Errorf("creating the certificate request: %w", err)
 	}
-	seconds := int32(cfg.Duration / time.Second)
 	csr := &certificatesv1.CertificateSigningRequest{
 		ObjectMeta: metav1.ObjectMeta{Name: RequestName, Labels: managedLabels()},
 		Spec: certificatesv1.CertificateSigningRequestSpec{
 			Request:           pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
 			SignerName:        cfg.Signer,
-			ExpirationSeconds: &seconds,
+			ExpirationSeconds: new(int32(cfg.Duration / time.Second)),
 			Usages:            requestUsages,
 		},
 	}
@@ -308,9 +306,9 @@ func (r *requester) await(ctx context.Context, approved *certificatesv1.Certific
 	if certPEM, err := outcome(approved); err != nil || len(certPEM) > 0 {
 		return certPEM, err
 	}
-	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, RequestName).String()
+	narrow := clientset.ByName(RequestName)
 	watcher := &cache.ListWatch{WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-		options.FieldSelector = selector
+		narrow(&options)
 		return r.requests.Watch(ctx, options)
 	}}
 	events, err := toolswatch.NewRetryWatcherWithContext(ctx, approved.ResourceVersion, watcher)

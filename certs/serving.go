@@ -25,8 +25,8 @@ type Serving struct {
 
 	mu      sync.Mutex
 	seen    snapshot // of the Secret, when it was last looked at
-	current *pair       // what handshakes were last answered with
-	offered *pair       // the newest that can be served
+	current *pair    // what handshakes were last answered with
+	offered *pair    // the newest that can be served
 }
 
 // An observation is what the Secret was seen to hold.

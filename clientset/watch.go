@@ -11,20 +11,26 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// Named lists and watches the one object of that name, or the one in each namespace. That is all that a rule of RBAC with
-// resourceNames grants, and all that the API server then sends.
+// ByName narrows a list or a watch to the object of that name, or to the one in each namespace. That is all that a rule of RBAC
+// with resourceNames grants, and all that the API server then sends.
+func ByName(name string) func(*metav1.ListOptions) {
+	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
+	return func(options *metav1.ListOptions) { options.FieldSelector = selector }
+}
+
+// Named lists and watches the one object of that name, or the one in each namespace.
 func Named[Kind interface {
 	runtime.Object
 	metav1.Object
 }, List runtime.Object](client *gentype.ClientWithList[Kind, List], name string) *cache.ListWatch {
-	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
+	narrow := ByName(name)
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			options.FieldSelector = selector
+			narrow(&options)
 			return client.List(ctx, options)
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			options.FieldSelector = selector
+			narrow(&options)
 			return client.Watch(ctx, options)
 		},
 	}

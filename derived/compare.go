@@ -66,7 +66,7 @@ func (s stored) known() bool { return s.read > 0 && s.read == s.generation }
 // marked reports whether an object is as it is to be besides its spec: labelled as ours, and owned where there is an owner. (One
 // whose owner is gone, or is another one by now, is collected, and made anew.)
 func (s stored) marked(owner *metav1.OwnerReference) bool {
-	return s.labels[pullsecret.ManagedByLabel] == pullsecret.ManagedByValue && (owner == nil || s.owned)
+	return s.labels[v1.ManagedByLabel] == v1.ManagedByValue && (owner == nil || s.owned)
 }
 
 // step is one write.
@@ -138,8 +138,8 @@ func change(now stored, derived *pullsecret.Derived, part int, owner *metav1.Own
 	if now.labels == nil {
 		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/labels", Value: map[string]string{}})
 	}
-	key := strings.ReplaceAll(pullsecret.ManagedByLabel, "/", "~1") // RFC 6901
-	patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/labels/" + key, Value: pullsecret.ManagedByValue})
+	key := strings.ReplaceAll(v1.ManagedByLabel, "/", "~1") // RFC 6901
+	patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/labels/" + key, Value: v1.ManagedByValue})
 	if owner != nil && !now.owned {
 		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/ownerReferences", Value: []metav1.OwnerReference{*owner}})
 	}
@@ -161,7 +161,7 @@ func newObject(number int, spec v1.DerivedAttachmentsSpec, owner *metav1.OwnerRe
 		TypeMeta: metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: "DerivedAttachments"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   partName(number),
-			Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue},
+			Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue},
 		},
 		Spec: spec,
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-var marked = map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}
+var marked = map[string]string{v1.ManagedByLabel: v1.ManagedByValue}
 
 // attaching returns what is derived where these ImagePullSecrets select everything.
 func attaching(names ...string) *pullsecret.Derived {

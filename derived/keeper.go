@@ -20,8 +20,6 @@ import (
 )
 
 const (
-	// fieldManager is the name under which our writes are recorded.
-	fieldManager = "tcr-assistant"
 	// gather is how long changes that come at once are gathered for.
 	gather = 5 * time.Millisecond
 	// leastPause is the least time between two writes. They are also this many times as far apart as the last one took, up to
@@ -217,7 +215,7 @@ func (k *Keeper) take(ctx context.Context, s step, now stored, derived *pullsecr
 		}
 	}
 	if s.verb == creation {
-		made, err := k.objects.Create(ctx, newObject(s.part, whole(s.part), owner), metav1.CreateOptions{FieldManager: fieldManager})
+		made, err := k.objects.Create(ctx, newObject(s.part, whole(s.part), owner), metav1.CreateOptions{FieldManager: v1.FieldManager})
 		if err != nil {
 			return fmt.Errorf("making derived attachments %s: %w", s.name, err)
 		}
@@ -228,7 +226,7 @@ func (k *Keeper) take(ctx context.Context, s step, now stored, derived *pullsecr
 	if err != nil {
 		return fmt.Errorf("encoding the patch of derived attachments %s: %w", s.name, err)
 	}
-	changed, err := k.objects.Metadata.Patch(ctx, s.name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	changed, err := k.objects.Metadata.Patch(ctx, s.name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: v1.FieldManager})
 	if edits && apierrors.IsInvalid(err) {
 		// It holds something else than what is to be edited. It is read again.
 		k.log.Debug("derived attachments were not what was to be edited", "name", s.name, "error", err)

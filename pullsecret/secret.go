@@ -5,19 +5,24 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-)
-
-// The mark on the Secrets that are ours.
-const (
-	ManagedByLabel = v1.ManagedByLabel
-	ManagedByValue = v1.ManagedByValue
 )
 
 // Managed reports whether an object with these labels bears the mark of those that are ours. Only Secrets that bear it are
 // ever deleted.
 func Managed(labels map[string]string) bool { return labels[v1.ManagedByLabel] == v1.ManagedByValue }
+
+// Owners returns the ImagePullSecrets among an object's owners.
+func Owners(object metav1.Object) (owners []types.UID) {
+	for _, owner := range object.GetOwnerReferences() {
+		if owner.Kind == v1.Kind.Kind && owner.APIVersion == v1.GroupVersion.String() {
+			owners = append(owners, owner.UID)
+		}
+	}
+	return owners
+}
 
 // ImagePullSecretName returns the name of the ImagePullSecret that issues Secrets of that name.
 func ImagePullSecretName(secret string) string { return strings.TrimPrefix(secret, SecretPrefix) }

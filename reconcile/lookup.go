@@ -6,10 +6,6 @@ import (
 	"slices"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
-
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
@@ -90,19 +86,15 @@ func (c *Controller) unknown(planned plan.Plan, namespace plan.Namespace, known 
 // lookUp asks what stands behind an entry. That it was asked for makes no Secret ours: only its owner, or an ImagePullSecret of
 // its name, does.
 func (c *Controller) lookUp(ctx context.Context, rules *pullsecret.Rules, namespace, name string) (plan.Lookup, error) {
-	if len(validation.IsDNS1123Subdomain(name)) > 0 {
-		return plan.Lookup{Gone: true}, nil // an entry may be any text, and a Secret's name may not
-	}
-	secret, err := c.Clients.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	secret, allowed, err := c.Clients.FindSecret(ctx, namespace, name)
 	switch {
-	case gone(err):
-		return plan.Lookup{Gone: true}, nil
-	case apierrors.IsForbidden(err):
-		// RBAC can be narrowed to the Secrets of certain names. Whose entry another one is stays unknown, and so it stays.
-		c.Log.Debug("entries were left alone: their secret may not be read", "namespace", namespace, "secret", name)
-		return plan.Lookup{}, nil
 	case err != nil:
 		return plan.Lookup{}, err
+	case !allowed: // whose it is stays unknown, and so the entry stays
+		c.Log.Debug("entries were left alone: their secret may not be read", "namespace", namespace, "secret", name)
+		return plan.Lookup{}, nil
+	case secret == nil:
+		return plan.Lookup{Gone: true}, nil
 	}
 	if stripped := plan.StripSecret(secret).Object; plan.Ours(stripped, rules, plan.Visibility{Watched: c.state.Watched}) {
 		return plan.Lookup{Ours: &stripped}, nil

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
@@ -50,7 +51,7 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 	w.named[imagePullSecret] = watch
 	name := pullsecret.SecretName(imagePullSecret)
 	w.watchers.Go(func() {
-		reflector.RunStream(ctx, w.source, reflector.ByName(name), w.answered("secrets", name), w.storeOf(imagePullSecret, watch))
+		reflector.RunStream(ctx, w.source, clientset.ByName(name), w.answered("secrets", name), w.storeOf(imagePullSecret, watch))
 	})
 }
 

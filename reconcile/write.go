@@ -54,15 +54,10 @@ func (w *writer) write(ctx context.Context, change plan.Change) error {
 	case plan.EditAccount:
 		err = w.edit(ctx, change)
 	}
-	if gone(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+	if clientset.Gone(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return errGone
 	}
 	return err
-}
-
-// gone reports whether the API server says that an object is not there, which is not the same as not knowing its kind.
-func gone(err error) bool {
-	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
 // issue creates a Secret by POST, which costs the API server a fifth less than an apply, and applies where one is there
@@ -92,9 +87,9 @@ func (w *writer) apply(ctx context.Context, namespace string, rule *pullsecret.R
 	if err != nil {
 		return fmt.Errorf("encoding secret %s: %w", rule.Secret, err)
 	}
-	force := true // a Secret of our name and type is ours, whoever wrote it before
-	secret, err := w.clients.Secrets(namespace).Patch(ctx, rule.Secret, types.ApplyPatchType, body,
-		metav1.PatchOptions{FieldManager: v1.FieldManager, Force: &force})
+	// Force: a Secret of our name and type is ours, whoever wrote it before.
+	options := metav1.PatchOptions{FieldManager: v1.FieldManager, Force: new(true)}
+	secret, err := w.clients.Secrets(namespace).Patch(ctx, rule.Secret, types.ApplyPatchType, body, options)
 	if err != nil {
 		return err
 	}
@@ -125,7 +120,7 @@ func (w *writer) replace(ctx context.Context, change plan.IssueSecret) error {
 		version = marked.ResourceVersion
 	}
 	err := secrets.Delete(ctx, change.Rule.Secret, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
-	if err != nil && !gone(err) {
+	if err != nil && !clientset.Gone(err) {
 		return err
 	}
 	issued := w.issue(ctx, plan.IssueSecret{Namespace: change.Namespace, Rule: change.Rule})
@@ -158,7 +153,7 @@ func (w *writer) edit(ctx context.Context, change plan.EditAccount) error {
 	account, err := w.clients.ServiceAccounts(change.Namespace).Patch(ctx, change.Name, types.JSONPatchType, body,
 		metav1.PatchOptions{FieldManager: v1.FieldManager})
 	if err != nil {
-		if gone(err) { // its watch may have said so before it was planned from an answer that came late
+		if clientset.Gone(err) { // its watch may have said so before it was planned from an answer that came late
 			w.state.RemoveAccount(change.Namespace, change.Name, change.Version)
 		}
 		return err

@@ -16,7 +16,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
@@ -88,13 +87,6 @@ func (s *Store[Object, Stripped]) stripped(object any) Stripped {
 		return stripped
 	}
 	return s.Strip(object.(Object))
-}
-
-// ByName selects the one object of that name in each namespace. RBAC can grant a watch that is narrowed like this by
-// resourceNames, and the API server sends nothing else.
-func ByName(name string) func(*metav1.ListOptions) {
-	selector := fields.OneTermEqualSelector("metadata.name", name).String()
-	return func(options *metav1.ListOptions) { options.FieldSelector = selector }
 }
 
 // Everything narrows nothing.

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
@@ -104,7 +105,7 @@ func TestAWatchThatEndedEarlyIsResumedOnlyAfterALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{version: "100"}
 		var answers []string
-		source := ListWatch(func(verb string, err error) { answers = append(answers, fmt.Sprint(verb, " ", err == nil)) }, ByName("x"), s.list, s.watch)
+		source := ListWatch(func(verb string, err error) { answers = append(answers, fmt.Sprint(verb, " ", err == nil)) }, clientset.ByName("x"), s.list, s.watch)
 		resume := func(version string) error {
 			seconds := int64(300)
 			_, err := source.WatchFuncWithContext(t.Context(), metav1.ListOptions{ResourceVersion: version, TimeoutSeconds: &seconds})

@@ -101,7 +101,7 @@ func TestRunStream(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			RunStream(ctx, s.source(), ByName("x"), answered, transcript(&said))
+			RunStream(ctx, s.source(), clientset.ByName("x"), answered, transcript(&said))
 		}()
 		say := func(watch int, event []byte) {
 			t.Helper()
@@ -300,7 +300,7 @@ func TestHostileStreams(t *testing.T) {
 			var watched error
 			f := &streamReflector[*corev1.Secret, string, *corev1.SecretList]{
 				source: NewStreamSource[*corev1.Secret](clients.Secrets("").List, clients.StreamSecrets, clients.Decoder()),
-				narrow: ByName("x"), store: transcript(&said),
+				narrow: clientset.ByName("x"), store: transcript(&said),
 				answered: func(verb string, err error) {
 					if verb == "watch" {
 						watched = err

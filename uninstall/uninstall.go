@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +27,7 @@ import (
 
 const (
 	// fieldManager is the name under which our writes are recorded in managedFields.
-	fieldManager = "tcr-assistant-uninstall"
+	fieldManager = v1.FieldManager + "-uninstall"
 	// concurrency is the number of ServiceAccounts that are written at a time.
 	concurrency = 8
 	// passDelay is the pause between two passes. A replica that has not yet heard of the end of an ImagePullSecret attaches
@@ -216,30 +215,21 @@ func (p *pass) removable(ctx context.Context, namespace, name string) (bool, err
 	if found {
 		return known, nil
 	}
-	secret, err := p.Clients.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	secret, allowed, err := p.Clients.FindSecret(ctx, namespace, name)
 	switch {
-	case apierrors.IsNotFound(err):
-		known = pullsecret.Removable(name, false, false)
-	case apierrors.IsForbidden(err) && p.ours[name]:
-		known = true
-	case apierrors.IsForbidden(err):
-		p.Log.Warn("entry was left alone: its secret may not be read", "namespace", namespace, "secret", name)
 	case err != nil:
 		return false, fmt.Errorf("looking up secret %s/%s: %w", namespace, name, err)
+	case !allowed && !p.ours[name]:
+		p.Log.Warn("entry was left alone: its secret may not be read", "namespace", namespace, "secret", name)
+	case !allowed || secret == nil:
+		known = true
 	default:
-		known = pullsecret.Removable(name, true, pullsecret.Ours(pullsecret.Managed(secret.Labels), owned(secret), p.ours[name]))
+		known = pullsecret.Removable(name, true, pullsecret.Ours(pullsecret.Managed(secret.Labels), len(pullsecret.Owners(secret)) > 0, p.ours[name]))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lookups[at] = known
 	return known, nil
-}
-
-// owned reports whether an ImagePullSecret owns a Secret.
-func owned(secret *corev1.Secret) bool {
-	return slices.ContainsFunc(secret.OwnerReferences, func(owner metav1.OwnerReference) bool {
-		return owner.Kind == v1.Kind.Kind && owner.APIVersion == v1.GroupVersion.String()
-	})
 }
 
 // patch returns the JSON patch that removes the unwanted entries of an account, as many as one may, if it is still as it was

@@ -25,7 +25,6 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
-	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 func TestPatch(t *testing.T) {
@@ -64,6 +63,7 @@ type world struct {
 	accounts []corev1.ServiceAccount
 	refused  bool // whether accounts may not be listed
 	hiccups  int  // how many deletions are answered 500 first
+	proxy    bool // whether something between answers for Secrets that there is no such page
 }
 
 func (w *world) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -77,6 +77,10 @@ func (w *world) RoundTrip(request *http.Request) (*http.Response, error) {
 		answer.StatusCode, object = int(status.Code), status
 	}
 	body, err := json.Marshal(object)
+	if w.proxy && strings.Contains(request.URL.Path, "/secrets/") {
+		answer.StatusCode, body = http.StatusNotFound, []byte("no such page")
+		answer.Header.Set("Content-Type", "text/plain")
+	}
 	answer.Body = io.NopCloser(bytes.NewReader(body))
 	return answer, err
 }
@@ -163,7 +167,7 @@ func lists(name string, entries ...string) corev1.ServiceAccount {
 
 func TestEntriesGoByTheRuleOfARunningManager(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ours := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}}}
+		ours := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue}}}
 		left := ours.DeepCopy() // of an ImagePullSecret that was deleted before, by its owner
 		left.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1.GroupVersion.String(), Kind: v1.Kind.Kind, Name: "left"}}
 		w := &world{
@@ -201,6 +205,28 @@ func TestAnyNumberOfEntriesGoes(t *testing.T) {
 		_, err := w.run(ctx, t)
 		require.NoError(t, err)
 		assert.Equal(t, lists("", "x").ImagePullSecrets, w.accounts[0].ImagePullSecrets)
+	})
+}
+
+func TestAnEntryThatCanBeNoSecretsNameGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{objects: []v1.ImagePullSecret{object("a")}, accounts: []corev1.ServiceAccount{lists("default", "tcr.ipsa/b", "tcr.ipsA", "x/y")}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := w.run(ctx, t)
+		require.NoError(t, err)
+		assert.Equal(t, lists("", "x/y").ImagePullSecrets, w.accounts[0].ImagePullSecrets)
+	})
+}
+
+func TestAProxyThatKnowsOfNoSecretsTakesNoEntryAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{proxy: true, accounts: []corev1.ServiceAccount{lists("default", "tcr.ipsa")}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := w.run(ctx, t)
+		require.Error(t, err)
+		assert.Len(t, w.accounts[0].ImagePullSecrets, 1)
 	})
 }
 

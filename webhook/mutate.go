@@ -34,8 +34,7 @@ func mutate(rules *pullsecret.Rules, request *accountRequest) (*admissionv1.Admi
 	if err != nil {
 		return nil, fmt.Errorf("encoding the patch of service account %s/%s: %w", request.namespace, name, err)
 	}
-	kind := admissionv1.PatchTypeJSONPatch
-	response.Patch, response.PatchType = encoded, &kind
+	response.Patch, response.PatchType = encoded, new(admissionv1.PatchTypeJSONPatch)
 	response.AuditAnnotations = map[string]string{auditAttached: strings.Join(added, ",")}
 	return response, nil
 }

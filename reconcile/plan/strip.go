@@ -48,10 +48,8 @@ func StripSecret(secret *corev1.Secret) Namespaced[Secret] {
 		Writer:  writerAfterUs(secret, ""),
 	}
 	stripped.Immutable = secret.Immutable != nil && *secret.Immutable
-	for _, owner := range secret.OwnerReferences {
-		if owner.Kind == v1.Kind.Kind && owner.APIVersion == v1.GroupVersion.String() {
-			stripped.Owners = append(stripped.Owners, types.UID(intern(string(owner.UID))))
-		}
+	for _, owner := range pullsecret.Owners(secret) {
+		stripped.Owners = append(stripped.Owners, types.UID(intern(string(owner))))
 	}
 	return Namespaced[Secret]{intern(secret.Namespace), stripped}
 }

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
@@ -54,8 +55,9 @@ func (m *managed[Configuration]) apply(ctx context.Context, template func(bundle
 		return fmt.Errorf("encoding %s: %w", m.name, err)
 	}
 	stored, err := m.Write(func() (Configuration, error) {
-		force := true // the fields we apply are ours, whoever wrote them before
-		return m.patch(ctx, m.name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: fieldManager, Force: &force})
+		// Force: the fields we apply are ours, whoever wrote them before.
+		options := metav1.PatchOptions{FieldManager: v1.FieldManager, Force: new(true)}
+		return m.patch(ctx, m.name, types.ApplyPatchType, body, options)
 	})
 	if err != nil {
 		return fmt.Errorf("applying %s: %w", m.name, err)

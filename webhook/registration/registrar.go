@@ -17,9 +17,6 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
-// fieldManager is the name under which our fields of the configurations are recorded.
-const fieldManager = "tcr-assistant"
-
 // Registrar writes both webhook configurations and keeps them as they were written. It does so itself, once the webhook can
 // answer: an installation cannot race it, and no other tool sees a caBundle that drifts. Applied server-side, the
 // configurations keep the fields that others have added to them.

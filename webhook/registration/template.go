@@ -8,7 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
@@ -95,7 +94,7 @@ func (t Template) Validating(bundle []byte) *admissionregistrationv1.ValidatingW
 }
 
 func (t Template) meta(name string) metav1.ObjectMeta {
-	meta := metav1.ObjectMeta{Name: name, Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}}
+	meta := metav1.ObjectMeta{Name: name, Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue}}
 	if t.Owner != nil {
 		meta.OwnerReferences = []metav1.OwnerReference{*t.Owner}
 	}

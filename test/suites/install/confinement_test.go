@@ -22,7 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 )
 
@@ -38,7 +38,7 @@ func (w *world) stolen(account string) kubernetes.Interface {
 // secret returns a Secret such as the manager issues, changed by edit.
 func secret(name string, edit ...func(*corev1.Secret)) *corev1.Secret {
 	object := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{pullsecret.ManagedByLabel: pullsecret.ManagedByValue}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue}},
 		Type:       corev1.SecretTypeDockerConfigJson,
 		Data:       map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{}}`)},
 	}
@@ -124,7 +124,7 @@ func attempts(t *testing.T) []attempt {
 		{"a Secret of another name", create("team", "registry"), secretsOnly},
 		{"a Secret that bears no mark", create("team", "tcr.ipsx", labelled(nil)), secretsOnly},
 		{"a Secret that bears another label", create("team", "tcr.ipsx", labelled(map[string]string{"a": "b"})), secretsOnly},
-		{"a Secret that bears the mark of somebody else", create("team", "tcr.ipsx", labelled(map[string]string{pullsecret.ManagedByLabel: "Helm"})), secretsOnly},
+		{"a Secret that bears the mark of somebody else", create("team", "tcr.ipsx", labelled(map[string]string{v1.ManagedByLabel: "Helm"})), secretsOnly},
 		{"its certificate in another namespace", create("team", servingCertificate, certificate), secretsOnly},
 		{"another certificate", create(manager.Namespace, "another", certificate), secretsOnly},
 		{"a Secret of another type in its certificate's place", create(manager.Namespace, servingCertificate, opaque), secretsOnly},

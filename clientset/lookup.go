@@ -1,0 +1,34 @@
+package clientset
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Gone reports whether the API server says that an object is not there, which is not the same as not knowing its kind.
+func Gone(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// FindSecret returns the Secret that an entry of a ServiceAccount names; nil where there is none. An entry may be any text: one that
+// can be no Secret's name is not asked for. allowed is false where the Secret may not be read: RBAC can be narrowed to certain names.
+func (c *Clientset) FindSecret(ctx context.Context, namespace, entry string) (secret *corev1.Secret, allowed bool, err error) {
+	if len(validation.IsDNS1123Subdomain(entry)) > 0 {
+		return nil, true, nil
+	}
+	secret, err = c.Secrets(namespace).Get(ctx, entry, metav1.GetOptions{})
+	switch {
+	case err == nil:
+		return secret, true, nil
+	case Gone(err):
+		return nil, true, nil
+	case apierrors.IsForbidden(err):
+		return nil, false, nil
+	default:
+		return nil, false, err
+	}
+}
