@@ -13,8 +13,8 @@ const certificateBlock = "CERTIFICATE"
 // A bundle is a set of certificates that the API server trusts or shall trust, the one that was trusted last at its end.
 type bundle []*x509.Certificate
 
-// parseBundle returns the certificates of a PEM bundle, without doubles. Whatever else it holds is left out: a bundle
-// edited by hand has to be replaced, not understood.
+// parseBundle returns the certificates of a PEM bundle, each once. Anything else in it is left out: a bundle edited by hand
+// is replaced, not understood.
 func parseBundle(data []byte) bundle {
 	var found bundle
 	for block := (*pem.Block)(nil); ; {
@@ -55,8 +55,8 @@ func (b bundle) with(cert *x509.Certificate) bundle {
 	return append(slices.Clone(b), cert)
 }
 
-// lastly returns the bundle with the certificate at its end. The receiver is not changed.
-func (b bundle) lastly(cert *x509.Certificate) bundle {
+// withLast returns the bundle with the certificate at its end. The receiver is not changed.
+func (b bundle) withLast(cert *x509.Certificate) bundle {
 	return append(slices.DeleteFunc(slices.Clone(b), cert.Equal), cert)
 }
 

@@ -8,7 +8,24 @@
 //
 // Two parts work together. Serving runs on every replica and answers TLS handshakes from the Secret, as last watched.
 // Keeper runs on the leader alone and is the only writer of the Secret and of the bundle. What the keeper does next is
-// decided by one pure function from what the API holds, so a new leader goes on where the last one stopped.
+// decided by one pure function from what the API holds, so a new leader goes on where the last one stopped. The way of a
+// certificate:
+//
+//	        Keeper                                                     Serving, on every replica
+//	key ──> request ──> approve ──> signer issues
+//	           │                         │
+//	           └─ nobody issues: sign    │
+//	              with the key itself ───┤
+//	                                     v
+//	          publish old and new: the webhook configurations ───────> trusted?
+//	                                     │ every API server saw it        │
+//	                                     v                                v
+//	                       write the Secret ───────watch─────────> offered ──> served
+//	                                     │ every replica swapped
+//	                                     v
+//	                       publish the new one alone
+//
+// No certificate that a replica may be serving is ever missing from what the API server trusts.
 package certs
 
 import (
@@ -18,11 +35,10 @@ import (
 	"strings"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	certificatesv1 "k8s.io/api/certificates/v1"
 )
 
 const (

@@ -106,8 +106,8 @@ func (p *pair) expired(now time.Time) bool {
 // renewAt is when the pair is to be replaced.
 func (p *pair) renewAt() time.Time { return Due(p.leaf, p.mode) }
 
-// Due is when a serving certificate is to be replaced. Every process reckons the same time for the same certificate: the
-// jitter is drawn from its fingerprint.
+// Due is when a serving certificate is to be replaced. Every process computes the same time for the same certificate: the
+// jitter comes from its fingerprint.
 func Due(leaf *x509.Certificate, mode Mode) time.Time {
 	sum := sha256.Sum256(leaf.Raw)
 	begun := leaf.NotBefore

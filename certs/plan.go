@@ -17,8 +17,8 @@ type state struct {
 	fresh   *pair // issued by this keeper and not yet in the Secret
 	issuing bool  // fresh is on its way
 
-	// known is what this keeper published last or, as long as it published nothing, what it found published. It is
-	// what replicas may still serve.
+	// known is what this keeper published last or, until it published something, what it found published. Replicas may
+	// still be serving any of it.
 	known        bundle
 	published    view          // what each webhook configuration trusts
 	publishedFor time.Duration // since the keeper published known
@@ -52,14 +52,14 @@ func (a publish) String() string { return fmt.Sprintf("publish %d certificates",
 func (a write) String() string   { return "write" }
 func (a idle) String() string    { return fmt.Sprintf("wait %s: %s", a.atMost, a.reason) }
 
-// forLong is how long to wait for something that announces itself.
-const forLong = time.Hour
+// untilWoken is how long to wait for something that wakes the keeper when it comes.
+const untilWoken = time.Hour
 
-// maxTrusted is how many certificates are trusted at a time, at most. When the Secret is lost again and again, faster than
-// replicas may take to swap, none of those that were replaced is retired for its age, and each loss adds one. What gives way
-// beyond this many is the one that was trusted first. Nobody serves it any more: each of the nineteen that followed was left
-// to settle for 2 s before it was offered, so the first of them was offered longer ago than replicas may take to swap (30 s),
-// and a replica serves the newest that it was offered. And twenty of them, 1 KiB each, are far from what etcd refuses.
+// maxTrusted is how many certificates are trusted at a time, at most. A Secret that is lost again and again, faster than
+// replicas may take to swap, adds one each time, and none of them is yet old enough to be retired. Beyond this many, the one
+// that was trusted first gives way. Nobody serves it any more: each of the nineteen after it was left to settle for 2 s before
+// it was offered, so the first of those was offered more than 30 s ago, which is how long replicas may take to swap, and a
+// replica serves the newest that it was offered. Twenty certificates of 1 KiB each are far below what etcd refuses.
 const maxTrusted = 20
 
 // decide returns the next step of keeping the certificate. A rotation is: issue, publish old and new, let every API
@@ -70,7 +70,7 @@ const maxTrusted = 20
 func decide(s state) action {
 	trust := s.known
 	if s.serving != nil {
-		trust = trust.lastly(s.serving)
+		trust = trust.withLast(s.serving)
 	}
 	trust = trust.unexpired(s.now)
 
@@ -81,13 +81,13 @@ func decide(s state) action {
 	due := usable && !s.now.Before(s.held.renewAt())
 	keep := usable && !due
 	if usable {
-		trust = trust.lastly(s.held.leaf)
+		trust = trust.withLast(s.held.leaf)
 	}
 
 	// A fresh pair that has itself come of age while it could not be published or written is forgotten.
 	fresh := s.fresh != nil && s.now.Before(s.fresh.renewAt())
 	if !keep && fresh {
-		trust = trust.lastly(s.fresh.leaf)
+		trust = trust.withLast(s.fresh.leaf)
 	}
 	if keep && s.heldFor >= s.grace {
 		trust = bundle{s.held.leaf}
@@ -104,7 +104,7 @@ func decide(s state) action {
 	case keep:
 		return idle{s.held.renewAt().Sub(s.now), "not due"}
 	case s.issuing:
-		return idle{forLong, "the signer is at work"}
+		return idle{untilWoken, "the signer is at work"}
 	case !fresh && due:
 		return issue{"the certificate is due for renewal"}
 	case !fresh && stray:

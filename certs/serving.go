@@ -29,7 +29,7 @@ type Serving struct {
 	offered *pair    // the newest that can be served
 }
 
-// An observation is what the Secret was seen to hold.
+// A snapshot is what the Secret was seen to hold.
 type snapshot struct {
 	secret *corev1.Secret // nil when it does not exist
 	pair   *pair          // nil when it cannot be served

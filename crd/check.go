@@ -27,8 +27,8 @@ func NewChecker(log *slog.Logger, client rest.Interface) *Checker {
 	return &Checker{Log: log, Client: client, Timeout: 10 * time.Second, Pause: 500 * time.Millisecond}
 }
 
-// Check returns an *Error if the definitions of the kinds still lack something after the timeout. It outwaits an API server in
-// trouble. Where asking is not allowed it passes: whoever took that permission away has to look after the definitions.
+// Check returns an *Error if the definitions of the kinds still lack something after the timeout. It waits for an API server in
+// trouble for as long as it takes. Where asking is not allowed it passes: whoever took that permission away has to look after the definitions.
 func (c *Checker) Check(ctx context.Context, version schema.GroupVersion, kinds ...Kind) error {
 	deadline, pause := time.Now().Add(c.Timeout), time.NewTicker(c.Pause)
 	defer pause.Stop()

@@ -1,6 +1,6 @@
 // Package crd tells whether the cluster's CustomResourceDefinitions have the fields that this release writes. The API server
-// prunes what a definition does not know and says nothing: under one of another release a status would never show what is
-// written there, and every look at it would find something to write. Helm never replaces a definition, so an upgrade, or taking over
+// silently prunes what a definition does not know: under one of another release, a status would never show what is written
+// there, and would be written again and again. Helm never replaces a definition, so an upgrade, or taking over
 // from another installation, leaves the old one.
 package crd
 
@@ -131,17 +131,17 @@ func (d definition) has(path string) bool {
 	return true
 }
 
-// Remedy is the one line that mends what is lacking, where the release's files are.
+// Remedy is the command that adds what is lacking, run where the release's files are.
 const Remedy = "kubectl apply --server-side --force-conflicts -f deploy/chart/crds/"
 
-// Error says what is lacking, and what mends it.
+// Error says what is lacking, and how to add it.
 type Error struct {
 	Group string
 	Lacks []Lack
 }
 
 func (e *Error) Error() string {
-	const named = 6 // more help nobody
+	const named = 6 // more would not help
 	var parts []string
 	for _, lack := range e.Lacks {
 		name := lack.Kind.Plural + "." + e.Group

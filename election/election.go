@@ -1,6 +1,6 @@
 // Package election has one of several processes lead at a time: whoever holds a Lease. It reads and writes the Lease as
 // client-go's leaderelection does, so that replicas of either kind compete in order, and differs in three things. A candidate
-// watches the Lease instead of asking for it, so that a hand-over takes no longer than the news of it. The Lease is given up
+// watches the Lease instead of asking for it, so that a hand-over takes no longer than the watch. The Lease is given up
 // only once what it guards has stopped. And nothing but the client of Leases is linked (see package clientset).
 package election
 
@@ -209,7 +209,7 @@ func (c *Candidate) update(ctx context.Context, lease *coordinationv1.Lease) err
 }
 
 // write makes a write. One that is refused for what it was planned from has the Lease read: the watch tells of what others
-// wrote, but not at once, and where etcd was restored not for long.
+// wrote, but later, and where etcd was restored much later.
 func (c *Candidate) write(ctx context.Context, doing string, write func() (*coordinationv1.Lease, error)) error {
 	_, err := c.lease.Write(write)
 	if err == nil {
@@ -223,7 +223,7 @@ func (c *Candidate) write(ctx context.Context, doing string, write func() (*coor
 	return fmt.Errorf("%s lease %s/%s: %w", doing, c.meta.Namespace, c.meta.Name, err)
 }
 
-// note logs what did not succeed. That somebody else was faster is how elections go.
+// note logs what did not succeed. That somebody else was faster is normal in an election.
 func (c *Candidate) note(ctx context.Context, message string, err error) {
 	switch {
 	case err == nil || errors.Is(ctx.Err(), context.Canceled):

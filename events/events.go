@@ -50,7 +50,7 @@ func (s sink) Patch(event *corev1.Event, patch []byte) (*corev1.Event, error) {
 	return s.client.Events(event.Namespace).Patch(s.ctx, event.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 }
 
-// byReason makes the correlator drop events of a reason only where those of the same reason are too many: news of a busy
+// byReason makes the correlator drop events of a reason only where those of the same reason are too many: what is told of a busy
 // cluster must not crowd out a warning.
 func byReason(event *corev1.Event) string {
 	return strings.Join([]string{event.Source.Component, event.InvolvedObject.Kind, event.InvolvedObject.Name, string(event.InvolvedObject.UID), event.Reason}, "/")

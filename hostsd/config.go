@@ -21,7 +21,7 @@ type Config struct {
 	// Refused are the invalid ones. They stop none of the others.
 	Refused []Refusal
 
-	kept map[string]bool // domains of refused entries that have no valid one
+	retained map[string]bool // domains of refused entries that have no valid one
 }
 
 // Refusal tells why one entry of a configuration has no effect.
@@ -38,15 +38,15 @@ func (r Refusal) String() string {
 }
 
 // Desired returns the entries that file should hold: those of the configuration, and for a
-// domain whose only entries were refused, those that are in file already. A slip of the pen
-// in an address then leaves the last good one in effect.
+// domain whose only entries were refused, those that are in file already. A typo in an
+// address then leaves the last good one in effect.
 func (c Config) Desired(file []byte) []Entry {
-	if len(c.kept) == 0 {
+	if len(c.retained) == 0 {
 		return c.Entries
 	}
 	entries := slices.Clone(c.Entries)
 	for _, e := range Owned(file) {
-		if c.kept[e.domain] {
+		if c.retained[e.domain] {
 			if good, err := ParseEntry(e.domain, e.addr.String()); err == nil {
 				entries = append(entries, good)
 			}
@@ -71,7 +71,7 @@ func ParseConfig(data []byte, nodeNames ...string) (Config, error) {
 		p.entry(i, node)
 	}
 	for _, e := range p.config.Entries {
-		delete(p.config.kept, e.domain)
+		delete(p.config.retained, e.domain)
 	}
 	return p.config, nil
 }
@@ -139,10 +139,10 @@ func (p *parser) entry(i int, node *yaml.Node) {
 		}
 		p.config.Refused = append(p.config.Refused, Refusal{Path: path + key, Domain: written, Line: line, Reason: fmt.Sprintf(format, args...)})
 		if domain != "" {
-			if p.config.kept == nil {
-				p.config.kept = map[string]bool{}
+			if p.config.retained == nil {
+				p.config.retained = map[string]bool{}
 			}
-			p.config.kept[domain] = true
+			p.config.retained[domain] = true
 		}
 	}
 

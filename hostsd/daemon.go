@@ -42,7 +42,7 @@ type Daemon struct {
 
 	config    *Config // the last good one, nil before it
 	data      []byte  // what config was parsed from
-	settled   bool    // the last pass left the file as config asks
+	inLine    bool    // the last pass left the file as config asks
 	conflicts []Conflict
 
 	mu     sync.Mutex // guards what the probes read
@@ -98,14 +98,14 @@ func (d *Daemon) Sync(ctx context.Context, now time.Time) Report {
 	}
 	if err == nil {
 		report.Mode = change.Mode
-		report.Repaired = change.Mode != "" && d.settled && !changed
+		report.Repaired = change.Mode != "" && d.inLine && !changed
 		d.wrote(report, len(Owned(change.New)))
 		if change.LostLinks > 0 {
 			d.opts.Log.Warn("hosts file lost its hard links", "hostsFile", d.opts.HostsFile, "links", change.LostLinks)
 		}
 		d.note(Conflicts(change.New, desired))
 	}
-	d.settled = err == nil && d.config != nil
+	d.inLine = err == nil && d.config != nil
 	d.passed(report, now)
 	return report
 }
@@ -163,8 +163,8 @@ func (d *Daemon) wrote(report Report, entries int) {
 	d.opts.Log.Info("wrote hosts file", "hostsFile", d.opts.HostsFile, "entries", entries, "mode", report.Mode)
 }
 
-// note keeps the conflicts, and logs those that are new. Whoever fills a file with them fills
-// no log.
+// note keeps the conflicts, and logs those that are new: a file full of them does not fill the
+// log.
 func (d *Daemon) note(conflicts []Conflict) {
 	const atMost = 20
 	type key struct{ domain, addr string }
@@ -184,7 +184,7 @@ func (d *Daemon) note(conflicts []Conflict) {
 	d.metrics.conflicts.Set(float64(len(conflicts)))
 }
 
-// passed publishes the outcome of a pass. An error is logged when it comes, changes and goes.
+// passed takes in the outcome of a pass. An error is logged when it comes, changes and goes.
 func (d *Daemon) passed(report Report, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

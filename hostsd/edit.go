@@ -52,7 +52,7 @@ func Owned(file []byte) []Entry {
 
 // parseOwned reports whether line is ours: one address, one name, the marker, and nothing else.
 // Blanks may differ, and the line may end in CRLF, for an editor may have done that and the
-// line is in effect all the same. Whoever puts our marker behind anything else owns that line.
+// line is in effect all the same. A line with our marker behind anything else is not ours.
 func parseOwned(line []byte) (Entry, bool) {
 	text, ok := bytes.CutSuffix(bytes.TrimRight(line, " \t\r\n"), []byte(Marker))
 	if !ok {

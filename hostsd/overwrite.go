@@ -16,7 +16,7 @@ import (
 
 // overwrite writes next over the bytes of the file, if they still are old. f.temp must hold
 // next. From the first byte written until the last is on disk and read back, f.backup holds
-// old and f.temp next, so that recover can end what a death interrupts.
+// old and f.temp next, so that recover can end what a crash interrupts.
 func (f file) overwrite(old, next []byte) error {
 	if err := writeNew(f.backup, old, func(*os.File) error { return nil }); err != nil {
 		f.discard()
@@ -120,7 +120,7 @@ func (f file) discard() {
 	_ = os.Remove(f.temp)
 }
 
-// recover ends a write that a death interrupted, and removes what it left. The caller holds
+// recover ends a write that a crash interrupted, and removes what it left. The caller holds
 // the folder's lock, so no write is under way.
 func (f file) recover() error {
 	old, err := os.ReadFile(f.backup)
@@ -157,7 +157,7 @@ func (f file) recover() error {
 	return nil
 }
 
-// torn reports whether now may be what a death left of writing next over old: each byte from
+// torn reports whether now may be what a crash left of writing next over old: each byte from
 // one of the two. Anything else has been written by somebody since.
 func torn(now, old, next []byte) bool {
 	if len(now) < min(len(old), len(next)) || len(now) > max(len(old), len(next)) {

@@ -19,7 +19,7 @@ const stuck = time.Minute
 // /readyz, which tells why the hosts file is not as configured, and fails where the configuration
 // is to blame: it is the same on all nodes, and an update that cannot read it must not go on. A
 // hosts file that cannot be written is the node's own affair, and must not keep the other nodes
-// from an update. Restarting mends neither, so both leave /healthz well.
+// from an update. A restart helps with neither, so both leave /healthz alone.
 func (d *Daemon) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{

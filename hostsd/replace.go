@@ -155,7 +155,7 @@ func (f file) replace(old snapshot) (err error) {
 	}
 	defer release(old.file)
 	if !leased { // whoever is at work on the file shows by then
-		time.Sleep(settle)
+		time.Sleep(quietFor)
 	}
 	if !old.at(f.path) {
 		return ErrBusy

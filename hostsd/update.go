@@ -47,9 +47,9 @@ const maxFile = 16 << 20
 // busyFor is how long Update waits for other writers and for another instance of itself.
 const busyFor = 3 * time.Second
 
-// settle is how long a file must be quiet before it is replaced where the file system cannot
+// quietFor is how long a file must be quiet before it is replaced where the file system cannot
 // tell whether it is open.
-const settle = 20 * time.Millisecond
+const quietFor = 20 * time.Millisecond
 
 // Update replaces the content of the hosts file at path with edit(content), unless they are
 // equal. A missing file is empty, and made with mode 0644 if it is to hold anything.
@@ -61,7 +61,7 @@ const settle = 20 * time.Millisecond
 // one file. On an error the file is as it was.
 //
 // Where the file has to be written in place (see InPlace), a reader may see a half-written
-// file for an instant, and a death in that instant is mended by the next Update.
+// file for an instant, and a crash in that instant is repaired by the next Update.
 //
 // A symbolic link is followed, and stays, if it leads to a file below the folder of path.
 func Update(ctx context.Context, path string, edit func([]byte) []byte) (Change, error) {

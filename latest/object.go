@@ -1,15 +1,15 @@
-// Package latest keeps one object of the API as the newest news has it: a Lease, a webhook configuration, a Secret.
+// Package latest keeps the latest version of one object of the API: a Lease, a webhook configuration, a Secret.
 //
-// News come from a watch, from the answers to one's own writes, and from reads, and overtake one another. They are put in
-// order by their versions, that of a removal included, so that a late event undoes nothing and the late answer to a creation
-// does not bring back what is gone:
+// It hears of the object from a watch, from the answers to its own writes, and from reads, and any of them may be late. They
+// are put in order by their versions, that of a removal included, so that a late event undoes nothing and the late answer to a
+// creation does not bring back what is gone:
 //
 //	watch ─────┐
 //	answers ───┼──> order by version ──> Get, Changed
 //	reads ─────┘
 //
-// A read is more than news. Where the API server answers one with a version below what it had told of before, etcd was
-// restored to an older revision, and that answer is the truth: it replaces whatever is known, and the watch, which would wait
+// A read counts for more. Where the API server answers one with a version below what it had told of before, etcd was
+// restored to an older revision, and that answer is the truth: it replaces all that is known, and the watch, which would wait
 // for versions that are far off, begins anew. For the same reason no watch is ever resumed: each begins with a read.
 package latest
 
@@ -55,7 +55,7 @@ type Kind interface {
 	metav1.Object
 }
 
-// Object is an object as the newest news has it. Its methods may be called from several goroutines.
+// Object is the latest version of an object, as far as heard. Its methods may be called from several goroutines.
 type Object[K Kind] struct {
 	log    *slog.Logger
 	name   string
@@ -116,8 +116,8 @@ func (o *Object[K]) Run(ctx context.Context) {
 	}
 }
 
-// CatchUp returns once what is known is at least as new as the call, or with the cause when ctx ends first. A watch that had to
-// start anew, after an outage, may be far behind.
+// CatchUp returns once what is known is at least as new as the call, or with the cause when ctx ends first. After an outage the
+// watch may be far behind.
 func (o *Object[K]) CatchUp(ctx context.Context) error {
 	for backoff := newBackoff(); ; {
 		_, _, err := o.read(ctx)
@@ -138,8 +138,8 @@ func (o *Object[K]) Read(ctx context.Context) error {
 	return err
 }
 
-// Write makes a write of the object and takes in its answer, unless the API server goes back in time meanwhile: then nobody can
-// say of which time the answer speaks, and the watch tells what has become of the write.
+// Write makes a write of the object and takes in its answer, unless the API server goes back in time meanwhile: then nobody knows
+// whether the answer is from before or after, and the watch tells what has become of the write.
 func (o *Object[K]) Write(write func() (K, error)) (K, error) {
 	o.mu.Lock()
 	era := o.known.era
@@ -233,7 +233,7 @@ func (o *Object[K]) ask(ctx context.Context) (object K, exists bool, version str
 	return object, exists, accessor.GetResourceVersion(), err
 }
 
-// tell takes in a piece of news.
+// tell takes in that an object was written or, where it does not exist, removed.
 func (o *Object[K]) tell(object K, exists bool, era int) {
 	var none K
 	told := object

@@ -7,16 +7,16 @@ type record[Kind any] struct {
 	object Kind
 	exists bool
 
-	// asOf is the version of the newest news: of the object, of its removal, or of the read that found it, or found nothing.
+	// asOf is the latest version heard of: of the object, of its removal, or of the read that found it, or found nothing.
 	asOf uint64
-	// heard says that there was news at all.
+	// heard says that anything was heard at all.
 	heard bool
 	// era counts how often the API server went back in time. What was begun in one era says nothing of the next.
 	era int
 }
 
-// told returns what is known after a piece of news at a version: of an object that was written, or, where it does not exist,
-// of one that was removed. News of an earlier era, or that newer news have overtaken, change nothing.
+// told returns what is known once an object is heard to have been written at a version or, where it does not exist, removed.
+// What is of an earlier era, or older than what is known, changes nothing.
 func (r record[Kind]) told(object Kind, exists bool, version uint64, era int) record[Kind] {
 	if era != r.era || r.heard && version <= r.asOf {
 		return r
@@ -25,9 +25,9 @@ func (r record[Kind]) told(object Kind, exists bool, version uint64, era int) re
 }
 
 // read returns what is known after the API server was asked, when asked was known, and found that this is all there is at a
-// version. It knew by then whatever it had told of before. Where it says a version below, it was taken back in time: that is
-// true now, however old it is, and all that was known besides is of a past that never was. A read that was merely overtaken by
-// newer news changes nothing.
+// version. By then it knew all that it had told before. Where its version is below that, it was taken back in time: what it says
+// is true now, however old, and whatever else was known never happened. A read that is merely older than what is known by now
+// changes nothing.
 func (r record[Kind]) read(object Kind, exists bool, version uint64, asked record[Kind]) record[Kind] {
 	switch {
 	case asked.era != r.era:
@@ -51,13 +51,13 @@ func Version(text string) uint64 {
 	return number
 }
 
-// Relist is when it was that something was all there was.
+// Relist says when a list was all there was.
 type Relist struct {
 	Version uint64
-	// Rewound says that the API server had told of a later version before, as one does whose data was restored from a backup:
-	// what is known besides is of a past that never was.
+	// Rewound says that the API server had told of a later version before: its data was restored from a backup, and whatever
+	// else is known never happened.
 	Rewound bool
 }
 
-// Overrules reports whether a relist says more of an object than what is known of it as of that version.
+// Overrules reports whether a relist is newer than what is known of an object, which is at that version.
 func (r Relist) Overrules(known uint64) bool { return r.Rewound || known <= r.Version }

@@ -11,7 +11,7 @@ import (
 )
 
 // queues gives client-go's work queues their metrics, with the names and buckets that k8s.io/component-base gives them in
-// Kubernetes' own components. A queue that is made anew, as in each term of leadership, goes on in the series of its name.
+// Kubernetes' own components. A queue that is made anew, as in each term of leadership, continues the series of its name.
 type queues struct {
 	depth, unfinished, longest *prometheus.GaugeVec
 	adds, retries              *prometheus.CounterVec

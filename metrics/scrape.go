@@ -14,7 +14,7 @@ func description(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prefix+name, help, labels, nil)
 }
 
-// The metrics of each ImagePullSecret. There are as many series as ImagePullSecrets, or, for failures, some times as many.
+// The metrics of each ImagePullSecret. There is one series for each ImagePullSecret, and of failures one for each reason, too.
 var (
 	secretsDesired  = description("secrets_desired", "Secrets that the image pull secret should have in the cluster.", "image_pull_secret")
 	secretsPresent  = description("secrets_present", "Secrets of the image pull secret that hold the current credential.", "image_pull_secret")

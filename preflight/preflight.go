@@ -1,5 +1,5 @@
-// Package preflight asks the API server whether what the manager needs is there, so that what is missing is told at once and in
-// full, instead of piece by piece by whatever stumbles over it.
+// Package preflight asks the API server whether what the manager needs is there, so that all that is missing is
+// reported at once, instead of piece by piece by whatever needs it.
 package preflight
 
 import (

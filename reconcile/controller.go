@@ -23,12 +23,12 @@ import (
 )
 
 const (
-	// headStart is what the API server's own watch of namespaces has to be ahead of ours: it makes whoever creates something
-	// in a namespace that it has not seen itself yet wait for 50 ms (missingNamespaceWait in its plugin NamespaceLifecycle).
-	// Without it that is one birth in thirty.
+	// headStart lets the API server's own watch of namespaces be ahead of ours: it delays writes into a namespace that it has not
+	// seen itself yet by 50 ms (missingNamespaceWait in its plugin NamespaceLifecycle). Without it that is one new namespace in
+	// thirty.
 	headStart = 200 * time.Microsecond
 	// restoreDelay is how long a Secret that vanished is left alone before it is restored: a namespace that is being deleted
-	// loses its Secrets before everybody has heard of its end.
+	// loses its Secrets before everybody knows that it ends.
 	restoreDelay = 100 * time.Millisecond
 )
 
@@ -42,7 +42,7 @@ type Config struct {
 	// Concurrency is the number of namespaces brought in line at a time.
 	Concurrency int
 	// ResyncPeriod is how often every namespace is compared anew, should an event ever be missed. It costs no API call
-	// where nothing is amiss.
+	// where nothing is wrong.
 	ResyncPeriod time.Duration
 	// Recorder records events on the ImagePullSecrets; it may be nil. Each event stands for many writes, and a cluster in
 	// which nothing changes gets none.
@@ -184,13 +184,13 @@ func (c *Controller) watchNamespaces(ctx context.Context, synced func()) {
 			}
 			if changed {
 				c.queue.AddAfter(namespace.Name, headStart)
-				c.touch(namespace.Name)
+				c.enqueueStatuses(namespace.Name)
 			}
 		},
 		Remove: func(namespace plan.NamespaceMeta) {
 			c.state.RemoveNamespace(namespace.Name)
 			c.forget(namespace.Name)
-			c.touch(namespace.Name)
+			c.enqueueStatuses(namespace.Name)
 		},
 		Replaced: func(all []plan.NamespaceMeta, _ latest.Relist) {
 			changed, gone := c.state.ReplaceNamespaces(all)
@@ -198,7 +198,7 @@ func (c *Controller) watchNamespaces(ctx context.Context, synced func()) {
 				c.forget(namespace)
 			}
 			c.changed(changed...)
-			c.touch(gone...)
+			c.enqueueStatuses(gone...)
 			synced()
 		},
 	})
@@ -217,7 +217,7 @@ func (c *Controller) watchAccounts(ctx context.Context, synced func()) {
 		Remove: func(account plan.Namespaced[plan.Account]) {
 			if c.state.RemoveAccount(account.Namespace, account.Object.Name, account.Object.Version) {
 				c.repairs.ForgetAccount(account.Namespace, account.Object.Name)
-				c.touch(account.Namespace)
+				c.enqueueStatuses(account.Namespace)
 			}
 		},
 		Replaced: func(all []plan.Namespaced[plan.Account], at latest.Relist) {
@@ -257,11 +257,11 @@ func (c *Controller) changed(namespaces ...string) {
 	for _, namespace := range namespaces {
 		c.queue.Add(namespace)
 	}
-	c.touch(namespaces...)
+	c.enqueueStatuses(namespaces...)
 }
 
-// touch notes that the status of every ImagePullSecret that concerns one of these namespaces may have changed.
-func (c *Controller) touch(namespaces ...string) {
+// enqueueStatuses notes that the status of every ImagePullSecret that concerns one of these namespaces may have changed.
+func (c *Controller) enqueueStatuses(namespaces ...string) {
 	rules := c.Index.Rules()
 	for _, namespace := range namespaces {
 		for _, rule := range rules.In(namespace) {
@@ -282,7 +282,7 @@ func (c *Controller) enqueue(selected pullsecret.Selector) {
 	}
 }
 
-// watchDerived has the status of those told that are, or were, not attached as they are now.
+// watchDerived has the status written of the ImagePullSecrets whose derived attachments are outdated, or were until now.
 func (c *Controller) watchDerived(ctx context.Context) {
 	var before *pullsecret.Outdated
 	for c.Derived != nil && ctx.Err() == nil {
@@ -297,7 +297,7 @@ func (c *Controller) watchDerived(ctx context.Context) {
 	}
 }
 
-// everyoneIsSeen has every namespace that is there count as seen: those that are born from now on overtake them.
+// everyoneIsSeen marks every namespace that is there as seen: those that are created from now on overtake them.
 func (c *Controller) everyoneIsSeen() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

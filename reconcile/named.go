@@ -55,7 +55,7 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 	})
 }
 
-// storeOf returns what takes in the news of a watch.
+// storeOf returns the store that a watch writes to.
 func (w *secretWatch) storeOf(imagePullSecret string, watch *namedWatch) *reflector.Store[*corev1.Secret, plan.Namespaced[plan.Secret]] {
 	name := pullsecret.SecretName(imagePullSecret)
 	return &reflector.Store[*corev1.Secret, plan.Namespaced[plan.Secret]]{
@@ -86,7 +86,7 @@ func (w *secretWatch) storeOf(imagePullSecret string, watch *namedWatch) *reflec
 	}
 }
 
-// takeIn takes in news of a watch, unless that was retired: it may have a list in hand for long. It returns what take does.
+// takeIn takes in what a watch tells, unless that was retired: it may still be busy with a long list. It returns what take does.
 func (w *secretWatch) takeIn(imagePullSecret string, watch *namedWatch, take func() bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

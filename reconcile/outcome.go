@@ -72,7 +72,7 @@ func (o Observer) wrote(change plan.Change, result Result) {
 	}
 }
 
-// write makes one change, and tells whoever counts them. A write that nothing needs any more is neither a success nor an error.
+// write makes one change and tells the observer. A write that nothing needs any more is neither a success nor an error.
 func (c *Controller) write(ctx context.Context, change plan.Change) error {
 	defer c.state.BeginWrite(plan.KeyOf(change))()
 	err := c.writer.write(ctx, change)

@@ -178,7 +178,7 @@ func issuable(secret plan.Namespaced[plan.Secret]) bool {
 // vanished has a Secret that is gone restored, if it is still wanted, after a moment.
 func (w *secretWatch) vanished(namespace, secret string) {
 	w.queue.AddAfter(namespace, restoreDelay)
-	w.touch(namespace)
+	w.enqueueStatuses(namespace)
 	w.status.Enqueue(pullsecret.ImagePullSecretName(secret))
 }
 

@@ -69,7 +69,7 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 		}
 	}
 	if changed := c.state.SetProblems(name, planned.Problems); changed || len(planned.Changes) > 0 {
-		c.touch(name)
+		c.enqueueStatuses(name)
 		// A removal concerns an ImagePullSecret that does not select the namespace any more.
 		for _, problem := range append(planned.Problems, namespace.Problems...) {
 			c.status.Enqueue(problem.ImagePullSecret)

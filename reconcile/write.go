@@ -27,7 +27,7 @@ type writer struct {
 	// applyOnly is set once the permission to POST Secrets was found missing: RBAC can grant the creation of Secrets of certain names, but
 	// only to server-side apply, whose request names its object.
 	applyOnly atomic.Bool
-	// timeout bounds each change: a request that is never answered must not hold a worker for ever.
+	// timeout bounds each change: a request that is never answered must not block a worker.
 	timeout time.Duration
 }
 

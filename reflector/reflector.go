@@ -3,7 +3,7 @@
 //
 // What there is comes first, as a relist, and once more whenever the API server can't tell every change since. A watch that
 // ended before its time is resumed only after a look at the version that the API server is at: one whose data was restored
-// from a backup would accept to go on from a version that it has not reached, and be silent until then.
+// from a backup would go on from a version that it has not reached yet, and be silent until then.
 package reflector
 
 import (
@@ -146,13 +146,13 @@ func ListWatch[List runtime.Object](
 	}
 }
 
-// asOfNow has a list answered as of now. An API server that is asked for a version that it has not reached waits for it, and
-// after a backup of its data was restored that can take for ever.
+// asOfNow has a list answered as of now. An API server that is asked for a version that it has not reached waits for it: after a
+// backup of its data was restored, perhaps for years.
 func asOfNow(options *metav1.ListOptions) {
 	if options.Continue == "" {
 		options.ResourceVersion = ""
 		if options.SendInitialEvents == nil {
-			options.ResourceVersionMatch = "" // which goes with no version
+			options.ResourceVersionMatch = "" // it needs a version
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package uninstall removes what goes with no owner: ImagePullSecrets, whose Secrets the cluster's garbage collector then
+// Package uninstall removes what no owner takes along: ImagePullSecrets, whose Secrets the cluster's garbage collector then
 // removes, the entries that ServiceAccounts have of them, and what is derived from them, by which the admission policy would
 // attach those entries anew. It works whether or not a manager runs.
 package uninstall
@@ -80,8 +80,8 @@ func (r *Remover) Run(ctx context.Context) error {
 }
 
 // deleteAll deletes every ImagePullSecret that is not being deleted yet, counts them, and adds the names of all their Secrets
-// to ours. One that a finalizer of somebody else's holds counts as gone, to every replica too; held says of which that was
-// told.
+// to ours. One that somebody else's finalizer holds counts as gone, as it does for every replica; held are those of which that
+// was logged.
 func (r *Remover) deleteAll(ctx context.Context, ours, held map[string]bool) (fresh int, err error) {
 	list, err := r.ImagePullSecrets.List(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) {
@@ -109,8 +109,8 @@ func (r *Remover) deleteAll(ctx context.Context, ours, held map[string]bool) (fr
 	return fresh, nil
 }
 
-// forget deletes what is derived from ImagePullSecrets, and counts what held any. The policy would attach what it says in the very
-// write that removes an entry. A manager that runs makes it anew, and empty.
+// forget deletes what is derived from ImagePullSecrets, and counts what held any. Otherwise the policy would attach an entry
+// anew in the write that removes it. A manager that runs makes it anew, and empty.
 func (r *Remover) forget(ctx context.Context) (deleted int, err error) {
 	list, err := r.Attachments.List(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) {
@@ -137,7 +137,7 @@ type pass struct {
 	*Remover
 	ours    map[string]bool // names of the Secrets of ImagePullSecrets that there were
 	mu      sync.Mutex
-	lookups map[types.NamespacedName]bool // what removable has said of a Secret
+	lookups map[types.NamespacedName]bool // what removable has returned
 }
 
 // detachAll edits every ServiceAccount that lists what is ours to remove, and counts them. One that cannot be edited does not keep
@@ -195,7 +195,7 @@ func (p *pass) detach(ctx context.Context, account *corev1.ServiceAccount) (edit
 	case err == nil:
 		p.Log.Info("entries were removed", "namespace", account.Namespace, "serviceAccount", account.Name)
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
-		err = nil // it is gone, or will be seen as it is now
+		err = nil // it is gone, or the next pass sees it as it is now
 	default:
 		err = fmt.Errorf("removing entries from service account %s/%s: %w", account.Namespace, account.Name, err)
 	}

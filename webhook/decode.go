@@ -44,13 +44,13 @@ type serviceAccount struct {
 	present bool
 }
 
-// decoders are reused: a decoder's buffers cost more than what it decodes here. That a name stands twice in an object is
-// looked for where it matters, by object, and not in what is passed over.
+// decoders are reused: a decoder's buffers cost more than what it decodes here. Duplicate names
+// are looked for in the objects that are read, not in what is passed over.
 var decoders = sync.Pool{New: func() any { return jsontext.NewDecoder(bytes.NewReader(nil)) }}
 
 // decodeAccountReview reads an AdmissionReview in one pass. It is strict as JSON goes: a field that stands twice, invalid
-// UTF-8 and anything behind the review are errors, so that nobody can mean one account by a review and have another one
-// read. Its errors are for whoever sent the bytes and repeat none of them.
+// UTF-8 and anything behind the review are errors, so that a review cannot mean one account to the API server and another one
+// here. Its errors repeat none of the bytes that were sent.
 func decodeAccountReview(body []byte) (*accountRequest, error) {
 	var request accountRequest
 	if err := decodeReview(body, &request.header, request.decode); err != nil {

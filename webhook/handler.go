@@ -66,7 +66,7 @@ func serve[Request any](log *slog.Logger, in *intake, decode func([]byte) (*Requ
 	}
 }
 
-// respond returns the answer to a review and what it is. Nothing of the review is held any more then, and the answer has its room.
+// respond returns the answer to a review, and its outcome. By then the review has given its room to the answer.
 func respond[Request any](w http.ResponseWriter, r *http.Request, in *intake, review *body, decode func([]byte) (*Request, error), answer answering[Request]) ([]byte, Outcome, error) {
 	if err := in.read(w, r, review); err != nil {
 		return nil, OutcomeError, &unread{err}
@@ -88,7 +88,7 @@ func respond[Request any](w http.ResponseWriter, r *http.Request, in *intake, re
 
 // deadline is how long the API server waits for this answer, which its timeout parameter says; 0 where it does not say.
 func deadline(r *http.Request) time.Duration {
-	value, found := strings.CutPrefix(r.URL.RawQuery, "timeout=") // all that API servers write, and cheaper to read like this
+	value, found := strings.CutPrefix(r.URL.RawQuery, "timeout=") // all that API servers write, and cheaper to parse
 	if limit, err := time.ParseDuration(value); found && err == nil {
 		return limit
 	}
@@ -99,7 +99,7 @@ func deadline(r *http.Request) time.Duration {
 	return limit
 }
 
-// unread is why a review could not be read, misread what is wrong with one that was.
+// unread is why a review could not be read, misread why it could not be decoded.
 type (
 	unread  struct{ error }
 	misread struct{ error }
@@ -134,7 +134,7 @@ func recoverer(log *slog.Logger) func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer func() {
 				if cause := recover(); cause != nil {
-					// What the panic says may quote the request: only where it happened is logged.
+					// The panic's message may quote the request: only the stack is logged.
 					log.Error("admission request panicked", "path", r.URL.Path, "stack", string(debug.Stack()))
 					http.Error(w, "answering the admission request: internal error", http.StatusInternalServerError)
 				}

@@ -15,7 +15,7 @@ const (
 	// smallBody is how much of a review is always taken in, and how large an answer is always written. Nearly all are smaller.
 	// It is not counted: how many of them there are at a time is bounded by the connections and streams that the server holds.
 	smallBody = 64 << 10
-	// maxLarge is how much the reviews and answers may hold together that are larger.
+	// maxLarge is how much larger reviews and answers may hold together.
 	maxLarge = 24 << 20
 	// maxTurns is how many of those are decoded and answered at a time, which takes a few times their size.
 	maxTurns = 2
@@ -24,9 +24,9 @@ const (
 // errBusy refuses a review for which there is no room. The API server then applies the webhook's failure policy.
 var errBusy = errors.New("too many large admission reviews are under way")
 
-// intake bounds what the reviews hold that are being read, and their answers until they are written. Callers are not
-// authenticated: a review can be sent as slowly as they like, and its answer be left unread. So bytes count as they arrive,
-// not as they are announced, and a small review never has to wait for room that large ones have taken.
+// intake bounds the memory of reviews that are being read, and of answers that are being written. Callers are not
+// authenticated: they may send a review slowly, and never read its answer. So bytes count as they arrive, not as they are
+// announced, and a small review never waits for room that large ones have taken.
 type intake struct {
 	buffers sync.Pool     // of *body, no larger than smallBody
 	large   atomic.Int64  // bytes that larger ones and their answers hold
@@ -105,7 +105,7 @@ func (i *intake) await(ctx context.Context, b *body) error {
 }
 
 // exchange gives back a review that has been answered, and takes the room of its answer until b is closed. The turn goes back
-// too: whoever does not read an answer would keep it.
+// too: a caller that does not read its answer would keep it.
 func (i *intake) exchange(b *body, answer int) error {
 	i.close(b)
 	if answer <= smallBody {
@@ -119,8 +119,8 @@ func (i *intake) exchange(b *body, answer int) error {
 	return nil
 }
 
-// close gives back what a body holds, which may be nothing any more. A large one is left to the garbage collector: it must not
-// stay for ever.
+// close gives back what a body holds, which may be nothing any more. A large one is left to the garbage collector, and
+// not kept for the next review.
 func (i *intake) close(b *body) {
 	if b.turn {
 		<-i.turns

@@ -12,7 +12,7 @@ type Outcome string
 
 // The outcomes there are. Whatever did not get an AdmissionReview in answer is an error: the failure policy decided it.
 const (
-	OutcomeAllowed Outcome = "allowed" // as it was
+	OutcomeAllowed Outcome = "allowed" // unchanged
 	OutcomePatched Outcome = "patched" // allowed with a patch
 	OutcomeDenied  Outcome = "denied"
 	OutcomeError   Outcome = "error"

@@ -79,7 +79,7 @@ func (o *reviewedObject) decode(decoder *jsontext.Decoder) error {
 		}})
 }
 
-// withoutValue keeps of a decoding error where and what, and drops what it quotes of the input.
+// withoutValue returns a decoding error without what it quotes of the input.
 func withoutValue(err error) error {
 	var syntactic *jsontext.SyntacticError
 	var wrong *wrong

@@ -15,7 +15,7 @@ import (
 )
 
 // What a server holds for its callers at a time, none of whom is authenticated. Together with what reviews may hold these
-// keep the process below the 256 MiB of its container, whoever calls.
+// keep the process below the 256 MiB of its container.
 const (
 	// maxNewcomers is how many connections there may be on which no request has been answered, maxRegulars how many others.
 	// An API server has a connection for each request that is under way, and keeps 25 of them.
@@ -125,12 +125,12 @@ func (n *noting) Write(body []byte) (int, error) {
 	return n.ResponseWriter.Write(body)
 }
 
-// guard is a listener that bounds how many connections are open. It never turns a new one away: an API server that calls must
-// be heard, whoever else holds on. Where there are too many it closes another one instead: one of the address that has most
-// of them, where that is more than anybody needs, and else the one that was not used for longest. Those that were answered
-// before are counted apart, so that who only connects cannot drive them out. They are not closed while they have a request under
-// way or, unless their address has too many, were used of late: a request might just be coming. Where none can be closed it is
-// the new one that ends, with its answer, which loses nothing: an API server then opens another one.
+// guard is a listener that bounds how many connections are open. It never turns a new one away: an API server must be
+// answered, however many connections others hold open. Where there are too many it closes another one instead: one of the address
+// that has most, where that is more than anybody needs, and else the one that was unused for longest. Those that were answered
+// before are counted apart, so that callers who only connect cannot drive them out. They are not closed while they have a request
+// under way or, unless their address has too many, were used lately: a request might be on its way. Where none can be closed, the
+// new one ends with its answer, which loses nothing: an API server then opens another one.
 type guard struct {
 	net.Listener
 

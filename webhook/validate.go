@@ -17,10 +17,10 @@ import (
 // maxWarning is the length to which API conventions hold a warning, in characters.
 const maxWarning = 120
 
-// maxWarnings is how many warnings an answer holds. How many there are is up to whoever made the ImagePullSecrets.
+// maxWarnings is how many warnings an answer holds. There could be one for each ImagePullSecret.
 const maxWarnings = 10
 
-// validate refuses an ImagePullSecret whose spec cannot be understood, and warns of what is legal but hardly meant. An
+// validate refuses an ImagePullSecret whose spec cannot be understood, and warns of what is valid but probably a mistake. An
 // update that leaves the spec as it was passes: an object that is bad already can still be labelled and deleted.
 func validate(rules *pullsecret.Rules, request *objectRequest) *admissionv1.AdmissionResponse {
 	asked := request.object
@@ -40,7 +40,7 @@ func validate(rules *pullsecret.Rules, request *objectRequest) *admissionv1.Admi
 	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: warnings(rules, rule, asked.spec.Docker)}
 }
 
-// warnings are the same whatever credential the others hold: who may ask is not known, and an answer that told whether two
+// warnings do not depend on the credentials that others hold: callers are not authenticated, and an answer that told whether two
 // credentials are equal would let anybody try passwords here.
 func warnings(rules *pullsecret.Rules, rule *pullsecret.Rule, credential v1.DockerCredential) []string {
 	var warnings []string

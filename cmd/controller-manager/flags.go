@@ -41,7 +41,7 @@ type options struct {
 	version       bool
 }
 
-// parseFlags reads the command line. Every mistake in it is told, with the flag and what to write instead.
+// parseFlags reads the command line. Every mistake in it is reported, with the flag and what to write instead.
 func parseFlags(args []string, output io.Writer) (*options, error) {
 	var o options
 	flags := flag.NewFlagSet("controller-manager", flag.ContinueOnError)

@@ -39,8 +39,7 @@ func giveBack(ctx context.Context) {
 	}
 }
 
-// resting reports whether what was allocated since the last look, and since memory was last given back, is that of a burst of work
-// that is over.
+// resting reports whether a burst of work is over, by what was allocated since the last look and since memory was last given back.
 func resting(sinceLook, sinceGiven uint64) bool {
 	return sinceLook <= restingBytes && sinceGiven >= burstBytes
 }

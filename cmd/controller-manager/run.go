@@ -51,7 +51,7 @@ type manager struct {
 	servers   *servers
 }
 
-// run wires the packages and runs them until ctx ends, or something fails that cannot be mended: first leadership is handed
+// run wires the packages and runs them until ctx ends, or something fails for good: first leadership is handed
 // over, then, after the shutdown delay, the servers drain.
 func run(ctx context.Context, log *slog.Logger, o *options) error {
 	// What admission needs lives until background ends, which is after the servers have drained.
@@ -119,7 +119,7 @@ func (m *manager) ready() error {
 	return errors.Join(m.draining.err(), m.answerable(), m.registrar.Registered(), m.serving.Ready(time.Now()))
 }
 
-// check looks whether the cluster's definitions keep what is written, and then whether everything else that is needed is there.
+// check checks whether the cluster's definitions keep what is written, and then whether everything else that is needed is there.
 func (m *manager) check(ctx context.Context) error {
 	if err := definitionsFit(ctx, m.log, m.imagePullSecrets); err != nil {
 		return err
@@ -128,7 +128,7 @@ func (m *manager) check(ctx context.Context) error {
 	return m.preflight(ctx)
 }
 
-// preflight looks whether what is needed is there.
+// preflight checks whether what is needed is there.
 func (m *manager) preflight(ctx context.Context) error {
 	config := preflight.Config{
 		Log: m.log, Clients: m.client, Namespace: m.options.namespace, Signer: m.options.certSigner, Role: clusterRole, Owner: m.owner,

@@ -47,7 +47,7 @@ func listen(log *slog.Logger, o *options, admission, metrics http.Handler, certi
 		metrics: &http.Server{
 			Handler:  observability(metrics, ready),
 			ErrorLog: errorLog,
-			// Who calls is no better known here than at the webhook.
+			// Callers are not authenticated here either.
 			ReadHeaderTimeout: 10 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			WriteTimeout:      30 * time.Second,
@@ -100,7 +100,7 @@ func (s *servers) serve(running *sync.WaitGroup) <-chan error {
 func (s *servers) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	// A profile under way is cut short: nobody waits for the end of a process that is to end.
+	// A profile under way is cut short: the process ends without waiting for it.
 	return errors.Join(s.webhook.Shutdown(ctx), s.metrics.Shutdown(ctx), s.pprof.Close())
 }
 

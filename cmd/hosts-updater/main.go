@@ -26,7 +26,7 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// One process on every node of a cluster: no memory goes into profiles that nobody takes.
+// One process on every node of a cluster: memory profiles, which nobody takes, are off.
 func init() { runtime.MemProfileRate = 0 }
 
 // Exit codes.

@@ -46,7 +46,7 @@ func NewRepairBackoff() *RepairBackoff {
 	return &RepairBackoff{byNamespace: map[string]map[localKey]Repairs{}}
 }
 
-// contentSeed keeps whoever names objects from choosing what contentOf takes for equal.
+// contentSeed keeps users from choosing names that have equal hashes.
 var contentSeed = maphash.MakeSeed()
 
 // contentOf returns a hash of what a change writes.

@@ -112,7 +112,7 @@ func messageOf(err error) string {
 // refuser is how the API server words who refuses, where it is not itself.
 var refuser = regexp.MustCompile(`admission webhook "[^"]+"|ValidatingAdmissionPolicy '[^']+'|exceeded quota`)
 
-// LogKey is the same for failures that are one to whoever reads of them, whatever objects they are of.
+// LogKey is the same for errors that say the same to a reader of the log, whatever objects they are of.
 func LogKey(err error) string {
 	if match := unpermitted.FindString(err.Error()); match != "" {
 		return match

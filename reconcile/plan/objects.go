@@ -48,7 +48,7 @@ type Namespace struct {
 	Live     bool
 	Secrets  []Secret  // by name
 	Accounts []Account // by name
-	// Problems are what the last attempt to bring it in line could not mend.
+	// Problems are what the last attempt to bring it in line has left.
 	Problems []Problem
 }
 

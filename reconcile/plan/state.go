@@ -136,7 +136,7 @@ func (s *State) Foreign() map[string]bool {
 	return foreign
 }
 
-// Failures returns all that could not be mended for one ImagePullSecret.
+// Failures returns all that could not be brought in line for one ImagePullSecret.
 func (s *State) Failures(imagePullSecret string) []v1.Failure {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -151,7 +151,7 @@ func (s *State) Failures(imagePullSecret string) []v1.Failure {
 	return failures
 }
 
-// SetProblems records what could not be mended in a namespace, and reports whether that was news. A problem that was there
+// SetProblems records what could not be brought in line in a namespace, and reports whether that is a change. A problem that was there
 // before keeps its Since.
 func (s *State) SetProblems(name string, problems []Problem) bool {
 	s.mu.Lock()

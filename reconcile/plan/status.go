@@ -31,7 +31,7 @@ const (
 
 // Summarize counts how far a rule has got, and lists the newest of what is done and the worst of what fails. old is what
 // the status was: it knows of writes that were made before this process watched, so that a restart changes nothing. unseen
-// is what keeps news of the cluster from us, which counts as failing too.
+// is why the cluster cannot be seen, which counts as failing too.
 func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus, now time.Time, unseen ...v1.Failure) v1.ImagePullSecretStatus {
 	failures := append(slices.Clone(unseen), state.Failures(rule.Name)...)
 	status := v1.ImagePullSecretStatus{ObservedGeneration: rule.Generation, Conditions: slices.Clone(old.Conditions)}

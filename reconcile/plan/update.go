@@ -46,8 +46,8 @@ func (s *State) ReplaceNamespaces(all []NamespaceMeta) (changed, gone []string) 
 	listed := make(map[string]bool, len(all))
 	for _, namespace := range all {
 		listed[namespace.Name] = true
-		news, another := s.putNamespace(namespace.Name, namespace.UID, namespace.Live)
-		if news {
+		changedNow, another := s.putNamespace(namespace.Name, namespace.UID, namespace.Live)
+		if changedNow {
 			changed = append(changed, namespace.Name)
 		}
 		if another {
@@ -63,7 +63,7 @@ func (s *State) ReplaceNamespaces(all []NamespaceMeta) (changed, gone []string) 
 	return changed, gone
 }
 
-// PutSecret takes in a Secret and reports whether that was news.
+// PutSecret takes in a Secret and reports whether that changed anything.
 func (s *State) PutSecret(namespace string, secret Secret) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +86,7 @@ func (s *State) PutIssued(namespace string, secret Secret) bool {
 	return !s.named[secret.Name] && s.putSecret(namespace, secret)
 }
 
-// PutAccount takes in a ServiceAccount and reports whether that was news.
+// PutAccount takes in a ServiceAccount and reports whether that changed anything.
 func (s *State) PutAccount(namespace string, account Account) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -121,8 +121,8 @@ func (r *Registrar) Reference() *corev1.ObjectReference {
 }
 
 // WaitForSync returns once both configurations, or their absence, are known as they are in the API now, or with an error
-// when ctx ends first. To keep the configurations as a watch that is behind last showed them would take back what another
-// replica has published since.
+// when ctx ends first. To keep them as a watch that is behind has shown them would undo what another replica
+// has published since.
 func (r *Registrar) WaitForSync(ctx context.Context) error {
 	if err := r.mutating.CatchUp(ctx); err != nil {
 		return err
@@ -160,7 +160,7 @@ func (r *Registrar) Run(ctx context.Context) {
 	}
 }
 
-// announce tells whoever waits that a configuration has changed, until ctx ends.
+// announce passes on that a configuration has changed, until ctx ends.
 func (r *Registrar) announce(ctx context.Context) {
 	mutating, validating := r.mutating.Get().Changed, r.validating.Get().Changed
 	for {
@@ -183,8 +183,8 @@ func wake(waiting chan struct{}) {
 	}
 }
 
-// writeRate and writeBurst bound the writes of configurations, in writes a second and in writes at once: somebody who takes
-// back at once whatever is written is not fought at full speed. Ten rotations in a row stay below.
+// writeRate and writeBurst bound the writes of configurations, in writes a second and in writes at once: with
+// somebody who undoes every write at once, neither side goes at full speed. Ten rotations in a row stay below.
 const (
 	writeRate  = 2
 	writeBurst = 100
