@@ -11,7 +11,7 @@ const (
 	maxRepairDelay = 10 * time.Second
 	// backoffReset is the time without a repair after which the next one is prompt again.
 	backoffReset = time.Minute
-	retryDelay  = time.Second
+	retryDelay   = time.Second
 	// maxRetryDelay bounds how late a hosts file that became writable is noticed.
 	maxRetryDelay = 30 * time.Second
 )

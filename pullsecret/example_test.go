@@ -71,7 +71,7 @@ func ExampleRule_NewSecret() {
 // A ServiceAccount's list is never replaced: what is missing is appended, and what others wrote keeps its place.
 func ExampleAttach() {
 	show := func(list []string, present bool) {
-		patch, missing := pullsecret.Attach(list, present, []string{"tcr.ipsteam-a"})
+		patch, missing, _ := pullsecret.Attach(list, present, []string{"tcr.ipsteam-a"})
 		text, err := json.Marshal(patch)
 		if err != nil {
 			fmt.Println(err)
@@ -89,7 +89,7 @@ func ExampleAttach() {
 
 // Entries are removed from the last one on, so that each index still means what it meant.
 func ExampleDetach() {
-	patch, left := pullsecret.Detach([]string{"tcr.ipsold", "theirs", "tcr.ipsolder"}, func(name string) bool {
+	patch, left, _ := pullsecret.Detach([]string{"tcr.ipsold", "theirs", "tcr.ipsolder"}, func(name string) bool {
 		return pullsecret.Removable(name, false, false)
 	})
 	for _, operation := range patch {
