@@ -41,10 +41,18 @@ type Event struct{ Type, Reason, Message string }
 type EventAggregator struct {
 	// written are the namespaces of the Secrets written since the last event, by its reason.
 	written map[string]map[string]bool
-	// since is when the oldest of those was written, sent when the last event of each reason was recorded.
-	since, sent map[string]time.Time
+	// since is when the oldest of those was written.
+	since map[string]time.Time
+	// sent are the events that were recorded last.
+	sent []sentEvent
 	// failing are the failures that events have told of, with when each was last seen.
 	failing map[failureKey]time.Time
+}
+
+// sentEvent is when the last event of a reason was recorded.
+type sentEvent struct {
+	reason string
+	at     time.Time
 }
 
 // failureKey is what tells one failure from another.
@@ -85,7 +93,7 @@ func (a *EventAggregator) Due(secret string, status v1.ImagePullSecretStatus, fa
 	attempted := int(status.SecretsDesired-status.SecretsSuccess) <= len(failures)
 	// early reports whether an event is better sent later, when it can tell more.
 	early := func(reason string, since time.Time) bool {
-		open := a.sent[reason].Add(eventPeriod)
+		open := a.lastSent(reason).Add(eventPeriod)
 		if limit := since.Add(eventDelay); !attempted && open.Before(limit) {
 			open = limit
 		}
@@ -147,10 +155,20 @@ func (a *EventAggregator) untold(failures []v1.Failure, now time.Time) map[strin
 
 // record notes that an event was recorded.
 func (a *EventAggregator) record(reason string, now time.Time) {
-	if a.sent == nil {
-		a.sent = map[string]time.Time{}
+	a.sent = slices.DeleteFunc(a.sent, func(event sentEvent) bool {
+		return event.reason == reason || now.Sub(event.at) >= eventPeriod
+	})
+	a.sent = append(a.sent, sentEvent{reason, now})
+}
+
+// lastSent returns when the last event of a reason was recorded, as long as another one has to wait for that.
+func (a *EventAggregator) lastSent(reason string) time.Time {
+	for _, event := range a.sent {
+		if event.reason == reason {
+			return event.at
+		}
 	}
-	a.sent[reason] = now
+	return time.Time{}
 }
 
 // describeWrites says what was written. It names no namespace, so that equal events are counted as one.
