@@ -1,7 +1,6 @@
 package derived
 
 import (
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -132,9 +131,7 @@ func equal(derived *pullsecret.Derived, part int, earlier *pullsecret.Derived) b
 // change returns the JSON patch that brings an object in line, if it still is at the version that is known of it, and whether that
 // edits what it holds. It does where that takes few edits; otherwise whole is asked for what the object is to hold then.
 func change(now stored, derived *pullsecret.Derived, part int, owner *metav1.OwnerReference, whole func(int) v1.DerivedAttachmentsSpec) (encoded []byte, edits bool, err error) {
-	patch := []jsonpatch.Operation{
-		{Operation: "replace", Path: "/metadata/resourceVersion", Value: strconv.FormatUint(now.version, 10)},
-	}
+	var patch []jsonpatch.Operation
 	if now.labels == nil {
 		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/labels", Value: map[string]string{}})
 	}
@@ -151,7 +148,7 @@ func change(now stored, derived *pullsecret.Derived, part int, owner *metav1.Own
 		change.Path = "/spec" + change.Path
 		patch = append(patch, change)
 	}
-	encoded, err = json.Marshal(patch)
+	encoded, err = pullsecret.Guarded(strconv.FormatUint(now.version, 10), patch)
 	return encoded, edits, err
 }
 

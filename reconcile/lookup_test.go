@@ -23,10 +23,10 @@ func notFound(*http.Request) any {
 }
 
 // entries returns so many names of Secrets that no ImagePullSecret accounts for.
-func entries(prefix string, number int) []string {
+func entries(number int) []string {
 	names := make([]string, number)
 	for i := range names {
-		names[i] = pullsecret.SecretPrefix + prefix + strconv.Itoa(i)
+		names[i] = pullsecret.SecretPrefix + "x" + strconv.Itoa(i)
 	}
 	return names
 }
@@ -58,7 +58,7 @@ func TestANamespaceOfManyEntriesHoldsAWorkerForAFewLookUpsAtATime(t *testing.T) 
 	r := newRig(t, func(*http.Request) any {
 		return answerWith(http.StatusForbidden, metav1.StatusReasonForbidden, "whose they are stays unknown")
 	})
-	r.lists("many", 5, entries("x", 20000)...)
+	r.lists("many", 5, entries(20000)...)
 	r.handle(t.Context(), "many")
 	assert.LessOrEqual(t, len(r.requests()), maxLookups)
 	require.Equal(t, 1, r.queue.Len(), "the rest is to come")
@@ -71,7 +71,7 @@ func TestANamespaceOfManyEntriesHoldsAWorkerForAFewLookUpsAtATime(t *testing.T) 
 func TestAllEntriesOfWhichNothingIsLeftGoAFewAtATime(t *testing.T) {
 	var r *rig
 	writes, asked := 0, map[string]int{}
-	left := append(entries("x", 3*maxLookups), "tcr.ipsr")
+	left := append(entries(3*maxLookups), "tcr.ipsr")
 	r = newRig(t, func(request *http.Request) any {
 		if request.Method == http.MethodGet {
 			asked[request.URL.Path]++
@@ -110,7 +110,7 @@ func TestAResyncAsksNothingWhereAnEditIsRefused(t *testing.T) {
 	for name, number := range map[string]int{"few": 20, "more than are looked up at a time": 3 * maxLookups} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, deny)
-			r.lists("a", 5, entries("x", number)...)
+			r.lists("a", 5, entries(number)...)
 			r.queue.Add("a")
 			r.drain()
 			first := r.requests()
@@ -121,7 +121,7 @@ func TestAResyncAsksNothingWhereAnEditIsRefused(t *testing.T) {
 				r.drain()
 			}
 			assert.Empty(t, r.requests(), "the removal waits its time, and so can what is asked for it")
-			r.lists("a", 6, entries("x", number)...)
+			r.lists("a", 6, entries(number)...)
 			r.queue.Add("a")
 			r.drain()
 			assert.NotZero(t, count(r.requests(), "GET"), "what was gone may stand again, for all that an account that was changed tells")
@@ -189,7 +189,7 @@ func TestALineOfTheLogHasABound(t *testing.T) {
 		}
 		return notFound(request)
 	})
-	names := entries("x", 2000)
+	names := entries(2000)
 	for i := range names {
 		names[i] += strings.Repeat("\x01", 300) // an entry may be any text
 	}

@@ -359,7 +359,7 @@ func TestOnlyOfImagePullSecretsThatThereAreAProblemIsKept(t *testing.T) {
 	r.state.PutSecret("a", r.secret())
 	r.state.PutSecret("a", plan.Secret{Name: "tcr.ipsdeleted", Version: 4, Managed: true, Owners: []types.UID{"earlier"}})
 	r.state.ReplaceSecrets("tcr.ipsretiring", nil, latest.Relist{Version: 2})
-	r.state.PutAccount("a", plan.Account{Name: "default", Version: 5, Secrets: append(entries("x", 40), "tcr.ipsretiring", "tcr.ipsretiring", "tcr.ipsdeleted")})
+	r.state.PutAccount("a", plan.Account{Name: "default", Version: 5, Secrets: append(entries(40), "tcr.ipsretiring", "tcr.ipsretiring", "tcr.ipsdeleted")})
 	r.handle(t.Context(), "a")
 	var kept []string
 	for _, problem := range r.problems("a") {

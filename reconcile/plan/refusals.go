@@ -14,8 +14,9 @@ import (
 
 const (
 	// probeDelay is how long after a permission was found missing it is tried whether it has been granted meanwhile, in one
-	// namespace. Each further trial waits twice as long, up to MaxProbeDelay.
-	probeDelay    = time.Second
+	// namespace. Each further trial waits twice as long.
+	probeDelay = time.Second
+	// MaxProbeDelay is the longest that such a trial waits.
 	MaxProbeDelay = 10 * time.Second
 	// unprobedDelay is how long a write that lacks a permission waits at most. Where it is granted, the probe tells sooner;
 	// this is for those to which it is granted namespace by namespace.
