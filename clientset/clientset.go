@@ -126,8 +126,8 @@ func (c *Clientset) CertificateSigningRequests() *CertificateSigningRequests {
 }
 
 // ClusterRoles returns a client of all of them.
-func (c *Clientset) ClusterRoles() *gentype.Client[*rbacv1.ClusterRole] {
-	return withoutList[rbacv1.ClusterRole](c, rbacv1.SchemeGroupVersion, "clusterroles", "")
+func (c *Clientset) ClusterRoles() *gentype.ClientWithList[*rbacv1.ClusterRole, *rbacv1.ClusterRoleList] {
+	return withList[rbacv1.ClusterRole, rbacv1.ClusterRoleList](c, rbacv1.SchemeGroupVersion, "clusterroles", "")
 }
 
 // SelfSubjectReviews returns a client that creates them, which is all that can be done with them.

@@ -14,10 +14,13 @@ func Gone(err error) bool {
 	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
+// Unnameable reports whether no Secret can have that name.
+func Unnameable(entry string) bool { return len(validation.IsDNS1123Subdomain(entry)) > 0 }
+
 // FindSecret returns the Secret that an entry of a ServiceAccount names; nil where there is none. An entry may be any text: one that
 // can be no Secret's name is not asked for. allowed is false where the Secret may not be read: RBAC can be narrowed to certain names.
 func (c *Clientset) FindSecret(ctx context.Context, namespace, entry string) (secret *corev1.Secret, allowed bool, err error) {
-	if len(validation.IsDNS1123Subdomain(entry)) > 0 {
+	if Unnameable(entry) {
 		return nil, true, nil
 	}
 	secret, err = c.Secrets(namespace).Get(ctx, entry, metav1.GetOptions{})
