@@ -42,6 +42,11 @@ func (c Config) permissions() []permission {
 		{verbs: "approve", group: "certificates.k8s.io", resource: "signers", name: c.Signer, without: selfSigned},
 	}
 	needed = append(needed, permission{verbs: "create,patch", resource: "events", namespace: metav1.NamespaceDefault, without: "no events will tell what happens"})
+	if c.SecretsRole != "" {
+		needed = append(needed,
+			permission{verbs: "create", resource: "secrets"},
+			permission{verbs: "list,watch,patch,escalate", group: "rbac.authorization.k8s.io", resource: "clusterroles", name: c.SecretsRole})
+	}
 	if c.Lease != "" {
 		needed = append(needed,
 			permission{verbs: "create", group: "coordination.k8s.io", resource: "leases", namespaced: true},

@@ -33,6 +33,8 @@ type Config struct {
 	Signer string
 	// Lease is what replicas compete for; blank where there is one replica.
 	Lease string
+	// SecretsRole is the ClusterRole in which the manager lists the Secrets that it may read; blank where it keeps none.
+	SecretsRole string
 	// Role is named where a permission is missing.
 	Role string
 	// Owner looks up what owns the objects that the manager writes for itself.

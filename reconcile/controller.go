@@ -47,6 +47,8 @@ type Config struct {
 	// Recorder records events on the ImagePullSecrets; it may be nil. Each event stands for many writes, and a cluster in
 	// which nothing changes gets none.
 	Recorder record.EventRecorder
+	// Grants has single names of Secrets permitted; nil where a role grants them without.
+	Grants Grants
 	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not, and returns a channel that
 	// is closed once that changes. It may be nil.
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
@@ -82,6 +84,7 @@ type statusWriter interface {
 	Enqueue(imagePullSecrets ...string)
 	Wrote(change plan.Change, repairs int, now time.Time)
 	Answered(request plan.WatchRequest, err error)
+	Withheld(secret string, err error)
 	Unwatched(secret string)
 	Progress() []plan.Progress
 	Run(ctx context.Context)
@@ -103,7 +106,7 @@ func NewController(config Config) *Controller {
 		c.logForbidden[resource] = reflector.LogForbidden(config.Log, resource)
 	}
 	c.queue = newQueue(c.unseen, config.QueueMetrics)
-	c.writer = &writer{clients: config.Clients, state: c.state, timeout: changeTimeout}
+	c.writer = &writer{clients: config.Clients, state: c.state, grants: config.Grants, timeout: changeTimeout}
 	c.status = status.NewWriter(status.Config{
 		Log: config.Log, Client: config.ImagePullSecrets, Index: config.Index, Informer: config.Informer, State: c.state,
 		Gone: c.retire, Busy: func() bool { return c.queue.Len() > config.Concurrency },

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
@@ -29,7 +30,11 @@ func (c *Controller) plan(ctx context.Context, namespace plan.Namespace) (planne
 	if len(names) == 0 {
 		return planned, false, nil
 	}
-	listed := plan.Listed(namespace.Accounts, pullsecret.Among(names[:min(len(names), maxLookups)]))
+	soon := names[:min(len(names), maxLookups)]
+	if err := borrow(ctx, c.Grants, slices.DeleteFunc(slices.Clone(soon), clientset.Unnameable)...); err != nil {
+		return planned, false, []error{fmt.Errorf("looking up secrets in namespace %s: %w", namespace.Name, err)}
+	}
+	listed := plan.Listed(namespace.Accounts, pullsecret.Among(soon))
 	began, found := time.Now(), false
 	for i, name := range names {
 		if i == maxLookups || time.Since(began) > lookupTime {
@@ -90,6 +95,8 @@ func (c *Controller) lookUp(ctx context.Context, rules *pullsecret.Rules, namesp
 	switch {
 	case err != nil:
 		return plan.Lookup{}, err
+	case !allowed && c.Grants != nil:
+		return plan.Lookup{}, errRefused
 	case !allowed: // whose it is stays unknown, and so the entry stays
 		c.Log.Debug("entries were left alone: their secret may not be read", "namespace", namespace, "secret", name)
 		return plan.Lookup{}, nil

@@ -28,14 +28,18 @@ type namedWatch struct {
 func (w *secretWatch) want(ctx context.Context, imagePullSecret string, exists bool) {
 	w.mu.Lock()
 	byName := w.byName
-	if _, watched := w.named[imagePullSecret]; watched && !exists {
+	_, watched := w.named[imagePullSecret]
+	if watched && !exists {
 		w.ending[imagePullSecret] = true
 	} else {
 		delete(w.ending, imagePullSecret)
 	}
 	w.mu.Unlock()
-	if byName && exists {
+	switch {
+	case byName && exists:
 		w.watch(ctx, imagePullSecret)
+	case w.Grants != nil && !exists && !watched && w.Index.Rules().Invalid(imagePullSecret) == nil:
+		w.Grants.Drop(pullsecret.SecretName(imagePullSecret))
 	}
 }
 
@@ -50,9 +54,16 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 	watch := &namedWatch{time.Now(), cancel}
 	w.named[imagePullSecret] = watch
 	name := pullsecret.SecretName(imagePullSecret)
-	w.watchers.Go(func() {
-		reflector.RunStream(ctx, w.source, clientset.ByName(name), w.answered("secrets", name), w.storeOf(imagePullSecret, watch))
-	})
+	follow := func(ctx context.Context, answered func(verb string, err error)) {
+		reflector.RunStream(ctx, w.source, clientset.ByName(name), answered, w.storeOf(imagePullSecret, watch))
+	}
+	answered := w.answered("secrets", name)
+	if w.Grants == nil {
+		w.watchers.Go(func() { follow(ctx, answered) })
+		return
+	}
+	w.Grants.Want(name)
+	w.watchers.Go(func() { w.followGranted(ctx, name, answered, follow) })
 }
 
 // storeOf returns the store that a watch writes to.
@@ -110,6 +121,9 @@ func (w *secretWatch) retire(imagePullSecret string) {
 		delete(w.named, imagePullSecret)
 		delete(w.ending, imagePullSecret)
 		w.state.ForgetSecrets(pullsecret.SecretName(imagePullSecret))
+		if w.Grants != nil {
+			w.Grants.Drop(pullsecret.SecretName(imagePullSecret))
+		}
 	}
 }
 

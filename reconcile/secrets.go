@@ -45,6 +45,12 @@ func newSecretWatch(c *Controller) *secretWatch {
 
 // run watches until ctx ends.
 func (w *secretWatch) run(ctx context.Context, synced func()) {
+	if w.Grants != nil {
+		w.Grants.Want(secretNames(w.Index.Rules().Names())...)
+		w.watchEach(ctx, true)
+		synced()
+		return
+	}
 	for attempts := 1; ctx.Err() == nil; {
 		if w.mayWatchAll(ctx, attempts) {
 			w.watchEach(ctx, false)

@@ -24,6 +24,7 @@ import (
 type writer struct {
 	clients *clientset.Clientset
 	state   *plan.State
+	grants  Grants
 	// applyOnly is set once the permission to POST Secrets was found missing: RBAC can grant the creation of Secrets of certain names, but
 	// only to server-side apply, whose request names its object.
 	applyOnly atomic.Bool
@@ -44,13 +45,14 @@ func (w *writer) write(ctx context.Context, change plan.Change) error {
 	var err error
 	switch change := change.(type) {
 	case plan.IssueSecret:
-		if change.Replaces != nil {
-			err = w.replace(ctx, change)
-		} else {
-			err = w.issue(ctx, change)
-		}
+		err = granted(ctx, w.grants, change.Rule.Secret, func() error {
+			if change.Replaces != nil {
+				return w.replace(ctx, change)
+			}
+			return w.issue(ctx, change)
+		})
 	case plan.DeleteSecret:
-		err = w.delete(ctx, change)
+		err = granted(ctx, w.grants, change.Name, func() error { return w.delete(ctx, change) })
 	case plan.EditAccount:
 		err = w.edit(ctx, change)
 	}

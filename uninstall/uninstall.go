@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,10 @@ const (
 	passDelay = 500 * time.Millisecond
 	// maxPassDelay bounds the pauses after passes that did not get any further. Each is twice as long as the one before.
 	maxPassDelay = 30 * time.Second
+	// grantTimeout is how long an account waits until its Secrets may be looked up, maxGrants how many of them are asked for at a
+	// time.
+	grantTimeout = 15 * time.Second
+	maxGrants    = 100
 )
 
 // Remover removes what an uninstall would leave behind.
@@ -43,6 +48,10 @@ type Remover struct {
 	Clients          *clientset.Clientset
 	ImagePullSecrets *typed.Client
 	Attachments      *typed.DerivedAttachments
+	// Grants has Secrets permitted, where a role lists those that may be read; nil where a role grants them without.
+	Grants interface {
+		Borrow(ctx context.Context, names ...string) error
+	}
 }
 
 // Run deletes every ImagePullSecret and removes its entry from every ServiceAccount, and returns once a pass over all of
@@ -181,6 +190,7 @@ func (r *Remover) detachAll(ctx context.Context, ours map[string]bool) (removed 
 // detach removes our entries from one ServiceAccount and reports whether there were any.
 func (p *pass) detach(ctx context.Context, account *corev1.ServiceAccount) (edited bool, err error) {
 	gone := map[string]bool{}
+	p.permit(ctx, account)
 	for _, entry := range account.ImagePullSecrets {
 		if gone[entry.Name], err = p.removable(ctx, account.Namespace, entry.Name); err != nil {
 			return false, err
@@ -200,6 +210,30 @@ func (p *pass) detach(ctx context.Context, account *corev1.ServiceAccount) (edit
 		err = fmt.Errorf("removing entries from service account %s/%s: %w", account.Namespace, account.Name, err)
 	}
 	return true, err
+}
+
+// permit has the Secrets behind an account's entries permitted, as far as they can be. What cannot be is looked up in vain.
+func (p *pass) permit(ctx context.Context, account *corev1.ServiceAccount) {
+	if p.Grants == nil {
+		return
+	}
+	var names []string
+	p.mu.Lock()
+	for _, entry := range account.ImagePullSecrets {
+		_, looked := p.lookups[types.NamespacedName{Namespace: account.Namespace, Name: entry.Name}]
+		if !looked && pullsecret.Removable(entry.Name, false, false) && !clientset.Unnameable(entry.Name) {
+			names = append(names, entry.Name)
+		}
+	}
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
+	defer cancel()
+	for some := range slices.Chunk(names, maxGrants) {
+		if err := p.Grants.Borrow(ctx, some...); err != nil {
+			p.Log.Warn("secrets were not permitted to be read", "namespace", account.Namespace, "serviceAccount", account.Name, "error", err)
+			return
+		}
+	}
 }
 
 // removable reports whether an entry is ours to remove, by the rule that a running manager keeps too: no Secret that somebody

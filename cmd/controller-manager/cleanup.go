@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync"
 
+	"github.com/tcr-assistant/tcr-assistant/secretsrole"
 	"github.com/tcr-assistant/tcr-assistant/uninstall"
 )
 
@@ -14,5 +16,15 @@ func cleanUp(ctx context.Context, log *slog.Logger, o *options) error {
 		return err
 	}
 	remover := uninstall.Remover{Log: log, Clients: client, ImagePullSecrets: imagePullSecrets, Attachments: attachments}
+	if o.keepSecrets {
+		granted := secretsrole.NewKeeper(log, client, secretsrole.Uninstall)
+		granted.Want()
+		ctx, cancel := context.WithCancel(ctx)
+		var keeping sync.WaitGroup
+		keeping.Go(func() { granted.Run(ctx) })
+		defer keeping.Wait()
+		defer cancel()
+		remover.Grants = granted
+	}
 	return remover.Run(ctx)
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/secretsrole"
 )
 
 // options is what the flags say.
@@ -32,6 +33,7 @@ type options struct {
 	resyncPeriod  time.Duration
 	qps           float64
 	burst         int
+	keepSecrets   bool
 	certSigner    string
 	certDuration  time.Duration
 	shutdownDelay time.Duration
@@ -58,6 +60,7 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.DurationVar(&o.resyncPeriod, "resync-period", 10*time.Minute, "`period` after which every namespace is compared again, without API calls")
 	flags.Float64Var(&o.qps, "kube-api-qps", 0, "requests a second to the API server; 0 for no client-side limit")
 	flags.IntVar(&o.burst, "kube-api-burst", 0, "requests to the API server at once that --kube-api-qps lets pass; 0 where that is not limited")
+	flags.BoolVar(&o.keepSecrets, "keep-secrets-role", false, "list the Secrets that this process may read and change in the ClusterRole "+secretsrole.Manager.Name+", or with --cleanup in "+secretsrole.Uninstall.Name+"; without, its own role grants them")
 	flags.StringVar(&o.certSigner, "cert-signer", certs.DefaultSigner, "`signer` to request the serving certificate from")
 	flags.DurationVar(&o.certDuration, "cert-duration", certs.DefaultDuration, "`lifetime` of the serving certificate, 10m at least")
 	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "how long admission requests are still answered after SIGTERM, until the Service no longer routes to this replica")

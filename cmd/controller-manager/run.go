@@ -22,6 +22,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/preflight"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile"
+	"github.com/tcr-assistant/tcr-assistant/secretsrole"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
 )
@@ -133,6 +134,9 @@ func (m *manager) preflight(ctx context.Context) error {
 	config := preflight.Config{
 		Log: m.log, Clients: m.client, Namespace: m.options.namespace, Signer: m.options.certSigner, Role: clusterRole, Owner: m.owner,
 	}
+	if m.options.keepSecrets {
+		config.SecretsRole = secretsrole.Manager.Name
+	}
 	if m.options.leaderElect {
 		config.Lease = leaseName
 	}
@@ -145,14 +149,20 @@ func (m *manager) lead(ctx context.Context) {
 		return
 	}
 	attached := derived.NewKeeper(m.log, m.attachments, m.index, m.owner, m.counts.Derived)
-	controller := reconcile.NewController(reconcile.Config{
+	config := reconcile.Config{
 		Log: m.log, Clients: m.client, ImagePullSecrets: m.imagePullSecrets, Index: m.index, Informer: m.informer,
 		Concurrency: m.options.concurrency, ResyncPeriod: m.options.resyncPeriod,
 		Recorder: m.recorder, Observer: m.counts.Reconcile(), QueueMetrics: m.counts.Queues(), Derived: attached.Outdated,
-	})
-	defer m.counts.Lead(controller.Progress)()
+	}
 	var leading sync.WaitGroup
 	defer leading.Wait()
+	if m.options.keepSecrets {
+		granted := secretsrole.NewKeeper(m.log, m.client, secretsrole.Manager)
+		config.Grants = granted
+		leading.Go(func() { granted.Run(ctx) })
+	}
+	controller := reconcile.NewController(config)
+	defer m.counts.Lead(controller.Progress)()
 	leading.Go(func() { controller.Run(ctx) })
 	leading.Go(func() { m.keep(ctx) })
 	leading.Go(func() {

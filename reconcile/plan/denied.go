@@ -53,6 +53,25 @@ func (d *DeniedWatches) Answered(request WatchRequest, err error, now time.Time)
 	return len(d.denied) != before
 }
 
+// Withheld takes in why the Secrets of a name are not even asked for; nil where they are. It reports whether Failures returns
+// something else since.
+func (d *DeniedWatches) Withheld(secret string, err error, now time.Time) (changed bool) {
+	request := WatchRequest{Resource: "clusterroles", Secret: secret}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known, found := d.denied[request]
+	if err == nil {
+		delete(d.denied, request)
+		return found
+	}
+	failure := v1.Failure{NamespacedName: "*/" + secret, Reason: ReasonOf(err), Message: messageOf(err), Since: known.Since}
+	if !found {
+		failure.Since = metav1.NewTime(now.Truncate(time.Second))
+	}
+	d.denied[request] = failure
+	return failure != known
+}
+
 // Failures returns what keeps the Secrets of that name, and all that they need, from being seen.
 func (d *DeniedWatches) Failures(secret string) []v1.Failure {
 	d.mu.Lock()

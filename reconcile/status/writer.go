@@ -107,11 +107,22 @@ func (w *Writer) Wrote(change plan.Change, repairs int, now time.Time) {
 
 // Answered takes in how the API server answered a list or the start of a watch: err is nil where it allowed it.
 func (w *Writer) Answered(request plan.WatchRequest, err error) {
-	if !w.denied.Answered(request, err, time.Now()) {
-		return
+	if w.denied.Answered(request, err, time.Now()) {
+		w.concerns(request.Secret)
 	}
+}
+
+// Withheld takes in why the Secrets of a name are not even asked for; nil where they are.
+func (w *Writer) Withheld(secret string, err error) {
+	if w.denied.Withheld(secret, err, time.Now()) {
+		w.concerns(secret)
+	}
+}
+
+// concerns enqueues the ImagePullSecret of that Secret, or all where it is blank.
+func (w *Writer) concerns(secret string) {
 	for _, name := range w.Index.Rules().Names() {
-		if request.Secret == "" || request.Secret == pullsecret.SecretName(name) {
+		if secret == "" || secret == pullsecret.SecretName(name) {
 			w.Enqueue(name)
 		}
 	}

@@ -10,6 +10,9 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- include "tcr-assistant.validate.image" (list $faults .Values.image) -}}
 {{- include "tcr-assistant.validate.signer" (list $faults .Values.webhook.certSigner) -}}
 {{- include "tcr-assistant.validate.duration" (list $faults .Values.webhook.certDuration) -}}
+{{- if and (eq .Values.rbac.secrets "narrowed") (not .Values.admissionPolicies.restrictManager) -}}
+{{- include "tcr-assistant.fault" (list $faults "rbac.secrets" "must not be narrowed where admissionPolicies.restrictManager is false: the manager lists in a role itself which Secrets it may read, and nothing but that policy keeps it from writing anything there. Write admissionPolicies.restrictManager: true, or rbac.secrets: all, or named") -}}
+{{- end -}}
 {{- $namespace := .Values.hostsUpdater.namespace -}}
 {{- if and $namespace (not (kindIs "string" $namespace)) -}}
 {{- include "tcr-assistant.fault" (list $faults "hostsUpdater.namespace" "is a number, which may have lost how it was written: write it in quotes, or pass it by --set-string instead of --set") -}}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -133,6 +134,9 @@ func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Manager, 
 	m := &Manager{WebhookAddress: addresses[0], MetricsAddress: addresses[1], log: &log{copy: options.Log}, done: make(chan struct{})}
 	if options.WebhookURL == "" {
 		options.WebhookURL = "https://" + m.WebhookAddress
+	}
+	if !slices.Contains(options.Args, "--cleanup") {
+		options.Args = append([]string{"--keep-secrets-role"}, options.Args...) // as the manifests that Install applies say
 	}
 	m.command = exec.CommandContext(ctx, options.Binary, append([]string{
 		"--kubeconfig=" + options.Kubeconfig,

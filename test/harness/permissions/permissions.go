@@ -12,6 +12,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
+	"github.com/tcr-assistant/tcr-assistant/secretsrole"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 )
 
@@ -60,6 +61,15 @@ func Grants(manifest []byte) ([]Grant, error) {
 	}
 }
 
+// Listed returns what a role grants whose rules are written while the product runs, for whichever names.
+func Listed(role secretsrole.Role) []Grant {
+	var grants []Grant
+	for _, verb := range role.Verbs {
+		grants = append(grants, Grant{Role: role.Name, Resource: "secrets", Verb: verb})
+	}
+	return grants
+}
+
 // Unused returns the grants that none of the requests needs.
 func Unused(grants []Grant, requests []cluster.Request) []Grant {
 	return slices.DeleteFunc(slices.Clone(grants), func(grant Grant) bool {
@@ -79,6 +89,9 @@ func (g Grant) neededFor(r cluster.Request) bool {
 	case g.Resource == "signers":
 		// No request names a signer: who approves a certificate request needs it.
 		return g.Verb == "approve" && resource == "certificatesigningrequests/approval"
+	case g.Verb == "escalate":
+		// No request escalates: who writes a role that grants what it lacks itself needs it.
+		return r.Verb == "patch" && r.APIGroup == g.APIGroup && resource == g.Resource && slices.Contains(g.Names, r.Name)
 	case g.APIGroup == "admissionregistration.k8s.io" && g.Verb == "delete":
 		// No request deletes one: who sets its owner needs it, where OwnerReferencesPermissionEnforcement is on.
 		return r.Verb == "patch" && r.APIGroup == g.APIGroup && resource == g.Resource && slices.Contains(g.Names, r.Name)

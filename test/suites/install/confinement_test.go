@@ -17,6 +17,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -77,6 +78,7 @@ func attempts(t *testing.T) []attempt {
 		oneField    = "changes nothing of a ServiceAccount but its imagePullSecrets"
 		ownEntries  = "no entry of imagePullSecrets but those named tcr.ips"
 		oneRequest  = "requests only the serving certificate tcr-assistant-webhook"
+		oneRole     = "writes no role but tcr-assistant-secrets-role"
 		allowed     = ""
 	)
 	create := func(namespace, name string, edit ...func(*corev1.Secret)) func(kubernetes.Interface) error {
@@ -171,6 +173,26 @@ func attempts(t *testing.T) []attempt {
 		{"a certificate for a server and a client", request(func(r *certificatesv1.CertificateSigningRequest) {
 			r.Spec.Usages = append(r.Spec.Usages, certificatesv1.UsageClientAuth)
 		}), oneRequest},
+		{"another role", func(stolen kubernetes.Interface) error {
+			_, err := stolen.RbacV1().ClusterRoles().Patch(ctx, "tcr-assistant-manager-role", types.MergePatchType, []byte(`{"rules":[]}`), metav1.PatchOptions{})
+			return err
+		}, oneRole},
+		{"a role of its own", func(stolen kubernetes.Interface) error {
+			_, err := stolen.RbacV1().Roles("team").Create(ctx, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "tcr-assistant-secrets-role"}}, metav1.CreateOptions{})
+			return err
+		}, oneRole},
+		{"to delete the one role", func(stolen kubernetes.Interface) error {
+			return stolen.RbacV1().ClusterRoles().Delete(ctx, "tcr-assistant-secrets-role", metav1.DeleteOptions{})
+		}, oneRole},
+		{"to unbind the one role", func(stolen kubernetes.Interface) error {
+			return stolen.RbacV1().ClusterRoleBindings().Delete(ctx, "tcr-assistant-secrets-rolebinding", metav1.DeleteOptions{})
+		}, oneRole},
+		{"to bind a role", func(stolen kubernetes.Interface) error {
+			_, err := stolen.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
+				ObjectMeta: metav1.ObjectMeta{Name: "another"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"}}, metav1.CreateOptions{})
+			return err
+		}, oneRole},
+
 		{"its serving certificate", request(func(*certificatesv1.CertificateSigningRequest) {}), allowed},
 	}
 }
@@ -204,7 +226,8 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 				request := &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "probe"}, Spec: certificatesv1.CertificateSigningRequestSpec{
 					Request: certificateRequest(t), SignerName: "example.com/probe", Usages: []certificatesv1.KeyUsage{certificatesv1.UsageAny}}}
 				_, certificate := stolen.CertificatesV1().CertificateSigningRequests().Create(w.Ctx, request, metav1.CreateOptions{DryRun: dryRun})
-				for what, err := range map[string]error{"secrets": secret, "serviceaccounts": account, "certificatesigningrequests": certificate} {
+				_, role := stolen.RbacV1().ClusterRoles().Patch(w.Ctx, "view", types.MergePatchType, []byte(`{"metadata":{"annotations":{"probe":"1"}}}`), metav1.PatchOptions{DryRun: dryRun})
+				for what, err := range map[string]error{"secrets": secret, "serviceaccounts": account, "certificatesigningrequests": certificate, "clusterroles": role} {
 					if err == nil || !strings.Contains(err.Error(), "ValidatingAdmissionPolicy 'tcr-assistant-manager-"+what+"'") {
 						return fmt.Errorf("the policy for %s does not refuse: %w", what, err)
 					}
@@ -229,7 +252,7 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 	t.Run("what a policy cannot judge is refused", func(t *testing.T) {
 		policies, err := w.Client.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(w.Ctx, metav1.ListOptions{})
 		require.NoError(t, err)
-		require.Len(t, policies.Items, 3)
+		require.Len(t, policies.Items, 4)
 		for _, policy := range policies.Items {
 			assert.Equal(t, admissionregistrationv1.Fail, *policy.Spec.FailurePolicy, policy.Name)
 		}

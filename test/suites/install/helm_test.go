@@ -204,6 +204,7 @@ func TestEveryFieldIsKnown(t *testing.T) {
 		"with credentials kept":        everything,
 		"with those of an uninstall":   append(slices.Clone(everything), "--set", "uninstall.keepCredentials=false"),
 		"with Secrets by name":         append(slices.Clone(everything), "--set", "rbac.secrets=named"),
+		"with all Secrets":             append(slices.Clone(everything), "--set", "rbac.secrets=all"),
 		"with none of it and no hosts": {"template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--kube-version", w.Version()},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -248,7 +248,7 @@ func TestSwitches(t *testing.T) {
 		{"a disruption budget", "manager.podDisruptionBudget.maxUnavailable=50%", `maxUnavailable: "50%"`, ""},
 		{"the nodes' network", "manager.hostNetwork=true", "hostNetwork: true", "maxSurge: 1\n      maxUnavailable: 0"},
 		{"a network of its own", "manager.hostNetwork=false", "maxSurge: 1\n      maxUnavailable: 0", "hostNetwork"},
-		{"no policies for the manager", "admissionPolicies.restrictManager=false", "kind: ClusterRole", "kind: ValidatingAdmissionPolicy"},
+		{"no policies for the manager", "rbac.secrets=all,admissionPolicies.restrictManager=false", "kind: ClusterRole", "kind: ValidatingAdmissionPolicy"},
 		{"no policy that attaches, on any version", "admissionPolicies.attach=false", "kind: ClusterRole", "kind: MutatingAdmissionPolicy"},
 		{"the policy that attaches, on any version", "admissionPolicies.attach=true", "kind: MutatingAdmissionPolicyBinding", ""},
 		{"a digest", "image.digest=sha256:" + strings.Repeat("a", 64) + ",image.tag=v9", "image: \"" + image + "@sha256:" + strings.Repeat("a", 64), "v9"},

@@ -158,7 +158,14 @@ func (w *world) collectorLooks() {
 func (w *world) run() *manager.Manager {
 	w.T.Helper()
 	kubeconfig, _ := w.tokenFor(managerAccount)
-	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig})
+	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig, Args: w.permissionArgs()})
+}
+
+// permissionArgs returns what the Deployment that is installed tells the manager of its permissions.
+func (w *world) permissionArgs() []string {
+	w.T.Helper()
+	args := w.Kubectl("get", "deployment", "tcr-assistant-controller-manager", "-n", manager.Namespace, "-o", "jsonpath={.spec.template.spec.containers[0].args}")
+	return []string{fmt.Sprintf("--keep-secrets-role=%t", strings.Contains(args, `"--keep-secrets-role"`))}
 }
 
 // team creates a namespace with a ServiceAccount "builder" that has an entry of its own.
