@@ -85,7 +85,11 @@ func (w *secretWatch) storeOf(imagePullSecret string, watch *namedWatch) *reflec
 		Replaced: func(all []plan.Namespaced[plan.Secret], at latest.Relist) {
 			listed := plan.ByNamespace(all)
 			var changed []string
-			if !w.takeIn(imagePullSecret, watch, func() bool { changed = w.state.ReplaceSecrets(name, listed, at); return true }) {
+			if !w.takeIn(imagePullSecret, watch, func() bool {
+				changed = w.state.ReplaceSecrets(name, listed, at)
+				w.listed(imagePullSecret)
+				return true
+			}) {
 				return
 			}
 			w.changed(changed...)
@@ -120,6 +124,7 @@ func (w *secretWatch) retire(imagePullSecret string) {
 		watch.cancel()
 		delete(w.named, imagePullSecret)
 		delete(w.ending, imagePullSecret)
+		w.listed(imagePullSecret)
 		w.state.ForgetSecrets(pullsecret.SecretName(imagePullSecret))
 		if w.Grants != nil {
 			w.Grants.Drop(pullsecret.SecretName(imagePullSecret))

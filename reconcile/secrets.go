@@ -31,6 +31,8 @@ type secretWatch struct {
 	byName bool                   // there is a watch for each name
 	named  map[string]*namedWatch // those of single names, by ImagePullSecret
 	ending map[string]bool        // the ImagePullSecrets among them that are no longer there
+	// unlisted are the ImagePullSecrets among those that there were at the beginning whose Secrets are not known yet.
+	unlisted map[string]bool
 }
 
 func newSecretWatch(c *Controller) *secretWatch {
@@ -40,6 +42,7 @@ func newSecretWatch(c *Controller) *secretWatch {
 		source:     reflector.NewStreamSource[*corev1.Secret](list, c.Clients.StreamSecrets, c.Clients.Decoder()),
 		named:      map[string]*namedWatch{},
 		ending:     map[string]bool{},
+		unlisted:   map[string]bool{},
 	}
 }
 
@@ -75,11 +78,29 @@ func (w *secretWatch) run(ctx context.Context, synced func()) {
 func (w *secretWatch) watchEach(ctx context.Context, byName bool) {
 	w.mu.Lock()
 	w.byName = byName
+	rules := w.Index.Rules() // not before: from now on want is told of others
+	clear(w.unlisted)
+	for rule := range rules.All() {
+		if _, watched := w.named[rule.Name]; byName && !watched {
+			w.unlisted[rule.Name] = true
+		}
+	}
 	w.mu.Unlock()
 	if byName {
-		for rule := range w.Index.Rules().All() {
+		for rule := range rules.All() {
 			w.watch(ctx, rule.Name)
 		}
+	}
+}
+
+// listed takes in that the Secrets of an ImagePullSecret are known, or need not be any more. w.mu is held.
+func (w *secretWatch) listed(imagePullSecret string) {
+	if !w.unlisted[imagePullSecret] {
+		return
+	}
+	delete(w.unlisted, imagePullSecret)
+	if len(w.unlisted) == 0 {
+		w.Log.Info("secrets of every name were listed")
 	}
 }
 

@@ -113,6 +113,9 @@ type Options struct {
 	Kubeconfig string
 	// WebhookURL is what the API server calls it by; empty is its own address.
 	WebhookURL string
+	// AllSecrets says that its role is for all Secrets, as the chart's value rbac.secrets: all makes it. It does not keep the role
+	// that lists them by their names then, as the manifests that Install applies say.
+	AllSecrets bool
 	// Args come after the usual ones and override them.
 	Args []string
 	// Log gets a copy of what it logs; it may be nil.
@@ -135,8 +138,8 @@ func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Manager, 
 	if options.WebhookURL == "" {
 		options.WebhookURL = "https://" + m.WebhookAddress
 	}
-	if !slices.Contains(options.Args, "--cleanup") {
-		options.Args = append([]string{"--keep-secrets-role"}, options.Args...) // as the manifests that Install applies say
+	if !options.AllSecrets && !slices.Contains(options.Args, "--cleanup") {
+		options.Args = append([]string{"--keep-secrets-role"}, options.Args...)
 	}
 	m.command = exec.CommandContext(ctx, options.Binary, append([]string{
 		"--kubeconfig=" + options.Kubeconfig,

@@ -53,6 +53,7 @@ func run(ctx context.Context) error {
 	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
 	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory and objects, instead of the usual")
 	many := flag.String("objects", "", "`numbers` of ImagePullSecrets, instead of the usual")
+	narrowed := flag.Bool("narrowed", false, "measure objects with permission for named Secrets alone, as the chart installs it, instead of all")
 	output := flag.String("json", "", "write the measurements to this `file`; what it holds of other benchmarks stays")
 	plotted := flag.String("plot", "", "draw what -json holds in this SVG `file`")
 	against := flag.String("baseline", "", "fail where a ratio or a count is worse than in this `file` by more than 25 %")
@@ -71,6 +72,7 @@ func run(ctx context.Context) error {
 		}
 		p.convergence, p.memory, p.objects.namespaces = numbers, numbers, numbers[0]
 	}
+	p.objects.narrowed = *narrowed
 	if *many != "" {
 		var err error
 		if p.objects.sizes, err = numbers(*many); err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
@@ -202,36 +200,29 @@ func (w *objectsWorld) apart(ctx context.Context, bare creations) error {
 	return nil
 }
 
-// named restarts the manager with permission for the objects' Secrets alone.
-func (w *objectsWorld) named(ctx context.Context) error {
+// begin starts a manager with permission for named Secrets alone, or for all.
+func (w *objectsWorld) begin(ctx context.Context, narrowed bool) (*manager.Manager, error) {
+	w.narrowed = narrowed
 	roles := w.client.RbacV1().ClusterRoles()
 	role, err := roles.Get(ctx, "tcr-assistant-manager-role", metav1.GetOptions{})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	narrowed := role.DeepCopy()
-	for i, rule := range narrowed.Rules {
-		if !slices.Contains(rule.Resources, "secrets") {
-			continue
+	for i, rule := range role.Rules {
+		if slices.Contains(rule.Resources, "secrets") {
+			role.Rules[i].Verbs = []string{"create"}
+			if !narrowed {
+				role.Rules[i].Verbs = []string{"get", "list", "watch", "create", "patch", "delete"}
+			}
 		}
-		for object := range w.n {
-			narrowed.Rules[i].ResourceNames = append(narrowed.Rules[i].ResourceNames, pullsecret.SecretName(objectName(object)))
-		}
 	}
-	if _, err := roles.Update(ctx, narrowed, metav1.UpdateOptions{}); err != nil {
-		return err
+	if _, err := roles.Update(ctx, role, metav1.UpdateOptions{}); err != nil {
+		return nil, err
 	}
-	if err := w.mayListSecrets(ctx, false); err != nil {
-		return err
+	if err := w.mayListSecrets(ctx, !narrowed); err != nil {
+		return nil, err
 	}
-	if err := w.restart(ctx, " with named permissions", namedMemoryGoals); err != nil {
-		return err
-	}
-	body, err := json.Marshal(map[string]any{"rules": role.Rules})
-	if err == nil {
-		_, err = roles.Patch(ctx, role.Name, types.MergePatchType, body, metav1.PatchOptions{})
-	}
-	return errors.Join(err, w.mayListSecrets(ctx, true))
+	return manager.Start(ctx, w.Cluster, manager.Options{Binary: w.binary, AllSecrets: !narrowed, Args: []string{"--log-level=info"}})
 }
 
 // mayListSecrets waits until the API server lets the manager list all Secrets, or does not.
