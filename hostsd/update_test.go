@@ -5,7 +5,6 @@ package hostsd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,60 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// write makes a hosts file in a folder of its own, with a mode and an owner that no umask and
-// no default would give it.
-func write(t *testing.T, content string) (path string) {
-	t.Helper()
-	requireRoot(t)
-	path = filepath.Join(t.TempDir(), "hosts")
-	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
-	require.NoError(t, os.Chown(path, 1234, 4321))
-	require.NoError(t, os.Chmod(path, 0o664))
-	return path
-}
-
-func read(t *testing.T, path string) string {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	require.NoError(t, err)
-	return string(content)
-}
-
-func set(t *testing.T, path string, entries ...Entry) (Change, error) {
-	t.Helper()
-	return Update(t.Context(), path, func(file []byte) []byte { return Edit(file, entries) })
-}
-
-// alone asserts that path is the only file in its folder, with the mode and owner of write.
-func alone(t *testing.T, path string) {
-	t.Helper()
-	assert.Equal(t, []string{filepath.Base(path)}, names(t, filepath.Dir(path)))
-	var st unix.Stat_t
-	require.NoError(t, unix.Stat(path, &st))
-	assert.Equal(t, [3]uint32{unix.S_IFREG | 0o664, 1234, 4321}, [3]uint32{st.Mode, st.Uid, st.Gid}, "mode and owner")
-}
-
-func names(t *testing.T, dir string) []string {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return names
-}
-
-func inode(t *testing.T, path string) uint64 {
-	t.Helper()
-	var st unix.Stat_t
-	require.NoError(t, unix.Stat(path, &st))
-	return st.Ino
-}
-
 func TestUpdate(t *testing.T) {
 	t.Parallel()
-	demo, vpc := entry(t, "demo.tencentcloudcr.com", "10.0.0.5"), entry(t, "demo-vpc.tencentcloudcr.com", "10.0.0.5")
+	demo := entry(t, "demo.tencentcloudcr.com", "10.0.0.5")
 
 	t.Run("a change replaces the file and keeps mode and owner", func(t *testing.T) {
 		path := write(t, ubuntuFile)
@@ -90,6 +38,47 @@ func TestUpdate(t *testing.T) {
 		assert.Empty(t, change.Mode)
 		assert.Equal(t, before, inode(t, path))
 	})
+	t.Run("a missing file is made, and not for nothing", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "hosts")
+		change, err := set(t, path)
+		require.NoError(t, err)
+		assert.Empty(t, change.Mode)
+		assert.Empty(t, names(t, filepath.Dir(path)))
+		_, err = set(t, path, demo)
+		require.NoError(t, err)
+		assert.Equal(t, demoLine, read(t, path))
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		assert.Equal(t, os.FileMode(0o644), info.Mode())
+	})
+	t.Run("files of a dead process beside it are removed", func(t *testing.T) {
+		path := write(t, ubuntuFile)
+		f := newFile(path)
+		require.NoError(t, os.WriteFile(f.temp, []byte("hal"), 0o600))
+		_, err := set(t, path)
+		require.NoError(t, err)
+		alone(t, path)
+	})
+	t.Run("a program that keeps it open for writing keeps its file", func(t *testing.T) {
+		path := write(t, ubuntuFile)
+		before := inode(t, path)
+		held, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+		require.NoError(t, err)
+		defer held.Close()
+		change, err := set(t, path, demo)
+		require.NoError(t, err)
+		assert.Equal(t, InPlace, change.Mode)
+		assert.Equal(t, before, inode(t, path))
+		_, err = held.WriteString("10.1.1.1 late\n")
+		require.NoError(t, err)
+		assert.Equal(t, demoLine+ubuntuFile+"10.1.1.1 late\n", read(t, path))
+	})
+}
+
+func TestUpdateKeepsAttributesAndAccessControlLists(t *testing.T) {
+	t.Parallel()
+	demo := entry(t, "demo.tencentcloudcr.com", "10.0.0.5")
+
 	t.Run("extended attributes and ACLs are kept, and none is added", func(t *testing.T) {
 		path := write(t, ubuntuFile)
 		acl := func(user uint32) []byte { // struct posix_acl_xattr_header and _entry, little endian
@@ -121,19 +110,12 @@ func TestUpdate(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, have, "the folder's default ACL is not the file's")
 	})
-	t.Run("a missing file is made, and not for nothing", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "hosts")
-		change, err := set(t, path)
-		require.NoError(t, err)
-		assert.Empty(t, change.Mode)
-		assert.Empty(t, names(t, filepath.Dir(path)))
-		_, err = set(t, path, demo)
-		require.NoError(t, err)
-		assert.Equal(t, demoLine, read(t, path))
-		info, err := os.Stat(path)
-		require.NoError(t, err)
-		assert.Equal(t, os.FileMode(0o644), info.Mode())
-	})
+}
+
+func TestUpdateFollowsLinksWithinTheFolderAlone(t *testing.T) {
+	t.Parallel()
+	demo := entry(t, "demo.tencentcloudcr.com", "10.0.0.5")
+
 	t.Run("a link within the folder is followed and stays", func(t *testing.T) {
 		root := t.TempDir()
 		path := filepath.Join(root, "etc/hosts")
@@ -170,6 +152,12 @@ func TestUpdate(t *testing.T) {
 		_, err := set(t, path, demo)
 		assert.ErrorContains(t, err, "more than 10 others")
 	})
+}
+
+func TestUpdateRefuses(t *testing.T) {
+	t.Parallel()
+	demo := entry(t, "demo.tencentcloudcr.com", "10.0.0.5")
+
 	t.Run("what is no file is refused without waiting for it", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "hosts")
 		require.NoError(t, unix.Mkfifo(path, 0o644))
@@ -202,28 +190,12 @@ func TestUpdate(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, demoLine+ubuntuFile, read(t, path))
 	})
-	t.Run("files of a dead process beside it are removed", func(t *testing.T) {
-		path := write(t, ubuntuFile)
-		f := newFile(path)
-		require.NoError(t, os.WriteFile(f.temp, []byte("hal"), 0o600))
-		_, err := set(t, path)
-		require.NoError(t, err)
-		alone(t, path)
-	})
-	t.Run("a program that keeps it open for writing keeps its file", func(t *testing.T) {
-		path := write(t, ubuntuFile)
-		before := inode(t, path)
-		held, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
-		require.NoError(t, err)
-		defer held.Close()
-		change, err := set(t, path, demo)
-		require.NoError(t, err)
-		assert.Equal(t, InPlace, change.Mode)
-		assert.Equal(t, before, inode(t, path))
-		_, err = held.WriteString("10.1.1.1 late\n")
-		require.NoError(t, err)
-		assert.Equal(t, demoLine+ubuntuFile+"10.1.1.1 late\n", read(t, path))
-	})
+}
+
+func TestUpdatesAtOnce(t *testing.T) {
+	t.Parallel()
+	demo, vpc := entry(t, "demo.tencentcloudcr.com", "10.0.0.5"), entry(t, "demo-vpc.tencentcloudcr.com", "10.0.0.5")
+
 	t.Run("two at once, each with its own wish, leave one of the two", func(t *testing.T) {
 		path := write(t, ubuntuFile)
 		done := make(chan error, 2)
@@ -254,174 +226,6 @@ func TestUpdate(t *testing.T) {
 		unlock()
 		_, err = set(t, path, demo)
 		require.NoError(t, err)
-	})
-}
-
-func xattrsOf(path string) (map[string]string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return xattrs(int(f.Fd()))
-}
-
-func TestUpdateOnHostileFileSystems(t *testing.T) {
-	t.Parallel()
-	demo, vpc := entry(t, "demo.tencentcloudcr.com", "10.0.0.5"), entry(t, "demo-vpc.tencentcloudcr.com", "10.0.0.5")
-
-	t.Run("read-only mount", func(t *testing.T) {
-		inMountNamespace(t, func(t *testing.T) {
-			path := write(t, ubuntuFile)
-			dir := filepath.Dir(path)
-			mount(t, dir, dir, "", unix.MS_BIND, "")
-			mount(t, "", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
-			_, err := set(t, path, demo)
-			require.ErrorIs(t, err, unix.EROFS)
-			require.ErrorContains(t, err, "mount the node's /etc without readOnly")
-			assert.Equal(t, ubuntuFile, read(t, path))
-			mount(t, "", dir, "", unix.MS_BIND|unix.MS_REMOUNT, "")
-			_, err = set(t, path, demo)
-			require.NoError(t, err)
-			assert.Equal(t, demoLine+ubuntuFile, read(t, path))
-		})
-	})
-	for _, mode := range []Mode{Rename, InPlace} {
-		t.Run("full disk, "+string(mode), func(t *testing.T) {
-			inMountNamespace(t, func(t *testing.T) {
-				requireRoot(t)
-				dir := t.TempDir()
-				mount(t, "none", dir, "tmpfs", 0, "size=256k")
-				path := filepath.Join(dir, "hosts")
-				require.NoError(t, os.WriteFile(path, []byte(ubuntuFile), 0o644))
-				if mode == InPlace {
-					mount(t, path, path, "", unix.MS_BIND, "")
-				}
-				filler, err := os.Create(filepath.Join(dir, "filler"))
-				require.NoError(t, err)
-				// Leaves from none to some pages free, so that each step of a write is the one that fails.
-				var many []Entry
-				for i := range 400 {
-					many = append(many, entry(t, fmt.Sprintf("r%d.tencentcloudcr.com", i), "10.0.0.5"))
-				}
-				failed, wrote := 0, 0
-				for free := int64(0); free < 100<<10; free += 4096 {
-					require.NoError(t, filler.Truncate(0))
-					chunk := make([]byte, 4096)
-					for err = nil; err == nil; {
-						_, err = filler.Write(chunk)
-					}
-					require.ErrorIs(t, err, unix.ENOSPC)
-					size, err := filler.Seek(0, 1)
-					require.NoError(t, err)
-					require.NoError(t, filler.Truncate(size-free))
-					_, err = set(t, path, many...)
-					if err != nil {
-						failed++
-						require.ErrorIs(t, err, unix.ENOSPC)
-						require.ErrorContains(t, err, "free space on the node's root file system")
-						require.Equal(t, ubuntuFile, read(t, path))
-						require.Equal(t, []string{"filler", "hosts"}, names(t, dir))
-					} else {
-						wrote++
-						require.Equal(t, string(Edit([]byte(ubuntuFile), many)), read(t, path))
-					}
-					require.NoError(t, filler.Truncate(0))
-					_, err = filler.Seek(0, 0)
-					require.NoError(t, err)
-					change, err := set(t, path)
-					require.NoError(t, err, "heals once there is space")
-					if change.Mode != "" {
-						require.Equal(t, mode, change.Mode)
-					}
-					require.Equal(t, ubuntuFile, read(t, path))
-				}
-				require.Positive(t, failed)
-				require.Positive(t, wrote)
-			})
-		})
-	}
-	t.Run("the file is itself a mount", func(t *testing.T) {
-		inMountNamespace(t, func(t *testing.T) {
-			path := write(t, ubuntuFile)
-			mount(t, path, path, "", unix.MS_BIND, "")
-			before := inode(t, path)
-			for _, entries := range [][]Entry{{demo}, {demo, vpc}, {vpc}, {}} {
-				change, err := set(t, path, entries...)
-				require.NoError(t, err)
-				assert.Equal(t, InPlace, change.Mode)
-				assert.Equal(t, string(Edit([]byte(ubuntuFile), entries)), read(t, path))
-				alone(t, path)
-			}
-			assert.Equal(t, before, inode(t, path))
-		})
-	})
-	t.Run("a file that is a mount is never shorter than the old or the new one", func(t *testing.T) {
-		inMountNamespace(t, func(t *testing.T) {
-			path := write(t, ubuntuFile+demoLine)
-			mount(t, path, path, "", unix.MS_BIND, "")
-			f, err := os.Open(path)
-			require.NoError(t, err)
-			defer f.Close()
-			stop, shortest := make(chan struct{}), make(chan int64)
-			go func() {
-				least := int64(1 << 40)
-				for {
-					select {
-					case <-stop:
-						shortest <- least
-						return
-					default:
-					}
-					var st unix.Stat_t
-					if unix.Fstat(int(f.Fd()), &st) == nil {
-						least = min(least, st.Size)
-					}
-				}
-			}()
-			for i := range 20 {
-				_, err := set(t, path, []Entry{demo, vpc}[:1+i%2]...)
-				require.NoError(t, err)
-			}
-			close(stop)
-			assert.Equal(t, int64(len(ubuntuFile+demoLine)), <-shortest)
-		})
-	})
-	t.Run("the file is a mount in a folder that cannot be written to", func(t *testing.T) {
-		inMountNamespace(t, func(t *testing.T) {
-			path := write(t, ubuntuFile)
-			dir := filepath.Dir(path)
-			mount(t, dir, dir, "", unix.MS_BIND, "")
-			mount(t, path, path, "", unix.MS_BIND, "")
-			mount(t, "", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
-			_, err := set(t, path, demo)
-			require.ErrorIs(t, err, unix.EROFS, "without a place for a backup nothing is overwritten")
-			assert.Equal(t, ubuntuFile, read(t, path))
-		})
-	})
-	t.Run("without any capability a file of root is replaced", func(t *testing.T) {
-		if !isChild(t) {
-			path := write(t, ubuntuFile)
-			require.NoError(t, os.Chown(path, 0, 0))
-			runWithout(t, child(t, "HOSTS="+path), "all")
-			assert.Equal(t, demoLine+ubuntuFile, read(t, path))
-			return
-		}
-		change, err := set(t, os.Getenv("HOSTS"), demo)
-		require.NoError(t, err)
-		assert.Equal(t, Rename, change.Mode)
-	})
-	t.Run("an owner that may not be given is kept by writing in place", func(t *testing.T) {
-		if !isChild(t) {
-			path := write(t, ubuntuFile)
-			runWithout(t, child(t, "HOSTS="+path), "chown")
-			assert.Equal(t, demoLine+ubuntuFile, read(t, path))
-			alone(t, path)
-			return
-		}
-		change, err := set(t, os.Getenv("HOSTS"), demo)
-		require.NoError(t, err)
-		assert.Equal(t, InPlace, change.Mode)
 	})
 }
 
