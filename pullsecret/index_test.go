@@ -45,15 +45,19 @@ func imagePullSecret(name, namespaces string, generation int64) *v1.ImagePullSec
 	}
 }
 
-func TestIndex(t *testing.T) {
-	type change struct{ before, after bool }
-	record := func(index *pullsecret.Index) *[]change {
-		var changes []change
-		index.Observe(func(c pullsecret.Change) {
-			changes = append(changes, change{c.Before != nil, c.After != nil})
-		})
-		return &changes
-	}
+// A change is what an observer hears of: whether there was a rule, and whether there is one.
+type change struct{ before, after bool }
+
+// record returns the changes that an index tells of from now on.
+func record(index *pullsecret.Index) *[]change {
+	var changes []change
+	index.Observe(func(c pullsecret.Change) {
+		changes = append(changes, change{c.Before != nil, c.After != nil})
+	})
+	return &changes
+}
+
+func TestIndexTellsItsObservers(t *testing.T) {
 	t.Run("observers hear of what changes, and of nothing else", func(t *testing.T) {
 		index := pullsecret.NewIndex()
 		changes := record(index)
@@ -70,6 +74,19 @@ func TestIndex(t *testing.T) {
 		stop()
 		index.Put(imagePullSecret("a", "*", 1))
 	})
+	t.Run("the same name with another identity is another one", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		changes := record(index)
+		index.Put(imagePullSecret("a", "*", 1))
+		reborn := imagePullSecret("a", "*", 1)
+		reborn.UID = "2"
+		index.Put(reborn)
+		assert.Len(t, *changes, 2)
+		assert.EqualValues(t, "2", index.Rules().Get("a").UID)
+	})
+}
+
+func TestIndexOfWhatCannotBeRead(t *testing.T) {
 	t.Run("one that cannot be read is frozen until it can", func(t *testing.T) {
 		index := pullsecret.NewIndex()
 		index.Put(imagePullSecret("a", "*", 1))
@@ -111,6 +128,9 @@ func TestIndex(t *testing.T) {
 		assert.True(t, changes[0].Unknown)
 		assert.True(t, changes[1].Unknown)
 	})
+}
+
+func TestIndexHoldsWhatThereIs(t *testing.T) {
 	t.Run("another spec of the same generation, as after a restored backup, is another rule", func(t *testing.T) {
 		index := pullsecret.NewIndex()
 		index.Put(imagePullSecret("a", "x", 3))
@@ -124,16 +144,6 @@ func TestIndex(t *testing.T) {
 		ending.DeletionTimestamp = &metav1.Time{}
 		index.Put(ending)
 		assert.Empty(t, index.Rules().Names())
-	})
-	t.Run("the same name with another identity is another one", func(t *testing.T) {
-		index := pullsecret.NewIndex()
-		changes := record(index)
-		index.Put(imagePullSecret("a", "*", 1))
-		reborn := imagePullSecret("a", "*", 1)
-		reborn.UID = "2"
-		index.Put(reborn)
-		assert.Len(t, *changes, 2)
-		assert.EqualValues(t, "2", index.Rules().Get("a").UID)
 	})
 	t.Run("a relist removes what it does not list", func(t *testing.T) {
 		index := pullsecret.NewIndex()

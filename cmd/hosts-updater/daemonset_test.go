@@ -138,8 +138,10 @@ func (p *process) ends(t *testing.T) string {
 	return read(t, p.hosts)
 }
 
+// How the hosts file is left.
+const kept, removed = demoLine + etcHosts, etcHosts
+
 func TestTheLinesGoWithTheDaemonSet(t *testing.T) {
-	const kept, removed = demoLine + etcHosts, etcHosts
 	told := []string{added, deleted}
 	for _, test := range []struct {
 		name           string
@@ -176,6 +178,9 @@ func TestTheLinesGoWithTheDaemonSet(t *testing.T) {
 			assert.Equal(t, test.want, p.ends(t), p.log.String())
 		})
 	}
+}
+
+func TestWhatIsHeardUntilTheEndCounts(t *testing.T) {
 	t.Run("what the watch tells while it asks counts", func(t *testing.T) {
 		server := startAPIServer(t, refused, refused)
 		p := server.runs(t)
@@ -202,6 +207,9 @@ func TestTheLinesGoWithTheDaemonSet(t *testing.T) {
 		server.tells(t, added, "", added, `{"type":"ERROR","object":{"code":410}}`, deleted)
 		assert.Equal(t, removed, p.ends(t), p.log.String())
 	})
+}
+
+func TestNobodyToAskLeavesTheLines(t *testing.T) {
 	t.Run("an API server out of reach leaves them", func(t *testing.T) {
 		server := startAPIServer(t, there, there)
 		p := server.runs(t)
@@ -218,19 +226,6 @@ func TestTheLinesGoWithTheDaemonSet(t *testing.T) {
 		require.Error(t, p.Wait())
 		assert.Equal(t, kept, read(t, p.hosts))
 	})
-	t.Run("it has one watch open and asks at its end, with the token of the moment", func(t *testing.T) {
-		server := startAPIServer(t, there, there)
-		p := server.runs(t)
-		server.tells(t, added)
-		server.renew(t, "second")
-		p.ends(t)
-		assert.Equal(t, []string{
-			"GET /api/v1/namespaces/home/configmaps?watch=1&fieldSelector=metadata.name%3Dupdater-config",
-			"GET /apis/apps/v1/namespaces/home/daemonsets/hosts-updater", "GET /api/v1/namespaces/home",
-		}, server.requests())
-		assert.Equal(t, []string{"Bearer first", "Bearer second", "Bearer second"}, server.tokens)
-		assert.NotContains(t, p.log.String(), "first")
-	})
 	t.Run("outside of a pod it works, and leaves them", func(t *testing.T) {
 		p := startIn(t, []string{"KUBERNETES_SERVICE_HOST=", "KUBERNETES_SERVICE_PORT="}, "--daemonset=home/hosts-updater")
 		assert.Equal(t, kept, p.ends(t))
@@ -246,6 +241,22 @@ func TestTheLinesGoWithTheDaemonSet(t *testing.T) {
 			require.NoError(t, spoil(server.account))
 			assert.Equal(t, kept, server.runs(t).ends(t))
 		}
+	})
+}
+
+func TestWhatItAsksTheAPIServer(t *testing.T) {
+	t.Run("it has one watch open and asks at its end, with the token of the moment", func(t *testing.T) {
+		server := startAPIServer(t, there, there)
+		p := server.runs(t)
+		server.tells(t, added)
+		server.renew(t, "second")
+		p.ends(t)
+		assert.Equal(t, []string{
+			"GET /api/v1/namespaces/home/configmaps?watch=1&fieldSelector=metadata.name%3Dupdater-config",
+			"GET /apis/apps/v1/namespaces/home/daemonsets/hosts-updater", "GET /api/v1/namespaces/home",
+		}, server.requests())
+		assert.Equal(t, []string{"Bearer first", "Bearer second", "Bearer second"}, server.tokens)
+		assert.NotContains(t, p.log.String(), "first")
 	})
 }
 
