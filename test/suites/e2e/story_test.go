@@ -3,13 +3,8 @@
 package e2e
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +14,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/machine"
@@ -252,183 +246,4 @@ func workloads(w *world) {
 		return err
 	})
 	w.Kubectl("delete", "cronjob", "app", "--namespace=cron")
-}
-
-// endingUpdaters ends the pod of hosts-updater in each way that leaves its line wanted, and looks at the hosts file all the time.
-func endingUpdaters(w *world) {
-	watching, stop := context.WithCancel(w.Ctx)
-	looks, lacks := 0, 0
-	var looking sync.WaitGroup
-	looking.Go(func() {
-		for watching.Err() == nil {
-			text, err := os.ReadFile("/etc/hosts")
-			assert.NoError(w.T, err)
-			if looks++; !strings.Contains(string(text), line) {
-				lacks++
-			}
-			time.Sleep(time.Millisecond)
-		}
-	})
-	ways := []struct {
-		name string
-		end  func(pod *corev1.Pod) error
-	}{
-		{"deleted", func(pod *corev1.Pod) error {
-			return w.Client.CoreV1().Pods(pod.Namespace).Delete(w.Ctx, pod.Name, metav1.DeleteOptions{})
-		}},
-		{"evicted", func(pod *corev1.Pod) error {
-			return w.Client.PolicyV1().Evictions(pod.Namespace).Evict(w.Ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}})
-		}},
-		{"replaced", func(pod *corev1.Pod) error {
-			_, _, err := w.Cluster.Kubectl(w.Ctx, "rollout", "restart", "daemonset/hosts-updater", "--namespace="+pod.Namespace)
-			return err
-		}},
-	}
-	for _, way := range ways {
-		before := w.product(map[string]int{"hosts-updater": 1})[0]
-		require.NoError(w.T, way.end(&before), way.name)
-		w.Eventually("another pod runs in place of the one that was "+way.name, func() error {
-			if after := w.product(map[string]int{"hosts-updater": 1})[0]; after.UID == before.UID {
-				return errors.New("it is still the same")
-			}
-			return nil
-		})
-		assert.Equal(w.T, 1, strings.Count(w.hostsFile(), line), way.name)
-	}
-	stop()
-	looking.Wait()
-	assert.Greater(w.T, looks, 1000)
-	assert.Zero(w.T, lacks, "looks at the hosts file, of %d, in which the line was not there", looks)
-}
-
-func refusals(w *world) {
-	w.Kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"namespaces":"work"}}`)
-	w.Lists("new-1", "default")
-	require.NoError(w.T, w.namespace("outside"))
-	w.Eventually("the pod is accepted", func() error { return w.pod("outside", "app", pullAlways) })
-	// Newer runtimes say "no basic auth credentials" instead.
-	w.refused("outside", "app", "401 Unauthorized")
-	unknown, err := w.node.Requests("invalid authorization credential")
-	require.NoError(w.T, err)
-	assert.NotZero(w.T, unknown)
-	require.NoError(w.T, w.pod("work", "inside", pullAlways))
-	w.running("work", "inside")
-
-	w.Kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"docker":{"password":"wrong"}}}`)
-	w.issued("work", "wrong")
-	require.NoError(w.T, w.pod("work", "wrong", pullAlways))
-	w.refused("work", "wrong", "401 Unauthorized")
-
-	// Put right, nobody has to do anything more.
-	w.Kubectl("patch", "ipss", rule, "--type=merge", "--patch", `{"spec":{"namespaces":"*","docker":{"password":"second"}}}`)
-	w.issued("work", "second")
-	w.running("work", "wrong")
-	w.Lists("new-1", "default", secret)
-}
-
-func crash(w *world) {
-	containers := func() map[string]string {
-		pods, err := w.Client.CoreV1().Pods("").List(w.Ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
-		require.NoError(w.T, err)
-		ids := map[string]string{}
-		for _, pod := range pods.Items {
-			if runs(&pod) == nil {
-				ids[pod.Namespace+"/"+pod.Name] = pod.Status.ContainerStatuses[0].ContainerID
-			}
-		}
-		return ids
-	}
-	before := containers()
-	require.NoError(w.T, w.node.Crash())
-	require.NoError(w.T, w.node.Boot(w.Ctx))
-	w.Eventually("every pod runs again, in a new container", func() error {
-		after := containers()
-		for pod, was := range before {
-			if is := after[pod]; is == "" || is == was {
-				return fmt.Errorf("%s: its container is %q, was %q", pod, is, was)
-			}
-		}
-		return nil
-	})
-	w.product(all)
-	assert.Equal(w.T, 1, strings.Count(w.hostsFile(), line))
-	w.newNamespaces("after-crash", 1, 0)
-}
-
-func deletedManagers(w *world) {
-	var deleting sync.WaitGroup
-	deleting.Go(func() {
-		for range 2 {
-			time.Sleep(time.Second)
-			_, _, err := w.Cluster.Kubectl(w.Ctx, "delete", "pod", "--namespace="+manager.Namespace, "--selector=app.kubernetes.io/component=controller-manager", "--wait=false")
-			assert.NoError(w.T, err)
-		}
-	})
-	w.newNamespaces("load", 20, 200*time.Millisecond)
-	deleting.Wait()
-	w.product(all)
-}
-
-func uninstall(w *world, hosts string) {
-	w.helm("uninstall", "tcr-assistant", "--namespace="+manager.Namespace, "--wait", "--timeout="+hang.String())
-	w.Eventually("the hosts file is as before the install", func() error {
-		if text := w.hostsFile(); text != hosts {
-			return fmt.Errorf("it is %q instead of %q", text, hosts)
-		}
-		return nil
-	})
-	// Helm deletes neither the namespace nor what is in a chart's folder crds, of which the API server makes an APIService.
-	kept := []string{
-		"apiservice.apiregistration.k8s.io/v1.tcr.tencentcloudcr.com",
-		"customresourcedefinition.apiextensions.k8s.io/derivedattachments.tcr.tencentcloudcr.com",
-		"customresourcedefinition.apiextensions.k8s.io/imagepullsecrets.tcr.tencentcloudcr.com",
-		"namespace/" + manager.Namespace,
-	}
-	w.Eventually("nothing is left", func() error {
-		if left := w.left(); strings.Join(left, " ") != strings.Join(kept, " ") {
-			return fmt.Errorf("there is %q", left)
-		}
-		return nil
-	})
-	accounts, err := w.Client.CoreV1().ServiceAccounts("").List(w.Ctx, metav1.ListOptions{})
-	require.NoError(w.T, err)
-	for _, account := range accounts.Items {
-		assert.Empty(w.T, account.ImagePullSecrets, account.Namespace+"/"+account.Name)
-	}
-	running, err := w.Client.CoreV1().Pods("new-0").Get(w.Ctx, "app", metav1.GetOptions{})
-	require.NoError(w.T, err)
-	require.NoError(w.T, runs(running), "what runs goes on running")
-}
-
-// left returns every object that the product's names are in, but events, which go by themselves.
-func (w *world) left() []string {
-	w.T.Helper()
-	kinds := strings.Fields(w.Kubectl("api-resources", "--verbs=list", "--output=name"))
-	var wanted []string
-	for _, kind := range kinds {
-		if kind != "events" && kind != "events.events.k8s.io" {
-			wanted = append(wanted, kind)
-		}
-	}
-	var list struct {
-		Items []struct {
-			APIVersion, Kind string
-			Metadata         struct{ Namespace, Name string }
-		}
-	}
-	require.NoError(w.T, json.Unmarshal([]byte(w.Kubectl("get", strings.Join(wanted, ","), "--all-namespaces", "--output=json")), &list))
-	found := map[string]bool{}
-	for _, item := range list.Items {
-		for _, name := range []string{"tcr-assistant", "tcr.ips", "tcr.tencentcloudcr.com", "hosts-updater", "updater-config"} {
-			if strings.Contains(item.Metadata.Name, name) || item.APIVersion == "tcr.tencentcloudcr.com/v1" {
-				group, _, grouped := strings.Cut(item.APIVersion, "/")
-				kind := strings.ToLower(item.Kind)
-				if grouped {
-					kind += "." + group
-				}
-				found[kind+"/"+item.Metadata.Name] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(found))
 }
