@@ -22,15 +22,29 @@ import (
 // selfSigned is the issuer of a certificate that signed itself.
 const selfSigned = "tcr-assistant-webhook"
 
+// TestFallback has the cluster's own signer stand still throughout.
 func TestFallback(t *testing.T) {
 	newRig(t).withoutSigner()
+	for _, tc := range withoutCertificate(t) {
+		t.Run(tc.name, tc.fallsBack)
+	}
+	for _, tc := range withoutPermission {
+		t.Run("a missing permission "+tc.name+" is not waited for", tc.fallsBack)
+	}
+	t.Run("an API server that knows of no roles yet is no reason", noRolesYet)
+	t.Run("an API server that is away is no reason", noAPIServer)
+}
 
-	for _, tc := range []struct {
-		name   string
-		answer func(certificatesclient.CertificateSigningRequestInterface, *certificatesv1.CertificateSigningRequest) error
-		spoil  func(*replica)
-		reason string
-	}{
+// noCertificate is a way in which a request gets none.
+type noCertificate struct {
+	name   string
+	answer func(certificatesclient.CertificateSigningRequestInterface, *certificatesv1.CertificateSigningRequest) error
+	spoil  func(*replica)
+	reason string
+}
+
+func withoutCertificate(t *testing.T) []noCertificate {
+	return []noCertificate{
 		{"a signer that never issues", nil, nil, "signer kubernetes.io/kubelet-serving issued nothing within 1s"},
 		{"a signer that fails the request", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
 			csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
@@ -46,125 +60,128 @@ func TestFallback(t *testing.T) {
 		}, nil, "check the clock of this machine"},
 		{"a request that is denied", nil, func(p *replica) {
 			p.onApproval(func(send func() (*http.Response, error)) (*http.Response, error) {
-				_, _, err := plane.Kubectl(t.Context(), "certificate", "deny", certs.RequestName)
-				require.NoError(t, err)
+				p.Kubectl("certificate", "deny", certs.RequestName)
 				return send()
 			})
 		}, "was answered Denied: KubectlDeny"},
 		{"a request that somebody keeps deleting", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
 			return requests.Delete(context.Background(), csr.Name, metav1.DeleteOptions{})
 		}, nil, "was deleted before the signer answered"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			r := newRig(t)
-			r.cfg.SignerTimeout = 5 * time.Second
-			if tc.answer == nil && tc.spoil == nil || strings.Contains(tc.reason, "deleted") {
-				r.cfg.SignerTimeout = time.Second
-			}
-			if tc.answer != nil {
-				r.answer(tc.answer)
-			}
-			p := r.start()
-			if tc.spoil != nil {
-				tc.spoil(p)
-			}
-			p.lead()
-			leaf := r.settled(nil, p)
-
-			assert.Equal(t, selfSigned, leaf.Issuer.CommonName)
-			assert.NoError(t, leaf.VerifyHostname(r.cfg.DNSNames[0]))
-			assert.False(t, leaf.IsCA)
-			_, mode := p.serving.Current()
-			assert.Equal(t, certs.ModeSelfSigned, mode)
-			assert.True(t, r.log.has(`"WARN"`, "fell back to a self-signed one", tc.reason))
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			require.Len(t, r.fellBack, 1, "told once, for an event and a metric")
-			assert.ErrorContains(t, r.fellBack[0], tc.reason)
-			assert.Equal(t, []certs.Mode{certs.ModeSelfSigned}, r.modes)
-		})
 	}
+}
 
-	for name, tc := range map[string]struct {
-		lacking func(*rig)
-		reason  string
-	}{
-		"to make requests": {func(r *rig) { r.forbid("certificatesigningrequests", "create") },
-			"creating certificate signing request tcr-assistant-webhook"},
-		"to replace the request that stands": {func(r *rig) {
-			_, err := r.admin.CertificatesV1().CertificateSigningRequests().Create(r.Context(), copied(r.T, r, certs.RequestName), metav1.CreateOptions{})
-			require.NoError(r, err)
-			r.forbid("certificatesigningrequests", "delete")
-		}, "replacing certificate signing request tcr-assistant-webhook"},
-		"to approve for the signer": {func(r *rig) { r.cfg.Signer = "example.com/serving" },
-			"approving certificate signing request tcr-assistant-webhook for signer example.com/serving"},
-	} {
-		t.Run("a missing permission "+name+" is not waited for", func(t *testing.T) {
-			r := newRig(t)
-			r.cfg.SignerTimeout = 10 * hang
-			tc.lacking(r)
-			p := r.start()
-			p.lead()
-			r.settled(nil, p)
-			_, mode := p.serving.Current()
-			assert.Equal(t, certs.ModeSelfSigned, mode)
-			assert.True(t, r.log.has("fell back to a self-signed one", tc.reason, "forbidden"))
-		})
+func (tc noCertificate) fallsBack(t *testing.T) {
+	r := newRig(t)
+	r.cfg.SignerTimeout = 5 * time.Second
+	if tc.answer == nil && tc.spoil == nil || strings.Contains(tc.reason, "deleted") {
+		r.cfg.SignerTimeout = time.Second
 	}
+	if tc.answer != nil {
+		r.answer(tc.answer)
+	}
+	p := r.start()
+	if tc.spoil != nil {
+		tc.spoil(p)
+	}
+	p.lead()
+	leaf := r.settled(nil, p)
 
-	t.Run("an API server that knows of no roles yet is no reason", func(t *testing.T) {
-		r := newRig(t)
-		r.answer(func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
-			return issue(requests, csr, nil, time.Now())
-		})
-		p := r.start()
-		refusals := 3 // within half a second
-		p.onCreation(func(send func() (*http.Response, error)) (*http.Response, error) {
-			if refusals == 0 {
-				return send()
-			}
-			refusals--
-			return answered(http.StatusForbidden, apierrors.NewForbidden(certificatesv1.Resource("certificatesigningrequests"), "", errors.New("no role says so")).ErrStatus)
-		})
-		p.lead()
-		assert.Equal(t, "kubernetes", r.settled(nil, p).Issuer.CommonName)
-		assert.Zero(t, refusals)
-		assert.Empty(t, r.fellBack)
+	assert.Equal(t, selfSigned, leaf.Issuer.CommonName)
+	assert.NoError(t, leaf.VerifyHostname(r.cfg.DNSNames[0]))
+	assert.False(t, leaf.IsCA)
+	_, mode := p.serving.Current()
+	assert.Equal(t, certs.ModeSelfSigned, mode)
+	assert.True(t, r.log.has(`"WARN"`, "fell back to a self-signed one", tc.reason))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	require.Len(t, r.fellBack, 1, "told once, for an event and a metric")
+	assert.ErrorContains(t, r.fellBack[0], tc.reason)
+	assert.Equal(t, []certs.Mode{certs.ModeSelfSigned}, r.modes)
+}
+
+// noPermission is something that the manager may not do.
+type noPermission struct {
+	name   string
+	take   func(*rig)
+	reason string
+}
+
+var withoutPermission = []noPermission{
+	{"to make requests", func(r *rig) { r.forbid("certificatesigningrequests", "create") },
+		"creating certificate signing request tcr-assistant-webhook"},
+	{"to replace the request that stands", func(r *rig) {
+		_, err := r.Client.CertificatesV1().CertificateSigningRequests().Create(r.Context(), copied(r.T, r, certs.RequestName), metav1.CreateOptions{})
+		require.NoError(r, err)
+		r.forbid("certificatesigningrequests", "delete")
+	}, "replacing certificate signing request tcr-assistant-webhook"},
+	{"to approve for the signer", func(r *rig) { r.cfg.Signer = "example.com/serving" },
+		"approving certificate signing request tcr-assistant-webhook for signer example.com/serving"},
+}
+
+func (tc noPermission) fallsBack(t *testing.T) {
+	r := newRig(t)
+	r.cfg.SignerTimeout = 10 * r.Hang
+	tc.take(r)
+	p := r.start()
+	p.lead()
+	r.settled(nil, p)
+	_, mode := p.serving.Current()
+	assert.Equal(t, certs.ModeSelfSigned, mode)
+	assert.True(t, r.log.has("fell back to a self-signed one", tc.reason, "forbidden"))
+}
+
+func noRolesYet(t *testing.T) {
+	r := newRig(t)
+	r.answer(func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+		return issue(requests, csr, nil, time.Now())
 	})
+	p := r.start()
+	refusals := 3 // within half a second
+	p.onCreation(func(send func() (*http.Response, error)) (*http.Response, error) {
+		if refusals == 0 {
+			return send()
+		}
+		refusals--
+		return answered(http.StatusForbidden, apierrors.NewForbidden(certificatesv1.Resource("certificatesigningrequests"), "", errors.New("no role says so")).ErrStatus)
+	})
+	p.lead()
+	assert.Equal(t, "kubernetes", r.settled(nil, p).Issuer.CommonName)
+	assert.Zero(t, refusals)
+	assert.Empty(t, r.fellBack)
+}
 
-	t.Run("an API server that is away is no reason", func(t *testing.T) {
-		r := newRig(t)
-		r.cfg.SignerTimeout = 2 * time.Second
-		p := r.start()
-		away, back := make(chan struct{}), make(chan struct{})
-		p.onCreation(func(send func() (*http.Response, error)) (*http.Response, error) {
+func noAPIServer(t *testing.T) {
+	r := newRig(t)
+	r.cfg.SignerTimeout = 2 * time.Second
+	p := r.start()
+	away, back := make(chan struct{}), make(chan struct{})
+	p.onCreation(func(send func() (*http.Response, error)) (*http.Response, error) {
+		select {
+		case <-away:
 			select {
-			case <-away:
-				select {
-				case <-back:
-					return send()
-				default:
-					return nil, errors.New("connection refused") // also while the API server comes up, and no signer can
-				}
-			default:
-				require.NoError(t, plane.StopAPIServer())
-				close(away)
+			case <-back:
 				return send()
+			default:
+				return nil, errors.New("connection refused") // also while the API server comes up, and no signer can
 			}
-		})
-		p.lead()
-		<-away
-		r.eventually("an attempt that ended without an answer", func() bool { return r.log.has("serving certificate was not kept", "connect") })
-		require.NoError(t, plane.StartAPIServer(t.Context()))
-		r.answer(func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
-			return issue(requests, csr, nil, time.Now())
-		})
-		close(back)
-		leaf := r.settled(nil, p)
-		assert.Equal(t, "kubernetes", leaf.Issuer.CommonName)
-		assert.Empty(t, r.fellBack)
-		assert.Len(t, r.modes, 1, "the watch is waited for, however long it takes to start anew")
+		default:
+			require.NoError(t, plane.StopAPIServer())
+			close(away)
+			return send()
+		}
 	})
+	p.lead()
+	<-away
+	r.eventually("an attempt that ended without an answer", func() bool { return r.log.has("serving certificate was not kept", "connect") })
+	require.NoError(t, plane.StartAPIServer(t.Context()))
+	r.answer(func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+		return issue(requests, csr, nil, time.Now())
+	})
+	close(back)
+	leaf := r.settled(nil, p)
+	assert.Equal(t, "kubernetes", leaf.Issuer.CommonName)
+	assert.Empty(t, r.fellBack)
+	assert.Len(t, r.modes, 1, "the watch is waited for, however long it takes to start anew")
 }
 
 func TestRenewalAfterAFallbackUsesTheSignerAgain(t *testing.T) {

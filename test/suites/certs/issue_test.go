@@ -85,7 +85,7 @@ func TestIssue(t *testing.T) {
 
 // approvals watches which requests are approved, from now until the test ends, and returns their public keys.
 func approvals(t *testing.T, r *rig) func() []any {
-	watcher, err := r.admin.CertificatesV1().CertificateSigningRequests().Watch(t.Context(), metav1.ListOptions{})
+	watcher, err := r.Client.CertificatesV1().CertificateSigningRequests().Watch(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	t.Cleanup(watcher.Stop)
 	var mu sync.Mutex
@@ -146,7 +146,7 @@ func TestRequestsOfOthersAreNeverApproved(t *testing.T) {
 		resign()
 		require.NoError(t, mallory.CertificatesV1().CertificateSigningRequests().Delete(t.Context(), certs.RequestName, metav1.DeleteOptions{}))
 		create(ourselves, certs.RequestName)
-		require.NoError(t, r.admin.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
+		require.NoError(t, r.Client.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
 		resign = leader.lead()
 		second := r.settled(first, leader)
 		assert.ElementsMatch(t, []any{first.PublicKey, second.PublicKey}, approved())
@@ -169,7 +169,7 @@ func TestRequestsOfOthersAreNeverApproved(t *testing.T) {
 			}
 			return send()
 		})
-		require.NoError(t, r.admin.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
+		require.NoError(t, r.Client.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
 		third := r.settled(before, leader)
 		assert.GreaterOrEqual(t, swaps, 4)
 		assert.Len(t, approved(), 3)
@@ -192,7 +192,7 @@ func TestRequestsOfOthersAreNeverApproved(t *testing.T) {
 			create(mallory, certs.RequestName)
 			return send()
 		})
-		require.NoError(t, r.admin.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
+		require.NoError(t, r.Client.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
 		last := r.settled(before, impatient)
 		assert.Equal(t, "tcr-assistant-webhook", last.Issuer.CommonName)
 		assert.Len(t, approved(), 3)

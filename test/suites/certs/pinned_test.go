@@ -38,7 +38,7 @@ func serve(t *testing.T, certificate func(*tls.ClientHelloInfo) (*tls.Certificat
 func TestAPIServerTrustsThePinnedLeafAlone(t *testing.T) {
 	admit := func(r *rig) error {
 		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{GenerateName: "pinned-"}}
-		_, err := r.admin.CoreV1().ServiceAccounts("default").Create(r.Context(), account, metav1.CreateOptions{})
+		_, err := r.Client.CoreV1().ServiceAccounts("default").Create(r.Context(), account, metav1.CreateOptions{})
 		return err
 	}
 
@@ -75,7 +75,7 @@ func TestAPIServerTrustsThePinnedLeafAlone(t *testing.T) {
 			swap.Store(false)
 			assert.NoError(t, admit(r))
 
-			require.NoError(t, r.admin.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
+			require.NoError(t, r.Client.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
 			rotated := 0
 			for ; len(r.bundles()[0]) != 1 || r.bundles()[0][0].Equal(leaf); rotated++ {
 				require.NoError(t, admit(r), "while the certificate rotates")

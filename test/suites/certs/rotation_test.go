@@ -126,7 +126,7 @@ func TestLeaderWhoseWatchesAreBehindTakesNothingBack(t *testing.T) {
 			stop := r.promise(ahead)
 			defer stop()
 
-			require.NoError(t, r.admin.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
+			require.NoError(t, r.Client.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
 			leaf = r.settled(leaf, ahead)
 			resign()
 			behind.lead()

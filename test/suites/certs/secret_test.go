@@ -16,7 +16,7 @@ func TestSecretThatIsLostIsReplaced(t *testing.T) {
 	leader, follower := r.start(), r.start()
 	leader.lead()
 	last := r.settled(nil, leader, follower)
-	secrets := r.admin.CoreV1().Secrets(namespace)
+	secrets := r.Client.CoreV1().Secrets(namespace)
 	edit := func(change func(*corev1.Secret)) func(*testing.T) {
 		return func(t *testing.T) {
 			secret := r.secret()
@@ -68,7 +68,7 @@ func TestSecretOfAnAddOnBeforeIsTakenOver(t *testing.T) {
 			r := newRig(t)
 			left := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secretName, Labels: map[string]string{"app": "before"}}, Type: tc.kind, Immutable: &tc.immutable}
 			newForeignPair(t, r, time.Now()).into(left, false)
-			_, err := r.admin.CoreV1().Secrets(namespace).Create(t.Context(), left, metav1.CreateOptions{})
+			_, err := r.Client.CoreV1().Secrets(namespace).Create(t.Context(), left, metav1.CreateOptions{})
 			require.NoError(t, err)
 			before := r.held()
 

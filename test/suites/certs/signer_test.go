@@ -52,7 +52,7 @@ func copied(t *testing.T, r *rig, name string) *certificatesv1.CertificateSignin
 
 // answer stands in for a signer: it is given every request that is approved and has no answer, until the test ends.
 func (r *rig) answer(give func(certificatesclient.CertificateSigningRequestInterface, *certificatesv1.CertificateSigningRequest) error) {
-	requests := r.admin.CertificatesV1().CertificateSigningRequests()
+	requests := r.Client.CertificatesV1().CertificateSigningRequests()
 	watcher, err := requests.Watch(r.Context(), metav1.ListOptions{})
 	require.NoError(r, err)
 	r.Cleanup(watcher.Stop)
