@@ -56,157 +56,205 @@ func (w *world) permissionsAsked(since time.Time) int {
 	return len(asked)
 }
 
-// TestDerivedAttachments follows the object that the admission policy has as its parameter.
+// derivation is the object that the admission policy has as its parameter, the manager that keeps it, and what they have been
+// through.
+type derivation struct {
+	*world
+	manager   *manager.Manager
+	first     v1.DerivedAttachments
+	restarted time.Time // of the manager that leads
+}
+
+// derivedName is the object's name: there is one as long as all fits into it.
+const derivedName = "written-by-tcr-assistant-0"
+
+// TestDerivedAttachments follows the object: each step begins where the one before it ended.
 func TestDerivedAttachments(t *testing.T) {
 	w := newWorld(t)
-	m := w.run()
+	d := &derivation{world: w, manager: w.run()}
 	w.Create("all")
 	w.Create("some", func(spec *v1.ImagePullSecretSpec) { spec.Namespaces, spec.ServiceAccounts = "y, x", "builder" })
 	w.derivedHolds("all", "some")
-	const name = "written-by-tcr-assistant-0"
-	// whole waits until the object says what the two ImagePullSecrets say.
-	whole := func(t *testing.T) v1.DerivedAttachments {
-		t.Helper()
-		want := v1.DerivedAttachmentsSpec{
-			Rules: map[string]v1.DerivedRule{
-				"all":  {Secret: "tcr.ipsall"},
-				"some": {Secret: "tcr.ipssome", ServiceAccounts: []string{"builder"}},
-			},
-			Everywhere: []string{"all"}, Namespaces: map[string][]string{"x": {"some"}, "y": {"some"}},
-		}
-		w.Eventually("the object is as it should be", func() error {
-			all := w.derived()
-			if len(all) != 1 || all[0].Name != name || !assert.ObjectsAreEqual(want, all[0].Spec) {
-				return fmt.Errorf("there is %+v", all)
-			}
-			return nil
+	d.first = d.whole()
+	for _, step := range []struct {
+		name string
+		take func()
+	}{
+		{"it belongs to the manager's role, says whose it is, and holds no credential", d.describesItself},
+		{"deleted it comes back", d.comesBack},
+		{"edited it is restored", d.isRestored},
+		{"without its label or its owner it gets them back", d.getsItsMarksBack},
+		{"a restart changes nothing in it", d.outlivesTheManager},
+		{"what the manager may not write is told in a condition and a metric, and passes", d.mayNotBeWritten},
+		{"what a new leader may not see is told, too, and passes", d.mayNotBeSeen},
+		{"with the last ImagePullSecret it is empty, and with the role it goes", d.goes},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			w.T = t
+			step.take()
 		})
-		return w.derived()[0]
 	}
-	first := whole(t)
+	w.T = t
+}
 
-	var restarted time.Time
+// whole waits until the object says what the two ImagePullSecrets say.
+func (d *derivation) whole() v1.DerivedAttachments {
+	d.T.Helper()
+	want := v1.DerivedAttachmentsSpec{
+		Rules: map[string]v1.DerivedRule{
+			"all":  {Secret: "tcr.ipsall"},
+			"some": {Secret: "tcr.ipssome", ServiceAccounts: []string{"builder"}},
+		},
+		Everywhere: []string{"all"}, Namespaces: map[string][]string{"x": {"some"}, "y": {"some"}},
+	}
+	d.Eventually("the object is as it should be", func() error {
+		all := d.derived()
+		if len(all) != 1 || all[0].Name != derivedName || !assert.ObjectsAreEqual(want, all[0].Spec) {
+			return fmt.Errorf("there is %+v", all)
+		}
+		return nil
+	})
+	return d.derived()[0]
+}
 
-	t.Run("it belongs to the manager's role, says whose it is, and holds no credential", func(t *testing.T) {
-		require.Len(t, first.OwnerReferences, 1)
-		assert.Equal(t, "tcr-assistant-manager-role", first.OwnerReferences[0].Name)
-		assert.Equal(t, "tcr-assistant", first.Labels["app.kubernetes.io/managed-by"])
-		text := w.Kubectl("get", "derivedattachments", name, "-o", "yaml", "--show-managed-fields")
-		assert.NotContains(t, text, "password-of-")
-		assert.NotContains(t, text, "robot")
-		assert.NotContains(t, text, "f:x", "nothing is said of each namespace in its managed fields")
-		explained := strings.Join(strings.Fields(w.Kubectl("explain", "derivedattachments")), " ")
-		assert.Contains(t, explained, "is not meant to be edited")
-		assert.Contains(t, explained, "every object of this kind that the manager did not make is deleted")
-	})
-	t.Run("deleted it comes back", func(t *testing.T) {
-		w.Kubectl("delete", "derivedattachments", name)
-		assert.NotEqual(t, first.UID, whole(t).UID)
-	})
-	t.Run("edited it is restored", func(t *testing.T) {
-		w.Kubectl("patch", "derivedattachments", name, "--type=merge", "-p", `{"spec":{"everywhere":["all","some"]}}`)
-		whole(t)
-	})
-	t.Run("without its label or its owner it gets them back", func(t *testing.T) {
-		w.Kubectl("patch", "derivedattachments", name, "--type=merge", "-p", `{"metadata":{"ownerReferences":null,"labels":null}}`)
-		w.Eventually("label and owner are back", func() error {
-			object := whole(t)
-			if len(object.OwnerReferences) != 1 || object.Labels["app.kubernetes.io/managed-by"] != "tcr-assistant" {
-				return fmt.Errorf("it has %v and %v", object.OwnerReferences, object.Labels)
-			}
-			return nil
-		})
-	})
-	t.Run("a restart changes nothing in it", func(t *testing.T) {
-		before := whole(t)
-		require.NoError(t, m.Stop())
-		restarted = time.Now()
-		m = w.run()
-		w.Create("later", func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = "z" })
-		w.derivedHolds("later")
-		writes, err := w.Requests(func(r cluster.Request) bool {
-			return r.User == manager.User && r.Resource == "derivedattachments" && slices.Contains([]string{"patch", "create", "update"}, r.Verb) && !r.Received.Before(restarted)
-		})
-		require.NoError(t, err)
-		assert.Len(t, writes, 1, "the one for the new ImagePullSecret")
-		assert.Equal(t, before.UID, w.derived()[0].UID)
-		w.Kubectl("delete", "ipss", "later")
-		whole(t)
-	})
-	t.Run("what the manager may not write is told in a condition and a metric, and passes", func(t *testing.T) {
-		w.refusals = true
-		w.permit("derivedattachments", "get", "list", "watch")
-		w.edit("some", serviceAccounts("other"))
-		condition := func() string {
-			return w.Kubectl("get", "ipss", "all", "-o", `jsonpath={.status.conditions[?(@.type=="AttachmentsOutdated")].reason}`)
+func (d *derivation) describesItself() {
+	require.Len(d.T, d.first.OwnerReferences, 1)
+	assert.Equal(d.T, "tcr-assistant-manager-role", d.first.OwnerReferences[0].Name)
+	assert.Equal(d.T, "tcr-assistant", d.first.Labels["app.kubernetes.io/managed-by"])
+	text := d.Kubectl("get", "derivedattachments", derivedName, "-o", "yaml", "--show-managed-fields")
+	assert.NotContains(d.T, text, "password-of-")
+	assert.NotContains(d.T, text, "robot")
+	assert.NotContains(d.T, text, "f:x", "nothing is said of each namespace in its managed fields")
+	explained := strings.Join(strings.Fields(d.Kubectl("explain", "derivedattachments")), " ")
+	assert.Contains(d.T, explained, "is not meant to be edited")
+	assert.Contains(d.T, explained, "every object of this kind that the manager did not make is deleted")
+}
+
+func (d *derivation) comesBack() {
+	d.Kubectl("delete", "derivedattachments", derivedName)
+	assert.NotEqual(d.T, d.first.UID, d.whole().UID)
+}
+
+func (d *derivation) isRestored() {
+	d.Kubectl("patch", "derivedattachments", derivedName, "--type=merge", "-p", `{"spec":{"everywhere":["all","some"]}}`)
+	d.whole()
+}
+
+func (d *derivation) getsItsMarksBack() {
+	d.Kubectl("patch", "derivedattachments", derivedName, "--type=merge", "-p", `{"metadata":{"ownerReferences":null,"labels":null}}`)
+	d.Eventually("label and owner are back", func() error {
+		object := d.whole()
+		if len(object.OwnerReferences) != 1 || object.Labels["app.kubernetes.io/managed-by"] != "tcr-assistant" {
+			return fmt.Errorf("it has %v and %v", object.OwnerReferences, object.Labels)
 		}
-		w.Eventually("the condition says so", func() error {
-			if have := condition(); have != "Forbidden" {
-				return fmt.Errorf("its reason is %q", have)
-			}
-			return nil
-		})
-		metrics, err := m.Get(w.Ctx, "/metrics")
-		require.NoError(t, err)
-		assert.Contains(t, metrics, "tcr_assistant_derived_attachments_outdated 1")
-		w.permit("derivedattachments", "get", "list", "watch", "create", "patch", "delete")
-		w.Eventually("the condition is gone", func() error {
-			if have := condition(); have != "" {
-				return fmt.Errorf("its reason is %q", have)
-			}
-			return nil
-		})
-		w.edit("some", serviceAccounts("builder"))
-		whole(t)
+		return nil
 	})
-	t.Run("what a new leader may not see is told, too, and passes", func(t *testing.T) {
-		all, began := w.permissionsAsked(restarted), time.Now()
-		require.Positive(t, all)
-		next := w.StartManager(manager.Options{Binary: binary})
-		w.Eventually("the next one has seen that it may see them: it asks for that among the first", func() error {
-			if asked := w.permissionsAsked(began); asked < all/2 {
-				return fmt.Errorf("it asked for %d of %d", asked, all)
-			}
-			return nil
-		})
-		w.permit("derivedattachments", "get", "create", "patch", "delete")
-		require.NoError(t, m.Stop())
-		m = next
-		w.Create("later", func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = "z" })
-		condition := func() string {
-			return w.Kubectl("get", "ipss", "later", "-o", `jsonpath={.status.conditions[?(@.type=="AttachmentsOutdated")]}`)
+}
+
+func (d *derivation) outlivesTheManager() {
+	before := d.whole()
+	require.NoError(d.T, d.manager.Stop())
+	d.restarted = time.Now()
+	d.manager = d.run()
+	d.createLater()
+	d.derivedHolds("later")
+	writes, err := d.Requests(func(r cluster.Request) bool {
+		return r.User == manager.User && r.Resource == "derivedattachments" && slices.Contains([]string{"patch", "create", "update"}, r.Verb) && !r.Received.Before(d.restarted)
+	})
+	require.NoError(d.T, err)
+	assert.Len(d.T, writes, 1, "the one for the new ImagePullSecret")
+	assert.Equal(d.T, before.UID, d.derived()[0].UID)
+	d.deleteLater()
+}
+
+// createLater creates one more ImagePullSecret, which deleteLater deletes.
+func (d *derivation) createLater() {
+	d.T.Helper()
+	d.Create("later", func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = "z" })
+}
+
+func (d *derivation) deleteLater() {
+	d.T.Helper()
+	d.Kubectl("delete", "ipss", "later")
+	d.whole()
+}
+
+func (d *derivation) mayNotBeWritten() {
+	d.refusals = true
+	d.permit("derivedattachments", "get", "list", "watch")
+	d.edit("some", serviceAccounts("other"))
+	d.outdated("all", `"reason":"Forbidden"`)
+	d.permit("derivedattachments", "get", "list", "watch", "create", "patch", "delete")
+	d.upToDate("all")
+	d.edit("some", serviceAccounts("builder"))
+	d.whole()
+}
+
+func (d *derivation) mayNotBeSeen() {
+	all, began := d.permissionsAsked(d.restarted), time.Now()
+	require.Positive(d.T, all)
+	next := d.StartManager(manager.Options{Binary: binary})
+	d.Eventually("the next one has seen that it may see them: it asks for that among the first", func() error {
+		if asked := d.permissionsAsked(began); asked < all/2 {
+			return fmt.Errorf("it asked for %d of %d", asked, all)
 		}
-		w.Eventually("the condition says so", func() error {
-			if have := condition(); !strings.Contains(have, "Forbidden") || !strings.Contains(have, "derivedattachments") {
+		return nil
+	})
+	d.permit("derivedattachments", "get", "create", "patch", "delete")
+	require.NoError(d.T, d.manager.Stop())
+	d.manager = next
+	d.createLater()
+	d.outdated("later", `"reason":"Forbidden"`, "derivedattachments")
+	d.permit("derivedattachments", "get", "list", "watch", "create", "patch", "delete")
+	d.derivedHolds("later")
+	d.upToDate("later")
+	d.deleteLater()
+}
+
+// outdatedCondition is the condition of an ImagePullSecret that says that the object does not follow it; blank while it does.
+func (d *derivation) outdatedCondition(name string) string {
+	d.T.Helper()
+	return d.Kubectl("get", "ipss", name, "-o", `jsonpath={.status.conditions[?(@.type=="AttachmentsOutdated")]}`)
+}
+
+// outdated waits until that condition holds all of the texts, and holds the metric to say so, too.
+func (d *derivation) outdated(name string, texts ...string) {
+	d.T.Helper()
+	d.Eventually("the condition says so", func() error {
+		have := d.outdatedCondition(name)
+		for _, text := range texts {
+			if !strings.Contains(have, text) {
 				return fmt.Errorf("it is %q", have)
 			}
-			return nil
-		})
-		metrics, err := m.Get(w.Ctx, "/metrics")
-		require.NoError(t, err)
-		assert.Contains(t, metrics, "tcr_assistant_derived_attachments_outdated 1")
-		w.permit("derivedattachments", "get", "list", "watch", "create", "patch", "delete")
-		w.derivedHolds("later")
-		w.Eventually("the condition is gone", func() error {
-			if have := condition(); have != "" {
-				return fmt.Errorf("it is %q", have)
-			}
-			return nil
-		})
-		w.Kubectl("delete", "ipss", "later")
-		whole(t)
+		}
+		return nil
 	})
-	t.Run("with the last ImagePullSecret it is empty, and with the role it goes", func(t *testing.T) {
-		w.Kubectl("delete", "ipss", "--all")
-		w.derivedHolds()
-		require.NoError(t, m.Stop())
-		w.Kubectl("delete", "clusterrole", "tcr-assistant-manager-role")
-		w.Eventually("it is gone", func() error {
-			if all := w.derived(); len(all) > 0 {
-				return fmt.Errorf("there is %s", all[0].Name)
-			}
-			return nil
-		})
+	metrics, err := d.manager.Get(d.Ctx, "/metrics")
+	require.NoError(d.T, err)
+	assert.Contains(d.T, metrics, "tcr_assistant_derived_attachments_outdated 1")
+}
+
+// upToDate waits until the condition is gone.
+func (d *derivation) upToDate(name string) {
+	d.T.Helper()
+	d.Eventually("the condition is gone", func() error {
+		if have := d.outdatedCondition(name); have != "" {
+			return fmt.Errorf("it is %q", have)
+		}
+		return nil
+	})
+}
+
+func (d *derivation) goes() {
+	d.Kubectl("delete", "ipss", "--all")
+	d.derivedHolds()
+	require.NoError(d.T, d.manager.Stop())
+	d.Kubectl("delete", "clusterrole", "tcr-assistant-manager-role")
+	d.Eventually("it is gone", func() error {
+		if all := d.derived(); len(all) > 0 {
+			return fmt.Errorf("there is %s", all[0].Name)
+		}
+		return nil
 	})
 }
 
