@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,19 +69,25 @@ type attempt struct {
 
 const servingCertificate = "tcr-assistant-webhook-server-cert"
 
+// What the refusals say; blank where there is none.
+const (
+	secretsOnly = "writes only Secrets of type kubernetes.io/dockerconfigjson"
+	noAccounts  = "neither creates nor deletes ServiceAccounts"
+	oneField    = "changes nothing of a ServiceAccount but its imagePullSecrets"
+	ownEntries  = "no entry of imagePullSecrets but those named tcr.ips"
+	oneRequest  = "requests only the serving certificate tcr-assistant-webhook"
+	oneRole     = "writes no role but tcr-assistant-secrets-role"
+	allowed     = ""
+)
+
 // attempts are one for each thing that the policies look at, in a namespace "team" with an account "builder" that lists
 // "theirs" and "others", and foreign Secrets "database" and "tcr.ipsforeign"; one of another type is in the certificate's place.
 func attempts(t *testing.T) []attempt {
 	ctx := context.WithoutCancel(t.Context())
-	const (
-		secretsOnly = "writes only Secrets of type kubernetes.io/dockerconfigjson"
-		noAccounts  = "neither creates nor deletes ServiceAccounts"
-		oneField    = "changes nothing of a ServiceAccount but its imagePullSecrets"
-		ownEntries  = "no entry of imagePullSecrets but those named tcr.ips"
-		oneRequest  = "requests only the serving certificate tcr-assistant-webhook"
-		oneRole     = "writes no role but tcr-assistant-secrets-role"
-		allowed     = ""
-	)
+	return slices.Concat(attemptsOnSecrets(ctx), attemptsOnAccounts(ctx), attemptsOnRequests(ctx, certificateRequest(t)), attemptsOnRoles(ctx))
+}
+
+func attemptsOnSecrets(ctx context.Context) []attempt {
 	create := func(namespace, name string, edit ...func(*corev1.Secret)) func(kubernetes.Interface) error {
 		return func(stolen kubernetes.Interface) error {
 			_, err := stolen.CoreV1().Secrets(namespace).Create(ctx, secret(name, edit...), metav1.CreateOptions{})
@@ -96,26 +103,6 @@ func attempts(t *testing.T) []attempt {
 	remove := func(namespace, name string) func(kubernetes.Interface) error {
 		return func(stolen kubernetes.Interface) error {
 			return stolen.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{})
-		}
-	}
-	account := func(patch string) func(kubernetes.Interface) error {
-		return func(stolen kubernetes.Interface) error {
-			_, err := stolen.CoreV1().ServiceAccounts("team").Patch(ctx, "builder", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-			return err
-		}
-	}
-	request := func(edit func(*certificatesv1.CertificateSigningRequest)) func(kubernetes.Interface) error {
-		object := &certificatesv1.CertificateSigningRequest{
-			ObjectMeta: metav1.ObjectMeta{Name: "tcr-assistant-webhook"},
-			Spec: certificatesv1.CertificateSigningRequestSpec{
-				Request: certificateRequest(t), SignerName: "kubernetes.io/kubelet-serving",
-				Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment, certificatesv1.UsageServerAuth},
-			},
-		}
-		edit(object)
-		return func(stolen kubernetes.Interface) error {
-			_, err := stolen.CertificatesV1().CertificateSigningRequests().Create(ctx, object, metav1.CreateOptions{})
-			return err
 		}
 	}
 	return []attempt{
@@ -141,7 +128,17 @@ func attempts(t *testing.T) []attempt {
 		{"to clear its certificate's place", remove(manager.Namespace, servingCertificate), allowed},
 		{"to write its certificate", create(manager.Namespace, servingCertificate, labelled(nil), certificate), allowed},
 		{"to delete its certificate", remove(manager.Namespace, servingCertificate), allowed},
+	}
+}
 
+func attemptsOnAccounts(ctx context.Context) []attempt {
+	account := func(patch string) func(kubernetes.Interface) error {
+		return func(stolen kubernetes.Interface) error {
+			_, err := stolen.CoreV1().ServiceAccounts("team").Patch(ctx, "builder", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+			return err
+		}
+	}
+	return []attempt{
 		{"to annotate an account", account(`{"metadata":{"annotations":{"eks.amazonaws.com/role-arn":"admin"}}}`), oneField},
 		{"to label an account", account(`{"metadata":{"labels":{"a":"b"}}}`), oneField},
 		{"to add a finalizer to an account", account(`{"metadata":{"finalizers":["example.com/hold"]}}`), oneField},
@@ -162,7 +159,25 @@ func attempts(t *testing.T) []attempt {
 		{"to delete an account", func(stolen kubernetes.Interface) error {
 			return stolen.CoreV1().ServiceAccounts("team").Delete(ctx, "builder", metav1.DeleteOptions{})
 		}, noAccounts},
+	}
+}
 
+func attemptsOnRequests(ctx context.Context, signingRequest []byte) []attempt {
+	request := func(edit func(*certificatesv1.CertificateSigningRequest)) func(kubernetes.Interface) error {
+		object := &certificatesv1.CertificateSigningRequest{
+			ObjectMeta: metav1.ObjectMeta{Name: "tcr-assistant-webhook"},
+			Spec: certificatesv1.CertificateSigningRequestSpec{
+				Request: signingRequest, SignerName: "kubernetes.io/kubelet-serving",
+				Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment, certificatesv1.UsageServerAuth},
+			},
+		}
+		edit(object)
+		return func(stolen kubernetes.Interface) error {
+			_, err := stolen.CertificatesV1().CertificateSigningRequests().Create(ctx, object, metav1.CreateOptions{})
+			return err
+		}
+	}
+	return []attempt{
 		{"a certificate of another signer", request(func(r *certificatesv1.CertificateSigningRequest) {
 			r.Spec.SignerName = "kubernetes.io/kube-apiserver-client"
 		}), oneRequest},
@@ -173,6 +188,12 @@ func attempts(t *testing.T) []attempt {
 		{"a certificate for a server and a client", request(func(r *certificatesv1.CertificateSigningRequest) {
 			r.Spec.Usages = append(r.Spec.Usages, certificatesv1.UsageClientAuth)
 		}), oneRequest},
+		{"its serving certificate", request(func(*certificatesv1.CertificateSigningRequest) {}), allowed},
+	}
+}
+
+func attemptsOnRoles(ctx context.Context) []attempt {
+	return []attempt{
 		{"another role", func(stolen kubernetes.Interface) error {
 			_, err := stolen.RbacV1().ClusterRoles().Patch(ctx, "tcr-assistant-manager-role", types.MergePatchType, []byte(`{"rules":[]}`), metav1.PatchOptions{})
 			return err
@@ -192,8 +213,6 @@ func attempts(t *testing.T) []attempt {
 				ObjectMeta: metav1.ObjectMeta{Name: "another"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"}}, metav1.CreateOptions{})
 			return err
 		}, oneRole},
-
-		{"its serving certificate", request(func(*certificatesv1.CertificateSigningRequest) {}), allowed},
 	}
 }
 
