@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,53 +62,60 @@ var rewriters = []rewriter{
 	}},
 }
 
-// rewrite adds a line every period until stop is closed, and returns the lines.
-func rewrite(r rewriter, path string, period time.Duration, stop <-chan struct{}) (lines []string, err error) {
+// rewrite adds a line every period for as long as goOn says so, which is told how many there are, and returns the lines.
+func rewrite(r rewriter, path string, period time.Duration, goOn func(lines int) bool) (lines []string, err error) {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
-	for i := 0; ; i++ {
-		select {
-		case <-stop:
-			return lines, nil
-		case <-tick.C:
-		}
+	for i := 0; goOn(i); i++ {
+		<-tick.C
 		line := fmt.Sprintf("10.%d.%d.%d other-%d\n", i>>16&255, i>>8&255, i&255, i)
 		if err := r.add(path, line); err != nil {
 			return lines, fmt.Errorf("adding line %d: %w", i, err)
 		}
 		lines = append(lines, line)
 	}
+	return lines, nil
 }
 
-// noLineLost runs the rewriter beside change, which is to change the file as often as it can.
+// hang is how long two writers may take to meet often enough, on a machine that hardly lets them run.
+const hang = time.Minute
+
+// noLineLost runs the rewriter beside change, which is to change the file as often as it can: for three seconds, and on until
+// each has had its turns.
 func noLineLost(t *testing.T, path string, r rewriter, period time.Duration, change func(i int) error) {
 	t.Helper()
-	const during = 3 * time.Second
-	stop := make(chan struct{})
+	const during, changesAtLeast = 3 * time.Second, 20
+	linesAtLeast := int(during / (4 * period))
+	var added atomic.Int64
+	var stopped atomic.Bool
 	type result struct {
 		lines []string
 		err   error
 	}
 	done := make(chan result, 1)
 	go func() {
-		lines, err := rewrite(r, path, period, stop)
+		lines, err := rewrite(r, path, period, func(lines int) bool {
+			added.Store(int64(lines))
+			return !stopped.Load()
+		})
 		done <- result{lines, err}
 	}()
 	changes := 0
-	for start := time.Now(); time.Since(start) < during; changes++ {
+	met := func() bool { return changes > changesAtLeast && int(added.Load()) > linesAtLeast }
+	for start := time.Now(); time.Since(start) < during || !met() && time.Since(start) < hang; changes++ {
 		if err := change(changes); errors.Is(err, ErrBusy) {
 			changes--
 		} else if err != nil {
-			close(stop)
+			stopped.Store(true)
 			t.Fatal(err)
 		}
 		time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
 	}
-	close(stop)
+	stopped.Store(true)
 	other := <-done
 	require.NoError(t, other.err)
-	require.Greater(t, len(other.lines), int(during/(4*period)), "the other writer hardly ran")
-	require.Greater(t, changes, 20, "ours hardly ran")
+	assert.Greater(t, len(other.lines), linesAtLeast, "the other writer hardly ran")
+	assert.Greater(t, changes, changesAtLeast, "ours hardly ran")
 	assert.Equal(t, ubuntuFile+strings.Join(other.lines, ""), string(Edit([]byte(read(t, path)), nil)), "foreign lines, all and in order")
 	t.Logf("%d foreign lines beside %d changes of ours", len(other.lines), changes)
 }
