@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -154,6 +155,44 @@ func TestUpdateBesideOtherWriters(t *testing.T) {
 			return err
 		})
 	})
+}
+
+func TestWithoutLeasesWhoHasEmptiedTheFileGetsTheTimeToFillIt(t *testing.T) {
+	t.Parallel()
+	for name, times := range map[string]int{"once": 1, "and again, by the time that it is looked at anew": 2} {
+		t.Run(name, func(t *testing.T) {
+			if !isChild(t) {
+				path := write(t, ubuntuFile) // of another owner, so that a lease needs CAP_LEASE
+				runWithout(t, child(t, "HOSTS="+path), "lease")
+				return
+			}
+			path := os.Getenv("HOSTS")
+			other, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_TRUNC, 0)
+			require.NoError(t, err)
+			var filling sync.WaitGroup
+			looks := 0
+			_, err = Update(t.Context(), path, func(file []byte) []byte {
+				if looks++; looks <= times {
+					assert.Empty(t, file)
+					again := looks < times
+					filling.Add(1)
+					time.AfterFunc(5*quietFor, func() { // as where many programs want the processor
+						defer filling.Done()
+						_, err := other.WriteString(ubuntuFile)
+						if again {
+							err = errors.Join(err, other.Truncate(0))
+						}
+						assert.NoError(t, err)
+					})
+				}
+				return Edit(file, []Entry{entry(t, "demo.tencentcloudcr.com", "10.0.0.5")})
+			})
+			require.NoError(t, err)
+			filling.Wait()
+			require.NoError(t, other.Close())
+			assert.Equal(t, demoLine+ubuntuFile, read(t, path))
+		})
+	}
 }
 
 // TestUpdateKilled kills a process that writes without pause, 200 times, at random moments.

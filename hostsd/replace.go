@@ -154,7 +154,11 @@ func (f file) replace(old snapshot) (err error) {
 		return err
 	}
 	defer release(old.file)
-	if !leased { // whoever is at work on the file shows by then
+	switch { // whoever is at work on the file shows by then
+	case leased:
+	case len(old.content) == 0:
+		time.Sleep(quietForEmpty)
+	default:
 		time.Sleep(quietFor)
 	}
 	if !old.at(f.path) {

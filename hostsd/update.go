@@ -51,6 +51,10 @@ const busyFor = 3 * time.Second
 // tell whether it is open.
 const quietFor = 20 * time.Millisecond
 
+// quietForEmpty is the same for an empty file. Whoever writes one anew empties it first, and on a busy machine may have to wait
+// for the processor in between: what they then wrote into the file that was replaced would be lost.
+const quietForEmpty = time.Second
+
 // Update replaces the content of the hosts file at path with edit(content), unless they are
 // equal. A missing file is empty, and made with mode 0644 if it is to hold anything.
 //
@@ -212,10 +216,11 @@ func (s snapshot) read() ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(s.file, 0, maxFile+1))
 }
 
-// at reports whether the snapshot's file stands at path and still has the content that was read.
+// at reports whether the snapshot's file stands at path and has not been written since it was read: one that has the same content
+// again may have been emptied a second time.
 func (s snapshot) at(path string) bool {
 	info, err := os.Lstat(path)
-	if err != nil || !os.SameFile(info, s.info) {
+	if err != nil || !os.SameFile(info, s.info) || !info.ModTime().Equal(s.info.ModTime()) {
 		return false
 	}
 	now, err := s.read()
