@@ -27,10 +27,10 @@ func messages(events []Event) []string {
 	return texts
 }
 
-func TestEventAggregator(t *testing.T) {
-	const secret = "tcr.ipsfoo"
-	done := progress(1000, 1000)
+const secret = "tcr.ipsfoo"
 
+func TestEventsOfWrites(t *testing.T) {
+	done := progress(1000, 1000)
 	t.Run("nothing new is no event", func(t *testing.T) {
 		events, again := (&EventAggregator{}).Due(secret, done, nil, noon)
 		assert.Empty(t, events)
@@ -97,6 +97,10 @@ func TestEventAggregator(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestEventsOfFailures(t *testing.T) {
+	done := progress(1000, 1000)
 	t.Run("a thousand failures of one reason are one event", func(t *testing.T) {
 		a := &EventAggregator{}
 		var failures []v1.Failure

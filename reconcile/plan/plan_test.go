@@ -53,24 +53,56 @@ func entries(prefix string, number int) []string {
 func everywhere(string) bool { return true }
 func nowhere(string) bool    { return false }
 
-func TestPlan(t *testing.T) {
-	rules := rulesOf(t, map[string]string{"r": "*", "s": "other"})
-	current := good(t, rules, "r")
-	edited := func(edit func(*Secret)) []Secret {
-		secret := current
-		edit(&secret)
-		return []Secret{secret}
+// A planCase is a namespace, and what is to be done in it. By default the rules are those of planRules, and all is seen.
+type planCase struct {
+	rules     *pullsecret.Rules
+	namespace Namespace
+	issued    func(string) bool
+	watched   func(string) bool
+	changes   []string
+	problems  []string
+	unknown   []string
+}
+
+func planRules(t *testing.T) *pullsecret.Rules {
+	return rulesOf(t, map[string]string{"r": "*", "s": "other"})
+}
+
+func (test planCase) holds(t *testing.T) {
+	if test.rules == nil {
+		test.rules = planRules(t)
 	}
+	if test.issued == nil {
+		test.issued = everywhere
+	}
+	if test.watched == nil {
+		test.watched = everywhere
+	}
+	test.namespace.Name = "ns"
+	planned := For(test.rules, test.namespace, Visibility{test.issued, test.watched, nowhere})
+	var changes, problems []string
+	for _, change := range planned.Changes {
+		changes = append(changes, change.String())
+		assert.NotContains(t, change.String(), "hidden")
+	}
+	for _, problem := range planned.Problems {
+		problems = append(problems, problem.ImagePullSecret+" "+problem.NamespacedName+" "+problem.Reason)
+	}
+	assert.Equal(t, test.changes, changes)
+	assert.Equal(t, test.problems, problems)
+	assert.Equal(t, test.unknown, planned.Unknown)
+}
+
+// but returns a Secret that differs from another one.
+func but(secret Secret, edit func(*Secret)) []Secret {
+	edit(&secret)
+	return []Secret{secret}
+}
+
+func TestPlanOfSecrets(t *testing.T) {
+	current := good(t, planRules(t), "r")
 	attached := []Account{{Name: "default", Version: 3, Secrets: []string{"x", "tcr.ipsr"}}}
-	for name, test := range map[string]struct {
-		rules     *pullsecret.Rules
-		namespace Namespace
-		issued    func(string) bool
-		watched   func(string) bool
-		changes   []string
-		problems  []string
-		unknown   []string
-	}{
+	for name, test := range map[string]planCase{
 		"a new namespace gets its secret": {
 			namespace: Namespace{Live: true}, changes: []string{"issuing secret ns/tcr.ipsr"},
 		},
@@ -78,7 +110,7 @@ func TestPlan(t *testing.T) {
 			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: attached},
 		},
 		"a terminating namespace gets nothing": {
-			namespace: Namespace{Live: false, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} }), Accounts: []Account{{Name: "default"}}},
+			namespace: Namespace{Live: false, Secrets: but(current, func(s *Secret) { s.Sum = [32]byte{} }), Accounts: []Account{{Name: "default"}}},
 		},
 		"a secret whose watch has not begun is not guessed at": {
 			namespace: Namespace{Live: true}, issued: nowhere, watched: nowhere,
@@ -95,27 +127,35 @@ func TestPlan(t *testing.T) {
 			watched:   nowhere, changes: []string{"deleting secret ns/tcr.ipsearlier at 4"},
 		},
 		"an outdated credential is re-issued": {
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true, Secrets: but(current, func(s *Secret) { s.Sum = [32]byte{} })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
 		},
 		"a secret without our label is adopted": {
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Managed = false })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true, Secrets: but(current, func(s *Secret) { s.Managed = false })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
 		},
 		"a secret of an earlier object of that name gets the new owner": {
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Owners = []types.UID{"earlier"} })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
+			namespace: Namespace{Live: true, Secrets: but(current, func(s *Secret) { s.Owners = []types.UID{"earlier"} })}, changes: []string{"re-issuing secret ns/tcr.ipsr"},
 		},
 		"a further owner is no harm": {
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Owners = append([]types.UID{"earlier"}, s.Owners...) })},
+			namespace: Namespace{Live: true, Secrets: but(current, func(s *Secret) { s.Owners = append([]types.UID{"earlier"}, s.Owners...) })},
 		},
 		"a secret of another type is left alone and reported": {
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Docker, s.Managed = false, false })}, problems: []string{"r ns/tcr.ipsr ForeignSecret"},
+			namespace: Namespace{Live: true, Secrets: but(current, func(s *Secret) { s.Docker, s.Managed = false, false })}, problems: []string{"r ns/tcr.ipsr ForeignSecret"},
 		},
 		"a secret of ours that no rule wants goes": {
-			namespace: Namespace{Live: true, Secrets: append(edited(func(*Secret) {}), Secret{Name: "tcr.ipss", Version: 9, Docker: true, Managed: true})},
+			namespace: Namespace{Live: true, Secrets: []Secret{current, {Name: "tcr.ipss", Version: 9, Docker: true, Managed: true}}},
 			changes:   []string{"deleting secret ns/tcr.ipss at 9"},
 		},
 		"a secret of someone else's that no rule wants stays": {
-			namespace: Namespace{Live: true, Secrets: append(edited(func(*Secret) {}), Secret{Name: "tcr.ipss", Version: 9, Docker: true})},
+			namespace: Namespace{Live: true, Secrets: []Secret{current, {Name: "tcr.ipss", Version: 9, Docker: true}}},
 		},
+	} {
+		t.Run(name, test.holds)
+	}
+}
+
+func TestPlanOfAccounts(t *testing.T) {
+	current := good(t, planRules(t), "r")
+	for name, test := range map[string]planCase{
 		"an account without a list gets one": {
 			namespace: Namespace{Live: true, Secrets: []Secret{current}, Accounts: []Account{{Name: "default", Version: 3}}},
 			changes:   []string{`editing service account ns/default at 3: {"op":"add","path":"/imagePullSecrets","value":[{"name":"tcr.ipsr"}]}`},
@@ -137,9 +177,18 @@ func TestPlan(t *testing.T) {
 			}},
 			watched: nowhere, unknown: []string{"tcr.ipsfar", "tcr.ipsgone"},
 		},
+	} {
+		t.Run(name, test.holds)
+	}
+}
+
+func TestPlanOfOtherRules(t *testing.T) {
+	current := good(t, planRules(t), "r")
+	attached := []Account{{Name: "default", Version: 3, Secrets: []string{"x", "tcr.ipsr"}}}
+	for name, test := range map[string]planCase{
 		"an object that cannot be read freezes what it has issued": {
 			rules: rulesOf(t, map[string]string{"r": "a,a"}),
-			namespace: Namespace{Live: true, Secrets: edited(func(s *Secret) { s.Sum = [32]byte{} }), Accounts: []Account{
+			namespace: Namespace{Live: true, Secrets: but(current, func(s *Secret) { s.Sum = [32]byte{} }), Accounts: []Account{
 				{Name: "a", Secrets: []string{"tcr.ipsr"}}, {Name: "b"},
 			}},
 		},
@@ -148,30 +197,7 @@ func TestPlan(t *testing.T) {
 			changes: []string{"deleting secret ns/tcr.ipsr at 7", `editing service account ns/default at 3: {"op":"remove","path":"/imagePullSecrets/1"}`},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			if test.rules == nil {
-				test.rules = rules
-			}
-			if test.issued == nil {
-				test.issued = everywhere
-			}
-			if test.watched == nil {
-				test.watched = everywhere
-			}
-			test.namespace.Name = "ns"
-			planned := For(test.rules, test.namespace, Visibility{test.issued, test.watched, nowhere})
-			var changes, problems []string
-			for _, change := range planned.Changes {
-				changes = append(changes, change.String())
-				assert.NotContains(t, change.String(), "hidden")
-			}
-			for _, problem := range planned.Problems {
-				problems = append(problems, problem.ImagePullSecret+" "+problem.NamespacedName+" "+problem.Reason)
-			}
-			assert.Equal(t, test.changes, changes)
-			assert.Equal(t, test.problems, problems)
-			assert.Equal(t, test.unknown, planned.Unknown)
-		})
+		t.Run(name, test.holds)
 	}
 }
 
