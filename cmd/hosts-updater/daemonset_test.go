@@ -141,9 +141,11 @@ func (p *process) ends(t *testing.T) string {
 // How the hosts file is left.
 const kept, removed = demoLine + etcHosts, etcHosts
 
+// TestTheLinesGoWithTheDaemonSet ends all pods at once: some ask for seconds.
 func TestTheLinesGoWithTheDaemonSet(t *testing.T) {
+	t.Parallel()
 	told := []string{added, deleted}
-	for _, test := range []struct {
+	tests := []struct {
 		name           string
 		set, namespace string   // what is answered at the end
 		events         []string // what the watch of the configuration has told
@@ -168,14 +170,19 @@ func TestTheLinesGoWithTheDaemonSet(t *testing.T) {
 		{"one that is busy leaves them", "429 {}", "429 {}", nil, kept},
 		{"a proxy's page leaves them", "404 <html>", "404 <html>", nil, kept},
 		{"an answer that is cut off leaves them", `200 {"metadata":`, there, nil, kept},
-	} {
+	}
+	pods := make([]*process, len(tests))
+	for i, test := range tests {
+		server := startAPIServer(t, there, there)
+		pods[i] = server.runs(t)
+		server.tells(t, test.events...)
+		server.answer(test.set, test.namespace)
+		require.NoError(t, pods[i].Process.Signal(syscall.SIGTERM), test.name)
+	}
+	for i, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel() // some ask for seconds
-			server := startAPIServer(t, there, there)
-			p := server.runs(t)
-			server.tells(t, test.events...)
-			server.answer(test.set, test.namespace)
-			assert.Equal(t, test.want, p.ends(t), p.log.String())
+			require.NoError(t, pods[i].Wait())
+			assert.Equal(t, test.want, read(t, pods[i].hosts), pods[i].log.String())
 		})
 	}
 }
@@ -210,7 +217,9 @@ func TestWhatIsHeardUntilTheEndCounts(t *testing.T) {
 }
 
 func TestNobodyToAskLeavesTheLines(t *testing.T) {
+	t.Parallel()
 	t.Run("an API server out of reach leaves them", func(t *testing.T) {
+		t.Parallel()
 		server := startAPIServer(t, there, there)
 		p := server.runs(t)
 		server.tells(t, added, "")
@@ -232,6 +241,7 @@ func TestNobodyToAskLeavesTheLines(t *testing.T) {
 		assert.Contains(t, p.log.String(), "lines will stay when the DaemonSet goes")
 	})
 	t.Run("without its account's files it works, and leaves them", func(t *testing.T) {
+		t.Parallel()
 		for _, spoil := range []func(folder string) error{
 			func(folder string) error { return os.Remove(filepath.Join(folder, "ca.crt")) },
 			func(folder string) error { return os.WriteFile(filepath.Join(folder, "ca.crt"), []byte("none"), 0o600) },
