@@ -27,11 +27,11 @@ unit: ## run the tests of the product module
 	go vet ./...
 	go test ./...
 
-# What holds bounds on time is alone. The rest runs side by side, each test in a world of its own: most of its time goes by in
-# waiting.
+# What holds bounds of less than half a minute is alone. The rest runs side by side, each test in a world of its own: most of its time
+# goes by in waiting.
 .PHONY: integration
 integration: controlplane prometheus ## run the tests against a real control plane
-	cd test && go vet ./... && go test -p 1 -parallel 4 -count=1 -timeout 45m ./suites/integration
+	cd test && go vet ./... && go test -p 1 -parallel 6 -count=1 -timeout 45m ./suites/integration
 	cd test && go test -p 3 -parallel 4 -count=1 -timeout 45m $$(go list ./... | grep -v -e /harness/machine -e /harness/node -e /suites/chaos -e /suites/e2e -e /suites/integration)
 
 SEED ?= 1,2,3

@@ -70,6 +70,7 @@ const derivedName = "written-by-tcr-assistant-0"
 
 // TestDerivedAttachments follows the object: each step begins where the one before it ended.
 func TestDerivedAttachments(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := &derivation{world: w, manager: w.run()}
 	w.Create("all")

@@ -146,6 +146,7 @@ func TestForeignSecrets(t *testing.T) {
 // TestOtherWriters lets others add and remove entries of their own on accounts to which ours are attached and detached
 // meanwhile.
 func TestOtherWritersLoseNothing(t *testing.T) {
+	t.Parallel()
 	const accounts, rounds = 10, 15
 	w := newWorld(t)
 	w.run()

@@ -18,6 +18,7 @@ import (
 // TestOwnersWhereTheyAreEnforced runs the product where only who may delete an object may change its owners, as on OpenShift,
 // on a cluster in which all that it writes stands already, and is nobody's.
 func TestOwnersWhereTheyAreEnforced(t *testing.T) {
+	t.Parallel()
 	w := &world{World: suite.On(t, cluster.StartT(t, cluster.Options{
 		Log: io.Discard, APIServerArgs: []string{"--enable-admission-plugins=OwnerReferencesPermissionEnforcement"},
 	}))}

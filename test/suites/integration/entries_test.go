@@ -28,6 +28,7 @@ func TestAccountsOfManyEntriesKeepNobodyWaiting(t *testing.T) {
 }
 
 func TestMoreEntriesThanOnePatchMayRemoveGo(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run()
 	w.Create("all")

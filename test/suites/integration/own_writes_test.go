@@ -12,6 +12,7 @@ import (
 // TestOwnWritesAreNotAskedAbout reads the manager's count of admission requests: to have every write of its own reviewed by
 // itself would cost as much again as the write.
 func TestOwnWritesAreNotAskedAbout(t *testing.T) {
+	t.Parallel()
 	const total = 20
 	w := newWorld(t)
 	for i := range total {

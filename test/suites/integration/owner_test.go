@@ -16,6 +16,7 @@ import (
 // TestRoleMadeAnew replaces the ClusterRole that owns what the manager writes for itself, as a forced replacement by a GitOps
 // tool does. The garbage collector then deletes all that the old one owned, and would whatever were written in its name again.
 func TestRoleMadeAnew(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.refusals = true
 	w.run()

@@ -78,6 +78,7 @@ func (w *world) asked(namespace, name string) int {
 }
 
 func TestAWriteThatAnotherWebhookUndoesIsToldWithinSeconds(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run()
 	w.Namespace("robbed")
@@ -121,6 +122,7 @@ func TestAWriteThatAnotherWebhookUndoesIsToldWithinSeconds(t *testing.T) {
 }
 
 func TestAnImmutableSecretDoesNotEndRotation(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run()
 	w.Namespace("frozen")
@@ -171,6 +173,7 @@ func TestAnImmutableSecretDoesNotEndRotation(t *testing.T) {
 }
 
 func TestRefusalsOfOneNamespaceConcernNoOther(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := w.run()
 	w.Namespace("full")
@@ -220,6 +223,7 @@ func TestRefusalsOfOneNamespaceConcernNoOther(t *testing.T) {
 }
 
 func TestAMissingPermissionIsTriedInOneNamespaceForAll(t *testing.T) {
+	t.Parallel()
 	const total = 60
 	w := newWorld(t)
 	m := w.run()

@@ -234,6 +234,7 @@ func TestBothReplicasDown(t *testing.T) {
 
 // TestLeaderKilledDuringReissue kills the leader without notice while a new password is on its way.
 func TestLeaderKilledDuringReissue(t *testing.T) {
+	t.Parallel()
 	const total, kills = 500, 20
 	w := newWorld(t)
 	for i := range total {

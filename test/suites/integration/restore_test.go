@@ -24,6 +24,7 @@ import (
 // TestEtcdIsRestored takes the cluster back to a snapshot under running managers, and with it everything that they wrote
 // since: versions are lower now than all that they have seen, and what they wrote is gone or as it was.
 func TestEtcdIsRestored(t *testing.T) {
+	t.Parallel()
 	const promised = time.Minute
 	w := newWorld(t)
 	w.refusals = true

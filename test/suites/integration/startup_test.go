@@ -95,6 +95,7 @@ func (w *world) refusesToStart(args ...string) string {
 // TestStartDuringAnOutage starts a manager that cannot reach the API server. It waits: one that ended would be started again
 // ever later.
 func TestStartDuringAnOutage(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.refusals = true
 	require.NoError(t, w.StopAPIServer())

@@ -18,6 +18,7 @@ import (
 const sampleSecret = "tcr.ipsimagepullsecret-sample"
 
 func TestDocumentedWalkThrough(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.run()
 
