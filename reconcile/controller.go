@@ -249,8 +249,7 @@ func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) 
 // Secret of ours from one that someone else made under the same name.
 func (c *Controller) retire(name string) {
 	secret := pullsecret.SecretName(name)
-	if c.secrets.watches(name) && c.Index.Rules().Get(name) == nil && len(c.state.Mentioning(secret)) == 0 {
-		c.secrets.retire(name)
+	if c.secrets.watches(name) && c.Index.Rules().Get(name) == nil && len(c.state.Mentioning(secret)) == 0 && c.secrets.retireEnding(name) {
 		c.status.Unwatched(secret)
 	}
 }

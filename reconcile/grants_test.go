@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,9 +132,9 @@ func TestALookUpThatIsRefusedAfterAllIsMadeAgain(t *testing.T) {
 
 // watching answers lists and watches of Secrets: those before so many are refused, and then there is none.
 func (r *rig) watching(refused int) {
-	asked := 0
+	var asked atomic.Int64
 	r.answers(func(request *http.Request) any {
-		if asked++; asked <= refused {
+		if asked.Add(1) <= int64(refused) {
 			return unauthorized("list", "secrets", "a")
 		}
 		if request.URL.Query().Get("watch") != "" {

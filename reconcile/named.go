@@ -53,6 +53,9 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 	ctx, cancel := context.WithCancel(ctx)
 	watch := &namedWatch{time.Now(), cancel}
 	w.named[imagePullSecret] = watch
+	if w.Index.Rules().Get(imagePullSecret) == nil { // it has gone since the caller saw it, and want did not know of the watch
+		w.ending[imagePullSecret] = true
+	}
 	name := pullsecret.SecretName(imagePullSecret)
 	follow := func(ctx context.Context, answered func(verb string, err error)) {
 		reflector.RunStream(ctx, w.source, clientset.ByName(name), answered, w.storeOf(imagePullSecret, watch))
@@ -120,6 +123,23 @@ func (w *secretWatch) watches(imagePullSecret string) bool {
 func (w *secretWatch) retire(imagePullSecret string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.end(imagePullSecret)
+}
+
+// retireEnding ends the watch of the Secrets of an ImagePullSecret that is no longer there, and reports whether it did: it may be
+// there again by now.
+func (w *secretWatch) retireEnding(imagePullSecret string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ending[imagePullSecret] {
+		return false
+	}
+	w.end(imagePullSecret)
+	return true
+}
+
+// end ends the watch of the Secrets of an ImagePullSecret. w.mu is held.
+func (w *secretWatch) end(imagePullSecret string) {
 	if watch, watched := w.named[imagePullSecret]; watched {
 		watch.cancel()
 		delete(w.named, imagePullSecret)

@@ -99,3 +99,38 @@ func TestThoseThatEndAreKnownWithoutALook(t *testing.T) {
 	r.Index.Put(readable("x", 2))
 	assert.Empty(t, r.secrets.retiring(), "it is there again")
 }
+
+func TestOneThatIsThereAgainKeepsItsWatchHoweverClose(t *testing.T) {
+	r := newWatchedRig(t, nil)
+	r.watching(0)
+	t.Cleanup(r.watchers.Wait)
+	for i := range 5000 {
+		r.state.PutNamespace(fmt.Sprint("n", i), "uid", true) // to look for what is left of it takes a while
+	}
+	r.secrets.byName = true
+	for range 50 {
+		r.Index.Put(readable("x", 2))
+		r.Index.Remove("r")
+		begun, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			close(begun)
+			r.retire("r")
+		}()
+		<-begun
+		r.Index.Put(readable("x", 3))
+		<-done
+		require.True(t, r.secrets.watches("r"), "nobody would tell of its Secrets any more")
+	}
+}
+
+func TestOneThatGoesBeforeItsWatchBeginsEndsItToo(t *testing.T) {
+	r := newWatchedRig(t, nil)
+	r.watching(0)
+	t.Cleanup(r.watchers.Wait)
+	r.Index.Remove("r")
+	r.secrets.watch(t.Context(), "r") // whoever asks saw it a moment ago
+	assert.Equal(t, []string{"r"}, r.secrets.retiring())
+	r.Index.Put(readable("x", 2))
+	assert.Empty(t, r.secrets.retiring())
+}
