@@ -21,6 +21,7 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/latest"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 const (
@@ -79,12 +80,10 @@ func (k *Keeper) Run(ctx context.Context) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	watching.Go(func() { k.object.Run(ctx) })
-	if k.object.CatchUp(ctx) != nil {
-		return
-	}
+	k.catchUp(ctx)
 	backoff := newBackoff()
 	for ctx.Err() == nil {
-		seen := k.object.Get()
+		seen, wake := k.object.Get(), k.wake
 		again, err := k.keep(ctx, seen)
 		switch {
 		case ctx.Err() != nil:
@@ -97,12 +96,24 @@ func (k *Keeper) Run(ctx context.Context) {
 			fallthrough
 		case err != nil:
 			k.failed(err, time.Now())
-			again = backoff.Step()
+			again, wake = backoff.Step(), nil // each name that comes would make it fail once more
 			k.pause = max(k.pause, min(again, longestPause))
 		default:
 			backoff = newBackoff()
 		}
-		k.rest(ctx, seen, again)
+		k.rest(ctx, seen, wake, again)
+	}
+}
+
+// catchUp returns once it is known what the role is, or when ctx ends.
+func (k *Keeper) catchUp(ctx context.Context) {
+	for backoff := newBackoff(); ctx.Err() == nil; {
+		err := k.object.Read(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		k.failed(fmt.Errorf("keeping cluster role %s: %w", k.role.Name, err), time.Now())
+		sleep(ctx, min(backoff.Step(), longestPause))
 	}
 }
 
@@ -111,8 +122,8 @@ func newBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 4 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 12, Cap: 10 * time.Second}
 }
 
-// rest returns once there is something to compare, or after a time that is not 0.
-func (k *Keeper) rest(ctx context.Context, seen latest.Snapshot[*rbacv1.ClusterRole], again time.Duration) {
+// rest returns once there is something to compare, by what was seen or by wake, or after a time that is not 0.
+func (k *Keeper) rest(ctx context.Context, seen latest.Snapshot[*rbacv1.ClusterRole], wake <-chan struct{}, again time.Duration) {
 	var due <-chan time.Time
 	if again > 0 {
 		timer := time.NewTimer(again)
@@ -124,7 +135,7 @@ func (k *Keeper) rest(ctx context.Context, seen latest.Snapshot[*rbacv1.ClusterR
 	case <-due:
 	case <-seen.Changed:
 		sleep(ctx, gather)
-	case <-k.wake:
+	case <-wake:
 		sleep(ctx, gather)
 	}
 }
@@ -161,9 +172,14 @@ func (k *Keeper) keep(ctx context.Context, seen latest.Snapshot[*rbacv1.ClusterR
 	d := k.role.decide(wanted, borrowed, seen.Object.Rules)
 	doubtful := k.listed(d.names, d.left)
 	early := k.early(d, now)
+	if len(d.added) > 0 { // those that it lists already do not wait for these
+		added := pullsecret.Among(d.added)
+		err := k.confirm(ctx, slices.DeleteFunc(slices.Clone(doubtful), added))
+		if early > 0 || err != nil && !errors.Is(err, errIneffective) {
+			return early, err
+		}
+	}
 	switch {
-	case early > 0 && len(d.added) > 0:
-		return early, nil
 	case early > 0:
 		fewer = early
 	case d.write:

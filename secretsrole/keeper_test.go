@@ -38,6 +38,8 @@ type server struct {
 	role    *rbacv1.ClusterRole // nil where there is none
 	version int
 	changed chan struct{}
+	turned  time.Time // when it was written last
+	hidden  bool      // nobody may read it
 	writes  int
 	asked   []string                // of which names it was asked whether they are in force
 	allows  func(name string) bool  // what it answers
@@ -83,6 +85,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if s.hidden {
+			s.refused(w, status{http.StatusForbidden, metav1.StatusReasonForbidden})
+			return
+		}
 		list := &rbacv1.ClusterRoleList{TypeMeta: metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRoleList"}}
 		list.ResourceVersion = strconv.Itoa(s.version)
 		if s.role != nil {
@@ -151,6 +157,7 @@ func (s *server) patch(w http.ResponseWriter, r *http.Request) {
 // turn notes that the role has changed. s.mu is held.
 func (s *server) turn() {
 	s.version++
+	s.turned = time.Now()
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -389,4 +396,37 @@ func TestDemand(t *testing.T) {
 	d.Drop("tcr.ipsb")
 	names, _, _, _ = d.wanted(now)
 	assert.Empty(t, names)
+}
+
+func TestARoleThatCannotBeReadIsToldToThoseWhoWait(t *testing.T) {
+	s, k := newServer(t)
+	s.hidden = true
+	k.failing = time.Now().Add(-patience) // it has lasted
+	s.run(k)
+	k.Want("tcr.ipsa")
+	require.ErrorContains(t, granted(t, k, "tcr.ipsa"), "reading tcr-assistant-secrets-role")
+	s.mu.Lock()
+	s.hidden = false
+	s.mu.Unlock()
+	require.Eventually(t, func() bool { now, _, _ := k.Granted("tcr.ipsa"); return now }, hang, time.Millisecond, "it passes")
+}
+
+func TestOthersThatComeDoNotKeepANameFromBeingGranted(t *testing.T) {
+	s, k := newServer(t)
+	s.allows = func(string) bool { return time.Since(s.turned) >= 200*time.Millisecond } // it hears of the role a moment later
+	s.run(k)
+	k.Want("tcr.ipsa")
+	ctx, cancel := context.WithTimeout(t.Context(), hang)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			k.Want(fmt.Sprintf("tcr.ips%d", i))
+			sleep(ctx, 5*time.Millisecond)
+		}
+	}()
+	require.NoError(t, k.await(ctx, "tcr.ipsa"), "as long as others come nobody is granted anything")
+	cancel()
+	<-done
 }
