@@ -117,15 +117,28 @@ func compare(have map[string]stored, number int, same func(part int, holds *pull
 	return steps, unknown
 }
 
+// made makes the parts of what is derived, and remembers them, until it is dropped itself: to make them takes as long, and as much
+// memory, as there is to store.
+type made map[*pullsecret.Derived][]v1.DerivedAttachmentsSpec
+
+func (m made) part(derived *pullsecret.Derived, part int) v1.DerivedAttachmentsSpec {
+	parts, known := m[derived]
+	if !known {
+		parts = derived.Parts()
+		m[derived] = parts
+	}
+	return parts[part]
+}
+
 // equal reports whether a part of what is derived is what it was earlier.
-func equal(derived *pullsecret.Derived, part int, earlier *pullsecret.Derived) bool {
+func (m made) equal(derived *pullsecret.Derived, part int, earlier *pullsecret.Derived) bool {
 	if earlier == nil || earlier == derived {
 		return earlier == derived
 	}
 	if edits, known := derived.Edits(part, earlier); known {
 		return len(edits) == 0
 	}
-	return earlier.Number == derived.Number && equality.Semantic.DeepEqual(earlier.Parts()[part], derived.Parts()[part])
+	return earlier.Number == derived.Number && equality.Semantic.DeepEqual(m.part(earlier, part), m.part(derived, part))
 }
 
 // change returns the JSON patch that brings an object in line, if it still is at the version that is known of it, and whether that

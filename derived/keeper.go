@@ -166,17 +166,17 @@ func (k *Keeper) keep(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	same := func(part int, holds *pullsecret.Derived) bool { return equal(derived, part, holds) }
+	parts := made{}
+	same := func(part int, holds *pullsecret.Derived) bool { return parts.equal(derived, part, holds) }
 	steps, unknown := compare(have, derived.Number, same, owner)
-	parts := sync.OnceValue(derived.Parts)
-	whole := func(part int) v1.DerivedAttachmentsSpec { return parts()[part] }
+	whole := func(part int) v1.DerivedAttachmentsSpec { return parts.part(derived, part) }
 	for _, name := range unknown {
 		if err := k.look(ctx, name, derived, whole); err != nil {
 			return false, err
 		}
 	}
 	for _, step := range steps {
-		if err := k.take(ctx, step, have[step.name], derived, owner, whole); err != nil {
+		if err := k.take(ctx, step, have[step.name], derived, owner, parts); err != nil {
 			return true, err
 		}
 	}
@@ -205,15 +205,16 @@ func (k *Keeper) ownerFor(ctx context.Context, have map[string]stored, parts int
 }
 
 // take makes one write.
-func (k *Keeper) take(ctx context.Context, s step, now stored, derived *pullsecret.Derived, owner *metav1.OwnerReference, whole func(int) v1.DerivedAttachmentsSpec) error {
+func (k *Keeper) take(ctx context.Context, s step, now stored, derived *pullsecret.Derived, owner *metav1.OwnerReference, parts made) error {
 	if s.verb == deletion {
 		return k.delete(ctx, s.name, now)
 	}
-	if equal(derived, s.part, k.last[s.name]) {
+	if parts.equal(derived, s.part, k.last[s.name]) {
 		if err := k.limit.Wait(ctx); err != nil { // somebody else's change is taken back
 			return err
 		}
 	}
+	whole := func(part int) v1.DerivedAttachmentsSpec { return parts.part(derived, part) }
 	if s.verb == creation {
 		made, err := k.objects.Create(ctx, newObject(s.part, whole(s.part), owner), metav1.CreateOptions{FieldManager: v1.FieldManager})
 		if err != nil {
