@@ -121,10 +121,13 @@ func (w *Writer) Withheld(secret string, err error) {
 
 // concerns enqueues the ImagePullSecret of that Secret, or all where it is blank.
 func (w *Writer) concerns(secret string) {
-	for _, name := range w.Index.Rules().Names() {
-		if secret == "" || secret == pullsecret.SecretName(name) {
-			w.Enqueue(name)
-		}
+	rules := w.Index.Rules()
+	if secret == "" {
+		w.Enqueue(rules.Names()...)
+		return
+	}
+	if name := pullsecret.ImagePullSecretName(secret); rules.Get(name) != nil || rules.Invalid(name) != nil {
+		w.Enqueue(name)
 	}
 }
 

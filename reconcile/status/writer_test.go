@@ -1,11 +1,19 @@
 package status
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
 func TestAStatusGivesWayToSecretsForAWhile(t *testing.T) {
@@ -26,4 +34,29 @@ func TestAStatusGivesWayToSecretsForAWhile(t *testing.T) {
 	w.pending["r"] = since
 	busy = false
 	assert.False(t, w.yields("r", since))
+}
+
+func TestWhatIsRefusedOfOneNameCostsNoLookAtTheOthers(t *testing.T) {
+	index := pullsecret.NewIndex()
+	objects := make([]*v1.ImagePullSecret, 1000)
+	for i := range objects {
+		objects[i] = &v1.ImagePullSecret{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("r", i)}}
+	}
+	index.Replace(objects)
+	w := NewWriter(Config{Index: index})
+	t.Cleanup(w.Stop)
+	refusal := errors.New("no")
+	cost := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			w.Withheld("tcr.ipsr7", refusal)
+			w.Withheld("tcr.ipsr7", nil)
+		}
+	})
+	assert.Less(t, cost.AllocedBytesPerOp(), int64(8<<10), "thousands are refused at once")
+	w.Withheld("tcr.ipsgone", refusal)
+	assert.Contains(t, w.pending, "r7")
+	assert.Len(t, w.pending, 1)
+	w.Answered(plan.WatchRequest{Verb: "list", Resource: "namespaces"}, apierrors.NewForbidden(corev1.Resource("namespaces"), "", nil))
+	assert.Len(t, w.pending, 1000, "what all need concerns all")
 }
