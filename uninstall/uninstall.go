@@ -54,6 +54,9 @@ type Remover struct {
 	}
 }
 
+// errRefused says that a Secret may not be read although its name is permitted.
+var errRefused = errors.New("it was refused although its name is permitted")
+
 // Run deletes every ImagePullSecret and removes its entry from every ServiceAccount, and returns once a pass over all of
 // them finds none left, or with an error when ctx ends first. Entries whose Secret is somebody else's stay.
 func (r *Remover) Run(ctx context.Context) error {
@@ -190,9 +193,11 @@ func (r *Remover) detachAll(ctx context.Context, ours map[string]bool) (removed 
 // detach removes our entries from one ServiceAccount and reports whether there were any.
 func (p *pass) detach(ctx context.Context, account *corev1.ServiceAccount) (edited bool, err error) {
 	gone := map[string]bool{}
-	p.permit(ctx, account)
+	if err := p.permit(ctx, account); err != nil {
+		return false, err
+	}
 	for _, entry := range account.ImagePullSecrets {
-		if gone[entry.Name], err = p.removable(ctx, account.Namespace, entry.Name); err != nil {
+		if gone[entry.Name], err = p.removable(ctx, account.Namespace, entry.Name, false); err != nil {
 			return false, err
 		}
 	}
@@ -212,10 +217,11 @@ func (p *pass) detach(ctx context.Context, account *corev1.ServiceAccount) (edit
 	return true, err
 }
 
-// permit has the Secrets behind an account's entries permitted, as far as they can be. What cannot be is looked up in vain.
-func (p *pass) permit(ctx context.Context, account *corev1.ServiceAccount) {
+// permit has the Secrets behind an account's entries permitted, as far as they can be, and looks them up while they are. What cannot
+// be is looked up in vain.
+func (p *pass) permit(ctx context.Context, account *corev1.ServiceAccount) error {
 	if p.Grants == nil {
-		return
+		return nil
 	}
 	var names []string
 	p.mu.Lock()
@@ -226,19 +232,31 @@ func (p *pass) permit(ctx context.Context, account *corev1.ServiceAccount) {
 		}
 	}
 	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
-	defer cancel()
 	for some := range slices.Chunk(names, maxGrants) {
-		if err := p.Grants.Borrow(ctx, some...); err != nil {
+		if err := p.borrow(ctx, some); err != nil {
 			p.Log.Warn("secrets were not permitted to be read", "namespace", account.Namespace, "serviceAccount", account.Name, "error", err)
-			return
+			return nil
+		}
+		for _, name := range some {
+			if _, err := p.removable(ctx, account.Namespace, name, true); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
+}
+
+// borrow returns once Secrets are permitted.
+func (p *pass) borrow(ctx context.Context, names []string) error {
+	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
+	defer cancel()
+	return p.Grants.Borrow(ctx, names...)
 }
 
 // removable reports whether an entry is ours to remove, by the rule that a running manager keeps too: no Secret that somebody
-// else made stands behind it. Where that may not be read, what was never an ImagePullSecret's is left alone.
-func (p *pass) removable(ctx context.Context, namespace, name string) (bool, error) {
+// else made stands behind it. Where that may not be read, what was never an ImagePullSecret's is left alone; where it was permitted
+// just now, the API server is about to hear of that.
+func (p *pass) removable(ctx context.Context, namespace, name string, permitted bool) (bool, error) {
 	if !pullsecret.Removable(name, false, false) {
 		return false, nil
 	}
@@ -253,6 +271,8 @@ func (p *pass) removable(ctx context.Context, namespace, name string) (bool, err
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("looking up secret %s/%s: %w", namespace, name, err)
+	case !allowed && permitted:
+		return false, fmt.Errorf("looking up secret %s/%s: %w", namespace, name, errRefused)
 	case !allowed && !p.ours[name]:
 		p.Log.Warn("entry was left alone: its secret may not be read", "namespace", namespace, "secret", name)
 	case !allowed || secret == nil:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -64,6 +65,36 @@ type world struct {
 	refused  bool // whether accounts may not be listed
 	hiccups  int  // how many deletions are answered 500 first
 	proxy    bool // whether something between answers for Secrets that there is no such page
+	grants   *grants
+}
+
+// grants are those of a role that lists Secrets, each for a while.
+type grants struct {
+	mu     sync.Mutex
+	until  map[string]time.Time
+	unsure map[string]int // how often a name is refused although it is listed
+}
+
+func (g *grants) Borrow(_ context.Context, names ...string) error {
+	time.Sleep(50 * time.Millisecond)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, name := range names {
+		g.until[name] = time.Now().Add(10 * time.Second)
+	}
+	return nil
+}
+
+// refuses reports whether a Secret may not be read now. To ask takes a moment.
+func (g *grants) refuses(name string) bool {
+	if g == nil {
+		return false
+	}
+	time.Sleep(10 * time.Millisecond)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.unsure[name]--
+	return g.unsure[name] >= 0 || time.Now().After(g.until[name])
 }
 
 func (w *world) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -109,6 +140,8 @@ func (w *world) answer(request *http.Request) any {
 	case path[5] == "secrets":
 		secret, found := w.secrets[path[4]+"/"+path[6]]
 		switch {
+		case w.grants.refuses(path[6]):
+			return forbidden
 		case !found:
 			return metav1.Status{Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound}
 		case secret == nil:
@@ -149,6 +182,9 @@ func (w *world) run(ctx context.Context, t *testing.T) (log string, err error) {
 	require.NoError(t, err)
 	var said bytes.Buffer
 	remover := Remover{Log: slog.New(slog.NewTextHandler(&said, nil)), Clients: clients, ImagePullSecrets: objects, Attachments: attachments}
+	if w.grants != nil {
+		remover.Grants = w.grants
+	}
 	err = remover.Run(ctx)
 	return said.String(), err
 }
@@ -253,4 +289,27 @@ func TestAHiccupEndsNoUninstall(t *testing.T) {
 		assert.Empty(t, w.objects)
 		assert.Empty(t, w.accounts[0].ImagePullSecrets)
 	})
+}
+
+func TestNoSecretIsGuessedAtThatMayBeRead(t *testing.T) {
+	for name, unsure := range map[string]int{"of very many": 0, "where the API server hears of the role later": 2} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				entries := make([]string, 1500)
+				for i := range entries {
+					entries[i] = fmt.Sprint("tcr.ips", i)
+				}
+				w := &world{
+					objects: []v1.ImagePullSecret{object("theirs")}, secrets: map[string]*corev1.Secret{"team/tcr.ipstheirs": {}},
+					accounts: []corev1.ServiceAccount{lists("default", append(entries, "tcr.ipstheirs")...)},
+					grants:   &grants{until: map[string]time.Time{}, unsure: map[string]int{"tcr.ipstheirs": unsure}},
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				_, err := w.run(ctx, t)
+				require.NoError(t, err)
+				assert.Equal(t, lists("", "tcr.ipstheirs").ImagePullSecrets, w.accounts[0].ImagePullSecrets, "somebody else's stays, and nothing else")
+			})
+		})
+	}
 }
