@@ -35,7 +35,7 @@ type Grants interface {
 	// Borrow has the Secrets of these names granted for long enough to ask for them, and returns once they are.
 	Borrow(ctx context.Context, names ...string) error
 	// Granted reports whether the Secrets of a name are granted, or why that lasts, and returns a channel that is closed once
-	// this may have changed.
+	// they may be, or the reason has changed.
 	Granted(name string) (granted bool, changed <-chan struct{}, problem error)
 	// Doubt takes in that what was granted was refused.
 	Doubt(name string)

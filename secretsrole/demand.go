@@ -31,7 +31,7 @@ type demand struct {
 	granted, left map[string]bool
 	// problem is why none is granted besides.
 	problem error
-	changed chan struct{} // closed when what Granted returns may have changed
+	changed chan struct{} // closed when names are granted, or why they are not has changed
 }
 
 func newDemand(role string) *demand {
@@ -105,7 +105,7 @@ func (d *demand) await(ctx context.Context, name string) error {
 }
 
 // Granted reports whether the API server allows what the role lists for the Secrets of a name, or why it does not, where that
-// is known to last, and returns a channel that is closed once that may have changed.
+// is known to last, and returns a channel that is closed once it may be allowed, or be known why it is not.
 func (d *demand) Granted(name string) (granted bool, changed <-chan struct{}, problem error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -123,10 +123,7 @@ func (d *demand) Granted(name string) (granted bool, changed <-chan struct{}, pr
 func (d *demand) Doubt(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.granted[name] {
-		delete(d.granted, name)
-		d.turn()
-	}
+	delete(d.granted, name) // whoever waits for others has nothing to gain by looking
 	d.poke()
 }
 

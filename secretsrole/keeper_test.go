@@ -430,3 +430,27 @@ func TestOthersThatComeDoNotKeepANameFromBeingGranted(t *testing.T) {
 	cancel()
 	<-done
 }
+
+func TestWhatIsDoubtedWakesNobodyWhoWaits(t *testing.T) {
+	const waiting = 2000
+	d := newDemand("role")
+	names := make([]string, waiting)
+	for i := range names {
+		names[i] = fmt.Sprint("tcr.ips", i)
+	}
+	d.grant(names)
+	looks := 0
+	_, changed, _ := d.Granted("tcr.ipsx")
+	for _, name := range names { // a role that somebody emptied: each is refused at the same moment, and waits from then on
+		d.Doubt(name)
+		select {
+		case <-changed:
+			_, changed, _ = d.Granted("tcr.ipsx")
+			looks++
+		default:
+		}
+	}
+	assert.Zero(t, looks, "thousands would be woken thousands of times")
+	d.grant([]string{"tcr.ipsx"})
+	<-changed
+}
