@@ -74,6 +74,7 @@ func TestThePasswordAppearsNowhere(t *testing.T) {
 	w.refusals = true
 	w.permit("secrets", "get", "list", "watch")
 	w.edit("hidden", password(secret+"-3"))
+	w.Namespace("b")
 	w.settledWith("hidden", "Forbidden")
 	require.NoError(t, w.IPS.Delete(w.Ctx, "hidden", metav1.DeleteOptions{}))
 

@@ -212,7 +212,7 @@ func (w *objectsWorld) begin(ctx context.Context, narrowed bool) (*manager.Manag
 		if slices.Contains(rule.Resources, "secrets") {
 			role.Rules[i].Verbs = []string{"create"}
 			if !narrowed {
-				role.Rules[i].Verbs = []string{"get", "list", "watch", "create", "patch", "delete"}
+				role.Rules[i].Verbs = allSecretVerbs
 			}
 		}
 	}

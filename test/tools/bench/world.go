@@ -82,17 +82,29 @@ func newWorld(ctx context.Context, binary string) (w *world, err error) {
 	return w, err
 }
 
-// asPeer returns a client for the core API with the manager's permissions, by another name: what is held against the manager's
-// name does not concern it.
+// allSecretVerbs are what rbac.secrets: all lets the manager do with Secrets.
+var allSecretVerbs = []string{"get", "list", "watch", "create", "patch", "delete"}
+
+// asPeer returns a client for the core API with the manager's permissions, and all for Secrets, by another name: what is held
+// against the manager's name does not concern it.
 func (w *world) asPeer(ctx context.Context) (rest.Interface, error) {
 	const name = "system:serviceaccount:" + manager.Namespace + ":floor"
-	binding := &rbacv1.ClusterRoleBinding{
+	secrets := &rbacv1.ClusterRole{
 		ObjectMeta: metav1.ObjectMeta{Name: "floor"},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "tcr-assistant-manager-role"},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: allSecretVerbs}},
 	}
-	if _, err := w.client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
+	if _, err := w.client.RbacV1().ClusterRoles().Create(ctx, secrets, metav1.CreateOptions{}); err != nil {
 		return nil, err
+	}
+	for _, role := range []string{secrets.Name, "tcr-assistant-manager-role"} {
+		binding := &rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: "floor-" + role},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+		}
+		if _, err := w.client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
+			return nil, err
+		}
 	}
 	file, err := w.KubeconfigFor(name, "system:serviceaccounts", "system:serviceaccounts:"+manager.Namespace, "system:authenticated")
 	if err != nil {
