@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -167,6 +168,8 @@ func TestAnAPIServerThatShowsNoCertificateIsRefused(t *testing.T) {
 	m := w.RunManager(manager.Options{Binary: binary, Args: []string{"--webhook-client-ca=" + file(t, "ca.crt", newCallerAuthority(t).pem())}})
 	_, err := w.IPS.Create(w.Ctx, suite.Sample("private"), metav1.CreateOptions{})
 	require.ErrorContains(t, err, "failed calling webhook")
-	assert.Contains(t, m.Log(), "tls: client didn't provide a certificate")
+	ctx, cancel := context.WithTimeout(w.Ctx, w.Hang)
+	defer cancel()
+	require.NoError(t, m.Says(ctx, "tls: client didn't provide a certificate"))
 	assert.Empty(t, suite.Entries(w.account("default", "born")), "it is created, without its entry")
 }
