@@ -127,6 +127,12 @@ func TestAFollowerIsSentNoCredential(t *testing.T) {
 		_, err := w.IPS.Create(w.Ctx, suite.Sample("bad", suite.InNamespaces("a,A")), metav1.CreateOptions{})
 		require.Error(t, err)
 	})
+	w.takesOver(t, leader, follower, all, entries)
+}
+
+// takesOver ends the leader, has the follower lead, and then lose that again.
+func (w *world) takesOver(t *testing.T, leader, follower *manager.Manager, all map[string]v1.DockerCredential, entries []string) {
+	t.Helper()
 	t.Run("the first part of what is derived may be gone for a moment", func(t *testing.T) {
 		require.NoError(t, leader.Kill()) // nobody restores it for now
 		w.Kubectl("delete", "derivedattachments", "--all")
