@@ -83,7 +83,7 @@ func (k *Keeper) stands(derived *pullsecret.Derived) {
 			Reason: ReasonTooLarge, ImagePullSecrets: derived.TooLarge,
 			Message: "the lists of all ImagePullSecrets together are too long to be the parameter of the admission policy, and this one's " +
 				"are among the longest: select by \"*\", or shorten spec.namespaces or spec.serviceAccounts",
-			Meanwhile: "the webhook and the manager attach what the admission policy does not",
+			Meanwhile: "the leader attaches what the admission policy does not",
 		}
 	}
 	k.tell()

@@ -1,6 +1,7 @@
 // Package informer keeps the Index of ImagePullSecrets in step with the API server.
 //
-// Every replica runs one: admission asks the Index that it fills, and on the leader reconciliation does, too.
+// The leader runs one for each term: reconciliation and admission ask the Index that it fills. Other replicas are sent no
+// credential: they ask what is derived from it.
 package informer
 
 import (

@@ -120,10 +120,8 @@ func define(part *v1.DerivedAttachmentsSpec, key string, rule *Rule) {
 
 // definition is what a rule attaches, whoever's it is.
 func definition(rule *Rule) v1.DerivedRule {
-	if rule.ServiceAccounts.All() {
-		return v1.DerivedRule{Secret: rule.Secret}
-	}
-	return v1.DerivedRule{Secret: rule.Secret, ServiceAccounts: rule.ServiceAccounts.Names()}
+	// A Selector for every name has a nil list.
+	return v1.DerivedRule{Secret: rule.Secret, ServiceAccounts: rule.ServiceAccounts.Names(), Server: rule.Server}
 }
 
 // derivedKey stands for an ImagePullSecret's name. A long one is told by its beginning and its hash; the "~" between them

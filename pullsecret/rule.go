@@ -47,6 +47,17 @@ type Rule struct {
 // Parse reads an ImagePullSecret. Every mistake in it is an error of its own, with the field's path and what to write
 // instead; no error holds a password, nor a value in which one may have been written by mistake.
 func Parse(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
+	rule, errs := Check(object)
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	rule.Config = Render(object.Spec.Docker)
+	rule.Sum = sha256.Sum256(rule.Config)
+	return rule, nil
+}
+
+// Check reads an ImagePullSecret as Parse does, and returns a rule without the credential.
+func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	spec := field.NewPath("spec")
 	rule := &Rule{
 		Name:       object.Name,
@@ -69,8 +80,6 @@ func Parse(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	rule.Config = Render(object.Spec.Docker)
-	rule.Sum = sha256.Sum256(rule.Config)
 	return rule, nil
 }
 

@@ -11,7 +11,7 @@ import (
 
 // definitionSize returns how many bytes of JSON define a rule.
 func definitionSize(key string, rule *Rule) int {
-	size := len(key) + len(rule.Secret) + len(`"":{"secret":""},`)
+	size := len(key) + len(rule.Secret) + len(rule.Server) + len(`"":{"secret":"","server":""},`)
 	if !rule.ServiceAccounts.All() {
 		size += len(`,"serviceAccounts":[]`)
 		for _, account := range rule.ServiceAccounts.names {

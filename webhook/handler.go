@@ -23,19 +23,32 @@ const (
 	ValidatePath = "/validate/imagepullsecrets"
 )
 
+// Attachments is what is known of all ImagePullSecrets besides their credentials. What it returns must be of one moment.
+type Attachments interface {
+	// Secrets returns the names of the Secrets that a service account should list.
+	Secrets(namespace, serviceAccount string) []string
+	// Sources returns the names of the ImagePullSecrets that give a server a credential in some of these namespaces.
+	Sources(server string, namespaces pullsecret.Selector) []string
+}
+
+var (
+	_ Attachments = (*pullsecret.Index)(nil)
+	_ Attachments = (*pullsecret.Attachments)(nil)
+)
+
 // Handler returns the HTTP handler of both webhooks. ready is asked before each request: while it returns an error the
 // answer is 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.) The
 // observers, if any, are told what each request came to.
-func Handler(log *slog.Logger, index *pullsecret.Index, ready func() error, observers ...Observer) http.Handler {
+func Handler(log *slog.Logger, known Attachments, ready func() error, observers ...Observer) http.Handler {
 	router := chi.NewRouter()
 	in := newIntake()
 	router.Use(observed(observers), recoverer(log), readiness(ready), onlyJSON)
 	router.Post(MutatePath, serve(log, in, decodeAccountReview, func(request *accountRequest) (string, *admissionv1.AdmissionResponse, error) {
-		response, err := mutate(index.Rules(), request)
+		response, err := mutate(known, request)
 		return request.uid, response, err
 	}))
 	router.Post(ValidatePath, serve(log, in, decodeObjectReview, func(request *objectRequest) (string, *admissionv1.AdmissionResponse, error) {
-		return request.uid, validate(index.Rules(), request), nil
+		return request.uid, validate(known, request), nil
 	}))
 	return router
 }

@@ -86,7 +86,9 @@ func (i *intake) grow(b *body) error {
 			return errBusy
 		}
 	}
-	b.data = append(make([]byte, 0, size), b.data...)
+	before := b.data
+	b.data = append(make([]byte, 0, size), before...)
+	clear(before)
 	i.large.Add(-b.counted)
 	if b.counted = 0; size > smallBody {
 		b.counted = int64(size)
@@ -126,6 +128,7 @@ func (i *intake) close(b *body) {
 		<-i.turns
 		b.turn = false
 	}
+	clear(b.data) // it may hold a credential
 	if b.counted == 0 && b.data != nil {
 		i.buffers.Put(&body{data: b.data})
 	}

@@ -13,10 +13,10 @@ import (
 // auditAttached is the audit annotation that names the Secrets which admission has attached.
 const auditAttached = "attached"
 
-// mutate attaches to a ServiceAccount the Secrets that the rules want it to list; more than one patch may add are left to
+// mutate attaches to a ServiceAccount the Secrets that it should list; more than one patch may add are left to
 // reconciliation. It never denies, and it holds no "test"
 // operation: a patch that does not apply would reject the object, whatever the failure policy.
-func mutate(rules *pullsecret.Rules, request *accountRequest) (*admissionv1.AdmissionResponse, error) {
+func mutate(known Attachments, request *accountRequest) (*admissionv1.AdmissionResponse, error) {
 	response := &admissionv1.AdmissionResponse{Allowed: true}
 	account := request.account
 	if account.ending {
@@ -26,7 +26,7 @@ func mutate(rules *pullsecret.Rules, request *accountRequest) (*admissionv1.Admi
 	if name == "" {
 		name = request.name // both are blank for generateName: then only "*" can select it
 	}
-	patch, added, _ := pullsecret.Attach(account.secrets, account.present, rules.Secrets(request.namespace, name))
+	patch, added, _ := pullsecret.Attach(account.secrets, account.present, known.Secrets(request.namespace, name))
 	if len(patch) == 0 {
 		return response, nil
 	}

@@ -22,7 +22,7 @@ const maxWarnings = 10
 
 // validate refuses an ImagePullSecret whose spec cannot be understood, and warns of what is valid but probably a mistake. An
 // update that leaves the spec as it was passes: an object that is bad already can still be labelled and deleted.
-func validate(rules *pullsecret.Rules, request *objectRequest) *admissionv1.AdmissionResponse {
+func validate(known Attachments, request *objectRequest) *admissionv1.AdmissionResponse {
 	asked := request.object
 	if asked.name == "" {
 		asked.name = request.name
@@ -31,28 +31,28 @@ func validate(rules *pullsecret.Rules, request *objectRequest) *admissionv1.Admi
 	if unchanged || asked.ending {
 		return &admissionv1.AdmissionResponse{Allowed: true}
 	}
-	rule, errs := pullsecret.Parse(&v1.ImagePullSecret{ObjectMeta: metav1.ObjectMeta{Name: asked.name}, Spec: asked.spec})
+	rule, errs := pullsecret.Check(&v1.ImagePullSecret{ObjectMeta: metav1.ObjectMeta{Name: asked.name}, Spec: asked.spec})
 	if len(errs) > 0 {
 		status := apierrors.NewInvalid(v1.Kind.GroupKind(), asked.name, errs).Status()
 		status.Code = http.StatusUnprocessableEntity
 		return &admissionv1.AdmissionResponse{Result: &status}
 	}
-	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: warnings(rules, rule, asked.spec.Docker)}
+	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: warnings(known, rule, asked.spec.Docker)}
 }
 
 // warnings do not depend on the credentials that others hold: callers are not authenticated, and an answer that told whether two
 // credentials are equal would let anybody try passwords here.
-func warnings(rules *pullsecret.Rules, rule *pullsecret.Rule, credential v1.DockerCredential) []string {
+func warnings(known Attachments, rule *pullsecret.Rule, credential v1.DockerCredential) []string {
 	var warnings []string
 	if strings.TrimRight(credential.Password, "\r\n") != credential.Password {
 		warnings = append(warnings, "spec.docker.password ends in a line break, which registries take as part of the password")
 	}
-	for other := range rules.All() {
-		if other.Name != rule.Name && other.Server == rule.Server && other.Namespaces.Intersects(rule.Namespaces) {
-			warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other.Name, rule.Server))
+	for _, other := range known.Sources(rule.Server, rule.Namespaces) {
+		if other != rule.Name {
+			warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other, rule.Server))
 		}
 	}
-	slices.Sort(warnings) // the rules come in no order
+	slices.Sort(warnings)
 	if more := len(warnings) - maxWarnings; more > 0 {
 		warnings = append(warnings[:maxWarnings], fmt.Sprintf("%d more warnings are not shown", more))
 	}

@@ -48,6 +48,10 @@ type DerivedRule struct {
 	// +optional
 	// +listType=atomic
 	ServiceAccounts []string `json:"serviceAccounts,omitempty"`
+	// Server is the registry that the Secret's credential is for: who writes another one for it is warned.
+	//
+	// +optional
+	Server string `json:"server,omitempty"`
 }
 
 // DerivedAttachmentsList is a list of DerivedAttachments objects.

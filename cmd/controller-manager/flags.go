@@ -26,6 +26,7 @@ type options struct {
 	webhookBind   string
 	webhookURL    string
 	failurePolicy string
+	webhookCA     string
 	metricsBind   string
 	pprofBind     string
 	leaderElect   bool
@@ -53,6 +54,7 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.StringVar(&o.webhookBind, "webhook-bind-address", ":9443", "`address` to answer admission requests on")
 	flags.StringVar(&o.webhookURL, "webhook-url", "", "`URL` by which the API server calls this process when it runs outside the cluster, such as https://127.0.0.1:9443; empty for the Service")
 	flags.StringVar(&o.failurePolicy, "webhook-failure-policy", string(admissionregistrationv1.Ignore), "what happens to a ServiceAccount while no replica answers: `Ignore` (written at once, repaired later) or Fail (refused)")
+	flags.StringVar(&o.webhookCA, "webhook-client-ca", "", "`file` of the PEM certificates of the authorities that sign the API servers' client certificates: who shows the webhook none of theirs is refused; empty to answer everybody")
 	flags.StringVar(&o.metricsBind, "metrics-bind-address", ":8080", "`address` to serve /metrics, /healthz and /readyz on")
 	flags.StringVar(&o.pprofBind, "pprof-bind-address", "", "`address` to serve /debug/pprof on, such as 127.0.0.1:6060; empty for none. Profiles are private: bind to localhost")
 	flags.BoolVar(&o.leaderElect, "leader-elect", true, "let only one replica at a time write; false only where there is one")

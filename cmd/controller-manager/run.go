@@ -40,10 +40,10 @@ type manager struct {
 	attachments      *typed.DerivedAttachments
 	owner            func(context.Context) (*metav1.OwnerReference, error)
 
-	index     *pullsecret.Index
-	informer  *informer.Informer
+	known     *knowledge
 	registrar *registration.Registrar
 	serving   *certs.Serving
+	callers   *webhook.Callers // nil where anybody may call the webhook
 	keeper    *certs.Keeper
 	counts    *metrics.Metrics
 	recorder  record.EventRecorder
@@ -66,9 +66,12 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 		return err
 	}
 	failed := m.servers.serve(&running)
-	running.Go(func() { m.informer.Run(background) })
+	running.Go(func() { m.known.run(background) })
 	running.Go(func() { m.registrar.Run(background) })
 	running.Go(func() { m.serving.Run(background) })
+	if m.callers != nil {
+		running.Go(func() { m.callers.Run(background) })
+	}
 	checked, elected := make(chan error, 1), make(chan error, 1)
 	running.Go(func() { checked <- m.check(background) })
 	campaign, resign := context.WithCancel(ctx)
@@ -86,10 +89,9 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 	}
 	m := &manager{
 		log: log, options: o, client: client, imagePullSecrets: imagePullSecrets, attachments: attachments,
-		owner: ownership(log, client), index: pullsecret.NewIndex(), recorder: events.NewRecorder(ctx, client),
+		owner: ownership(log, client), known: newKnowledge(derived.NewFollower(log, attachments)), recorder: events.NewRecorder(ctx, client),
 		fits: make(chan struct{}),
 	}
-	m.informer = informer.New(log, imagePullSecrets, m.index)
 	m.registrar = registration.NewRegistrar(log, client, registration.Template{
 		Namespace: o.namespace, URL: o.webhookURL, FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy),
 	}, identity(log, client, m.owner))
@@ -100,24 +102,22 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 	m.counts.ObserveClient()
 	m.keeper = certs.NewKeeper(client, m.serving, m.registrar,
 		m.counts.Certificate().And(events.Certificate(m.recorder, o.certSigner, m.registrar.Reference)))
-	admission := webhook.Handler(log, m.index, m.answerable, m.counts.Admission)
-	m.servers, err = listen(log, o, admission, m.counts.Handler(), m.serving.GetCertificate, m.ready)
-	return m, err
-}
-
-// answerable returns why admission requests cannot be answered; nil when they can.
-func (m *manager) answerable() error {
-	select {
-	case <-m.informer.Synced():
-		return nil
-	default:
-		return errors.New("the ImagePullSecrets are not yet known")
+	admission := webhook.Handler(log, m.known, m.known.known, m.counts.Admission)
+	if o.webhookCA != "" {
+		if m.callers, err = webhook.NewCallers(log, o.webhookCA); err != nil {
+			return nil, fmt.Errorf("--webhook-client-ca=%s: %w", o.webhookCA, err)
+		}
 	}
+	m.servers, err = listen(log, o, admission, m.counts.Handler(), m.serving.GetCertificate, m.ready)
+	if err == nil && m.callers != nil {
+		m.callers.Admit(m.servers.webhook)
+	}
+	return m, err
 }
 
 // ready returns why API servers should call another replica; nil when they may call this one.
 func (m *manager) ready() error {
-	return errors.Join(m.draining.err(), m.answerable(), m.registrar.Registered(), m.serving.Ready(time.Now()))
+	return errors.Join(m.draining.err(), m.known.known(), m.registrar.Registered(), m.serving.Ready(time.Now()))
 }
 
 // check checks whether the cluster's definitions keep what is written, and then whether everything else that is needed is there.
@@ -148,9 +148,13 @@ func (m *manager) lead(ctx context.Context) {
 	if !wait(ctx, m.fits) {
 		return
 	}
-	attached := derived.NewKeeper(m.log, m.attachments, m.index, m.owner, m.counts.Derived)
+	// Credentials are known for as long as the term lasts.
+	index := pullsecret.NewIndex()
+	source := informer.New(m.log, m.imagePullSecrets, index)
+	defer m.known.follow(index)
+	attached := derived.NewKeeper(m.log, m.attachments, index, m.owner, m.counts.Derived)
 	config := reconcile.Config{
-		Log: m.log, Clients: m.client, ImagePullSecrets: m.imagePullSecrets, Index: m.index, Informer: m.informer,
+		Log: m.log, Clients: m.client, ImagePullSecrets: m.imagePullSecrets, Index: index, Informer: source,
 		Concurrency: m.options.concurrency, ResyncPeriod: m.options.resyncPeriod,
 		Recorder: m.recorder, Observer: m.counts.Reconcile(), QueueMetrics: m.counts.Queues(), Derived: attached.Outdated,
 	}
@@ -163,19 +167,20 @@ func (m *manager) lead(ctx context.Context) {
 	}
 	controller := reconcile.NewController(config)
 	defer m.counts.Lead(controller.Progress)()
+	leading.Go(func() { source.Run(ctx) })
 	leading.Go(func() { controller.Run(ctx) })
+	if !wait(ctx, source.Synced()) {
+		return
+	}
+	m.known.lead(index)
 	leading.Go(func() { m.keep(ctx) })
-	leading.Go(func() {
-		if wait(ctx, m.informer.Synced()) {
-			attached.Run(ctx)
-		}
-	})
+	leading.Go(func() { attached.Run(ctx) })
 }
 
 // keep keeps the webhook configurations and the certificate that they trust, until ctx ends.
 func (m *manager) keep(ctx context.Context) {
 	defer m.registrar.Withdraw()
-	if m.registrar.WaitForSync(ctx) != nil || !wait(ctx, m.informer.Synced()) {
+	if m.registrar.WaitForSync(ctx) != nil {
 		return
 	}
 	if err := m.registrar.Assume(ctx); err != nil {

@@ -13,6 +13,13 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- if and (eq .Values.rbac.secrets "narrowed") (not .Values.admissionPolicies.restrictManager) -}}
 {{- include "tcr-assistant.fault" (list $faults "rbac.secrets" "must not be narrowed where admissionPolicies.restrictManager is false: the manager lists in a role itself which Secrets it may read, and nothing but that policy keeps it from writing anything there. Write admissionPolicies.restrictManager: true, or rbac.secrets: all, or named") -}}
 {{- end -}}
+{{- with .Values.webhook.clientCA -}}
+{{- if contains "PRIVATE KEY" . -}}
+{{- include "tcr-assistant.fault" (list $faults "webhook.clientCA" "holds a private key: write the authority's certificate alone, and replace that key") -}}
+{{- else if not (contains "-----BEGIN CERTIFICATE-----" .) -}}
+{{- include "tcr-assistant.fault" (list $faults "webhook.clientCA" "holds no certificate: write the PEM text of the authority that signs the API servers' client certificates, or pass its file by --set-file webhook.clientCA=ca.crt") -}}
+{{- end -}}
+{{- end -}}
 {{- $namespace := .Values.hostsUpdater.namespace -}}
 {{- if and $namespace (not (kindIs "string" $namespace)) -}}
 {{- include "tcr-assistant.fault" (list $faults "hostsUpdater.namespace" "is a number, which may have lost how it was written: write it in quotes, or pass it by --set-string instead of --set") -}}

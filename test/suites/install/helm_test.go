@@ -192,6 +192,7 @@ func TestEveryFieldIsKnown(t *testing.T) {
 		"--set", "manager.topologySpreadConstraints[0].whenUnsatisfiable=ScheduleAnyway",
 		"--set", "manager.extraArgs[0]=--concurrency=16",
 		"--set", "webhook.certDuration=24h",
+		"--set", "webhook.clientCA=-----BEGIN CERTIFICATE-----",
 		"--set", "hostsUpdater.podAnnotations.a=b",
 		"--set", "hostsUpdater.podLabels.a=b",
 		"--set", "hostsUpdater.seLinuxOptions.type=spc_t",

@@ -81,6 +81,8 @@ var badValues = []badValue{
 	{name: "a label of the chart on a monitor", values: map[string]any{"monitoring": map[string]any{"serviceMonitor": map[string]any{"labels": map[string]any{"app.kubernetes.io/version": "x"}}}}, says: []string{"monitoring.serviceMonitor.labels", "the chart's own"}},
 	{name: "a surge", values: map[string]any{"hostsUpdater": map[string]any{"maxSurge": 0}}, says: []string{"/hostsUpdater", "additional properties 'maxSurge' not allowed"}},
 	{name: "a list of its own without who watches over it", values: map[string]any{"admissionPolicies": map[string]any{"restrictManager": false}}, says: []string{"rbac.secrets: must not be narrowed", "Write admissionPolicies.restrictManager: true, or rbac.secrets: all, or named"}},
+	{name: "no certificate for an authority", values: map[string]any{"webhook": map[string]any{"clientCA": "/etc/ca.crt"}}, says: []string{"webhook.clientCA: holds no certificate", "--set-file webhook.clientCA=ca.crt"}},
+	{name: "an authority's key", values: map[string]any{"webhook": map[string]any{"clientCA": "-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\n"}}, says: []string{"webhook.clientCA: holds a private key"}},
 	{name: "an unknown mode", values: map[string]any{"rbac": map[string]any{"secrets": "some"}}, says: []string{"/rbac/secrets", "'all', 'named'"}},
 	{name: "an unknown value", values: map[string]any{"replicas": 3}, says: []string{"additional properties 'replicas' not allowed"}},
 	{name: "a text for a number", values: map[string]any{"manager": map[string]any{"replicas": "2"}}, says: []string{"/manager/replicas", "got string, want integer"}},

@@ -103,8 +103,8 @@ func (d *derivation) whole() v1.DerivedAttachments {
 	d.T.Helper()
 	want := v1.DerivedAttachmentsSpec{
 		Rules: map[string]v1.DerivedRule{
-			"all":  {Secret: "tcr.ipsall"},
-			"some": {Secret: "tcr.ipssome", ServiceAccounts: []string{"builder"}},
+			"all":  {Secret: "tcr.ipsall", Server: "all.example.com"},
+			"some": {Secret: "tcr.ipssome", ServiceAccounts: []string{"builder"}, Server: "some.example.com"},
 		},
 		Everywhere: []string{"all"}, Namespaces: map[string][]string{"x": {"some"}, "y": {"some"}},
 	}

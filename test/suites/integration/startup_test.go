@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +27,9 @@ func TestBadInputAtTheStart(t *testing.T) {
 	defer taken.Close()
 	nobody, err := w.KubeconfigFor("nobody", "system:authenticated")
 	require.NoError(t, err)
+	empty, garbage := filepath.Join(t.TempDir(), "empty.crt"), filepath.Join(t.TempDir(), "garbage.crt")
+	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
+	require.NoError(t, os.WriteFile(garbage, []byte("authority"), 0o600))
 	for name, test := range map[string]struct {
 		args []string
 		says []string
@@ -44,6 +49,9 @@ func TestBadInputAtTheStart(t *testing.T) {
 		"several mistakes at once":           {[]string{"--concurrency=0", "--log-format=xml"}, []string{"--concurrency=0", "--log-format=xml: must be text or json"}},
 		"a port in use":                      {[]string{"--webhook-bind-address=" + taken.Addr().String()}, []string{"--webhook-bind-address=" + taken.Addr().String(), "address already in use"}},
 		"another port in use":                {[]string{"--metrics-bind-address=" + taken.Addr().String()}, []string{"--metrics-bind-address=", "address already in use"}},
+		"no file of the webhook's callers":   {[]string{"--webhook-client-ca=/does/not/exist"}, []string{"--webhook-client-ca=/does/not/exist", "no such file", "PEM certificates of the authorities"}},
+		"an empty file of callers":           {[]string{"--webhook-client-ca=" + empty}, []string{"--webhook-client-ca=" + empty, "it is empty", "-----BEGIN CERTIFICATE-----"}},
+		"a file of callers that is no PEM":   {[]string{"--webhook-client-ca=" + garbage}, []string{"--webhook-client-ca=" + garbage, "it holds no PEM", "-----BEGIN CERTIFICATE-----"}},
 		"a namespace that does not exist":    {[]string{"--namespace=nowhere"}, []string{"namespace nowhere (--namespace)", "does not exist"}},
 		"no kubeconfig":                      {[]string{"--kubeconfig=/does/not/exist"}, []string{"--kubeconfig", "/does/not/exist", "no such file"}},
 		"no permissions at all":              {[]string{"--kubeconfig=" + nobody}, []string{"clusterroles", "tcr-assistant-manager-role", "forbidden"}},

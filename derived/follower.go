@@ -1,0 +1,112 @@
+package derived
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/latest"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
+)
+
+// Follower knows what the DerivedAttachments say, as the leader stores them: all that a replica needs for admission, without any
+// credential.
+type Follower struct {
+	log     *slog.Logger
+	objects *typed.DerivedAttachments
+
+	current atomic.Pointer[pullsecret.Attachments] // nil while that is not known
+
+	mu     sync.Mutex
+	parts  map[string]v1.DerivedAttachmentsSpec // by name, as in the API
+	listed bool                                 // since Run began
+}
+
+// NewFollower returns a follower that knows nothing yet.
+func NewFollower(log *slog.Logger, objects *typed.DerivedAttachments) *Follower {
+	return &Follower{log: log, objects: objects, parts: map[string]v1.DerivedAttachmentsSpec{}}
+}
+
+// Run watches what is stored until ctx ends. What is known stays known after that.
+func (f *Follower) Run(ctx context.Context) {
+	type object = *v1.DerivedAttachments
+	f.mu.Lock()
+	f.parts, f.listed = map[string]v1.DerivedAttachmentsSpec{}, false
+	f.mu.Unlock()
+	const resource = "derivedattachments.tcr.tencentcloudcr.com"
+	source := reflector.ListWatch(reflector.LogForbidden(f.log, resource), reflector.Everything, f.objects.List, f.objects.Watch)
+	reflector.Run(ctx, "derivedattachments", source, &v1.DerivedAttachments{}, &reflector.Store[object, object]{
+		Strip:  func(o object) object { return o },
+		Put:    func(o object) { f.change(func() { f.put(o) }) },
+		Remove: func(o object) { f.change(func() { f.remove(o.Name) }) },
+		Replaced: func(all []object, _ latest.Relist) {
+			f.change(func() {
+				f.replace(all)
+				f.listed = true
+			})
+		},
+	})
+}
+
+// Assume takes in what was known by other means, until Run knows what is stored. Nil is nothing.
+func (f *Follower) Assume(attachments *pullsecret.Attachments) { f.current.Store(attachments) }
+
+// Get returns what is attached, nil while that is not known.
+func (f *Follower) Get() *pullsecret.Attachments { return f.current.Load() }
+
+// Known returns why it is not known what is attached; nil when it is.
+func (f *Follower) Known() error {
+	if f.Get() != nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.listed {
+		return errors.New("the DerivedAttachments are not yet known")
+	}
+	return errors.New("there are no DerivedAttachments: the leader has not stored any yet")
+}
+
+func (f *Follower) change(edit func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	edit()
+	if _, whole := f.parts[partName(0)]; whole {
+		parts := make([]v1.DerivedAttachmentsSpec, 0, len(f.parts))
+		for _, part := range f.parts {
+			parts = append(parts, part)
+		}
+		f.current.Store(pullsecret.NewAttachments(parts...))
+	}
+}
+
+// put takes in a part. What others have made of this kind is about to be deleted by the leader.
+func (f *Follower) put(object *v1.DerivedAttachments) {
+	if strings.HasPrefix(object.Name, namePrefix) {
+		f.parts[object.Name] = object.Spec
+	}
+}
+
+// remove takes out a part. The first one there is always: the leader makes it anew.
+func (f *Follower) remove(name string) {
+	if name != partName(0) {
+		delete(f.parts, name)
+	}
+}
+
+func (f *Follower) replace(all []*v1.DerivedAttachments) {
+	first, had := f.parts[partName(0)]
+	f.parts = map[string]v1.DerivedAttachmentsSpec{}
+	if had {
+		f.parts[partName(0)] = first
+	}
+	for _, object := range all {
+		f.put(object)
+	}
+}

@@ -1,0 +1,132 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// callersPeriod is how often it is looked whether the file of Callers has changed. A mounted Secret or ConfigMap takes longer than
+// that to change anyway.
+const callersPeriod = 5 * time.Second
+
+// Callers are who may call the webhook: those with a client certificate that an authority of a file has signed.
+type Callers struct {
+	log  *slog.Logger
+	file string
+
+	current atomic.Pointer[authorities]
+}
+
+type authorities struct {
+	text []byte
+	pool *x509.CertPool
+}
+
+// NewCallers reads the file of PEM certificates of those authorities.
+func NewCallers(log *slog.Logger, file string) (*Callers, error) {
+	c := &Callers{log: log, file: file}
+	read, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	c.current.Store(read)
+	return c, nil
+}
+
+func (c *Callers) read() (*authorities, error) {
+	text, err := os.ReadFile(c.file)
+	if err != nil {
+		return nil, fmt.Errorf("reading who may call the webhook: %w: it must be a file of PEM certificates of the authorities that sign the API servers' client certificates", err)
+	}
+	pool, err := parseAuthorities(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading who may call the webhook: %s: %w", c.file, err)
+	}
+	return &authorities{text, pool}, nil
+}
+
+// parseAuthorities reads PEM certificates. Anything else between them is a mistake: a key, above all, does not belong there.
+func parseAuthorities(text []byte) (*x509.CertPool, error) {
+	const instead = `write the PEM certificate of the authority that signs the API servers' client certificates, "-----BEGIN CERTIFICATE-----" and what follows`
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, errors.New("it is empty: " + instead)
+	}
+	pool := x509.NewCertPool()
+	for number := 1; len(bytes.TrimSpace(text)) > 0; number++ {
+		block, rest := pem.Decode(text)
+		switch {
+		case block == nil && number == 1:
+			return nil, errors.New("it holds no PEM: " + instead)
+		case block == nil:
+			return nil, fmt.Errorf("what follows PEM block %d is no PEM: %s", number-1, instead)
+		case block.Type != "CERTIFICATE":
+			return nil, fmt.Errorf("PEM block %d is no certificate, but of type %q: %s", number, block.Type, instead)
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("PEM block %d cannot be read as a certificate: %w: %s", number, err, instead)
+		}
+		pool.AddCert(certificate)
+		text = rest
+	}
+	return pool, nil
+}
+
+// Run reads the file again whenever it has changed, until ctx ends. While it cannot be read, who might call before still may.
+func (c *Callers) Run(ctx context.Context) {
+	tick := time.NewTicker(callersPeriod)
+	defer tick.Stop()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		read, err := c.read()
+		switch {
+		case err != nil && err.Error() != said:
+			said = err.Error()
+			c.log.Error("authorities of the webhook's callers were not read again, those from before are kept", "error", err)
+		case err != nil:
+		case !bytes.Equal(read.text, c.current.Load().text):
+			said = ""
+			c.current.Store(read)
+			c.log.Info("authorities of the webhook's callers were read again", "file", c.file)
+		default:
+			said = ""
+		}
+	}
+}
+
+// Admit has a server that NewServer returned refuse everybody else, in the TLS handshake. Connections that stand are not asked again.
+func (c *Callers) Admit(server *http.Server) {
+	usual := server.TLSConfig
+	choose := usual.GetConfigForClient
+	usual.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		config, err := choose(hello)
+		if config == nil {
+			config = usual
+		}
+		return c.demand(config), err
+	}
+}
+
+// demand returns a configuration of TLS that refuses whoever shows no certificate of theirs. It is made anew for each connection, so
+// that nobody resumes a session that was begun under other authorities.
+func (c *Callers) demand(config *tls.Config) *tls.Config {
+	config = config.Clone()
+	config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, c.current.Load().pool
+	config.SessionTicketsDisabled = true
+	return config
+}
