@@ -158,7 +158,7 @@ func (w *world) collectorLooks() {
 func (w *world) run() *manager.Manager {
 	w.T.Helper()
 	kubeconfig, _ := w.tokenFor(managerAccount)
-	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig, Args: w.permissionArgs()})
+	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig, Args: append(w.permissionArgs(), w.webhookArgs()...)})
 }
 
 // permissionArgs returns what the Deployment that is installed tells the manager of its permissions.
