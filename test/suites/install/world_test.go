@@ -42,7 +42,7 @@ const (
 var helms = []binaries.Command{
 	// Built by hand, Helm 3 takes itself for one of Kubernetes 1.20 wherever it renders without a cluster.
 	{Package: "helm.sh/helm/v3/cmd/helm", Version: "v3.22.0", LinkerFlags: "-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36"},
-	{Package: "helm.sh/helm/v4/cmd/helm", Version: "v4.3.1"},
+	manager.Helm,
 }
 
 var (
