@@ -114,15 +114,7 @@ func TestTheWebhookIsSwitchedOffAndOn(t *testing.T) {
 	m := w.run()
 	all := []string{mutatingConfiguration, validatingConfiguration, signingRequest, servingSecret, webhookService}
 	if !w.AttachesByItself() {
-		t.Run("where nothing else attaches, it is there as a whole, and cannot be switched off", func(t *testing.T) {
-			w.webhookIs(all...)
-			for _, set := range []string{"webhook.enabled=false", "webhook.mutating=false", "webhook.enabled=false,admissionPolicies.attach=true"} {
-				out, err := w.tryHelm("upgrade", "tcr-assistant", chart, "--namespace", manager.Namespace, "--set", set)
-				require.Error(t, err, set)
-				assert.Contains(t, out, "must not be false on this API server, "+w.Version()+", which cannot attach Secrets by itself")
-			}
-			w.webhookIs(all...)
-		})
+		t.Run("where nothing else attaches, it is there as a whole, and cannot be switched off", func(t *testing.T) { w.keepsItsWebhook(t, all) })
 		return
 	}
 	w.Create("first")
@@ -130,13 +122,7 @@ func TestTheWebhookIsSwitchedOffAndOn(t *testing.T) {
 
 	t.Run("by default it only validates where the API server attaches", func(t *testing.T) {
 		w.webhookIs(all[1:]...)
-		assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "tcr-assistant-mutating-webhook-configuration"))
-		server := w.Kubectl("get", "ipss", "first", "-o", "jsonpath={.spec.docker.server}")
-		out, err := w.Pipe("{apiVersion: tcr.tencentcloudcr.com/v1, kind: ImagePullSecret, metadata: {name: twice}, spec: {docker: {username: u, password: p, server: "+server+"}}}", "create", "-f", "-")
-		require.NoError(t, err)
-		assert.Contains(t, out, "Warning", "two credentials for one server")
-		w.Kubectl("delete", "ipss", "twice")
-		w.bears("tcr.ipsfirst")
+		w.onlyValidates(t)
 	})
 	t.Run("told to, it attaches as well", func(t *testing.T) {
 		w.runHelm("upgrade", chart, "--set", "webhook.mutating=true")
@@ -189,6 +175,30 @@ func TestTheWebhookIsSwitchedOffAndOn(t *testing.T) {
 		w.leaves(before, crds...)
 		w.teamLists("builder", "theirs")
 	})
+}
+
+// keepsItsWebhook holds that a cluster in which nothing else attaches goes on with its webhook.
+func (w *world) keepsItsWebhook(t *testing.T, all []string) {
+	t.Helper()
+	w.webhookIs(all...)
+	for _, set := range []string{"webhook.enabled=false", "webhook.mutating=false", "webhook.enabled=false,admissionPolicies.attach=true"} {
+		out, err := w.tryHelm("upgrade", "tcr-assistant", chart, "--namespace", manager.Namespace, "--set", set)
+		require.Error(t, err, set)
+		assert.Contains(t, out, "must not be false on this API server, "+w.Version()+", which cannot attach Secrets by itself")
+	}
+	w.webhookIs(all...)
+}
+
+// onlyValidates holds what is promised of a webhook that attaches nothing.
+func (w *world) onlyValidates(t *testing.T) {
+	t.Helper()
+	assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "tcr-assistant-mutating-webhook-configuration"))
+	server := w.Kubectl("get", "ipss", "first", "-o", "jsonpath={.spec.docker.server}")
+	out, err := w.Pipe("{apiVersion: tcr.tencentcloudcr.com/v1, kind: ImagePullSecret, metadata: {name: twice}, spec: {docker: {username: u, password: p, server: "+server+"}}}", "create", "-f", "-")
+	require.NoError(t, err)
+	assert.Contains(t, out, "Warning", "two credentials for one server")
+	w.Kubectl("delete", "ipss", "twice")
+	w.bears("tcr.ipsfirst")
 }
 
 // withoutWebhook holds what is promised of a manager that serves none.
