@@ -16,30 +16,18 @@ type permission struct {
 	name                         string // all objects where it is blank
 	namespaced                   bool   // in this process' own namespace
 	namespace                    string // in this one
+	role                         string // which grants it; the manager's own where it is blank
 	// without says what goes wrong without it; blank where nothing works then.
 	without string
 }
 
 func (c Config) permissions() []permission {
-	const (
-		selfSigned = "the serving certificate will be self-signed"
-		unowned    = "a webhook configuration that has no owner yet cannot be written where OwnerReferencesPermissionEnforcement is on"
-	)
 	needed := []permission{
 		{verbs: "list,watch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets"},
 		{verbs: "patch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets", subresource: "status"},
 		{verbs: "get,list,watch,create,patch,delete", group: "tcr.tencentcloudcr.com", resource: "derivedattachments"},
 		{verbs: "list,watch", resource: "namespaces"},
 		{verbs: "list,watch,patch", resource: "serviceaccounts"},
-		{verbs: "list,watch,create,patch,delete", resource: "secrets", name: certs.DefaultSecretName, namespaced: true},
-		{verbs: "list,watch,create,patch", group: "admissionregistration.k8s.io", resource: "mutatingwebhookconfigurations", name: registration.MutatingConfiguration},
-		{verbs: "list,watch,create,patch", group: "admissionregistration.k8s.io", resource: "validatingwebhookconfigurations", name: registration.ValidatingConfiguration},
-		{verbs: "delete", group: "admissionregistration.k8s.io", resource: "mutatingwebhookconfigurations", name: registration.MutatingConfiguration, without: unowned},
-		{verbs: "delete", group: "admissionregistration.k8s.io", resource: "validatingwebhookconfigurations", name: registration.ValidatingConfiguration, without: unowned},
-		{verbs: "create", group: "certificates.k8s.io", resource: "certificatesigningrequests", without: selfSigned},
-		{verbs: "get,watch,delete", group: "certificates.k8s.io", resource: "certificatesigningrequests", name: certs.RequestName, without: selfSigned},
-		{verbs: "update", group: "certificates.k8s.io", resource: "certificatesigningrequests", subresource: "approval", name: certs.RequestName, without: selfSigned},
-		{verbs: "approve", group: "certificates.k8s.io", resource: "signers", name: c.Signer, without: selfSigned},
 	}
 	needed = append(needed, permission{verbs: "create,patch", resource: "events", namespace: metav1.NamespaceDefault, without: "no events will tell what happens"})
 	if c.SecretsRole != "" {
@@ -52,7 +40,37 @@ func (c Config) permissions() []permission {
 			permission{verbs: "create", group: "coordination.k8s.io", resource: "leases", namespaced: true},
 			permission{verbs: "list,watch,update", group: "coordination.k8s.io", resource: "leases", name: c.Lease, namespaced: true})
 	}
+	return append(needed, c.webhookPermissions()...)
+}
+
+// webhookPermissions are those for the webhook; none where there is none.
+func (c Config) webhookPermissions() []permission {
+	if c.WebhookRole == "" {
+		return nil
+	}
+	const selfSigned = "the serving certificate will be self-signed"
+	needed := []permission{
+		{verbs: "list,watch,create,patch,delete", resource: "secrets", name: certs.DefaultSecretName, namespaced: true},
+		{verbs: "create", group: "certificates.k8s.io", resource: "certificatesigningrequests", without: selfSigned},
+		{verbs: "get,watch,delete", group: "certificates.k8s.io", resource: "certificatesigningrequests", name: certs.RequestName, without: selfSigned},
+		{verbs: "update", group: "certificates.k8s.io", resource: "certificatesigningrequests", subresource: "approval", name: certs.RequestName, without: selfSigned},
+		{verbs: "approve", group: "certificates.k8s.io", resource: "signers", name: c.Signer, without: selfSigned},
+	}
+	needed = append(needed, configurationPermissions(c.WebhookRole, "validatingwebhookconfigurations", registration.ValidatingConfiguration)...)
+	if c.MutatingWebhookRole != "" {
+		needed = append(needed, configurationPermissions(c.MutatingWebhookRole, "mutatingwebhookconfigurations", registration.MutatingConfiguration)...)
+	}
 	return needed
+}
+
+// configurationPermissions are those for one webhook configuration, and for the role that owns it.
+func configurationPermissions(role, resource, name string) []permission {
+	const unowned = "a webhook configuration that has no owner yet cannot be written where OwnerReferencesPermissionEnforcement is on"
+	return []permission{
+		{verbs: "get", group: "rbac.authorization.k8s.io", resource: "clusterroles", name: role, role: role},
+		{verbs: "list,watch,create,patch", group: "admissionregistration.k8s.io", resource: resource, name: name, role: role},
+		{verbs: "delete", group: "admissionregistration.k8s.io", resource: resource, name: name, role: role, without: unowned},
+	}
 }
 
 func (p permission) attributes(verb, namespace string) *authorizationv1.ResourceAttributes {

@@ -3,6 +3,7 @@
 package preflight
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,14 +30,15 @@ type Config struct {
 	Clients *clientset.Clientset
 	// Namespace is the manager's own.
 	Namespace string
-	// Signer issues the serving certificate.
+	// Signer issues the webhook's serving certificate.
 	Signer string
 	// Lease is what replicas compete for; blank where there is one replica.
 	Lease string
 	// SecretsRole is the ClusterRole in which the manager lists the Secrets that it may read; blank where it keeps none.
 	SecretsRole string
-	// Role is named where a permission is missing.
-	Role string
+	// Role is named where a permission is missing. WebhookRole is, and owns what is written, where there is a webhook, and
+	// MutatingWebhookRole where it attaches Secrets; they are blank where there is none.
+	Role, WebhookRole, MutatingWebhookRole string
 	// Owner looks up what owns the objects that the manager writes for itself.
 	Owner func(context.Context) (*metav1.OwnerReference, error)
 }
@@ -120,7 +122,7 @@ func (c Config) check(ctx context.Context) (lesser []permission, err error) {
 				one.verbs = verb
 				lesser = append(lesser, one)
 			default:
-				missing = append(missing, fmt.Errorf("permission is missing: %s %s (see ClusterRole %s)", verb, needed, c.Role))
+				missing = append(missing, fmt.Errorf("permission is missing: %s %s (see ClusterRole %s)", verb, needed, cmp.Or(needed.role, c.Role)))
 			}
 		}
 	}

@@ -82,7 +82,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) config(log io.Writer) Config {
 	return Config{
-		Log: slog.New(slog.NewTextHandler(log, nil)), Clients: s.clients, Namespace: "home", Signer: "example.com/signer", Lease: "lease", Role: "role",
+		Log: slog.New(slog.NewTextHandler(log, nil)), Clients: s.clients, Namespace: "home", Signer: "example.com/signer", Lease: "lease", Role: "role", WebhookRole: "webhook-role", MutatingWebhookRole: "mutating-webhook-role",
 		Owner: func(context.Context) (*metav1.OwnerReference, error) { return nil, nil },
 	}
 }
@@ -154,12 +154,33 @@ func TestRun(t *testing.T) {
 			return asked.Verb != "create" && asked.Verb != "delete" && asked.Resource != "signers"
 		}
 		err := Run(t.Context(), s.config(&log))
-		require.ErrorContains(t, err, "permission is missing: create mutatingwebhookconfigurations.admissionregistration.k8s.io")
+		require.ErrorContains(t, err, "permission is missing: create mutatingwebhookconfigurations.admissionregistration.k8s.io tcr-assistant-mutating-webhook-configuration (see ClusterRole mutating-webhook-role)")
 		require.ErrorContains(t, err, "permission is missing: create secrets tcr-assistant-webhook-server-cert (see ClusterRole role)")
 		assert.NotContains(t, err.Error(), "certificatesigningrequests", "that can be done without")
 		for _, part := range []string{"verb=create resource=certificatesigningrequests", "verb=approve resource=\"signers", "verb=delete resource=\"validatingwebhookconfigurations"} {
 			assert.Equal(t, 1, strings.Count(log.String(), part), part)
 		}
+	})
+	t.Run("nothing of the webhook is missing where there is none", func(t *testing.T) {
+		ours := func(asked authorizationv1.ResourceAttributes) bool {
+			return asked.Group != "admissionregistration.k8s.io" && asked.Group != "certificates.k8s.io" && asked.Resource != "secrets" && asked.Group != "rbac.authorization.k8s.io"
+		}
+		var log bytes.Buffer
+		s := newServer(t)
+		s.allows = ours
+		cfg := s.config(&log)
+		cfg.WebhookRole, cfg.MutatingWebhookRole = "", ""
+		require.NoError(t, Run(t.Context(), cfg))
+		assert.Empty(t, log.String())
+	})
+	t.Run("nor of the mutating configuration where there is none", func(t *testing.T) {
+		s := newServer(t)
+		s.allows = func(asked authorizationv1.ResourceAttributes) bool {
+			return asked.Resource != "mutatingwebhookconfigurations" && asked.Name != "mutating-webhook-role"
+		}
+		cfg := s.config(io.Discard)
+		cfg.MutatingWebhookRole = ""
+		require.NoError(t, Run(t.Context(), cfg))
 	})
 	t.Run("a namespace that is not there is the end", func(t *testing.T) {
 		cfg := newServer(t).config(io.Discard)
@@ -191,7 +212,8 @@ func TestPermissions(t *testing.T) {
 			}
 		}
 	}
-	for _, needed := range (Config{Signer: "kubernetes.io/kubelet-serving", Lease: "tcr-assistant-leader-election", SecretsRole: "tcr-assistant-secrets-role"}).permissions() {
+	for _, needed := range (Config{Signer: "kubernetes.io/kubelet-serving", Lease: "tcr-assistant-leader-election", SecretsRole: "tcr-assistant-secrets-role",
+		WebhookRole: "tcr-assistant-webhook-role", MutatingWebhookRole: "tcr-assistant-mutating-webhook-role"}).permissions() {
 		resource := needed.resource
 		if needed.subresource != "" {
 			resource += "/" + needed.subresource

@@ -23,6 +23,8 @@ import (
 type options struct {
 	kubeconfig    string
 	namespace     string
+	webhook       bool
+	mutating      bool
 	webhookBind   string
 	webhookURL    string
 	failurePolicy string
@@ -51,6 +53,8 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.SetOutput(output)
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "path of the kubeconfig `file`; empty inside a cluster")
 	flags.StringVar(&o.namespace, "namespace", "tcr-assistant-system", "`namespace` of the Lease, the certificate's Secret and the webhook's Service")
+	flags.BoolVar(&o.webhook, "webhook", true, "answer admission requests; false where an admission policy of the API server attaches Secrets: then there is no port, certificate and webhook configuration")
+	flags.BoolVar(&o.mutating, "webhook-mutating", true, "attach Secrets to ServiceAccounts by the webhook; false where an admission policy of the API server does, and then there is no mutating webhook configuration")
 	flags.StringVar(&o.webhookBind, "webhook-bind-address", ":9443", "`address` to answer admission requests on")
 	flags.StringVar(&o.webhookURL, "webhook-url", "", "`URL` by which the API server calls this process when it runs outside the cluster, such as https://127.0.0.1:9443; empty for the Service")
 	flags.StringVar(&o.failurePolicy, "webhook-failure-policy", string(admissionregistrationv1.Ignore), "what happens to a ServiceAccount while no replica answers: `Ignore` (written at once, repaired later) or Fail (refused)")

@@ -18,13 +18,24 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
 )
 
-// ownership returns what looks up a reference to the ClusterRole of this process: nil where there is none, as for a process
+// The ClusterRoles of this process. Each owns what is written under it: once the role is deleted, by an uninstall or by an
+// installation that goes on without it, the cluster's garbage collector deletes that too, and this process needs no permission to.
+const (
+	managerRole         = "tcr-assistant-manager-role"          // the Lease, what is derived
+	webhookRole         = "tcr-assistant-webhook-role"          // the validating configuration, the certificate
+	mutatingWebhookRole = "tcr-assistant-mutating-webhook-role" // the mutating configuration
+)
+
+// ownerLookup looks up a reference to the owner of what is written.
+type ownerLookup = func(context.Context) (*metav1.OwnerReference, error)
+
+// ownership returns what looks up a reference to a ClusterRole of this process: nil where there is none, as for a process
 // that runs outside the cluster under an account of its own. Once there was one, it fails where there is none: whatever was
 // written then would be left behind by an uninstall. A role that was deleted and made anew is another owner.
-func ownership(log *slog.Logger, client *clientset.Clientset) func(context.Context) (*metav1.OwnerReference, error) {
+func ownership(log *slog.Logger, client *clientset.Clientset, clusterRole string) ownerLookup {
 	var known atomic.Bool
 	warn := sync.OnceFunc(func() {
-		log.Warn("cluster role was not found: the webhook configurations will have to be deleted by hand", "clusterRole", clusterRole)
+		log.Warn("cluster role was not found: what it would own will have to be deleted by hand", "clusterRole", clusterRole)
 	})
 	return func(ctx context.Context) (*metav1.OwnerReference, error) {
 		role, err := client.ClusterRoles().Get(ctx, clusterRole, metav1.GetOptions{})
@@ -40,11 +51,15 @@ func ownership(log *slog.Logger, client *clientset.Clientset) func(context.Conte
 	}
 }
 
-// identity returns what tells a template who this process is to the API server, and what owns what it writes.
-func identity(log *slog.Logger, client *clientset.Clientset, owner func(context.Context) (*metav1.OwnerReference, error)) func(context.Context, *registration.Template) error {
+// identity returns what tells a template who this process is to the API server, and what owns each configuration.
+func identity(log *slog.Logger, client *clientset.Clientset, validating ownerLookup) func(context.Context, string, *registration.Template) error {
+	owners := map[string]ownerLookup{
+		registration.ValidatingConfiguration: validating,
+		registration.MutatingConfiguration:   ownership(log, client, mutatingWebhookRole),
+	}
 	var known atomic.Pointer[string]
-	return func(ctx context.Context, template *registration.Template) (err error) {
-		if template.Owner, err = owner(ctx); err != nil {
+	return func(ctx context.Context, configuration string, template *registration.Template) (err error) {
+		if template.Owner, err = owners[configuration](ctx); err != nil {
 			return err
 		}
 		if known.Load() == nil {
@@ -73,7 +88,7 @@ func ownName(ctx context.Context, log *slog.Logger, client *clientset.Clientset)
 }
 
 // certConfig names what API servers call this process by.
-func certConfig(log *slog.Logger, o *options, owner func(context.Context) (*metav1.OwnerReference, error)) certs.Config {
+func certConfig(log *slog.Logger, o *options, owner ownerLookup) certs.Config {
 	config := certs.Config{
 		Log: log, Namespace: o.namespace, Signer: o.certSigner, Duration: o.certDuration,
 		DNSNames: []string{registration.ServiceName + "." + o.namespace + ".svc"},

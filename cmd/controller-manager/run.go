@@ -9,7 +9,6 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
@@ -27,10 +26,6 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
 )
 
-// clusterRole owns the cluster-scoped objects that this process writes: when an uninstall deletes the role, the cluster's
-// garbage collector deletes them.
-const clusterRole = "tcr-assistant-manager-role"
-
 // manager is the process, wired.
 type manager struct {
 	log              *slog.Logger
@@ -38,7 +33,7 @@ type manager struct {
 	client           *clientset.Clientset
 	imagePullSecrets *typed.Client
 	attachments      *typed.DerivedAttachments
-	owner            func(context.Context) (*metav1.OwnerReference, error)
+	owner            ownerLookup
 
 	known     *knowledge
 	registrar *registration.Registrar
@@ -49,6 +44,7 @@ type manager struct {
 	recorder  record.EventRecorder
 	draining  drain
 	fits      chan struct{} // closed once the cluster's definitions are known to keep what is written
+	complete  chan struct{} // closed once all else that is needed is known to be there, too
 	servers   *servers
 }
 
@@ -66,9 +62,11 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 		return err
 	}
 	failed := m.servers.serve(&running)
-	running.Go(func() { m.known.run(background) })
-	running.Go(func() { m.registrar.Run(background) })
-	running.Go(func() { m.serving.Run(background) })
+	if o.webhook {
+		running.Go(func() { m.known.run(background) })
+		running.Go(func() { m.registrar.Run(background) })
+		running.Go(func() { m.serving.Run(background) })
+	}
 	if m.callers != nil {
 		running.Go(func() { m.callers.Run(background) })
 	}
@@ -89,13 +87,14 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 	}
 	m := &manager{
 		log: log, options: o, client: client, imagePullSecrets: imagePullSecrets, attachments: attachments,
-		owner: ownership(log, client), known: newKnowledge(derived.NewFollower(log, attachments)), recorder: events.NewRecorder(ctx, client),
-		fits: make(chan struct{}),
+		owner: ownership(log, client, managerRole), known: newKnowledge(derived.NewFollower(log, attachments)), recorder: events.NewRecorder(ctx, client),
+		fits: make(chan struct{}), complete: make(chan struct{}),
 	}
+	owner := ownership(log, client, webhookRole)
 	m.registrar = registration.NewRegistrar(log, client, registration.Template{
-		Namespace: o.namespace, URL: o.webhookURL, FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy),
-	}, identity(log, client, m.owner))
-	if m.serving, err = certs.NewServing(client, certConfig(log, o, m.owner), m.registrar.Published); err != nil {
+		Namespace: o.namespace, URL: o.webhookURL, FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy), ValidatingOnly: !o.mutating,
+	}, identity(log, client, owner))
+	if m.serving, err = certs.NewServing(client, certConfig(log, o, owner), m.registrar.Published); err != nil {
 		return nil, fmt.Errorf("configuring the serving certificate: %w", err)
 	}
 	m.counts = metrics.New(version, m.serving.Current)
@@ -115,9 +114,23 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 	return m, err
 }
 
-// ready returns why API servers should call another replica; nil when they may call this one.
+// ready returns why API servers should call another replica; nil when they may call this one. Where they call none, a replica
+// is ready that could lead: an update then goes on only while the new ones find all that they need.
 func (m *manager) ready() error {
+	if !m.options.webhook {
+		return errors.Join(m.draining.err(), m.checked())
+	}
 	return errors.Join(m.draining.err(), m.known.known(), m.registrar.Registered(), m.serving.Ready(time.Now()))
+}
+
+// checked returns nil once the cluster is known to have all that is needed.
+func (m *manager) checked() error {
+	select {
+	case <-m.complete:
+		return nil
+	default:
+		return errors.New("it is not yet known whether the cluster has all that is needed")
+	}
 }
 
 // check checks whether the cluster's definitions keep what is written, and then whether everything else that is needed is there.
@@ -126,13 +139,23 @@ func (m *manager) check(ctx context.Context) error {
 		return err
 	}
 	close(m.fits)
-	return m.preflight(ctx)
+	err := m.preflight(ctx)
+	if err == nil {
+		close(m.complete)
+	}
+	return err
 }
 
 // preflight checks whether what is needed is there.
 func (m *manager) preflight(ctx context.Context) error {
 	config := preflight.Config{
-		Log: m.log, Clients: m.client, Namespace: m.options.namespace, Signer: m.options.certSigner, Role: clusterRole, Owner: m.owner,
+		Log: m.log, Clients: m.client, Namespace: m.options.namespace, Role: managerRole, Owner: m.owner,
+	}
+	if m.options.webhook {
+		config.Signer, config.WebhookRole = m.options.certSigner, webhookRole
+		if m.options.mutating {
+			config.MutatingWebhookRole = mutatingWebhookRole
+		}
 	}
 	if m.options.keepSecrets {
 		config.SecretsRole = secretsrole.Manager.Name
@@ -173,7 +196,9 @@ func (m *manager) lead(ctx context.Context) {
 		return
 	}
 	m.known.lead(index)
-	leading.Go(func() { m.keep(ctx) })
+	if m.options.webhook {
+		leading.Go(func() { m.keep(ctx) })
+	}
 	leading.Go(func() { attached.Run(ctx) })
 }
 

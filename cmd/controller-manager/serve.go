@@ -32,10 +32,10 @@ func (d *drain) err() error {
 
 // servers are the servers of the process, each with the socket it listens on.
 type servers struct {
-	webhook, metrics   *http.Server
-	webhooks, scraping net.Listener
+	webhook, metrics, pprof *http.Server
 
-	pprof     *http.Server
+	webhooks  net.Listener // nil where there is no webhook
+	scraping  net.Listener
 	profiling net.Listener // nil where no profiles are served
 }
 
@@ -57,30 +57,45 @@ func listen(log *slog.Logger, o *options, admission, metrics http.Handler, certi
 		pprof: &http.Server{Handler: profiles(), ErrorLog: errorLog, ReadHeaderTimeout: 10 * time.Second},
 	}
 	var err error
-	if s.webhooks, err = net.Listen("tcp", o.webhookBind); err != nil {
-		return nil, fmt.Errorf("listening for admission requests (--webhook-bind-address=%s): %w", o.webhookBind, err)
+	if o.webhook {
+		if s.webhooks, err = net.Listen("tcp", o.webhookBind); err != nil {
+			return nil, fmt.Errorf("listening for admission requests (--webhook-bind-address=%s): %w", o.webhookBind, err)
+		}
+		s.webhooks = webhook.Guard(s.webhooks)
 	}
-	s.webhooks = webhook.Guard(s.webhooks)
 	if s.scraping, err = net.Listen("tcp", o.metricsBind); err != nil {
-		return nil, errors.Join(fmt.Errorf("listening for scrapes and probes (--metrics-bind-address=%s): %w", o.metricsBind, err), s.webhooks.Close())
+		return nil, errors.Join(fmt.Errorf("listening for scrapes and probes (--metrics-bind-address=%s): %w", o.metricsBind, err), s.close())
 	}
 	s.scraping = webhook.Guard(s.scraping)
 	if o.pprofBind != "" {
 		if s.profiling, err = net.Listen("tcp", o.pprofBind); err != nil {
-			return nil, errors.Join(fmt.Errorf("listening for profiles (--pprof-bind-address=%s): %w", o.pprofBind, err), s.webhooks.Close(), s.scraping.Close())
+			return nil, errors.Join(fmt.Errorf("listening for profiles (--pprof-bind-address=%s): %w", o.pprofBind, err), s.close())
 		}
 	}
 	return s, nil
 }
 
+// close closes the sockets that are open.
+func (s *servers) close() error {
+	var errs []error
+	for _, listener := range []net.Listener{s.webhooks, s.scraping, s.profiling} {
+		if listener != nil {
+			errs = append(errs, listener.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // serve starts the servers; the channel gets the error of one that fails.
 func (s *servers) serve(running *sync.WaitGroup) <-chan error {
 	failed := make(chan error, 3)
-	running.Go(func() {
-		if err := s.webhook.ServeTLS(s.webhooks, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			failed <- fmt.Errorf("serving admission requests: %w", err)
-		}
-	})
+	if s.webhooks != nil {
+		running.Go(func() {
+			if err := s.webhook.ServeTLS(s.webhooks, "", ""); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serving admission requests: %w", err)
+			}
+		})
+	}
 	running.Go(func() {
 		if err := s.metrics.Serve(s.scraping); !errors.Is(err, http.ErrServerClosed) {
 			failed <- fmt.Errorf("serving scrapes and probes: %w", err)

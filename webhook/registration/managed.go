@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -20,8 +21,11 @@ import (
 type managed[Configuration latest.Kind] struct {
 	*latest.Object[Configuration]
 	name   string
+	kind   string
+	path   string // on which API servers call the webhook
 	patch  func(context.Context, string, types.PatchType, []byte, metav1.PatchOptions, ...string) (Configuration, error)
 	caller func(Configuration) *admissionregistrationv1.WebhookClientConfig
+	render func(template Template, bundle []byte) Configuration
 
 	// writing is held while a write is under way: its echo may come before its answer, and is not somebody else's doing.
 	writing sync.Mutex
@@ -44,13 +48,17 @@ func (m *managed[Configuration]) bundle() []byte {
 	return m.wanted
 }
 
-// apply writes the configuration server-side, and fails unless the answer shows that it is stored with the bundle that is
-// wanted.
-func (m *managed[Configuration]) apply(ctx context.Context, template func(bundle []byte) any) error {
+// apply writes the configuration server-side, as current says that it is to be written now, and fails unless the answer shows
+// that it is stored with the bundle that is wanted.
+func (m *managed[Configuration]) apply(ctx context.Context, current func(ctx context.Context, name string) (Template, error)) error {
+	template, err := current(ctx, m.name)
+	if err != nil {
+		return fmt.Errorf("applying %s: %w", m.name, err)
+	}
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	bundle := m.bundle()
-	body, err := json.Marshal(template(bundle))
+	body, err := json.Marshal(m.render(template, bundle))
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", m.name, err)
 	}
@@ -95,16 +103,23 @@ func (m *managed[Configuration]) current() admissionregistrationv1.WebhookClient
 // published returns the caBundle the API server holds; nil where the configuration does not exist.
 func (m *managed[Configuration]) published() []byte { return m.current().CABundle }
 
-// leadsTo reports whether the API server calls the same address, whatever it trusts.
-func (m *managed[Configuration]) leadsTo(want admissionregistrationv1.WebhookClientConfig) bool {
-	current := m.current()
-	return equality.Semantic.DeepEqual(current.URL, want.URL) && equality.Semantic.DeepEqual(current.Service, want.Service)
+// leadsHere returns nil when the API server calls the address that the template says, whatever it trusts.
+func (m *managed[Configuration]) leadsHere(template Template) error {
+	current, want := m.current(), template.clientConfig(m.path, nil)
+	if !equality.Semantic.DeepEqual(current.URL, want.URL) || !equality.Semantic.DeepEqual(current.Service, want.Service) {
+		return fmt.Errorf("%s does not point here", m.name)
+	}
+	return nil
 }
 
-// uid returns the configuration's; blank where it does not exist.
-func (m *managed[Configuration]) uid() types.UID {
+// changes closes once the configuration has changed.
+func (m *managed[Configuration]) changes() <-chan struct{} { return m.Get().Changed }
+
+// reference names the configuration, without a UID where it does not exist.
+func (m *managed[Configuration]) reference() *corev1.ObjectReference {
+	reference := &corev1.ObjectReference{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: m.kind, Name: m.name}
 	if seen := m.Get(); seen.Exists {
-		return seen.Object.GetUID()
+		reference.UID = seen.Object.GetUID()
 	}
-	return ""
+	return reference
 }

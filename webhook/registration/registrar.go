@@ -2,7 +2,6 @@ package registration
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -17,50 +16,70 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
-// Registrar writes both webhook configurations and keeps them as they were written. It does so itself, once the webhook can
+// Registrar writes the webhook configurations and keeps them as they were written. It does so itself, once the webhook can
 // answer: an installation cannot race it, and no other tool sees a caBundle that drifts. Applied server-side, the
 // configurations keep the fields that others have added to them.
 type Registrar struct {
 	log      *slog.Logger
 	template Template
-	complete func(context.Context, *Template) error
+	complete func(ctx context.Context, configuration string, template *Template) error
 	limit    flowcontrol.RateLimiter
 
-	mutating   *managed[*admissionregistrationv1.MutatingWebhookConfiguration]
-	validating *managed[*admissionregistrationv1.ValidatingWebhookConfiguration]
-	restoring  chan struct{} // holds a token when either has changed since restore looked
-	changed    chan struct{} // and since Changed's reader looked
+	kept      []configuration // in the order in which they are written
+	restoring chan struct{}   // holds a token when one of them has changed since restore looked
+	changed   chan struct{}   // and since Changed's reader looked
 
 	mu      sync.Mutex
 	keeping bool // this replica publishes
 }
 
-// NewRegistrar returns a registrar of the configurations that template describes. complete is asked at each write to set what
-// only the cluster knows: Self, and Owner, since one that was made anew is another one, and whatever names the old one is
+// configuration is one webhook configuration, of whichever kind.
+type configuration interface {
+	Run(ctx context.Context)
+	CatchUp(ctx context.Context) error
+	want(bundle []byte)
+	apply(ctx context.Context, current func(ctx context.Context, name string) (Template, error)) error
+	changedByOthers() bool
+	published() []byte
+	leadsHere(template Template) error
+	changes() <-chan struct{}
+	reference() *corev1.ObjectReference
+}
+
+// NewRegistrar returns a registrar of the configurations that template describes. complete is asked at each write of one to set
+// what only the cluster knows: Self, and Owner, since one that was made anew is another one, and whatever names the old one is
 // collected at once. While it fails nothing is written.
-func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Template, complete func(context.Context, *Template) error) *Registrar {
-	mutating, validating := client.MutatingWebhookConfigurations(), client.ValidatingWebhookConfigurations()
-	return &Registrar{
+func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Template, complete func(ctx context.Context, configuration string, template *Template) error) *Registrar {
+	r := &Registrar{
 		log: log, template: template, complete: complete,
 		limit:     flowcontrol.NewTokenBucketRateLimiter(writeRate, writeBurst),
 		restoring: make(chan struct{}, 1), changed: make(chan struct{}, 1),
-		mutating: &managed[*admissionregistrationv1.MutatingWebhookConfiguration]{
-			Object: latest.NewObject[*admissionregistrationv1.MutatingWebhookConfiguration](log, MutatingConfiguration, clientset.Named(mutating, MutatingConfiguration)),
-			name:   MutatingConfiguration, patch: mutating.Patch, caller: mutatingClient,
-		},
-		validating: &managed[*admissionregistrationv1.ValidatingWebhookConfiguration]{
-			Object: latest.NewObject[*admissionregistrationv1.ValidatingWebhookConfiguration](log, ValidatingConfiguration, clientset.Named(validating, ValidatingConfiguration)),
-			name:   ValidatingConfiguration, patch: validating.Patch, caller: validatingClient,
-		},
 	}
+	validating := client.ValidatingWebhookConfigurations()
+	r.kept = append(r.kept, &managed[*admissionregistrationv1.ValidatingWebhookConfiguration]{
+		Object: latest.NewObject[*admissionregistrationv1.ValidatingWebhookConfiguration](log, ValidatingConfiguration, clientset.Named(validating, ValidatingConfiguration)),
+		name:   ValidatingConfiguration, kind: "ValidatingWebhookConfiguration", path: webhook.ValidatePath,
+		patch: validating.Patch, caller: validatingClient, render: Template.Validating,
+	})
+	if template.ValidatingOnly {
+		return r
+	}
+	mutating := client.MutatingWebhookConfigurations()
+	r.kept = append(r.kept, &managed[*admissionregistrationv1.MutatingWebhookConfiguration]{
+		Object: latest.NewObject[*admissionregistrationv1.MutatingWebhookConfiguration](log, MutatingConfiguration, clientset.Named(mutating, MutatingConfiguration)),
+		name:   MutatingConfiguration, kind: "MutatingWebhookConfiguration", path: webhook.MutatePath,
+		patch: mutating.Patch, caller: mutatingClient, render: Template.Mutating,
+	})
+	return r
 }
 
 // Assume begins to keep the configurations: from now on, until Withdraw, Run restores what others change in them. What an
 // earlier version or an earlier address of this process has left in them is brought up to date at once; which certificates
 // they trust is not touched.
 func (r *Registrar) Assume(ctx context.Context) error {
-	r.mutating.want(r.mutating.published())
-	r.validating.want(r.validating.published())
+	for _, kept := range r.kept {
+		kept.want(kept.published())
+	}
 	r.mu.Lock()
 	r.keeping = true
 	r.mu.Unlock()
@@ -71,19 +90,19 @@ func (r *Registrar) Assume(ctx context.Context) error {
 	return err
 }
 
-// Publish makes both configurations trust exactly bundle, and returns once the API server has answered that it stored them
+// Publish makes the configurations trust exactly bundle, and returns once the API server has answered that it stored them
 // like this.
 func (r *Registrar) Publish(ctx context.Context, bundle []byte) error {
-	r.validating.want(bundle)
-	r.mutating.want(bundle)
-	err := r.applyValidating(ctx)
-	if err == nil {
-		err = r.applyMutating(ctx)
+	for _, kept := range r.kept {
+		kept.want(bundle)
 	}
-	if err != nil {
-		wake(r.restoring) // what others changed meanwhile is not left until the next try
+	for _, kept := range r.kept {
+		if err := kept.apply(ctx, r.current); err != nil {
+			wake(r.restoring) // what others changed meanwhile is not left until the next try
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // Withdraw ends the keeping of the configurations: another replica does it from now on. They stay as they are.
@@ -93,50 +112,51 @@ func (r *Registrar) Withdraw() {
 	r.keeping = false
 }
 
-// Registered returns nil when both configurations lead API servers here, and why not when they do not.
+// Registered returns nil when the configurations lead API servers here, and why not when they do not.
 func (r *Registrar) Registered() error {
-	if !r.mutating.leadsTo(r.template.clientConfig(webhook.MutatePath, nil)) {
-		return fmt.Errorf("%s does not point here", MutatingConfiguration)
-	}
-	if !r.validating.leadsTo(r.template.clientConfig(webhook.ValidatePath, nil)) {
-		return fmt.Errorf("%s does not point here", ValidatingConfiguration)
+	for _, kept := range r.kept {
+		if err := kept.leadsHere(r.template); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // Published returns the caBundle of each configuration as the API server has it, nil for one that does not exist.
 func (r *Registrar) Published() [][]byte {
-	return [][]byte{r.mutating.published(), r.validating.published()}
+	var bundles [][]byte
+	for _, kept := range r.kept {
+		bundles = append(bundles, kept.published())
+	}
+	return bundles
 }
 
 // Changed holds a token once what Published returns may have changed, as long as Run runs. It has one reader.
 func (r *Registrar) Changed() <-chan struct{} { return r.changed }
 
-// Reference names the mutating webhook's configuration, as the subject of events.
-func (r *Registrar) Reference() *corev1.ObjectReference {
-	return &corev1.ObjectReference{
-		APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration",
-		Name: MutatingConfiguration, UID: r.mutating.uid(),
-	}
-}
+// Reference names a configuration as the subject of events: the mutating webhook's, where there is one.
+func (r *Registrar) Reference() *corev1.ObjectReference { return r.kept[len(r.kept)-1].reference() }
 
-// WaitForSync returns once both configurations, or their absence, are known as they are in the API now, or with an error
+// WaitForSync returns once the configurations, or their absence, are known as they are in the API now, or with an error
 // when ctx ends first. To keep them as a watch that is behind has shown them would undo what another replica
 // has published since.
 func (r *Registrar) WaitForSync(ctx context.Context) error {
-	if err := r.mutating.CatchUp(ctx); err != nil {
-		return err
+	for _, kept := range r.kept {
+		if err := kept.CatchUp(ctx); err != nil {
+			return err
+		}
 	}
-	return r.validating.CatchUp(ctx)
+	return nil
 }
 
-// Run watches both configurations until ctx ends, and restores them while this replica publishes them.
+// Run watches the configurations until ctx ends, and restores them while this replica publishes them.
 func (r *Registrar) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	running.Go(func() { r.mutating.Run(ctx) })
-	running.Go(func() { r.validating.Run(ctx) })
-	running.Go(func() { r.announce(ctx) })
+	for _, kept := range r.kept {
+		running.Go(func() { kept.Run(ctx) })
+		running.Go(func() { r.announce(ctx, kept) })
+	}
 	backoff := newBackoff()
 	for {
 		select {
@@ -161,16 +181,15 @@ func (r *Registrar) Run(ctx context.Context) {
 }
 
 // announce passes on that a configuration has changed, until ctx ends.
-func (r *Registrar) announce(ctx context.Context) {
-	mutating, validating := r.mutating.Get().Changed, r.validating.Get().Changed
+func (r *Registrar) announce(ctx context.Context, kept configuration) {
+	changes := kept.changes()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-mutating:
-		case <-validating:
+		case <-changes:
 		}
-		mutating, validating = r.mutating.Get().Changed, r.validating.Get().Changed
+		changes = kept.changes()
 		wake(r.restoring)
 		wake(r.changed)
 	}
@@ -203,40 +222,23 @@ func (r *Registrar) restore(ctx context.Context) error {
 	if !keeping {
 		return nil
 	}
-	if r.validating.changedByOthers() {
-		if err := r.applyValidating(ctx); err != nil {
-			return err
+	for _, kept := range r.kept {
+		if kept.changedByOthers() {
+			if err := kept.apply(ctx, r.current); err != nil {
+				return err
+			}
 		}
-	}
-	if r.mutating.changedByOthers() {
-		return r.applyMutating(ctx)
 	}
 	return nil
 }
 
-func (r *Registrar) applyValidating(ctx context.Context) error {
-	template, err := r.current(ctx)
-	if err != nil {
-		return fmt.Errorf("applying %s: %w", ValidatingConfiguration, err)
-	}
-	return r.validating.apply(ctx, func(bundle []byte) any { return template.Validating(bundle) })
-}
-
-func (r *Registrar) applyMutating(ctx context.Context) error {
-	template, err := r.current(ctx)
-	if err != nil {
-		return fmt.Errorf("applying %s: %w", MutatingConfiguration, err)
-	}
-	return r.mutating.apply(ctx, func(bundle []byte) any { return template.Mutating(bundle) })
-}
-
-// current returns the template as it is to be written now, once it may be written.
-func (r *Registrar) current(ctx context.Context) (Template, error) {
+// current returns the template as it is to be written into a configuration now, once it may be written.
+func (r *Registrar) current(ctx context.Context, name string) (Template, error) {
 	template := r.template
 	if err := r.limit.Wait(ctx); err != nil {
 		return template, err
 	}
-	err := r.complete(ctx, &template)
+	err := r.complete(ctx, name, &template)
 	return template, err
 }
 

@@ -36,13 +36,15 @@ type Template struct {
 	// FailurePolicy of the mutating webhook. Under Ignore, reconciliation repairs what admission missed; under Fail, no
 	// ServiceAccount is created or changed while no replica answers.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
+	// ValidatingOnly leaves the mutating configuration out: an admission policy attaches what it would, inside the API server.
+	ValidatingOnly bool
 	// Self is the user name of this process. Where it is that of a ServiceAccount the API server does not ask about what it
 	// writes: this process has planned that by the same rules. A human's name, as in the kubeconfig of a manager outside of
 	// the cluster, exempts nobody: what they write themselves was planned by no rules. It takes an API server that knows
 	// matchConditions, from 1.28 on.
 	Self string
-	// Owner, where set, is the object with which the configurations are to go: without it an uninstall could leave
-	// behind a webhook that nobody answers.
+	// Owner, where set, is the object with which the configuration is to go: without it an uninstall, or an installation that
+	// goes on without the webhook, could leave behind one that nobody answers.
 	Owner *metav1.OwnerReference
 }
 

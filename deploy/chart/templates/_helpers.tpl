@@ -55,3 +55,23 @@ A text that may have been typed as a number. Helm keeps the digits of --set, and
 {{- range .Values.global.imagePullSecretsCrs }}{{ $names = append $names (printf "tcr.ips%s" (include "tcr-assistant.text" .name)) }}{{ end -}}
 {{ toJson $names }}
 {{- end -}}
+
+{{/*
+Whether the API server serves the kind of policy that attaches Secrets: "true", or nothing. A tool that renders without a cluster claims
+every API that Helm knows: the version is asked for too.
+*/}}
+{{- define "tcr-assistant.servesPolicy" -}}
+{{- if and (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") (semverCompare ">=1.36.0-0" .Capabilities.KubeVersion.Version) }}true{{ end -}}
+{{- end -}}
+
+{{/* Whether that policy is installed: "true", or nothing. */}}
+{{- define "tcr-assistant.attaches" -}}
+{{- $attach := toString .Values.admissionPolicies.attach -}}
+{{- if or (eq $attach "true") (and (eq $attach "auto") (include "tcr-assistant.servesPolicy" .)) }}true{{ end -}}
+{{- end -}}
+
+{{/* Whether the webhook attaches Secrets: "true", or nothing. */}}
+{{- define "tcr-assistant.mutates" -}}
+{{- $mutating := toString .Values.webhook.mutating -}}
+{{- if and .Values.webhook.enabled (or (eq $mutating "true") (and (eq $mutating "auto") (not (include "tcr-assistant.attaches" .)))) }}true{{ end -}}
+{{- end -}}

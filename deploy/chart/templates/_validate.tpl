@@ -8,6 +8,7 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- include "tcr-assistant.fault" (list $faults "image.repository" "must be set, and has no default, since whoever owned that would own the cluster: write where you pushed the image to, such as registry.example.com/tcr-assistant (make image PUSH=registry.example.com/tcr-assistant:v0.1.0), or the name under which you loaded its archive into the nodes (make image)") -}}
 {{- end -}}
 {{- include "tcr-assistant.validate.image" (list $faults .Values.image) -}}
+{{- include "tcr-assistant.validate.webhook" (list $faults .) -}}
 {{- include "tcr-assistant.validate.signer" (list $faults .Values.webhook.certSigner) -}}
 {{- include "tcr-assistant.validate.duration" (list $faults .Values.webhook.certDuration) -}}
 {{- if and (eq .Values.rbac.secrets "narrowed") (not .Values.admissionPolicies.restrictManager) -}}
@@ -111,6 +112,21 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- end -}}
 {{- if not (regexMatch "^(sha256:[0-9a-f]{64})?$" ($image.digest | default "")) -}}
 {{- include "tcr-assistant.fault" (list $faults "image.digest" (printf "%q must be sha256: and 64 digits and letters from a to f, as the registry shows it" $image.digest)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Accounts must be born with their entries: by the webhook, or by the admission policy. */}}
+{{- define "tcr-assistant.validate.webhook" -}}
+{{- $faults := index . 0 -}}{{- $root := index . 1 -}}{{- $webhook := $root.Values.webhook -}}
+{{- $off := and $webhook.enabled (eq (toString $webhook.mutating) "false") -}}
+{{- if or $off (not $webhook.enabled) -}}
+{{- $at := ternary "webhook.mutating" "webhook.enabled" $off -}}
+{{- $instead := ternary "auto" "true" $off -}}
+{{- if not (include "tcr-assistant.servesPolicy" $root) -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "must not be false on this API server, %s, which cannot attach Secrets by itself: it has no MutatingAdmissionPolicy in admissionregistration.k8s.io/v1, as there is from Kubernetes 1.36 on. Write %s: %s; or, if this was rendered for another cluster, name its version (--kube-version 1.36.0) and, with an older Helm, its API (--api-versions admissionregistration.k8s.io/v1/MutatingAdmissionPolicy)" $root.Capabilities.KubeVersion.Version $at $instead)) -}}
+{{- else if not (include "tcr-assistant.attaches" $root) -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "must not be false where admissionPolicies.attach is: nothing would attach Secrets to new ServiceAccounts. Write %s: %s, or admissionPolicies.attach: auto" $at $instead)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

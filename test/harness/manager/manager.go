@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tcr-assistant/tcr-assistant/test/harness/binaries"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 )
 
@@ -76,6 +77,42 @@ func Install(ctx context.Context, c *cluster.Cluster) error {
 		if _, stderr, err := c.Kubectl(ctx, args...); err != nil {
 			return fmt.Errorf("installing: kubectl %s: %w: %s", strings.Join(args, " "), err, stderr)
 		}
+	}
+	return nil
+}
+
+// Helm is the Helm that renders the chart.
+var Helm = binaries.Command{Package: "helm.sh/helm/v4/cmd/helm", Version: "v4.3.1"}
+
+// InstallChart applies what the chart renders for these settings (key=value), as Install applies what it renders for none. The CRDs
+// must be there.
+func InstallChart(ctx context.Context, c *cluster.Cluster, settings ...string) error {
+	root, err := Root(ctx)
+	if err != nil {
+		return err
+	}
+	helm, err := Helm.Build(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	render := exec.CommandContext(ctx, helm, "template", "tcr-assistant", filepath.Join(root, "deploy", "chart"), "--namespace", Namespace, "--no-hooks",
+		"--kube-version", c.Version(), "--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
+		"--set", strings.Join(append(settings, "image.repository=tcr-assistant.invalid/tcr-assistant"), ","))
+	home := filepath.Join(c.Dir(), "helm") // apart from the user's own configuration
+	render.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home, "HELM_PLUGINS="+home)
+	var problems bytes.Buffer
+	render.Stderr = &problems
+	manifest, err := render.Output()
+	if err != nil {
+		return fmt.Errorf("rendering the chart: %w: %s", err, problems.String())
+	}
+	if _, stderr, err := c.Kubectl(ctx, "create", "namespace", Namespace); err != nil {
+		return fmt.Errorf("installing: %w: %s", err, stderr)
+	}
+	apply := c.KubectlCommand(ctx, "apply", "-f", "-")
+	apply.Stdin = bytes.NewReader(manifest)
+	if out, err := apply.CombinedOutput(); err != nil {
+		return fmt.Errorf("installing: kubectl apply: %w: %s", err, out)
 	}
 	return nil
 }

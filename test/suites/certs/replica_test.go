@@ -47,7 +47,10 @@ func (r *rig) startOver(w *wire) *replica {
 
 	p.registrar = registration.NewRegistrar(r.cfg.Log, client, registration.Template{
 		Namespace: namespace, URL: r.url, FailurePolicy: r.policy,
-	}, func(_ context.Context, template *registration.Template) error { template.Owner = &r.owner; return nil })
+	}, func(_ context.Context, _ string, template *registration.Template) error {
+		template.Owner = &r.owner
+		return nil
+	})
 	p.serving, err = certs.NewServing(client, r.cfg, p.registrar.Published)
 	require.NoError(r, err)
 	p.keeper = certs.NewKeeper(client, p.serving, p.registrar, r.observer())

@@ -92,10 +92,9 @@ func install(w *world) {
 	w.product(all)
 	assert.NotContains(w.T, w.hostsFile(), node.RegistryHost)
 
-	for _, kind := range []string{"mutating", "validating"} {
-		service := w.Kubectl("get", kind+"webhookconfiguration", "tcr-assistant-"+kind+"-webhook-configuration", "-o", "jsonpath={.webhooks[*].clientConfig.service.name}{.webhooks[*].clientConfig.url}")
-		assert.Equal(w.T, "tcr-assistant-webhook-service", service)
-	}
+	service := w.Kubectl("get", "validatingwebhookconfiguration", "tcr-assistant-validating-webhook-configuration", "-o", "jsonpath={.webhooks[*].clientConfig.service.name}{.webhooks[*].clientConfig.url}")
+	assert.Equal(w.T, "tcr-assistant-webhook-service", service)
+	assert.Empty(w.T, w.Kubectl("get", "mutatingwebhookconfigurations", "-o", "name"), "the API server attaches by itself")
 	// Only the webhook knows of two objects at once.
 	said := w.Apply(imagePullSecret("one", "left", "registry.example.com", "a") + "---\n" + imagePullSecret("two", "left", "registry.example.com", "b"))
 	assert.Contains(w.T, said, "Warning: ")

@@ -42,7 +42,7 @@ const (
 var helms = []binaries.Command{
 	// Built by hand, Helm 3 takes itself for one of Kubernetes 1.20 wherever it renders without a cluster.
 	{Package: "helm.sh/helm/v3/cmd/helm", Version: "v3.22.0", LinkerFlags: "-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36"},
-	{Package: "helm.sh/helm/v4/cmd/helm", Version: "v4.3.1"},
+	manager.Helm,
 }
 
 var (
@@ -158,7 +158,7 @@ func (w *world) collectorLooks() {
 func (w *world) run() *manager.Manager {
 	w.T.Helper()
 	kubeconfig, _ := w.tokenFor(managerAccount)
-	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig, Args: w.permissionArgs()})
+	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig, Args: append(w.permissionArgs(), w.webhookArgs()...)})
 }
 
 // permissionArgs returns what the Deployment that is installed tells the manager of its permissions.

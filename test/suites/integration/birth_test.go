@@ -26,6 +26,7 @@ func TestBornWithIt(t *testing.T) {
 	w.run()
 	w.Create("born")
 	w.Holds("default", "born")
+	w.attaches("born")
 
 	ctx, cancel := context.WithCancel(w.Ctx)
 	defer cancel()

@@ -60,7 +60,7 @@ func TestDriftIsRepairedWithinASecond(t *testing.T) {
 		restored("a removed entry is restored")
 	})
 	t.Run("a removed entry while the webhook is not called", func(t *testing.T) {
-		w.Kubectl("delete", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration")
+		w.Kubectl("delete", "mutatingwebhookconfigurations", "--all")
 		_, err := accounts.Patch(w.Ctx, "default", types.MergePatchType, []byte(`{"imagePullSecrets":null}`), metav1.PatchOptions{})
 		require.NoError(t, err)
 		restored("a removed entry is restored")

@@ -37,11 +37,10 @@ func TestOwnersWhereTheyAreEnforced(t *testing.T) {
 	}
 
 	w.run()
-	role, err := w.Client.RbacV1().ClusterRoles().Get(w.Ctx, "tcr-assistant-manager-role", metav1.GetOptions{})
-	require.NoError(t, err)
+	roles := w.owners()
 	for kind, owners := range w.owned() {
 		if assert.Len(t, owners, 1, kind) {
-			assert.Equal(t, role.UID, owners[0].UID, kind)
+			assert.Equal(t, roles[owner[kind]].UID, owners[0].UID, kind)
 		}
 	}
 	w.Create("owned")

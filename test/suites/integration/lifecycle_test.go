@@ -275,7 +275,7 @@ func TestOneThatDoesNotParseStopsNoOther(t *testing.T) {
 	w.Holds("a", "spoiled")
 	w.Lists("a", "default", "tcr.ipsgood", "tcr.ipsspoiled")
 	require.NoError(t, m.Stop())
-	w.Kubectl("delete", "validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration")
+	w.Kubectl("delete", "validatingwebhookconfigurations", "--all")
 	w.edit("spoiled", suite.InNamespaces("b,b"), password("never issued"))
 	w.run()
 	w.Namespace("b")

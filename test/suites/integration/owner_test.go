@@ -7,14 +7,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 )
 
-// TestRoleMadeAnew replaces the ClusterRole that owns what the manager writes for itself, as a forced replacement by a GitOps
-// tool does. The garbage collector then deletes all that the old one owned, and would whatever were written in its name again.
+// TestRoleMadeAnew replaces the ClusterRoles that own what the manager writes for itself, as a forced replacement by a GitOps
+// tool does. The garbage collector then deletes all that the old ones owned, and would whatever were written in their name again.
 func TestRoleMadeAnew(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -22,11 +23,12 @@ func TestRoleMadeAnew(t *testing.T) {
 	w.run()
 	w.Create("steady")
 	w.Holds("default", "steady")
-	before, err := w.Client.RbacV1().ClusterRoles().Get(w.Ctx, "tcr-assistant-manager-role", metav1.GetOptions{})
-	require.NoError(t, err)
+	before := w.owners()
 
-	w.Kubectl("delete", "clusterrole", before.Name)
-	w.Eventually("everything of the old role's is collected", func() error {
+	for name := range before {
+		w.Kubectl("delete", "clusterrole", name)
+	}
+	w.Eventually("everything of the old roles' is collected", func() error {
 		for kind, owned := range w.owned() {
 			if len(owned) > 0 {
 				return fmt.Errorf("the %s is still there", kind)
@@ -34,15 +36,17 @@ func TestRoleMadeAnew(t *testing.T) {
 		}
 		return nil
 	})
-	role := before.DeepCopy()
-	role.ObjectMeta = metav1.ObjectMeta{Name: before.Name, Labels: before.Labels}
-	role, err = w.Client.RbacV1().ClusterRoles().Create(w.Ctx, role, metav1.CreateOptions{})
-	require.NoError(t, err)
+	for name, role := range before {
+		role.ObjectMeta = metav1.ObjectMeta{Name: name, Labels: role.Labels}
+		_, err := w.Client.RbacV1().ClusterRoles().Create(w.Ctx, role, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	roles := w.owners()
 
 	made := time.Now()
-	w.Eventually("all is back, and the new role's", func() error {
+	w.Eventually("all is back, and the new roles'", func() error {
 		for kind, owned := range w.owned() {
-			if len(owned) != 1 || owned[0].UID != role.UID {
+			if len(owned) != 1 || owned[0].UID != roles[owner[kind]].UID {
 				return fmt.Errorf("the owners of the %s are %v", kind, owned)
 			}
 		}
@@ -86,6 +90,24 @@ func TestFight(t *testing.T) {
 		_, err := configurations.Get(w.Ctx, "tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{})
 		return err
 	})
+}
+
+// owner is the ClusterRole that owns what the manager writes for itself, by kind.
+var owner = map[string]string{
+	"lease": "tcr-assistant-manager-role", "secret": "tcr-assistant-webhook-role",
+	"validating configuration": "tcr-assistant-webhook-role", "mutating configuration": "tcr-assistant-mutating-webhook-role",
+}
+
+// owners returns those ClusterRoles by name.
+func (w *world) owners() map[string]*rbacv1.ClusterRole {
+	w.T.Helper()
+	roles := map[string]*rbacv1.ClusterRole{}
+	for _, name := range owner {
+		role, err := w.Client.RbacV1().ClusterRoles().Get(w.Ctx, name, metav1.GetOptions{})
+		require.NoError(w.T, err)
+		roles[name] = role
+	}
+	return roles
 }
 
 // owned returns the owners of what the manager writes for itself, by kind; nil for what is not there.

@@ -195,6 +195,7 @@ func TestBothReplicasDown(t *testing.T) {
 	w.Holds("down", "down")
 	w.Lists("down", "default", "tcr.ipsdown")
 	w.derivedHolds("down")
+	w.attaches("down")
 	require.NoError(t, m.Stop())
 
 	create := func(kind string, i int) (*corev1.ServiceAccount, time.Duration) {
@@ -213,7 +214,7 @@ func TestBothReplicasDown(t *testing.T) {
 		refused = append(refused, took)
 		assert.Equal(t, atBirth, suite.Entries(account), "what it is born with")
 	}
-	w.Kubectl("delete", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration")
+	w.Kubectl("delete", "mutatingwebhookconfigurations", "--all")
 	time.Sleep(time.Second) // the API server has to hear of it
 	for i := range 100 {
 		_, took := create("without", i)

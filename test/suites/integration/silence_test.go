@@ -22,6 +22,7 @@ func TestSteadyClusterIsSilentAndANamespaceCostsOneWrite(t *testing.T) {
 	w.Create("quiet")
 	w.Holds("default", "quiet")
 	w.settled("quiet")
+	w.attaches("quiet")
 
 	before := len(w.writes())
 	for i := range total {

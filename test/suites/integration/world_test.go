@@ -26,6 +26,10 @@ const samplePath = "../../../deploy/allinone/imagepullsecret-sample.yaml"
 // binary is the controller-manager under test.
 var binary string
 
+// webhookless says that the product is installed without its webhook: the API server's admission policy attaches, and the CRD
+// judges. What is not about the webhook then holds as well, and "make integration" runs a part of it.
+var webhookless = os.Getenv("TCR_ASSISTANT_WEBHOOK") == "false"
+
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "tcr-assistant-integration-")
@@ -57,9 +61,46 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{World: suite.Start(t)}
-	require.NoError(t, manager.Install(w.Ctx, w.Cluster))
+	if webhookless {
+		require.NoError(t, manager.InstallChart(w.Ctx, w.Cluster, "webhook.enabled=false"))
+	} else {
+		require.NoError(t, manager.Install(w.Ctx, w.Cluster))
+	}
 	t.Cleanup(func() { w.noteRequests() })
 	return w
+}
+
+// StartManager starts a manager as it is installed.
+func (w *world) StartManager(options manager.Options) *manager.Manager {
+	w.T.Helper()
+	return w.World.StartManager(asInstalled(options))
+}
+
+// RunManager starts a manager as it is installed, and waits until it is ready.
+func (w *world) RunManager(options manager.Options) *manager.Manager {
+	w.T.Helper()
+	return w.World.RunManager(asInstalled(options))
+}
+
+func asInstalled(options manager.Options) manager.Options {
+	if webhookless {
+		options.Args = append([]string{"--webhook=false"}, options.Args...)
+	}
+	return options
+}
+
+// attaches waits until an account that is created is born with the Secret of an ImagePullSecret that selects all of them. With
+// the webhook that is at once; the API server's policy takes a moment to hear of it.
+func (w *world) attaches(name string) {
+	w.T.Helper()
+	w.Eventually("accounts are born with "+name, func() error {
+		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "newborn"}}
+		born, err := w.Client.CoreV1().ServiceAccounts("default").Create(w.Ctx, account, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err == nil && !slices.Contains(suite.Entries(born), "tcr.ips"+name) {
+			err = fmt.Errorf("one is born with %q", suite.Entries(born))
+		}
+		return err
+	})
 }
 
 // run starts a manager and waits until it is ready and has stored what is derived: the first object of a kind that has just been
