@@ -67,8 +67,8 @@ func (s *deniedStatus) Answered(request plan.WatchRequest, err error) {
 
 func (s *deniedStatus) Withheld(secret string, err error) { s.denied.Withheld(secret, err, time.Now()) }
 
-func (r *rig) failures(secret string) []v1.Failure {
-	return r.status.(*deniedStatus).denied.Failures(secret)
+func (r *rig) failures() []v1.Failure {
+	return r.status.(*deniedStatus).denied.Failures("tcr.ipsr")
 }
 
 func TestAWriteWhosePermissionIsNotInForceYetIsMadeAgain(t *testing.T) {
@@ -153,7 +153,7 @@ func TestAWatchWhosePermissionIsNotInForceYetIsBegunAgainAtOnce(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			r.secrets.run(ctx, func() {})
 			assert.Eventually(t, func() bool { return r.state.Watched("tcr.ipsr") }, time.Minute, time.Millisecond)
-			assert.Eventually(t, func() bool { return len(r.failures("tcr.ipsr")) == 0 }, time.Minute, time.Millisecond, "it passes")
+			assert.Eventually(t, func() bool { return len(r.failures()) == 0 }, time.Minute, time.Millisecond, "it passes")
 			cancel()
 			r.watchers.Wait()
 			assert.Len(t, g.doubted, refused)
@@ -169,8 +169,8 @@ func TestANameIsWatchedFromItsGrantOnAndGivenBackWithTheLastOfIt(t *testing.T) {
 	g.granted = errors.New("the role is full")
 	ctx, cancel := context.WithCancel(t.Context())
 	r.secrets.run(ctx, func() {})
-	require.Eventually(t, func() bool { return len(r.failures("tcr.ipsr")) == 1 }, time.Minute, time.Millisecond)
-	failure := r.failures("tcr.ipsr")[0]
+	require.Eventually(t, func() bool { return len(r.failures()) == 1 }, time.Minute, time.Millisecond)
+	failure := r.failures()[0]
 	assert.Equal(t, "*/tcr.ipsr the role is full", failure.NamespacedName+" "+failure.Message)
 	assert.Empty(t, r.requests())
 
@@ -180,7 +180,7 @@ func TestANameIsWatchedFromItsGrantOnAndGivenBackWithTheLastOfIt(t *testing.T) {
 	g.changed = make(chan struct{})
 	g.mu.Unlock()
 	require.Eventually(t, func() bool { return r.state.Watched("tcr.ipsr") }, time.Minute, time.Millisecond)
-	assert.Empty(t, r.failures("tcr.ipsr"))
+	assert.Empty(t, r.failures())
 
 	r.Index.Put(readable("x,x", 3)) // it cannot be read
 	r.Index.Remove("other")
