@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -293,6 +294,7 @@ func TestTheWebhookIsRefusedToGo(t *testing.T) {
 		{"off", "v1.36.0", "webhook.enabled=false,networkPolicy.enabled=true", "--webhook=false", "webhookconfigurations"},
 		{"off, its port", "v1.36.0", "webhook.enabled=false,networkPolicy.enabled=true", "port: metrics", "port: webhook"},
 		{"off, its certificate", "v1.36.0", "webhook.enabled=false", "variables.issued", "server-cert"},
+		{"off, what holds the manager to its role", "v1.36.0", "webhook.enabled=false", "policyName: tcr-assistant-manager-clusterroles", "tcr-assistant-manager-certificatesigningrequests"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			out, err := w.tryHelm("template", "x", chart, "--namespace", manager.Namespace, "--kube-version", tc.version, "--api-versions", policyAPI, "--set", tc.set)
@@ -301,6 +303,34 @@ func TestTheWebhookIsRefusedToGo(t *testing.T) {
 			assert.NotContains(t, out, tc.lacks)
 		})
 	}
+}
+
+// TestAStolenTokenWidensNoRoleWithoutAWebhook tries, where the webhook is switched off, to get more from the role in which the manager
+// lists Secrets: what holds it to that must not go with the webhook.
+func TestAStolenTokenWidensNoRoleWithoutAWebhook(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if !w.AttachesByItself() {
+		t.Log("the webhook cannot be switched off: TestTheWebhookIsSwitchedOffAndOn")
+		return
+	}
+	w.home()
+	w.team("team")
+	w.runHelm("install", chart, "--set", "webhook.enabled=false")
+	w.run()
+	w.Create("central")
+	w.Holds("team", "central")
+	w.lists("tcr.ipscentral")
+	stolen := w.stolen(managerAccount)
+	for _, a := range append(widenings(w.Ctx), sheddings(w.Ctx)...) {
+		t.Run(a.name, func(t *testing.T) {
+			err := a.try(stolen)
+			require.Error(t, err)
+			assert.True(t, apierrors.IsForbidden(err), "%v", err)
+			assert.Contains(t, err.Error(), a.says)
+		})
+	}
+	w.lists("tcr.ipscentral")
 }
 
 // webhookArgs returns what the Deployment that is installed tells the manager of its webhook.
