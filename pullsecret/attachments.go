@@ -105,12 +105,13 @@ func (i *Index) Sources(server string, namespaces Selector) []string {
 	return i.Rules().Sources(server, namespaces)
 }
 
-// Forget takes every rule out, and overwrites the credentials in them. Nobody may use any of them any more, nor Observe. What
-// else there was of them, such as the objects they were read from, is left to the garbage collector.
+// Forget overwrites the credentials in the rules. Nobody may use a credential of them any more, nor Observe. What they attach stays as it
+// is: whoever has just asked for it must not hear that it is nothing. What else there was of them, such as the objects they were read
+// from, is left to the garbage collector.
 func (i *Index) Forget() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	rules := i.current.Swap(&Rules{})
+	rules := i.Rules()
 	i.seen = map[string]identity{}
 	clear(i.observers)
 	for rule := range rules.All() {
