@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -134,10 +135,12 @@ func (s *Serving) Current() (*x509.Certificate, Mode) {
 }
 
 // Ready returns why the API server would refuse this replica's certificate at the given time; nil when it would not.
-// The API server accepts a certificate that has not expired and that every webhook configuration trusts.
+// The API server accepts a certificate that has not expired and that every webhook configuration trusts. One that does not exist
+// calls nobody.
 func (s *Serving) Ready(now time.Time) error {
-	trusted := parseView(s.published())
-	switch picked := s.pick(trusted, now); {
+	published := s.published()
+	trusted := parseView(slices.DeleteFunc(slices.Clone(published), func(bundle []byte) bool { return bundle == nil }))
+	switch picked := s.pick(parseView(published), now); {
 	case picked == nil:
 		return fmt.Errorf("secret %s/%s has held no serving certificate yet", s.cfg.Namespace, s.cfg.SecretName)
 	case picked.expired(now):

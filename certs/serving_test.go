@@ -128,4 +128,10 @@ func TestServing(t *testing.T) {
 
 	trust(first.leaf)
 	require.ErrorContains(t, s.Ready(noon), "do not trust", "when somebody edited the configurations")
+	published = [][]byte{bundle{second.leaf}.pem(), nil}
+	require.NoError(t, s.Ready(noon), "one that does not exist calls nobody")
+	published = [][]byte{bundle{second.leaf}.pem(), {}}
+	require.ErrorContains(t, s.Ready(noon), "do not trust", "one that trusts nothing does")
+	published = [][]byte{nil, nil}
+	require.ErrorContains(t, s.Ready(noon), "do not trust", "nobody does")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -35,6 +36,7 @@ type manager struct {
 	attachments      *typed.DerivedAttachments
 	owner            ownerLookup
 
+	leads     atomic.Bool // in a term of leadership
 	known     *knowledge
 	registrar *registration.Registrar
 	serving   *certs.Serving
@@ -115,12 +117,17 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 }
 
 // ready returns why API servers should call another replica; nil when they may call this one. Where they call none, a replica
-// is ready that could lead: an update then goes on only while the new ones find all that they need.
+// is ready that could lead: an update then goes on only while the new ones find all that they need. What is not registered is up to
+// the leader. One of before an update that switches the webhook on leads until the new ones are ready, and never registers it.
 func (m *manager) ready() error {
-	if !m.options.webhook {
+	switch leads := m.leads.Load(); {
+	case !m.options.webhook:
 		return errors.Join(m.draining.err(), m.checked())
+	case !leads && m.registrar.Absent():
+		return errors.Join(m.draining.err(), m.checked(), m.known.known())
+	default:
+		return errors.Join(m.draining.err(), m.known.known(), m.registrar.Registered(leads), m.serving.Ready(time.Now()))
 	}
-	return errors.Join(m.draining.err(), m.known.known(), m.registrar.Registered(), m.serving.Ready(time.Now()))
 }
 
 // checked returns nil once the cluster is known to have all that is needed.
@@ -168,6 +175,8 @@ func (m *manager) preflight(ctx context.Context) error {
 
 // lead does what one replica does at a time, until ctx ends: a term of leadership.
 func (m *manager) lead(ctx context.Context) {
+	m.leads.Store(true)
+	defer m.leads.Store(false)
 	if !wait(ctx, m.fits) {
 		return
 	}

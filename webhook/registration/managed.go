@@ -112,6 +112,12 @@ func (m *managed[Configuration]) leadsHere(template Template) error {
 	return nil
 }
 
+// absent reports whether the configuration is known not to exist.
+func (m *managed[Configuration]) absent() bool {
+	seen := m.Get()
+	return seen.Known && !seen.Exists
+}
+
 // changes closes once the configuration has changed.
 func (m *managed[Configuration]) changes() <-chan struct{} { return m.Get().Changed }
 

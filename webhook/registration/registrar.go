@@ -3,6 +3,7 @@ package registration
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,6 +43,7 @@ type configuration interface {
 	changedByOthers() bool
 	published() []byte
 	leadsHere(template Template) error
+	absent() bool
 	changes() <-chan struct{}
 	reference() *corev1.ObjectReference
 }
@@ -112,9 +114,13 @@ func (r *Registrar) Withdraw() {
 	r.keeping = false
 }
 
-// Registered returns nil when the configurations lead API servers here, and why not when they do not.
-func (r *Registrar) Registered() error {
+// Registered returns nil when the configurations lead API servers here, and why not when they do not. Unless whole is set, one that
+// does not exist is no reason: nobody is called by it.
+func (r *Registrar) Registered(whole bool) error {
 	for _, kept := range r.kept {
+		if !whole && kept.absent() {
+			continue
+		}
 		if err := kept.leadsHere(r.template); err != nil {
 			return err
 		}
@@ -122,11 +128,20 @@ func (r *Registrar) Registered() error {
 	return nil
 }
 
+// Absent reports whether none of the configurations exists, so that API servers call nobody.
+func (r *Registrar) Absent() bool {
+	return !slices.ContainsFunc(r.kept, func(kept configuration) bool { return !kept.absent() })
+}
+
 // Published returns the caBundle of each configuration as the API server has it, nil for one that does not exist.
 func (r *Registrar) Published() [][]byte {
 	var bundles [][]byte
 	for _, kept := range r.kept {
-		bundles = append(bundles, kept.published())
+		bundle := kept.published()
+		if bundle == nil && !kept.absent() {
+			bundle = []byte{}
+		}
+		bundles = append(bundles, bundle)
 	}
 	return bundles
 }
