@@ -62,7 +62,7 @@ func because(err error, reason string) *pullsecret.Outdated {
 	}
 	return &pullsecret.Outdated{
 		Reason: reason, Message: err.Error(),
-		Meanwhile: "the admission policy attaches what it attached before, the webhook and the manager the rest",
+		Meanwhile: "the admission policy attaches what it attached before, the leader the rest",
 	}
 }
 

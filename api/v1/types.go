@@ -163,7 +163,7 @@ const (
 	// ConditionReady is the type of the condition that says whether the credential is everywhere it belongs.
 	ConditionReady = "Ready"
 	// ConditionAttachmentsOutdated is the type of a condition that is there only while it is True: what the admission policy
-	// attaches for this object inside the API server is not what the object says now. The webhook and the manager attach it.
+	// attaches for this object inside the API server is not what the object says now. The leader attaches it.
 	ConditionAttachmentsOutdated = "AttachmentsOutdated"
 )
 
