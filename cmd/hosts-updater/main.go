@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "hosts-updater:", err)
 		return exitUsage
 	case o.version:
-		fmt.Fprintln(stdout, version)
+		fmt.Fprintln(stdout, "tcr-assistant hosts-updater", version)
 		return exitOK
 	}
 	handler := slog.Handler(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: o.level}))

@@ -103,7 +103,7 @@ func TestFlags(t *testing.T) {
 	t.Run("version is what the linker set", func(t *testing.T) {
 		out, err := exec.Command(binary, "--version").Output()
 		require.NoError(t, err)
-		assert.Equal(t, "v1.2.3\n", string(out))
+		assert.Equal(t, "tcr-assistant hosts-updater v1.2.3\n", string(out))
 	})
 }
 
