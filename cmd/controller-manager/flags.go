@@ -98,6 +98,8 @@ func (o *options) validate() error {
 	}
 	policy := admissionregistrationv1.FailurePolicyType(o.failurePolicy)
 	must(policy == admissionregistrationv1.Ignore || policy == admissionregistrationv1.Fail, "webhook-failure-policy", o.failurePolicy, "Ignore or Fail")
+	must(o.webhookBind != "" || !o.webhook, "webhook-bind-address", o.webhookBind, "an address, such as :9443; for no webhook, write --webhook=false")
+	must(o.metricsBind != "", "metrics-bind-address", o.metricsBind, "an address, such as :8080: probes need it")
 	must(o.concurrency >= 1, "concurrency", fmt.Sprint(o.concurrency), "1 or more")
 	must(o.resyncPeriod >= time.Second, "resync-period", o.resyncPeriod.String(), "1s or more")
 	must(o.qps >= 0, "kube-api-qps", fmt.Sprint(o.qps), "0 (no limit) or more")

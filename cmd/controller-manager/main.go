@@ -32,7 +32,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	log := options.logger(os.Stderr)
-	log.Info("controller manager started", "version", version)
+	work := run
+	if options.cleanup {
+		work = cleanUp
+		log.Info("cleanup started", "version", version)
+	} else {
+		log.Info("controller manager started", "version", version)
+	}
 	// Close to nine tenths of what its container may hold, the process collects garbage more often instead of being killed.
 	// GOMEMLIMIT overrides it.
 	if limit, err := memlimit.Set(); err != nil {
@@ -41,10 +47,6 @@ func main() {
 		log.Debug("memory limit was set", "bytes", limit)
 	}
 	go giveBack(ctx)
-	work := run
-	if options.cleanup {
-		work = cleanUp
-	}
 	if err := work(ctx, log, options); err != nil {
 		log.Error("controller manager ended", "error", err)
 		os.Exit(1)

@@ -47,6 +47,7 @@ func TestBadInputAtTheStart(t *testing.T) {
 		"a URL without TLS":                  {[]string{"--webhook-url=http://127.0.0.1:9443"}, []string{"--webhook-url", "must be https://host:port"}},
 		"an unknown failure policy":          {[]string{"--webhook-failure-policy=ignore"}, []string{"--webhook-failure-policy=ignore: must be Ignore or Fail"}},
 		"several mistakes at once":           {[]string{"--concurrency=0", "--log-format=xml"}, []string{"--concurrency=0", "--log-format=xml: must be text or json"}},
+		"no address":                         {[]string{"--webhook-bind-address=", "--metrics-bind-address="}, []string{"--webhook-bind-address=: must be an address, such as :9443; for no webhook, write --webhook=false", "--metrics-bind-address=: must be an address, such as :8080"}},
 		"a port in use":                      {[]string{"--webhook-bind-address=" + taken.Addr().String()}, []string{"--webhook-bind-address=" + taken.Addr().String(), "address already in use"}},
 		"another port in use":                {[]string{"--metrics-bind-address=" + taken.Addr().String()}, []string{"--metrics-bind-address=", "address already in use"}},
 		"no file of the webhook's callers":   {[]string{"--webhook-client-ca=/does/not/exist"}, []string{"--webhook-client-ca=/does/not/exist", "no such file", "PEM certificates of the authorities"}},

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
@@ -34,6 +35,8 @@ func TestCleanupWhileNoManagerRuns(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("it has not ended after a minute")
 	}
+	assert.Contains(t, cleanup.Log(), `msg="cleanup started" version=`)
+	assert.NotContains(t, cleanup.Log(), "controller manager started")
 	w.derivedHolds()
 	w.Eventually("no account lists it", func() error {
 		if have := w.Entries("team", "default"); len(have) > 0 {
