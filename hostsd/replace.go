@@ -129,6 +129,18 @@ func xattrs(fd int) (map[string]string, error) {
 	return attrs, nil
 }
 
+// quiet returns after how long whoever is at work on the file has shown: at once where a lease tells of them.
+func (s snapshot) quiet(leased bool) time.Duration {
+	switch {
+	case leased:
+		return 0
+	case len(s.content) == 0:
+		return quietForEmpty
+	default:
+		return quietFor
+	}
+}
+
 // replace puts f.temp in the place of old, as one compare-and-swap: the two names exchange
 // their files, and should the displaced one not be exactly old, or be open for writing, it
 // goes back. f.temp stays with errNoRename, and with an error about giving that file back.
@@ -154,13 +166,7 @@ func (f file) replace(old snapshot) (err error) {
 		return err
 	}
 	defer release(old.file)
-	switch { // whoever is at work on the file shows by then
-	case leased:
-	case len(old.content) == 0:
-		time.Sleep(quietForEmpty)
-	default:
-		time.Sleep(quietFor)
-	}
+	time.Sleep(old.quiet(leased))
 	if !old.at(f.path) {
 		return ErrBusy
 	}

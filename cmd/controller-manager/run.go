@@ -190,16 +190,19 @@ func (m *manager) lead(ctx context.Context) {
 		Concurrency: m.options.concurrency, ResyncPeriod: m.options.resyncPeriod,
 		Recorder: m.recorder, Observer: m.counts.Reconcile(), QueueMetrics: m.counts.Queues(), Derived: attached.Outdated,
 	}
-	var leading sync.WaitGroup
-	defer leading.Wait()
+	var granted *secretsrole.Keeper
 	if m.options.keepSecrets {
-		granted := secretsrole.NewKeeper(m.log, m.client, secretsrole.Manager)
+		granted = secretsrole.NewKeeper(m.log, m.client, secretsrole.Manager)
 		config.Grants = granted
-		leading.Go(func() { granted.Run(ctx) })
 	}
 	controller := reconcile.NewController(config)
-	defer m.counts.Lead(controller.Progress)()
+	defer m.counts.Lead(controller.Progress)() // it leads until all of what follows has ended
+	var leading sync.WaitGroup
+	defer leading.Wait()
 	leading.Go(func() { source.Run(ctx) })
+	if granted != nil {
+		leading.Go(func() { granted.Run(ctx) })
+	}
 	leading.Go(func() { controller.Run(ctx) })
 	if !wait(ctx, source.Synced()) {
 		return

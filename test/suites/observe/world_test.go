@@ -39,6 +39,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{World: suite.Start(t), whole: t, dir: t.TempDir(), targets: map[string]string{}}
 	require.NoError(t, manager.Install(w.Ctx, w.Cluster))
+	w.allow(t, secretVerbs) // for all Secrets: what is taken away is not granted again by another role
 	var err error
 	w.prometheus, err = prometheus.Start(w.Ctx, w.dir, hastyAlerts(t, w.dir))
 	require.NoError(t, err)
@@ -57,7 +58,7 @@ func (w *world) run(args ...string) {
 	w.T.Helper()
 	binary, err := manager.Build(w.Ctx, w.dir, "controller-manager")
 	require.NoError(w.T, err)
-	w.manager = w.RunManager(manager.Options{Binary: binary, Args: args})
+	w.manager = w.RunManager(manager.Options{Binary: binary, AllSecrets: true, Args: args})
 	w.scrape("manager", w.manager.MetricsAddress)
 }
 

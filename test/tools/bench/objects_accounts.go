@@ -225,6 +225,54 @@ func (w *objectsWorld) begin(ctx context.Context, narrowed bool) (*manager.Manag
 	return manager.Start(ctx, w.Cluster, manager.Options{Binary: w.binary, AllSecrets: !narrowed, Args: []string{"--log-level=info"}})
 }
 
+func (w *objectsWorld) memoryGoals() map[int]float64 {
+	if w.narrowed {
+		return narrowedMemoryGoals
+	}
+	return objectsMemoryGoals
+}
+
+// restart ends the manager and measures how long the next one, with such a permission, takes until it knows everything, and its
+// memory then.
+func (w *objectsWorld) restart(ctx context.Context, narrowed bool, suffix string, memoryGoals map[int]float64) error {
+	if err := w.manager.Stop(); err != nil {
+		return err
+	}
+	began := time.Now()
+	var err error
+	if w.manager, err = w.begin(ctx, narrowed); err != nil {
+		return err
+	}
+	known := []string{"watches were synced"}
+	if narrowed {
+		known = append(known, "secrets of every name were listed")
+	}
+	for _, text := range known {
+		if err := w.manager.Says(ctx, text); err != nil {
+			return err
+		}
+	}
+	if err := w.manager.Ready(ctx); err != nil {
+		return err
+	}
+	figure := w.report.add("objects"+suffix, "a process' start until it knows everything", w.n, seconds, time.Since(began).Seconds())
+	if goal, set := objectsStartGoals[w.n]; set {
+		figure.atMost(goal)
+	}
+	time.Sleep(w.program.idle)
+	rest, most, err := resident(w.manager.Pid())
+	if err != nil {
+		return err
+	}
+	atRest := w.report.add("objects"+suffix, "memory at rest after a restart", w.n, mebibytes, rest)
+	atMost := w.report.add("objects"+suffix, "memory at most while starting", w.n, mebibytes, most)
+	if goal, set := memoryGoals[w.n]; set {
+		atRest.atMost(goal)
+		atMost.atMost(goal * mostOverRestGoal)
+	}
+	return w.stands(ctx, w.n)
+}
+
 // mayListSecrets waits until the API server lets the manager list all Secrets, or does not.
 func (w *objectsWorld) mayListSecrets(ctx context.Context, want bool) error {
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
