@@ -60,7 +60,7 @@ func (a *Attachments) Sources(server string, namespaces Selector) []string {
 	for _, part := range a.parts {
 		add := func(keys []string) {
 			for _, key := range keys {
-				if rule := part.Rules[key]; rule.Server == server {
+				if rule := part.Rules[key]; rule.Server == server || slices.Contains(rule.AdditionalServers, server) {
 					if name, ours := strings.CutPrefix(rule.Secret, SecretPrefix); ours {
 						names = append(names, name)
 					}
@@ -87,7 +87,7 @@ func (a *Attachments) Sources(server string, namespaces Selector) []string {
 func (r *Rules) Sources(server string, namespaces Selector) []string {
 	var names []string
 	for rule := range r.All() {
-		if rule.Server == server && rule.Namespaces.Intersects(namespaces) {
+		if slices.Contains(rule.Servers, server) && rule.Namespaces.Intersects(namespaces) {
 			names = append(names, rule.Name)
 		}
 	}

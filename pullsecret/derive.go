@@ -121,7 +121,11 @@ func define(part *v1.DerivedAttachmentsSpec, key string, rule *Rule) {
 // definition is what a rule attaches, whoever's it is.
 func definition(rule *Rule) v1.DerivedRule {
 	// A Selector for every name has a nil list.
-	return v1.DerivedRule{Secret: rule.Secret, ServiceAccounts: rule.ServiceAccounts.Names(), Server: rule.Server}
+	derived := v1.DerivedRule{Secret: rule.Secret, ServiceAccounts: rule.ServiceAccounts.Names(), Server: rule.Servers[0]}
+	if len(rule.Servers) > 1 {
+		derived.AdditionalServers = rule.Servers[1:]
+	}
+	return derived
 }
 
 // derivedKey stands for an ImagePullSecret's name. A long one is told by its beginning and its hash; the "~" between them

@@ -107,7 +107,7 @@ func ruleEdits(before, after view) []jsonpatch.Operation {
 	for name := range after.rules.byName.apart(before.rules.byName) {
 		was, is := before.rule(name), after.rule(name)
 		switch {
-		case is != nil && (was == nil || was.Server != is.Server || !slices.Equal(was.ServiceAccounts.names, is.ServiceAccounts.names)):
+		case is != nil && (was == nil || !slices.Equal(was.Servers, is.Servers) || !slices.Equal(was.ServiceAccounts.names, is.ServiceAccounts.names)):
 			edits.set(derivedKey(name), definition(is))
 		case is == nil && was != nil:
 			edits.remove(derivedKey(name))

@@ -1,6 +1,7 @@
 package pullsecret
 
 import (
+	"encoding/json"
 	"hash/maphash"
 	"iter"
 	"slices"
@@ -133,7 +134,10 @@ type identity struct {
 var specSeed = maphash.MakeSeed()
 
 func identify(object *v1.ImagePullSecret) identity {
-	return identity{string(object.UID), object.Generation, maphash.Comparable(specSeed, object.Spec)}
+	var spec maphash.Hash
+	spec.SetSeed(specSeed)
+	_ = json.NewEncoder(&spec).Encode(object.Spec) // what was decoded can be encoded, and a hash can be written to
+	return identity{string(object.UID), object.Generation, spec.Sum64()}
 }
 
 // NewIndex returns an index without rules.
@@ -196,6 +200,24 @@ func (i *Index) Remove(name string) {
 	edit.commit()
 }
 
+// Supply takes in the credentials of rules that refer to Secrets. Those of rules that are not the current ones any more count for
+// nothing: they may be for other servers.
+func (i *Index) Supply(credentials map[*Rule]Credential) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	edit := i.edit()
+	for rule, credential := range credentials {
+		next := rule.with(credential)
+		if current, valid := edit.byName.get(rule.Name); !valid || current != rule || next == rule {
+			continue
+		}
+		seen := i.seen[rule.Name] // the ImagePullSecret says what it said
+		edit.set(rule.Name, next, nil)
+		i.seen[rule.Name] = seen
+	}
+	edit.commit()
+}
+
 // edit is a change of the rules on its way. Its index is locked.
 type edit struct {
 	index      *Index
@@ -225,6 +247,9 @@ func (e *edit) put(object *v1.ImagePullSecret) {
 		return // only its status or metadata changed
 	}
 	rule, errs := Parse(object)
+	if before, valid := e.byName.get(object.Name); valid && rule != nil {
+		rule.inherits(before)
+	}
 	e.set(object.Name, rule, errs)
 	e.index.seen[object.Name] = is
 }

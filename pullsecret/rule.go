@@ -2,8 +2,6 @@ package pullsecret
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -36,13 +34,20 @@ type Rule struct {
 	Namespaces      Selector
 	ServiceAccounts Selector
 
-	// Server is the registry's host with an optional port.
-	Server string
-	// Config is the Secret's .dockerconfigjson: the credential itself, never to be printed.
+	// Servers are the registry's hosts, each with an optional port: spec.docker.server, and then the others.
+	Servers []string
+	// Reference names the Secret of the manager's namespace in which the credential stands; blank where the ImagePullSecret holds it.
+	Reference string
+	// Config is the Secret's .dockerconfigjson: the credential itself, never to be printed. It is nil while it is not known.
 	Config []byte
 	// Sum is Config's SHA-256: what tells a current Secret from an outdated one.
 	Sum [sha256.Size]byte
+	// Unread is why the credential cannot be read where it stands; nil where it can, or that is not known yet.
+	Unread *Unread
 }
+
+// Known reports whether the credential is known. While it is not, nothing is issued, and what was issued stays.
+func (r *Rule) Known() bool { return r.Config != nil }
 
 // Parse reads an ImagePullSecret. Every mistake in it is an error of its own, with the field's path and what to write
 // instead; no error holds a password, nor a value in which one may have been written by mistake.
@@ -51,8 +56,9 @@ func Parse(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	rule.Config = Render(object.Spec.Docker)
-	rule.Sum = sha256.Sum256(rule.Config)
+	if rule.Reference == "" {
+		rule.hold(Render(object.Spec.Docker))
+	}
 	return rule, nil
 }
 
@@ -64,7 +70,10 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 		UID:        object.UID,
 		Generation: object.Generation,
 		Secret:     SecretName(object.Name),
-		Server:     object.Spec.Docker.Server,
+		Servers:    append([]string{object.Spec.Docker.Server}, object.Spec.Docker.AdditionalServers...),
+	}
+	if reference := object.Spec.Docker.SecretRef; reference != nil {
+		rule.Reference = reference.Name
 	}
 	var errs, more field.ErrorList
 	if size := len(rule.Secret); size > validation.DNS1123SubdomainMaxLength {
@@ -81,54 +90,6 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 		return nil, errs
 	}
 	return rule, nil
-}
-
-// Render returns the .dockerconfigjson of a credential, byte for byte as "kubectl create secret docker-registry" writes it.
-func Render(credential v1.DockerCredential) []byte {
-	type entry struct {
-		Username string `json:"username,omitempty"`
-		Password string `json:"password,omitempty"`
-		Auth     string `json:"auth,omitempty"`
-	}
-	config, err := json.Marshal(struct {
-		Auths map[string]entry `json:"auths"`
-	}{map[string]entry{credential.Server: {
-		Username: credential.Username,
-		Password: credential.Password,
-		Auth:     base64.StdEncoding.EncodeToString([]byte(credential.Username + ":" + credential.Password)),
-	}}})
-	if err != nil {
-		panic(err) // a map of strings always marshals
-	}
-	return config
-}
-
-// How long the fields of a credential may be, in characters. These are the CRD's bounds too.
-const (
-	maxUsername = 4096
-	maxPassword = 262144
-	maxServer   = 512
-)
-
-func checkCredential(path *field.Path, credential v1.DockerCredential) field.ErrorList {
-	var errs field.ErrorList
-	switch username := path.Child("username"); {
-	case tooLong(credential.Username, maxUsername):
-		errs = append(errs, field.TooLong(username, "", maxUsername))
-	case strings.Trim(credential.Username, blanks) == "":
-		errs = append(errs, field.Required(username, "must not be blank: write the registry's user name"))
-	case strings.Contains(credential.Username, ":"):
-		// What stands behind the colon may be a password: the value is not repeated.
-		errs = append(errs, field.Forbidden(username,
-			`must not hold ":", which separates user name and password in HTTP basic authentication`))
-	}
-	switch password := path.Child("password"); {
-	case credential.Password == "":
-		errs = append(errs, field.Required(password, "must not be empty: write the registry's password or token"))
-	case tooLong(credential.Password, maxPassword):
-		errs = append(errs, field.TooLong(password, "", maxPassword))
-	}
-	return append(errs, checkServer(path.Child("server"), credential.Server)...)
 }
 
 // domain is a host as image references spell it: DNS labels in either case.

@@ -41,7 +41,9 @@ func TestParse(t *testing.T) {
 		assert.Equal(t, sha256.Sum256(rule.Config), rule.Sum)
 	})
 	t.Run("every mistake is told at once", func(t *testing.T) {
-		_, errs := Parse(&v1.ImagePullSecret{Spec: v1.ImagePullSecretSpec{Namespaces: ",", ServiceAccounts: "A"}})
+		_, errs := Parse(&v1.ImagePullSecret{Spec: v1.ImagePullSecretSpec{
+			Namespaces: ",", ServiceAccounts: "A", Docker: v1.DockerCredential{Username: ":"},
+		}})
 		assert.Len(t, errs, 6, "%v", errs)
 	})
 }

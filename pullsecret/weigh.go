@@ -11,7 +11,13 @@ import (
 
 // definitionSize returns how many bytes of JSON define a rule.
 func definitionSize(key string, rule *Rule) int {
-	size := len(key) + len(rule.Secret) + len(rule.Server) + len(`"":{"secret":"","server":""},`)
+	size := len(key) + len(rule.Secret) + len(rule.Servers[0]) + len(`"":{"secret":"","server":""},`)
+	if len(rule.Servers) > 1 {
+		size += len(`,"additionalServers":[]`)
+		for _, server := range rule.Servers[1:] {
+			size += len(server) + len(`"",`)
+		}
+	}
 	if !rule.ServiceAccounts.All() {
 		size += len(`,"serviceAccounts":[]`)
 		for _, account := range rule.ServiceAccounts.names {

@@ -217,6 +217,29 @@ func text(into *string) func(*jsontext.Decoder) error {
 	}
 }
 
+// texts reads a list of strings into a field, and one more than there may be at most. A null leaves the field as it is.
+func texts(into *[]string, most int) func(*jsontext.Decoder) error {
+	return func(decoder *jsontext.Decoder) error {
+		if decoder.PeekKind() == 'n' {
+			return skip(decoder)
+		}
+		if err := begin(decoder, '['); err != nil {
+			return err
+		}
+		for decoder.PeekKind() != ']' {
+			var one string
+			if err := text(&one)(decoder); err != nil {
+				return err
+			}
+			if len(*into) <= most {
+				*into = append(*into, one)
+			}
+		}
+		_, err := decoder.ReadToken()
+		return err
+	}
+}
+
 // optional reads a value into a new one. A null leaves none.
 func optional[Value any](into **Value, decode func(*Value, *jsontext.Decoder) error) func(*jsontext.Decoder) error {
 	return func(decoder *jsontext.Decoder) error {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 var (
@@ -74,9 +75,15 @@ func (o *reviewedObject) decode(decoder *jsontext.Decoder) error {
 					return members(decoder,
 						field{"username", text(&docker.Username)},
 						field{"password", text(&docker.Password)},
-						field{"server", text(&docker.Server)})
+						field{"server", text(&docker.Server)},
+						field{"additionalServers", texts(&docker.AdditionalServers, pullsecret.MaxAdditionalServers)},
+						field{"secretRef", optional(&docker.SecretRef, decodeReference)})
 				}})
 		}})
+}
+
+func decodeReference(reference *v1.SecretReference, decoder *jsontext.Decoder) error {
+	return members(decoder, field{"name", text(&reference.Name)})
 }
 
 // withoutValue returns a decoding error without what it quotes of the input.

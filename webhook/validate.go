@@ -3,6 +3,7 @@ package webhook
 import (
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -27,7 +28,7 @@ func validate(known Attachments, request *objectRequest) *admissionv1.AdmissionR
 	if asked.name == "" {
 		asked.name = request.name
 	}
-	unchanged := request.old != nil && request.old.spec == asked.spec
+	unchanged := request.old != nil && reflect.DeepEqual(request.old.spec, asked.spec)
 	if unchanged || asked.ending {
 		return &admissionv1.AdmissionResponse{Allowed: true}
 	}
@@ -47,9 +48,11 @@ func warnings(known Attachments, rule *pullsecret.Rule, credential v1.DockerCred
 	if strings.TrimRight(credential.Password, "\r\n") != credential.Password {
 		warnings = append(warnings, "spec.docker.password ends in a line break, which registries take as part of the password")
 	}
-	for _, other := range known.Sources(rule.Server, rule.Namespaces) {
-		if other != rule.Name {
-			warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other, rule.Server))
+	for _, server := range rule.Servers {
+		for _, other := range known.Sources(server, rule.Namespaces) {
+			if other != rule.Name {
+				warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other, server))
+			}
 		}
 	}
 	slices.Sort(warnings)

@@ -52,6 +52,11 @@ type DerivedRule struct {
 	//
 	// +optional
 	Server string `json:"server,omitempty"`
+	// AdditionalServers are others that it is for.
+	//
+	// +optional
+	// +listType=atomic
+	AdditionalServers []string `json:"additionalServers,omitempty"`
 }
 
 // DerivedAttachmentsList is a list of DerivedAttachments objects.

@@ -59,43 +59,80 @@ type ImagePullSecretSpec struct {
 	Docker DockerCredential `json:"docker"`
 }
 
-// DockerCredential is what "docker login" asks for.
+// DockerCredential is what "docker login" asks for: who one is, from exactly one source, and where.
+//
+// Rules whose value may hold a password by mistake have the reason FieldValueForbidden: it is the one with which the API server
+// does not repeat the value.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.username) || has(self.password) || has(self.secretRef)",message="must hold a credential: write spec.docker.username and spec.docker.password, or in spec.docker.secretRef the name of a Secret that holds them",reason=FieldValueRequired
+// +kubebuilder:validation:XValidation:rule="has(self.username) || !has(self.password) || has(self.secretRef)",message="must be set beside spec.docker.password: write the registry's user name",reason=FieldValueRequired,fieldPath=".username"
+// +kubebuilder:validation:XValidation:rule="has(self.password) || !has(self.username) || has(self.secretRef)",message="must be set beside spec.docker.username: write the registry's password or token",reason=FieldValueRequired,fieldPath=".password"
+// +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || !has(self.username) && !has(self.password)",message="must be the only source of the credential: leave out spec.docker.username and spec.docker.password, or spec.docker.secretRef",reason=FieldValueForbidden,fieldPath=".secretRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.additionalServers) || !(self.server in self.additionalServers)",message="must not hold spec.docker.server: leave it out here",reason=FieldValueForbidden,fieldPath=".additionalServers"
 type DockerCredential struct {
-	// Rules whose value may hold a password by mistake have the reason FieldValueForbidden: it is the one with which the
-	// API server does not repeat the value.
-
 	// Username of the registry. It holds no ":", which ends the user name in HTTP basic authentication (RFC 7617).
 	//
-	// +required
+	// +optional
 	// +kubebuilder:validation:MaxLength=4096
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^\\\\s*$')",message="must not be blank: write the registry's user name",reason=FieldValueRequired
 	// +kubebuilder:validation:XValidation:rule="!self.contains(':')",message="must not hold \":\", which separates user name and password in HTTP basic authentication",reason=FieldValueForbidden
-	Username string `json:"username"`
+	Username string `json:"username,omitempty"`
 
 	// Password or token of the registry.
 	//
-	// +required
+	// +optional
 	// +kubebuilder:validation:MaxLength=262144
 	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="must not be empty: write the registry's password or token",reason=FieldValueRequired
-	Password string `json:"password"`
+	Password string `json:"password,omitempty"`
+
+	// SecretRef names a Secret in the namespace of TCR Assistant's manager that holds user name and password, instead of Username
+	// and Password: of type kubernetes.io/basic-auth, or of type kubernetes.io/dockerconfigjson with an entry for Server. It is
+	// followed: what changes in it is issued everywhere. What it held last stays issued while it cannot be read.
+	//
+	// +optional
+	SecretRef *SecretReference `json:"secretRef,omitempty"`
 
 	// Server is the registry's host with an optional port, as it stands at the head of an image name:
 	// "registry.example.com" or "registry.example.com:5000".
 	//
 	// +required
-	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule="self != ''",message="must not be empty: write the registry's host, such as \"registry.example.com\"",reason=FieldValueRequired
-	// +kubebuilder:validation:XValidation:rule="!self.contains('://')",message="must be a host without a scheme: such as \"registry.example.com\" instead of \"https://registry.example.com\"",reason=FieldValueForbidden
-	// +kubebuilder:validation:XValidation:rule="self.contains('://') || !self.contains('/')",message="must be a host without a path: such as \"registry.example.com\" instead of \"registry.example.com/team\"",reason=FieldValueForbidden
-	// +kubebuilder:validation:XValidation:rule="!self.contains('@')",message="must be a host without user info: the user's name belongs in spec.docker.username",reason=FieldValueForbidden
-	// +kubebuilder:validation:XValidation:rule="self == '' || self.contains('/') || self.contains('@') || self.matches('^([-.a-zA-Z0-9]+|\\\\[[0-9a-fA-F:]+\\\\])(:[0-9]*)?$')",message="must be a host with an optional port from 1 to 65535, such as \"registry.example.com\" or \"registry.example.com:5000\", without blanks or patterns; an IPv6 address stands in brackets",reason=FieldValueForbidden
-	// +kubebuilder:validation:XValidation:rule="self.matches(':.*:') || !self.matches('(^|[.])[-.:]|[-.]([.:]|$)|[-a-zA-Z0-9]{64}')",message="must be a host: each of its labels has at most 63 characters, and begins and ends with a letter or digit",reason=FieldValueForbidden
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^[-.a-zA-Z0-9]{254}')",message="must be a host of at most 253 characters",reason=FieldValueForbidden
-	// +kubebuilder:validation:XValidation:rule="!self.matches('(^[^:]*|\\\\]):[0-9]*$') || (self.matches(':[1-9][0-9]{0,4}$') && int(self.substring(self.lastIndexOf(':') + 1)) <= 65535)",message="must end in a port from 1 to 65535, or in none",reason=FieldValueForbidden
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('[') || !self.matches('::.*::|:::|^\\\\[:[^:]|[^:]:\\\\]|[0-9a-fA-F]{5}.*\\\\]')",message="must be a host: an IPv6 address in brackets has groups of up to four hexadecimal digits, and \"::\" at most once",reason=FieldValueForbidden
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('[') || (self.contains('::') ? !self.matches('^\\\\[:*([^:\\\\]]+:+){7}[^:\\\\]]') : self.matches('^\\\\[([^:\\\\]]+:){7}[^:\\\\]]+\\\\]'))",message="must be a host: an IPv6 address in brackets has eight groups, or fewer and \"::\"",reason=FieldValueForbidden
-	Server string `json:"server"`
+	Server Host `json:"server"`
+
+	// AdditionalServers are more hosts of the registry, such as its domain inside a private network, that take the same
+	// credential. It stands under each of them in the same Secret.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(one, self.exists_one(other, other == one))",message="must not hold a host twice",reason=FieldValueForbidden
+	AdditionalServers []Host `json:"additionalServers,omitempty"`
 }
+
+// SecretReference names a Secret.
+type SecretReference struct {
+	// Name of the Secret. It is no Secret that an ImagePullSecret issues.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be the name of a Secret in the manager's namespace: lower case letters, digits, \"-\" and \".\", such as \"registry-credential\"",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('tcr.ips')",message="must not be a Secret that an ImagePullSecret issues, named tcr.ips…: name one that holds a credential of its own",reason=FieldValueForbidden
+	Name string `json:"name"`
+}
+
+// Host is a registry's host with an optional port, as it stands at the head of an image name.
+//
+// +kubebuilder:validation:MaxLength=512
+// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="must not be empty: write the registry's host, such as \"registry.example.com\"",reason=FieldValueRequired
+// +kubebuilder:validation:XValidation:rule="!self.contains('://')",message="must be a host without a scheme: such as \"registry.example.com\" instead of \"https://registry.example.com\"",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="self.contains('://') || !self.contains('/')",message="must be a host without a path: such as \"registry.example.com\" instead of \"registry.example.com/team\"",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!self.contains('@')",message="must be a host without user info: the user's name belongs in spec.docker.username",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="size(self) <= 0 || self.contains('/') || self.contains('@') || self.matches('^([-.a-zA-Z0-9]+|\\\\[[0-9a-fA-F:]+\\\\])(:[0-9]*)?$')",message="must be a host with an optional port from 1 to 65535, such as \"registry.example.com\" or \"registry.example.com:5000\", without blanks or patterns; an IPv6 address stands in brackets",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="self.matches(':.*:') || !self.matches('(^|[.])[-.:]|[-.]([.:]|$)|[-a-zA-Z0-9]{64}')",message="must be a host: each of its labels has at most 63 characters, and begins and ends with a letter or digit",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!self.matches('^[-.a-zA-Z0-9]{254}')",message="must be a host of at most 253 characters",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!self.matches('(^[^:]*|\\\\]):[0-9]*$') || (self.matches(':[1-9][0-9]{0,4}$') && int(self.substring(self.lastIndexOf(':') + 1)) <= 65535)",message="must end in a port from 1 to 65535, or in none",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!self.startsWith('[') || !self.matches('::.*::|:::|^\\\\[:[^:]|[^:]:\\\\]|[0-9a-fA-F]{5}.*\\\\]')",message="must be a host: an IPv6 address in brackets has groups of up to four hexadecimal digits, and \"::\" at most once",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!self.startsWith('[') || (self.contains('::') ? !self.matches('^\\\\[:*([^:\\\\]]+:+){7}[^:\\\\]]') : self.matches('^\\\\[([^:\\\\]]+:){7}[^:\\\\]]+\\\\]'))",message="must be a host: an IPv6 address in brackets has eight groups, or fewer and \"::\"",reason=FieldValueForbidden
+type Host = string
 
 // ImagePullSecretStatus says how far the credential has got. Counts are exact; the two lists hold the newest entries only.
 type ImagePullSecretStatus struct {
@@ -106,7 +143,8 @@ type ImagePullSecretStatus struct {
 
 	// SecretsDesired counts the selected namespaces that are not being deleted.
 	SecretsDesired int32 `json:"secretsDesired"`
-	// SecretsSuccess counts those of them that hold the Secret with the current credential.
+	// SecretsSuccess counts those of them that hold the Secret with the current credential or, while that cannot be read where
+	// it stands, with one that was issued before.
 	SecretsSuccess int32 `json:"secretsSuccess"`
 	// SAsDesired counts the selected service accounts in the selected namespaces.
 	SAsDesired int32 `json:"sAsDesired"`
@@ -130,6 +168,11 @@ type ImagePullSecretStatus struct {
 	// +listType=atomic
 	Failures []Failure `json:"failures,omitempty"`
 
+	// Credential says which credential is issued.
+	//
+	// +optional
+	Credential *CredentialStatus `json:"credential,omitempty"`
+
 	// Conditions holds "Ready": every selected namespace and service account has the current credential. While what the
 	// admission policy attaches is not what this object says now, it holds "AttachmentsOutdated", too.
 	//
@@ -137,6 +180,17 @@ type ImagePullSecretStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// CredentialStatus says which credential is issued, and nothing of what it is.
+type CredentialStatus struct {
+	// Source is where the credential stands: "Inline", in this object's spec, or "Secret/" and the name of the Secret in the
+	// manager's namespace.
+	Source string `json:"source"`
+	// IssuedAt is when a Secret was first brought in line with the current credential: the time of the oldest one that holds it.
+	//
+	// +optional
+	IssuedAt *metav1.Time `json:"issuedAt,omitempty"`
 }
 
 // Update is one object that is as it should be.

@@ -3,6 +3,7 @@ package matchtest
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -68,11 +69,12 @@ func Specs(name string) ([]Spec, error) {
 // manifest is a good object with some fields set otherwise.
 func manifest(name string, set map[string]any) ([]byte, error) {
 	docker := map[string]any{"username": "robot", "password": Password, "server": "registry.example.com"}
+	ofDocker := []string{"username", "password", "server", "secretRef", "additionalServers"}
 	spec := map[string]any{"namespaces": "*", "serviceAccounts": "*", "docker": docker}
 	metadata := map[string]any{"name": name}
 	for field, value := range set {
 		object := spec
-		if _, ofDocker := docker[field]; ofDocker {
+		if slices.Contains(ofDocker, field) {
 			object = docker
 		}
 		if rest, ofMetadata := strings.CutPrefix(field, "/"); ofMetadata {
@@ -93,11 +95,33 @@ func manifest(name string, set map[string]any) ([]byte, error) {
 	})
 }
 
-// written is a value, or the text that it describes.
+// written is a value, with each text that is described in it.
 func written(value any) (any, error) {
-	if _, described := value.(map[string]any); !described {
+	switch value := value.(type) {
+	case []any:
+		for i := range value {
+			var err error
+			if value[i], err = written(value[i]); err != nil {
+				return nil, err
+			}
+		}
 		return value, nil
+	case map[string]any:
+		if value["text"] != nil || value["names"] != nil {
+			return described(value)
+		}
+		for field := range value {
+			var err error
+			if value[field], err = written(value[field]); err != nil {
+				return nil, err
+			}
+		}
 	}
+	return value, nil
+}
+
+// described is the text that a value describes.
+func described(value map[string]any) (any, error) {
 	encoded, err := json.Marshal(value)
 	if err != nil {
 		return nil, err

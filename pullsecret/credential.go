@@ -1,0 +1,194 @@
+package pullsecret
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+)
+
+// Credential is what is known of the credential of a rule that refers to a Secret.
+type Credential struct {
+	// Config is the .dockerconfigjson to issue; nil where it is not known.
+	Config []byte
+	// Unread is why it cannot be read; nil where it can.
+	Unread *Unread
+}
+
+// Unread is why a credential cannot be read where it stands. It holds nothing of it.
+type Unread struct {
+	// Reason is a CamelCase word, Object the "namespace/name" of what is concerned. Message says what to write.
+	Reason, Object, Message string
+}
+
+// hold gives a rule that nobody has seen yet its credential.
+func (r *Rule) hold(config []byte) {
+	r.Config, r.Sum = config, sha256.Sum256(config)
+}
+
+// with returns the rule with that credential, and itself where it has it.
+func (r *Rule) with(credential Credential) *Rule {
+	sameProblem := r.Unread == credential.Unread || r.Unread != nil && credential.Unread != nil && *r.Unread == *credential.Unread
+	if sameProblem && r.Known() == (credential.Config != nil) && bytes.Equal(r.Config, credential.Config) {
+		return r
+	}
+	next := *r
+	next.Config, next.Sum, next.Unread = nil, [sha256.Size]byte{}, credential.Unread
+	if credential.Config != nil {
+		next.hold(credential.Config)
+	}
+	return &next
+}
+
+// inherits gives a new rule the credential of the one before, where that is of the same Secret for the same servers.
+func (r *Rule) inherits(before *Rule) {
+	if before != nil && r.Reference != "" && r.Reference == before.Reference && slices.Equal(r.Servers, before.Servers) {
+		r.Config, r.Sum, r.Unread = before.Config, before.Sum, before.Unread
+	}
+}
+
+// Oversized reports whether a rendered credential is more than a Secret may hold.
+func Oversized(size int) bool { return size > corev1.MaxSecretSize }
+
+// Render returns the .dockerconfigjson of a credential, byte for byte as "kubectl create secret docker-registry" writes it. More
+// servers are more entries in it.
+func Render(credential v1.DockerCredential) []byte {
+	type entry struct {
+		Username string `json:"username,omitempty"`
+		Password string `json:"password,omitempty"`
+		Auth     string `json:"auth,omitempty"`
+	}
+	one := entry{
+		Username: credential.Username,
+		Password: credential.Password,
+		Auth:     base64.StdEncoding.EncodeToString([]byte(credential.Username + ":" + credential.Password)),
+	}
+	auths := map[string]entry{credential.Server: one}
+	for _, server := range credential.AdditionalServers {
+		auths[server] = one
+	}
+	config, err := json.Marshal(struct {
+		Auths map[string]entry `json:"auths"`
+	}{auths})
+	if err != nil {
+		panic(err) // a map of strings always marshals
+	}
+	return config
+}
+
+// MaxAdditionalServers is how many servers there may be besides the first.
+const MaxAdditionalServers = 16
+
+// How long the fields of a credential may be, in characters. These are the CRD's bounds too.
+const (
+	maxUsername = 4096
+	maxPassword = 262144
+	maxServer   = 512
+)
+
+// renderedSize is how long what Render returns is.
+func renderedSize(credential v1.DockerCredential) int {
+	quoted := func(text string) int {
+		encoded, _ := json.Marshal(text) // a string always marshals
+		return len(encoded)
+	}
+	entry := len(`:{"username":,"password":,"auth":""},`) + quoted(credential.Username) + quoted(credential.Password) +
+		base64.StdEncoding.EncodedLen(len(credential.Username)+1+len(credential.Password))
+	size := len(`{"auths":{}}`) - len(",") + entry + quoted(credential.Server)
+	for _, server := range credential.AdditionalServers {
+		size += entry + quoted(server)
+	}
+	return size
+}
+
+func checkCredential(path *field.Path, credential v1.DockerCredential) field.ErrorList {
+	errs := checkSource(path, credential)
+	errs = append(errs, checkServer(path.Child("server"), credential.Server)...)
+	return append(errs, checkAdditional(path, credential)...)
+}
+
+// checkSource checks that there is one source of the credential, and what it says.
+func checkSource(path *field.Path, credential v1.DockerCredential) field.ErrorList {
+	inline := credential.Username != "" || credential.Password != ""
+	switch {
+	case credential.SecretRef != nil && inline:
+		return field.ErrorList{field.Forbidden(path.Child("secretRef"), "must be the only source of the credential: leave out spec.docker.username and spec.docker.password, or spec.docker.secretRef")}
+	case credential.SecretRef != nil:
+		return checkReference(path.Child("secretRef", "name"), credential.SecretRef.Name)
+	case !inline:
+		return field.ErrorList{field.Required(path, "must hold a credential: write spec.docker.username and spec.docker.password, or in spec.docker.secretRef the name of a Secret that holds them")}
+	}
+	errs := CheckUsername(path.Child("username"), credential.Username)
+	errs = append(errs, CheckPassword(path.Child("password"), credential.Password)...)
+	if len(errs) == 0 && len(credential.AdditionalServers) <= MaxAdditionalServers && Oversized(renderedSize(credential)) {
+		errs = append(errs, field.Forbidden(path.Child("password"), "makes a Secret of more than 1 MiB, which cannot be stored: write a shorter password, or fewer servers"))
+	}
+	return errs
+}
+
+// CheckUsername checks the user name of a registry. No error repeats it.
+func CheckUsername(path *field.Path, username string) field.ErrorList {
+	switch {
+	case tooLong(username, maxUsername):
+		return field.ErrorList{field.TooLong(path, "", maxUsername)}
+	case strings.Trim(username, blanks) == "":
+		return field.ErrorList{field.Required(path, "must not be blank: write the registry's user name")}
+	case strings.Contains(username, ":"):
+		// What stands behind the colon may be a password: the value is not repeated.
+		return field.ErrorList{field.Forbidden(path,
+			`must not hold ":", which separates user name and password in HTTP basic authentication`)}
+	}
+	return nil
+}
+
+// CheckPassword checks the password of a registry. No error repeats it.
+func CheckPassword(path *field.Path, password string) field.ErrorList {
+	switch {
+	case password == "":
+		return field.ErrorList{field.Required(path, "must not be empty: write the registry's password or token")}
+	case tooLong(password, maxPassword):
+		return field.ErrorList{field.TooLong(path, "", maxPassword)}
+	}
+	return nil
+}
+
+// checkReference checks the name of a Secret. One that is none may be a password by mistake: it is not repeated.
+func checkReference(path *field.Path, name string) field.ErrorList {
+	switch {
+	case name == "":
+		return field.ErrorList{field.Required(path, "must be the name of a Secret in the manager's namespace")}
+	case tooLong(name, validation.DNS1123SubdomainMaxLength):
+		return field.ErrorList{field.TooLong(path, "", validation.DNS1123SubdomainMaxLength)}
+	case len(validation.IsDNS1123Subdomain(name)) > 0:
+		return field.ErrorList{field.Forbidden(path, `must be the name of a Secret in the manager's namespace: lower case letters, digits, "-" and ".", such as "registry-credential"`)}
+	case strings.HasPrefix(name, SecretPrefix):
+		return field.ErrorList{field.Forbidden(path, "must not be a Secret that an ImagePullSecret issues, named "+SecretPrefix+"…: name one that holds a credential of its own")}
+	}
+	return nil
+}
+
+func checkAdditional(path *field.Path, credential v1.DockerCredential) (errs field.ErrorList) {
+	at, servers := path.Child("additionalServers"), credential.AdditionalServers
+	if len(servers) > MaxAdditionalServers {
+		return field.ErrorList{field.TooMany(at, len(servers), MaxAdditionalServers)}
+	}
+	for i, server := range servers {
+		errs = append(errs, checkServer(at.Index(i), server)...)
+		if slices.Contains(servers[:i], server) {
+			errs = append(errs, field.Forbidden(at, fmt.Sprintf("must not hold a host twice: leave out number %d", i+1)))
+		}
+	}
+	if slices.Contains(servers, credential.Server) {
+		errs = append(errs, field.Forbidden(at, "must not hold spec.docker.server: leave it out here"))
+	}
+	return errs
+}
