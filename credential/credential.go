@@ -1,0 +1,164 @@
+// Package credential says which credential a Secret gives: the one of type kubernetes.io/basic-auth that it is, or, of type
+// kubernetes.io/dockerconfigjson, the one that it holds for a server. It is pure. Whatever is wrong with a Secret is told with what to
+// write instead, and without anything of what it holds. Package reference follows the Secrets themselves.
+package credential
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// Reasons why a Secret gives no credential.
+const (
+	ReasonSecretMissing   = "SecretMissing"
+	ReasonSecretOtherType = "SecretOtherType" // it is of a type that holds none
+	ReasonServerMissing   = "ServerMissing"   // it holds none for the server
+	ReasonSecretInvalid   = "SecretInvalid"   // what it holds is no credential, or none that can be issued
+)
+
+// Reasons are all of them.
+var Reasons = []string{ReasonSecretMissing, ReasonSecretOtherType, ReasonServerMissing, ReasonSecretInvalid}
+
+// login is who one is to a registry.
+type login struct{ username, password string }
+
+// flaw is what is wrong with a Secret.
+type flaw struct{ reason, message string }
+
+func invalid(format string, args ...any) *flaw {
+	return &flaw{ReasonSecretInvalid, fmt.Sprintf(format, args...)}
+}
+
+// Of returns the credential that the Secret of that name gives for the first of these servers, rendered for all of them. The Secret is
+// nil where there is none.
+func Of(name types.NamespacedName, secret *corev1.Secret, servers []string) pullsecret.Credential {
+	one, wrong := read(secret, servers[0])
+	if wrong == nil {
+		wrong = check(one)
+	}
+	if wrong == nil {
+		config := pullsecret.Render(v1.DockerCredential{
+			Username: one.username, Password: one.password, Server: servers[0], AdditionalServers: servers[1:],
+		})
+		if !pullsecret.Oversized(len(config)) {
+			return pullsecret.Credential{Config: config}
+		}
+		wrong = invalid("holds a password that makes a Secret of more than 1 MiB, which cannot be stored: write a shorter one, or fewer servers")
+	}
+	return pullsecret.Credential{Unread: &pullsecret.Unread{
+		Reason: wrong.reason, Object: name.String(), Message: fmt.Sprintf("secret %s %s", name, wrong.message),
+	}}
+}
+
+func read(secret *corev1.Secret, server string) (login, *flaw) {
+	const wanted = "of type kubernetes.io/basic-auth, with username and password, or of type kubernetes.io/dockerconfigjson, with an entry for "
+	switch {
+	case secret == nil:
+		return login{}, &flaw{ReasonSecretMissing, "does not exist: create it, " + wanted + server}
+	case secret.Type == corev1.SecretTypeBasicAuth:
+		return login{string(secret.Data[corev1.BasicAuthUsernameKey]), string(secret.Data[corev1.BasicAuthPasswordKey])}, nil
+	case secret.Type == corev1.SecretTypeDockerConfigJson:
+		return find(secret.Data[corev1.DockerConfigJsonKey], server)
+	default:
+		return login{}, &flaw{ReasonSecretOtherType, fmt.Sprintf("is of type %s, which nobody can change: delete it and create it anew, %s%s", secret.Type, wanted, server)}
+	}
+}
+
+// entry is what a .dockerconfigjson holds for a server.
+type entry struct {
+	Username, Password, Auth     string
+	IdentityToken, RegistryToken string
+}
+
+// find returns what a .dockerconfigjson holds for a server. What it holds for others may be anything.
+func find(config []byte, server string) (login, *flaw) {
+	var parsed struct {
+		Auths map[string]json.RawMessage
+	}
+	if json.Unmarshal(config, &parsed) != nil {
+		return login{}, invalid("holds no .dockerconfigjson that can be read: write what kubectl create secret docker-registry writes, {\"auths\": {%q: {\"username\": …, \"password\": …}}}", server)
+	}
+	key, found := keyOf(parsed.Auths, server)
+	if !found {
+		return login{}, &flaw{ReasonServerMissing, fmt.Sprintf("holds no entry for %s: write one under \"auths\", or set spec.docker.server to a server that it has one for", server)}
+	}
+	var one entry
+	if json.Unmarshal(parsed.Auths[key], &one) != nil {
+		return login{}, invalid("holds an entry for %s that can't be read: write {\"username\": …, \"password\": …}", server)
+	}
+	switch {
+	case one.Auth != "":
+		return decode(one.Auth, server)
+	case one.Username == "" && one.Password == "" && one.IdentityToken+one.RegistryToken != "":
+		return login{}, invalid("holds an identity or registry token for %s, which nodes cannot pull with: write a user name and a password, such as those of a robot account", server)
+	}
+	return login{one.Username, one.Password}, nil
+}
+
+// keyOf returns the key of a server's entry: the server itself, or one of the spellings that docker login has had, which kubelets know,
+// too.
+func keyOf(auths map[string]json.RawMessage, server string) (key string, found bool) {
+	if _, exact := auths[server]; exact {
+		return server, true
+	}
+	var keys []string
+	for key := range auths {
+		text := key
+		if !strings.HasPrefix(text, "https://") && !strings.HasPrefix(text, "http://") {
+			text = "https://" + text
+		}
+		at, err := url.Parse(text)
+		if err == nil && at.Host == server && slices.Contains([]string{"", "/", "/v1", "/v1/", "/v2", "/v2/"}, at.Path) {
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) == 0 {
+		return "", false
+	}
+	return slices.Min(keys), true
+}
+
+// decode reads the field "auth", as kubelets do: it counts for more than the fields beside it, and may lack its padding.
+func decode(auth, server string) (login, *flaw) {
+	decoded, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(auth), "="))
+	username, password, found := strings.Cut(string(decoded), ":")
+	if err != nil || !found {
+		return login{}, invalid("holds an \"auth\" for %s that is no user name and password: write them in base64, with a \":\" between them, or leave \"auth\" out and write \"username\" and \"password\"", server)
+	}
+	return login{username, password}, nil
+}
+
+// check holds a credential to what holds for one in a spec.
+func check(one login) *flaw {
+	fields := []struct {
+		name, value string
+		check       func(*field.Path, string) field.ErrorList
+	}{
+		{"user name", one.username, pullsecret.CheckUsername},
+		{"password", one.password, pullsecret.CheckPassword},
+	}
+	for _, field := range fields {
+		errs := field.check(nil, field.value)
+		switch {
+		case len(errs) > 0:
+			return invalid("holds a credential whose %s %s", field.name, errs[0].Detail)
+		case !utf8.ValidString(field.value):
+			return invalid("holds a credential whose %s must be text: it is not valid UTF-8", field.name)
+		case strings.HasSuffix(field.value, "\n") || strings.HasSuffix(field.value, "\r"):
+			return invalid("holds a credential whose %s must not end in a line break, which registries take as part of it: write it without, such as by printf instead of echo", field.name)
+		}
+	}
+	return nil
+}
