@@ -66,7 +66,7 @@ func read(secret *corev1.Secret, server string) (login, *flaw) {
 	const wanted = "of type kubernetes.io/basic-auth, with username and password, or of type kubernetes.io/dockerconfigjson, with an entry for "
 	switch {
 	case secret == nil:
-		return login{}, &flaw{ReasonSecretMissing, "does not exist: create it, " + wanted + server}
+		return login{}, &flaw{ReasonSecretMissing, "does not exist, or is of a type that holds no credential: create it, " + wanted + server}
 	case secret.Type == corev1.SecretTypeBasicAuth:
 		return login{string(secret.Data[corev1.BasicAuthUsernameKey]), string(secret.Data[corev1.BasicAuthPasswordKey])}, nil
 	case secret.Type == corev1.SecretTypeDockerConfigJson:

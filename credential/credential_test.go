@@ -67,7 +67,7 @@ func TestSecretsThatGiveNone(t *testing.T) {
 		secret       *corev1.Secret
 		reason, says string
 	}{
-		"missing":                       {nil, "SecretMissing", "does not exist: create it, of type kubernetes.io/basic-auth, with username and password, or of type kubernetes.io/dockerconfigjson, with an entry for r.example.com:5000"},
+		"missing":                       {nil, "SecretMissing", "does not exist, or is of a type that holds no credential: create it, of type kubernetes.io/basic-auth, with username and password, or of type kubernetes.io/dockerconfigjson, with an entry for r.example.com:5000"},
 		"of another type":               {&corev1.Secret{Type: corev1.SecretTypeOpaque, Data: map[string][]byte{"username": []byte("robot"), "password": []byte("hidden")}}, "SecretOtherType", "is of type Opaque, which nobody can change: delete it and create it anew"},
 		"basic-auth without a user":     {basic("", "hidden"), "SecretInvalid", "user name must not be blank"},
 		"basic-auth with a blank user":  {basic(" ", "hidden"), "SecretInvalid", "user name must not be blank"},

@@ -30,6 +30,7 @@ func (c Config) permissions() []permission {
 		{verbs: "list,watch,patch", resource: "serviceaccounts"},
 	}
 	needed = append(needed, permission{verbs: "create,patch", resource: "events", namespace: metav1.NamespaceDefault, without: "no events will tell what happens"})
+	needed = append(needed, permission{verbs: "list,watch", resource: "secrets", namespaced: true, without: "ImagePullSecrets that refer to a Secret, by spec.docker.secretRef, get no credential"})
 	if c.SecretsRole != "" {
 		needed = append(needed,
 			permission{verbs: "create", resource: "secrets"},

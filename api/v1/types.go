@@ -214,6 +214,10 @@ type Failure struct {
 }
 
 const (
+	// SourceInline is the source of a credential that stands in the spec, SourceSecret begins that of one in a Secret.
+	SourceInline = "Inline"
+	SourceSecret = "Secret/"
+
 	// ConditionReady is the type of the condition that says whether the credential is everywhere it belongs.
 	ConditionReady = "Ready"
 	// ConditionAttachmentsOutdated is the type of a condition that is there only while it is True: what the admission policy

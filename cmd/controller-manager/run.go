@@ -15,6 +15,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/credential/reference"
 	"github.com/tcr-assistant/tcr-assistant/derived"
 	"github.com/tcr-assistant/tcr-assistant/events"
 	"github.com/tcr-assistant/tcr-assistant/informer"
@@ -207,6 +208,7 @@ func (m *manager) lead(ctx context.Context) {
 	if !wait(ctx, source.Synced()) {
 		return
 	}
+	leading.Go(func() { reference.NewFollower(m.log, m.client, m.options.namespace, index).Run(ctx) })
 	m.known.lead(index)
 	if m.options.webhook {
 		leading.Go(func() { m.keep(ctx) })

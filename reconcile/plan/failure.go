@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
 )
 
 const (
@@ -126,7 +127,7 @@ func Lasting(reason string) bool {
 	case ReasonForbidden, ReasonForeignSecret, ReasonContended, ReasonInvalid, ReasonUndone, ReasonHeld:
 		return true
 	default:
-		return false
+		return slices.Contains(credential.Reasons, reason)
 	}
 }
 

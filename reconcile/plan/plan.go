@@ -65,6 +65,7 @@ func (p *Plan) secret(rule *pullsecret.Rule, namespace Namespace, seen Visibilit
 			Message:        "a Secret of this name and another type than kubernetes.io/dockerconfigjson is in the way: delete or rename it",
 		}})
 	case found && Current(secret, rule):
+	case !rule.Known(): // what there is stays
 	case found && secret.Immutable && secret.Sum != rule.Sum: // only the data is, of all that we write
 		p.Changes = append(p.Changes, IssueSecret{namespace.Name, rule, found, &secret})
 	case found || seen.Issued(rule.Secret):
@@ -72,9 +73,9 @@ func (p *Plan) secret(rule *pullsecret.Rule, namespace Namespace, seen Visibilit
 	}
 }
 
-// Current reports whether a Secret is all that the rule wants it to be.
+// Current reports whether a Secret is all that the rule wants it to be. While the credential is not known, it may hold any.
 func Current(secret Secret, rule *pullsecret.Rule) bool {
-	return secret.Docker && secret.Managed && secret.Sum == rule.Sum && slices.Contains(secret.Owners, rule.UID)
+	return secret.Docker && secret.Managed && (secret.Sum == rule.Sum || !rule.Known()) && slices.Contains(secret.Owners, rule.UID)
 }
 
 func (p *Plan) account(rules *pullsecret.Rules, namespace Namespace, account Account, seen Visibility) {

@@ -27,6 +27,8 @@ const (
 	ReasonProgressing = "Progressing" // writes are on their way
 	ReasonFailing     = "Failing"     // some writes do not succeed; the failures say why
 	ReasonInvalidSpec = "InvalidSpec" // the spec cannot be read; what was issued before is left as it is
+	// the credential cannot be read where it stands; what was issued before is left as it is
+	ReasonCredentialUnread = "CredentialUnread"
 )
 
 // Summarize counts how far a rule has got, and lists the newest of what is done and the worst of what fails. old is what
@@ -34,12 +36,17 @@ const (
 // is why the cluster cannot be seen, which counts as failing too.
 func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus, now time.Time, unseen ...v1.Failure) v1.ImagePullSecretStatus {
 	failures := append(slices.Clone(unseen), state.Failures(rule.Name)...)
+	failures = append(failures, Unread(rule, old, now)...)
 	status := v1.ImagePullSecretStatus{ObservedGeneration: rule.Generation, Conditions: slices.Clone(old.Conditions)}
+	issued := int64(0)
 	secrets, accounts := newNewest(old.SecretUpdateSuccessful), newNewest(old.ServiceAccountsModifySuccessful)
 	state.Each(rule.Namespaces, func(namespace *Namespace) {
 		status.SecretsDesired++
 		if secret, found := namespace.Secret(rule.Secret); found && Current(secret, rule) {
 			status.SecretsSuccess++
+			if issued == 0 || secret.Updated < issued {
+				issued = secret.Updated
+			}
 			secrets.add(secret.Updated, namespace.Name, secret.Name)
 		}
 		for _, account := range namespace.Accounts {
@@ -56,8 +63,36 @@ func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus
 	status.SecretUpdateSuccessful = secrets.updates()
 	status.ServiceAccountsModifySuccessful = accounts.updates()
 	status.Failures = worst(failures)
-	meta.SetStatusCondition(&status.Conditions, ready(status, len(failures), now))
+	status.Credential = credentialStatus(rule, issued)
+	meta.SetStatusCondition(&status.Conditions, ready(status, rule, len(failures), now))
 	return status
+}
+
+// credentialStatus says where a rule's credential comes from, and when the oldest Secret that holds it was written.
+func credentialStatus(rule *pullsecret.Rule, issued int64) *v1.CredentialStatus {
+	status := &v1.CredentialStatus{Source: v1.SourceInline}
+	if rule.Reference != "" {
+		status.Source = v1.SourceSecret + rule.Reference
+	}
+	if issued > 0 {
+		at := metav1.Unix(issued, 0)
+		status.IssuedAt = &at
+	}
+	return status
+}
+
+// Unread returns why the credential of a rule cannot be read where it stands, as a failure; none where it can.
+func Unread(rule *pullsecret.Rule, old v1.ImagePullSecretStatus, now time.Time) []v1.Failure {
+	if rule.Unread == nil {
+		return nil
+	}
+	failure := v1.Failure{NamespacedName: rule.Unread.Object, Reason: rule.Unread.Reason, Message: shortened(rule.Unread.Message), Since: metav1.NewTime(now)}
+	for _, known := range old.Failures {
+		if known.NamespacedName == failure.NamespacedName && known.Reason == failure.Reason {
+			failure.Since = known.Since
+		}
+	}
+	return []v1.Failure{failure}
 }
 
 // Reject is the status of an ImagePullSecret whose spec cannot be read: as it was, and not ready.
@@ -100,7 +135,7 @@ func SetOutdated(conditions []metav1.Condition, problem *pullsecret.Outdated, na
 	return conditions
 }
 
-func ready(status v1.ImagePullSecretStatus, failures int, now time.Time) metav1.Condition {
+func ready(status v1.ImagePullSecretStatus, rule *pullsecret.Rule, failures int, now time.Time) metav1.Condition {
 	condition := metav1.Condition{
 		Type: v1.ConditionReady, Status: metav1.ConditionFalse,
 		ObservedGeneration: status.ObservedGeneration, LastTransitionTime: metav1.NewTime(now),
@@ -108,6 +143,12 @@ func ready(status v1.ImagePullSecretStatus, failures int, now time.Time) metav1.
 	counts := fmt.Sprintf("%d of %d secrets and %d of %d service accounts have the current credential",
 		status.SecretsSuccess, status.SecretsDesired, status.SAsSuccess, status.SAsDesired)
 	switch {
+	case rule.Unread != nil:
+		condition.Reason = ReasonCredentialUnread
+		condition.Message = fmt.Sprintf("%s; what was issued before is left as it is: %s", rule.Unread.Message, counts)
+		if failures > 1 {
+			condition.Message += fmt.Sprintf("; %s, see status.failures", counted(failures, "failure"))
+		}
 	case failures > 0:
 		condition.Reason, condition.Message = ReasonFailing, fmt.Sprintf("%s; %s, see status.failures", counts, counted(failures, "failure"))
 	case status.SecretsSuccess < status.SecretsDesired || status.SAsSuccess < status.SAsDesired:

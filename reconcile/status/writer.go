@@ -211,9 +211,12 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 	rule, errs := w.Index.Rules().Get(name), w.Index.Rules().Invalid(name)
 	var failures []v1.Failure
 	switch {
+	case rule != nil && !rule.Known() && rule.Unread == nil:
+		return status, false // it is looked at again once its credential has been read, or could not be
 	case rule != nil:
 		unseen := w.denied.Failures(rule.Secret)
 		failures = append(slices.Clone(unseen), w.State.Failures(name)...)
+		failures = append(failures, plan.Unread(rule, before.Status, now)...)
 		if w.State.Complete(rule.Secret) {
 			status = plan.Summarize(rule, w.State, before.Status, now, unseen...)
 		} else if len(failures) > 0 {
