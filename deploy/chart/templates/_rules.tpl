@@ -1,16 +1,20 @@
 {{/*
-What the CRD says of one value. Helm makes objects of kinds that it does not know last: a value that only the API server refused would
+What the CRD says of one value: a text, a list of texts, or an object, of whose members the names in the values come with it. Helm makes objects of kinds that it does not know last: a value that only the API server refused would
 leave a release with everything else in it. So the chart judges first, and by the CRD that lies in crds/: no rule stands here.
 */}}
 {{- define "tcr-assistant.rules" -}}
 {{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $value := index . 2 -}}{{- $schema := index . 3 -}}
-{{- $length := len (splitList "" $value) -}}
+{{- $names := dict -}}{{- if gt (len .) 4 -}}{{- $names = index . 4 -}}{{- end -}}
+{{- $length := 0 -}}
+{{- if kindIs "string" $value -}}{{- $length = len (splitList "" $value) -}}{{- else -}}{{- $length = len $value -}}{{- end -}}
 {{- if gt $length (int ($schema.maxLength | default $length)) -}}
 {{- include "tcr-assistant.fault" (list $faults $path (printf "must not be longer than %d characters" (int $schema.maxLength))) -}}
+{{- else if gt $length (int ($schema.maxItems | default $length)) -}}
+{{- include "tcr-assistant.fault" (list $faults $path (printf "must have at most %d items" (int $schema.maxItems))) -}}
 {{- else -}}
 {{- range index $schema "x-kubernetes-validations" -}}
 {{- if ne (include "tcr-assistant.rule" (list .rule $value)) "T" -}}
-{{- include "tcr-assistant.fault" (list $faults $path .message) -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s%s" $path (get $names (.fieldPath | default ""))) .message) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -18,11 +22,24 @@ leave a release with everything else in it. So the chart judges first, and by th
 
 {{/*
 Whether a value keeps a rule, "T" or "F". A rule is a CEL expression of calls and comparisons of "self", joined by !, &&, || and ?:.
+Of an object it asks which members there are, or whether one is in another, and of a list whether a value stands in it twice.
 Each of those is replaced by what it is, and then the expression by its value, from the innermost parentheses outwards. A rule that
 uses anything else fails every install of credentials, and the tests with them.
 */}}
 {{- define "tcr-assistant.rule" -}}
 {{- $rule := replace "self.metadata.name" "self" (index . 0) -}}{{- $self := index . 1 -}}
+{{- if not (kindIs "string" $self) -}}
+{{- range regexFindAll `has\(self\.[a-zA-Z]+\)` $rule -1 -}}
+{{- $rule = replace . (ternary "T" "F" (hasKey $self (regexReplaceAll `has\(self\.([a-zA-Z]+)\)` . "${1}"))) $rule -}}
+{{- end -}}
+{{- $in := `self\.([a-zA-Z]+) in self\.([a-zA-Z]+)` -}}
+{{- range regexFindAll $in $rule -1 -}}
+{{- $rule = replace . (ternary "T" "F" (has (get $self (regexReplaceAll $in . "${1}")) (get $self (regexReplaceAll $in . "${2}") | default list))) $rule -}}
+{{- end -}}
+{{- $once := "self.all(one, self.exists_one(other, other == one))" -}}
+{{- if contains $once $rule -}}{{- $rule = replace $once (ternary "T" "F" (eq (len (uniq $self)) (len $self))) $rule -}}{{- end -}}
+{{- $self = "" -}}
+{{- end -}}
 {{- $call := `(self|\(self \+ ','\))\.(matches|contains|startsWith)\('((?:[^'\\]|\\.)*)'\)` -}}
 {{- range regexFindAll $call $rule -1 -}}
 {{- $text := ternary $self (printf "%s," $self) (hasPrefix "self" .) -}}

@@ -47,7 +47,6 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- $crd := .Files.Get "crds/tcr.tencentcloudcr.com_imagepullsecrets.yaml" | fromYaml -}}
 {{- $object := (first $crd.spec.versions).schema.openAPIV3Schema -}}
 {{- $spec := $object.properties.spec.properties -}}
-{{- $docker := $spec.docker.properties -}}
 {{- range $i, $cr := .Values.global.imagePullSecretsCrs -}}
 {{- $path := printf "global.imagePullSecretsCrs[%d]" $i -}}
 {{- $name := include "tcr-assistant.text" $cr.name -}}
@@ -63,15 +62,9 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.name" $path) $name $object) -}}
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.namespaces" $path) ($cr.namespaces | default "") $spec.namespaces) -}}
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.serviceAccounts" $path) ($cr.serviceAccounts | default "") $spec.serviceAccounts) -}}
-{{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerUsername" $path) (include "tcr-assistant.text" $cr.dockerUsername) $docker.username) -}}
-{{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerServer" $path) $cr.dockerServer $docker.server) -}}
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.namespaces" $path) $cr.namespaces) -}}
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.serviceAccounts" $path) $cr.serviceAccounts) -}}
-{{- if not (kindIs "string" $cr.dockerPassword) -}}
-{{- include "tcr-assistant.fault" (list $faults (printf "%s.dockerPassword" $path) "must be a text: write it in quotes, or pass it by --set-string instead of --set") -}}
-{{- else -}}
-{{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerPassword" $path) $cr.dockerPassword $docker.password) -}}
-{{- end -}}
+{{- include "tcr-assistant.validate.credential" (list $faults $path $cr $spec.docker) -}}
 {{- if hasKey $names $name -}}
 {{- include "tcr-assistant.fault" (list $faults (printf "%s.name" $path) (printf "%q is the name of %s already: write another" $name (get $names $name))) -}}
 {{- end -}}
@@ -86,6 +79,46 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- if $faults.list -}}
 {{- fail (printf "\n\nThese values cannot be installed:\n- %s\n" (join "\n- " $faults.list)) -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The credential of an entry: each value, and all together. */}}
+{{- define "tcr-assistant.validate.credential" -}}
+{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $cr := index . 2 -}}{{- $docker := index . 3 -}}
+{{- $set := dict "server" $cr.dockerServer -}}
+{{- $username := include "tcr-assistant.text" $cr.dockerUsername -}}
+{{- if not (kindIs "invalid" $cr.dockerUsername) -}}
+{{- $_ := set $set "username" $username -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerUsername" $path) $username $docker.properties.username) -}}
+{{- end -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerServer" $path) $cr.dockerServer $docker.properties.server) -}}
+{{- if not (kindIs "invalid" $cr.dockerPassword) -}}
+{{- $_ := set $set "password" $cr.dockerPassword -}}
+{{- if not (kindIs "string" $cr.dockerPassword) -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s.dockerPassword" $path) "must be a text: write it in quotes, or pass it by --set-string instead of --set") -}}
+{{- else -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerPassword" $path) $cr.dockerPassword $docker.properties.password) -}}
+{{- $auths := dict -}}
+{{- range prepend ($cr.additionalServers | default list) $cr.dockerServer -}}
+{{- $_ := set $auths . (dict "username" $username "password" $cr.dockerPassword "auth" (printf "%s:%s" $username $cr.dockerPassword | b64enc)) -}}
+{{- end -}}
+{{- if gt (len (toJson (dict "auths" $auths))) 1048576 -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s.dockerPassword" $path) "makes a Secret of more than 1 MiB, which cannot be stored: write a shorter password, or fewer servers") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with $cr.secretRef -}}
+{{- $_ := set $set "secretRef" . -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.secretRef.name" $path) .name $docker.properties.secretRef.properties.name) -}}
+{{- end -}}
+{{- with $cr.additionalServers -}}
+{{- $_ := set $set "additionalServers" . -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.additionalServers" $path) . $docker.properties.additionalServers) -}}
+{{- range $i, $server := . -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.additionalServers[%d]" $path $i) $server $docker.properties.additionalServers.items) -}}
+{{- end -}}
+{{- end -}}
+{{- $keys := dict "" ".secretRef" ".username" ".dockerUsername" ".password" ".dockerPassword" ".secretRef" ".secretRef" ".additionalServers" ".additionalServers" -}}
+{{- include "tcr-assistant.rules" (list $faults $path $set $docker $keys) -}}
 {{- end -}}
 
 {{- define "tcr-assistant.fault" -}}
