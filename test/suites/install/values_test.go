@@ -43,7 +43,10 @@ var badValues = []badValue{
 	{name: "a password of a truth value", credential: map[string]any{"dockerPassword": true}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
 	{name: "a password of a number", credential: map[string]any{"dockerPassword": secretNumber}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
 	{name: "a password of few digits", credential: map[string]any{"dockerPassword": 1234567}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
-	{name: "no password", credential: map[string]any{"dockerPassword": nil}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
+	{name: "no password", credential: map[string]any{"dockerPassword": nil}, says: []string{credentialPath + ".dockerPassword", "must be set beside spec.docker.username"}},
+	{name: "no username", credential: map[string]any{"dockerUsername": "absent"}, says: []string{credentialPath + ".dockerUsername", "must be set beside spec.docker.password"}},
+	{name: "no credential", credential: map[string]any{"dockerUsername": "absent", "dockerPassword": "absent"}, says: []string{credentialPath + ".secretRef", "must hold a credential"}},
+	{name: "two sources", credential: map[string]any{"secretRef": map[string]any{"name": "a"}}, says: []string{credentialPath + ".secretRef", "must be the only source of the credential"}},
 	{name: "a list for a password", credential: map[string]any{"dockerPassword": []string{"hidden"}}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
 	{name: "a username of a number", credential: map[string]any{"dockerUsername": 100012345678}, says: []string{credentialPath + ".dockerUsername", "may have lost how it was written: write it in quotes"}},
 	{name: "a name of a number", credential: map[string]any{"name": 10}, says: []string{credentialPath + ".name", "may have lost how it was written: write it in quotes"}},
@@ -127,9 +130,13 @@ func TestGoodValuesAreTaken(t *testing.T) {
 		"both kinds of address":       {"global": map[string]any{"hosts": []any{goodHost(), map[string]any{"domain": "a.example.com", "ip": "fd00::5"}}}},
 		"a disabled host is not read": {"global": map[string]any{"hosts": []any{map[string]any{"domain": "*", "ip": "none", "disabled": "true"}}}},
 		"a cluster of other keys":     {"global": map[string]any{"cluster": map[string]any{"id": "cls-1"}}},
-		"a type that is null":         {"global": map[string]any{"imagePullSecretsCrs": []any{merged(goodCredential(), map[string]any{"type": nil})}}},
-		"a pull secret of digits":     {"imagePullSecrets": []any{"123"}},
-		"keys of other charts":        {"global": map[string]any{"imageRegistry": "registry.example.com"}},
+		"a reference": {"global": map[string]any{"imagePullSecretsCrs": []any{merged(goodCredential(), map[string]any{
+			"dockerUsername": nil, "dockerPassword": nil, "secretRef": map[string]any{"name": "a"}, "additionalServers": []any{"b.example.com"},
+		})}}},
+		"neither more servers nor a reference": {"global": map[string]any{"imagePullSecretsCrs": []any{merged(goodCredential(), map[string]any{"secretRef": nil, "additionalServers": nil})}}},
+		"a type that is null":                  {"global": map[string]any{"imagePullSecretsCrs": []any{merged(goodCredential(), map[string]any{"type": nil})}}},
+		"a pull secret of digits":              {"imagePullSecrets": []any{"123"}},
+		"keys of other charts":                 {"global": map[string]any{"imageRegistry": "registry.example.com"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := w.tryHelm("template", "x", chart, "--kube-version", "v1.30.0", "-f", write(t, values))
