@@ -159,18 +159,21 @@ func (f *Follower) watch(ctx context.Context) {
 	secrets := f.clients.Secrets(f.namespace)
 	source := reflector.ListWatch(f.answered, candidates, secrets.List, secrets.Watch)
 	reflector.Run(ctx, "credentials", source, &corev1.Secret{}, &reflector.Store[*corev1.Secret, found]{
-		Strip: f.strip,
-		Put: func(told found) {
-			if told.secret == nil {
-				f.lookUpReferred(told.name) // somebody may refer to it by now
-				return
-			}
-			f.take(told)
-		},
-		Remove:   func(told found) { f.take(found{told.name, told.version, nil}) },
-		Replaced: f.replace,
+		Strip: f.strip, Put: f.put, Remove: f.remove, Replaced: f.replace,
 	})
 }
+
+// put takes in a Secret as it is now.
+func (f *Follower) put(told found) {
+	if told.secret == nil {
+		f.lookUpReferred(told.name) // somebody may refer to it by now
+		return
+	}
+	f.take(told)
+}
+
+// remove takes in that a Secret is gone.
+func (f *Follower) remove(told found) { f.take(found{told.name, told.version, nil}) }
 
 func (f *Follower) strip(secret *corev1.Secret) found {
 	told := found{name: secret.Name, version: latest.Version(secret.ResourceVersion)}
