@@ -37,6 +37,10 @@ func TestEtcdIsRestored(t *testing.T) {
 	w.Holds("before", "kept")
 	w.Lists("before", "builder", "theirs", "tcr.ipskept")
 	w.settled("kept")
+	w.Namespace("referred")
+	w.put(basicAuth("ref", "old"))
+	referring := w.Create("referring", from("ref"), suite.InNamespaces("referred"))
+	w.Eventually("it is issued", w.issued(referring, "old", "referred"))
 	before := w.servingCertificate()
 
 	snapshot, err := w.TakeSnapshot()
@@ -44,6 +48,8 @@ func TestEtcdIsRestored(t *testing.T) {
 
 	w.Create("late")
 	w.edit("kept", password("new"))
+	w.put(basicAuth("ref", "new"))
+	w.Eventually("it is issued", w.issued(referring, "new", "referred"))
 	for i := range 20 {
 		w.Namespace(fmt.Sprintf("after-%02d", i))
 	}
@@ -89,6 +95,9 @@ func TestEtcdIsRestored(t *testing.T) {
 		_, err := w.Current("before", "kept")
 		return err
 	})
+	within("a credential is as its Secret is again", w.issued(referring, "old", "referred"))
+	w.put(basicAuth("ref", "newer"))
+	within("what is written into that Secret is issued", w.issued(referring, "newer", "referred"))
 	// What was never made here counts as new, also where it was made in the time that is no more.
 	for _, namespace := range []string{"after-00", "after-19", "anew"} {
 		w.Namespace(namespace)
