@@ -227,12 +227,13 @@ func texts(into *[]string, most int) func(*jsontext.Decoder) error {
 			return err
 		}
 		for decoder.PeekKind() != ']' {
-			var one string
-			if err := text(&one)(decoder); err != nil {
-				return err
-			}
+			read := skip
 			if len(*into) <= most {
-				*into = append(*into, one)
+				*into = append(*into, "")
+				read = text(&(*into)[len(*into)-1])
+			}
+			if err := read(decoder); err != nil {
+				return err
 			}
 		}
 		_, err := decoder.ReadToken()

@@ -213,6 +213,29 @@ func TestValidate(t *testing.T) {
 		elsewhere.Spec.Docker.Server = "elsewhere.example.com"
 		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(elsewhere), "null"))).Warnings)
 	})
+	t.Run("one whose credential stands in a Secret is read whole", func(t *testing.T) {
+		object := imagePullSecret("x", "a")
+		object.Spec.Docker = v1.DockerCredential{
+			SecretRef: &v1.SecretReference{Name: "ref"}, Server: "elsewhere.example.com", AdditionalServers: []string{"registry.example.com"},
+		}
+		response := answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(object), "null")))
+		assert.True(t, response.Allowed)
+		assert.Equal(t, []string{`"other" gives registry.example.com a credential too, in a common namespace`}, response.Warnings)
+		broken := object.DeepCopy()
+		broken.Spec.Docker.Username = "hidden"
+		broken.Spec.Docker.AdditionalServers = []string{"robot:hidden@a", "b", "b"}
+		response = answer(t, ask(t, handler, ValidatePath, reviewOf("UPDATE", encode(broken), encode(object))))
+		require.False(t, response.Allowed)
+		assert.Len(t, response.Result.Details.Causes, 3)
+		assert.Contains(t, response.Result.Message, "spec.docker.secretRef: Forbidden: must be the only source")
+		assert.NotContains(t, response.Result.Message, "hidden")
+		assert.True(t, answer(t, ask(t, handler, ValidatePath, reviewOf("UPDATE", encode(broken), encode(broken)))).Allowed, "its spec is as it was")
+		many := object.DeepCopy()
+		many.Spec.Docker.AdditionalServers = strings.Split(strings.Repeat("s,", 30)+"s", ",")
+		response = answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(many), "null")))
+		require.False(t, response.Allowed)
+		assert.Contains(t, response.Result.Message, "must have at most 16 items")
+	})
 	t.Run("a password that ends in a line break is warned of", func(t *testing.T) {
 		object := imagePullSecret("x", "c")
 		object.Spec.Docker.Password = "hidden\n"

@@ -93,6 +93,8 @@ func TestNoReviewTakesMuchMoreThanItsSize(t *testing.T) {
 		"a list of bad names":    {ValidatePath, filled(credential(`{"metadata":{"name":"a"},"spec":{"serviceAccounts":"FILL"}}`), `\u0000,`)},
 		"a server of NULs":       {ValidatePath, filled(credential(`{"metadata":{"name":"a"},"spec":{"docker":{"server":"FILL"}}}`), `\u0000`)},
 		"a password of angles":   {ValidatePath, filled(credential(`{"metadata":{"name":"a"},"spec":{"docker":{"username":"u","password":"FILL","server":"r"}}}`), `<`)},
+		"many servers":           {ValidatePath, filled(credential(`{"metadata":{"name":"a"},"spec":{"docker":{"additionalServers":[FILL""]}}}`), `"",`)},
+		"a long reference":       {ValidatePath, filled(credential(`{"metadata":{"name":"a"},"spec":{"docker":{"secretRef":{"name":"FILL"}}}}`), `\u0000`)},
 		"a name of quotes":       {ValidatePath, filled(credential(`{"metadata":{"name":"FILL"}}`), `\"`)},
 		"a UID of angles":        {MutatePath, filled(strings.Replace(account(`{"metadata":{"name":"a"}}`), "the-uid", "FILL", 1), "<")},
 		"nothing but blanks":     {MutatePath, strings.Repeat(" ", maxBody)},
