@@ -89,7 +89,7 @@ func TestTakingOver(t *testing.T) {
 			}
 		})
 		require.Error(t, m.Stop())
-		assert.Contains(t, m.Log(), "imagepullsecrets.tcr.tencentcloudcr.com lacks status.conditions[].lastTransitionTime")
+		assert.Regexp(t, `imagepullsecrets\.tcr\.tencentcloudcr\.com lacks [^;]*status\.conditions\[\]\.lastTransitionTime`, m.Log())
 		assert.Contains(t, m.Log(), "kubectl apply --server-side --force-conflicts -f deploy/chart/crds/")
 		var now struct {
 			Metadata struct{ ResourceVersion string }

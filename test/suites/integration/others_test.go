@@ -54,7 +54,7 @@ func TestSecretsThatOthersKeep(t *testing.T) {
 			w.Eventually("it is issued", w.issued(object, "hidden-1", "default"))
 			before := w.secretOf("default", object)
 
-			out, err := w.Pipe(manifest("hidden-2"), "replace", "-f", "-")
+			out, err := w.Pipe("---\n"+manifest("hidden-2"), "replace", "-f", "-")
 			require.NoError(t, err, out)
 			w.Within(5*time.Second, "it is issued", w.issued(object, "hidden-2", "default"))
 			w.Apply(manifest("hidden-3"), "--server-side", "--force-conflicts", "--field-manager=kustomize-controller")
@@ -62,10 +62,10 @@ func TestSecretsThatOthersKeep(t *testing.T) {
 			w.Kubectl("delete", "secret", name, "-n", manager.Namespace)
 			w.ready(name, "CredentialUnread")
 			require.NoError(t, w.issued(object, "hidden-3", "default")(), "it stays issued")
-			out, err = w.Pipe(manifest("hidden-4"), "create", "-f", "-")
+			out, err = w.Pipe("---\n"+manifest("hidden-4"), "create", "-f", "-")
 			require.NoError(t, err, out)
 			w.Eventually("it is issued", w.issued(object, "hidden-4", "default"))
-			out, err = w.Pipe(manifest("hidden-5"), "replace", "--force", "-f", "-") // deleted and made anew at once
+			out, err = w.Pipe("---\n"+manifest("hidden-5"), "replace", "--force", "-f", "-") // deleted and made anew at once
 			require.NoError(t, err, out)
 			w.Eventually("it is issued", w.issued(object, "hidden-5", "default"))
 			w.ready(name, "Complete")
@@ -92,11 +92,11 @@ func TestAccountsThatOthersReplace(t *testing.T) {
 				want = append([]string{"theirs"}, want...)
 			}
 			manifest := fmt.Sprintf("{apiVersion: v1, kind: ServiceAccount, metadata: {name: %s, namespace: team}%s}", name, entries)
-			out, err := w.Pipe(manifest, "create", "-f", "-")
+			out, err := w.Pipe("---\n"+manifest, "create", "-f", "-")
 			require.NoError(t, err, out)
 			began := time.Now()
 			for range 3 {
-				out, err = w.Pipe(manifest, "replace", "-f", "-")
+				out, err = w.Pipe("---\n"+manifest, "replace", "-f", "-")
 				require.NoError(t, err, out)
 				assert.Equal(t, want, w.Entries("team", name))
 			}
