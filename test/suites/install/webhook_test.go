@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/suite"
 )
@@ -241,7 +242,7 @@ func TestPruningTakesTheWebhookAlong(t *testing.T) {
 	}
 	w.home()
 	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
-	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", filepath.Join(chart, "crds"))
+	w.Kubectl("wait", cluster.Established, "--timeout=30s", "-f", filepath.Join(chart, "crds"))
 	w.collectorLooks()
 	apply := func(set string) {
 		t.Helper()
