@@ -60,7 +60,7 @@ func (w *world) webhookIs(want ...string) {
 }
 
 // may says which of the verbs the manager's token allows on a resource, by whichever name.
-func (w *world) may(group, resource, namespace, name string) (allowed []string) {
+func (w *world) may(group, resource, name string) (allowed []string) {
 	w.T.Helper()
 	_, config := w.tokenFor(managerAccount)
 	client, err := kubernetes.NewForConfig(config)
@@ -69,7 +69,7 @@ func (w *world) may(group, resource, namespace, name string) (allowed []string) 
 	for _, verb := range []string{"get", "list", "watch", "create", "update", "patch", "delete", "approve"} {
 		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(w.Ctx, &authorizationv1.SelfSubjectAccessReview{
 			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Verb: verb, Group: group, Resource: resource, Subresource: subresource, Namespace: namespace, Name: name,
+				Verb: verb, Group: group, Resource: resource, Subresource: subresource, Name: name,
 			}},
 		}, metav1.CreateOptions{})
 		require.NoError(w.T, err)
@@ -194,7 +194,7 @@ func (w *world) keepsItsWebhook(t *testing.T, all []string) {
 // onlyValidates holds what is promised of a webhook that attaches nothing.
 func (w *world) onlyValidates(t *testing.T) {
 	t.Helper()
-	assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "tcr-assistant-mutating-webhook-configuration"))
+	assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration"))
 	server := w.Kubectl("get", "ipss", "first", "-o", "jsonpath={.spec.docker.server}")
 	out, err := w.Pipe("{apiVersion: tcr.tencentcloudcr.com/v1, kind: ImagePullSecret, metadata: {name: twice}, spec: {docker: {username: u, password: p, server: "+server+"}}}", "create", "-f", "-")
 	require.NoError(t, err)
@@ -214,11 +214,11 @@ func (w *world) withoutWebhook(t *testing.T, m *manager.Manager) {
 	require.NoError(t, err)
 	assert.Equal(t, []corev1.ContainerPort{{Name: "metrics", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}}, deployment.Spec.Template.Spec.Containers[0].Ports)
 
-	assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "tcr-assistant-mutating-webhook-configuration"))
-	assert.Empty(t, w.may("admissionregistration.k8s.io", "validatingwebhookconfigurations", "", "tcr-assistant-validating-webhook-configuration"))
-	assert.Empty(t, w.may("certificates.k8s.io", "certificatesigningrequests", "", "tcr-assistant-webhook"))
-	assert.Empty(t, w.may("certificates.k8s.io", "certificatesigningrequests/approval", "", "tcr-assistant-webhook"))
-	assert.Empty(t, w.may("certificates.k8s.io", "signers", "", "kubernetes.io/kubelet-serving"))
+	assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration"))
+	assert.Empty(t, w.may("admissionregistration.k8s.io", "validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration"))
+	assert.Empty(t, w.may("certificates.k8s.io", "certificatesigningrequests", "tcr-assistant-webhook"))
+	assert.Empty(t, w.may("certificates.k8s.io", "certificatesigningrequests/approval", "tcr-assistant-webhook"))
+	assert.Empty(t, w.may("certificates.k8s.io", "signers", "kubernetes.io/kubelet-serving"))
 
 	w.Create("second")
 	w.teamLists("builder", "theirs", "tcr.ipsfirst", "tcr.ipssecond")
