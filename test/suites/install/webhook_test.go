@@ -230,7 +230,63 @@ func (w *world) withoutWebhook(t *testing.T, m *manager.Manager) {
 	assert.NotContains(t, scraped, "tcr_assistant_certificate_not_after_timestamp_seconds", "it has none")
 }
 
-// TestPruningTakesTheWebhookAlong switches the webhook off with kubectl alone, as GitOps tools do: what is no longer rendered is
+// TestAnUpgradeTakesTheWebhookOfAnEarlierManagerAlong upgrades where the manager's own role, which stays, owns what the webhook had, as
+// it did before the webhook had roles of its own.
+func TestAnUpgradeTakesTheWebhookOfAnEarlierManagerAlong(t *testing.T) {
+	t.Parallel()
+	for number, helm := range helmPaths {
+		t.Run(fmt.Sprint("Helm ", 3+number), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.helm = helm
+			if !w.AttachesByItself() {
+				t.Log("the webhook stays as a whole: TestTheWebhookIsSwitchedOffAndOn")
+				return
+			}
+			w.home()
+			w.team("team")
+			w.runHelm("install", chart, "--set", "webhook.mutating=true")
+			m := w.run()
+			all := []string{mutatingConfiguration, validatingConfiguration, servingSecret, webhookService, signingRequest}
+			w.webhookIs(all...)
+			ends(t, m)
+			w.ownedByTheManagersRole(all[:3]...)
+
+			t.Run("by default, its mutating configuration goes", func(t *testing.T) {
+				w.runHelm("upgrade", chart)
+				w.webhookIs(all[1:]...)
+				ends(t, w.run())
+			})
+			t.Run("switched off, all of it but the request, which the cluster collects an hour after it was issued", func(t *testing.T) {
+				w.ownedByTheManagersRole(all[1:3]...)
+				w.runHelm("upgrade", chart, "--set", "webhook.enabled=false")
+				left := slices.DeleteFunc(w.ofTheWebhook(), func(name string) bool { return name == signingRequest })
+				assert.Empty(t, left)
+				m = w.run()
+				w.Create("after")
+				w.Holds("team", "after")
+				ends(t, m)
+			})
+			t.Run("on again, it is as it was", func(t *testing.T) {
+				w.runHelm("upgrade", chart, "--set", "webhook.mutating=true")
+				w.run()
+				w.webhookIs(all...)
+			})
+		})
+	}
+}
+
+// ownedByTheManagersRole has the role that every installation has own some objects.
+func (w *world) ownedByTheManagersRole(objects ...string) {
+	w.T.Helper()
+	uid := w.Kubectl("get", "clusterrole", "tcr-assistant-manager-role", "-o", "jsonpath={.metadata.uid}")
+	for _, object := range objects {
+		w.Kubectl("patch", object, "-n", manager.Namespace, "--type=merge", "-p",
+			fmt.Sprintf(`{"metadata":{"ownerReferences":[{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","name":"tcr-assistant-manager-role","uid":%q}]}}`, uid))
+	}
+}
+
+// TestPruningTakesTheWebhookAlong switches the webhook off and on with kubectl alone, as GitOps tools do: what is no longer rendered is
 // deleted.
 func TestPruningTakesTheWebhookAlong(t *testing.T) {
 	t.Parallel()
@@ -257,15 +313,25 @@ func TestPruningTakesTheWebhookAlong(t *testing.T) {
 	}
 	apply("webhook.mutating=true")
 	m := w.run()
-	w.webhookIs(mutatingConfiguration, validatingConfiguration, signingRequest, servingSecret, webhookService)
-	apply("webhook.enabled=false")
-	w.webhookIs()
-	assert.Empty(t, w.ofTheWebhook())
-	ends(t, m)
-	w.run()
-	w.Create("after")
-	w.Holds("default", "after")
-	assert.Empty(t, w.ofTheWebhook())
+	all := []string{mutatingConfiguration, validatingConfiguration, signingRequest, servingSecret, webhookService}
+	w.webhookIs(all...)
+	for _, name := range []string{"first", "second"} {
+		apply("webhook.enabled=false")
+		w.webhookIs()
+		assert.Empty(t, w.ofTheWebhook())
+		ends(t, m)
+		m = w.run()
+		w.Create(name)
+		w.Holds("default", name)
+		assert.Empty(t, w.ofTheWebhook())
+
+		apply("webhook.mutating=true")
+		ends(t, m)
+		m = w.run()
+		w.webhookIs(all...)
+		w.Create(name + "-reviewed")
+		w.Holds("default", name+"-reviewed")
+	}
 }
 
 // TestTheWebhookIsRefusedToGo renders for clusters where nothing else would attach Secrets.
@@ -297,7 +363,7 @@ func TestTheWebhookIsRefusedToGo(t *testing.T) {
 		{"off, what holds the manager to its role", "v1.36.0", "webhook.enabled=false", "policyName: tcr-assistant-manager-clusterroles", "tcr-assistant-manager-certificatesigningrequests"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			out, err := w.tryHelm("template", "x", chart, "--namespace", manager.Namespace, "--kube-version", tc.version, "--api-versions", policyAPI, "--set", tc.set)
+			out, err := w.tryHelm("template", "x", chart, "--no-hooks", "--namespace", manager.Namespace, "--kube-version", tc.version, "--api-versions", policyAPI, "--set", tc.set)
 			require.NoError(t, err, out)
 			assert.Contains(t, out, tc.has)
 			assert.NotContains(t, out, tc.lacks)
