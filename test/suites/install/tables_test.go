@@ -90,7 +90,7 @@ func secretTries(ctx context.Context) (create, apply try, foreign []try) {
 		}
 	}
 	apply = func(stolen kubernetes.Interface) error {
-		body := `{"apiVersion":"v1","kind":"Secret","metadata":{"labels":{"app.kubernetes.io/managed-by":"tcr-assistant"}},"type":"kubernetes.io/dockerconfigjson","data":{".dockerconfigjson":"e30="}}`
+		body := `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"tcr.ipscentral","labels":{"app.kubernetes.io/managed-by":"tcr-assistant"}},"type":"kubernetes.io/dockerconfigjson","data":{".dockerconfigjson":"e30="}}`
 		_, err := stolen.CoreV1().Secrets("team").Patch(ctx, "tcr.ipscentral", types.ApplyPatchType, []byte(body), metav1.PatchOptions{FieldManager: "thief", DryRun: dry})
 		return err
 	}
@@ -156,9 +156,11 @@ func managersTries(ctx context.Context, w *world) map[string][]try {
 			},
 			asks(ctx, "approve", "certificates.k8s.io", "signers", "", "kubernetes.io/kubelet-serving"),
 		},
-		"read and replace the webhook's certificate and its key": {
-			asks(ctx, "list", "", "secrets", manager.Namespace, servingCertificate), asks(ctx, "patch", "", "secrets", manager.Namespace, servingCertificate),
-		},
+		"replace the webhook's certificate, and read its key": {func(stolen kubernetes.Interface) error {
+			body := `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"` + servingCertificate + `"},"type":"kubernetes.io/tls","data":{"tls.crt":"","tls.key":""}}`
+			_, err := stolen.CoreV1().Secrets(manager.Namespace).Patch(ctx, servingCertificate, types.ApplyPatchType, []byte(body), metav1.PatchOptions{FieldManager: "thief", DryRun: dry})
+			return err
+		}},
 	}
 }
 
@@ -195,7 +197,7 @@ func othersTries(ctx context.Context) map[string][]try {
 	}
 }
 
-// holds holds a column of a table to what is refused and what is not.
+// tableHolds holds a column of a table to what is refused and what is not.
 func (w *world) tableHolds(t *testing.T, lines [][]string, column int, tries map[string][]try, whose func(line int) kubernetes.Interface) {
 	t.Helper()
 	for number, cells := range lines {
