@@ -37,7 +37,7 @@ func TestWhatIsMissingIsToldWithTheRoleThatGrantsIt(t *testing.T) {
 		for _, webhook := range []string{"webhook.enabled=false", "webhook.mutating=auto", "webhook.mutating=true"} {
 			t.Run(secrets+", "+webhook, func(t *testing.T) {
 				rendered, err := w.tryHelm("template", "x", chart, "--no-hooks", "--namespace", manager.Namespace, "--kube-version", "v1.36.0", "--api-versions", policyAPI,
-					"--set", "rbac.secrets="+secrets+","+webhook+",global.imagePullSecretsCrs[0].name=a,global.imagePullSecretsCrs[0].dockerUsername=u,global.imagePullSecretsCrs[0].dockerPassword=p,global.imagePullSecretsCrs[0].dockerServer=a.example.com")
+					"--set", "rbac.secrets="+secrets+","+webhook+","+oneCredential)
 				require.NoError(t, err, rendered)
 				grants, err := permissions.Grants([]byte(rendered))
 				require.NoError(t, err)

@@ -224,6 +224,10 @@ func (w *world) tableHolds(t *testing.T, lines [][]string, column int, tries map
 	}
 }
 
+// oneCredential is a value of the chart.
+const oneCredential = "global.imagePullSecretsCrs[0].name=central,global.imagePullSecretsCrs[0].dockerUsername=u," +
+	"global.imagePullSecretsCrs[0].dockerPassword=p,global.imagePullSecretsCrs[0].dockerServer=a.example.com"
+
 // TestWhatAStolenTokenCanDoIsAsDocumented installs the product in each mode and tries every line of the tables with each token.
 func TestWhatAStolenTokenCanDoIsAsDocumented(t *testing.T) {
 	t.Parallel()
@@ -234,7 +238,8 @@ func TestWhatAStolenTokenCanDoIsAsDocumented(t *testing.T) {
 		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, theirs, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	bySecrets, byWebhook, others := documented(t, "The manager's token, by `rbac.secrets`"), documented(t, "The manager's token, by `webhook`"), documented(t, "Other tokens, by `rbac.secrets`")
+	bySecrets, byWebhook := documented(t, "The manager's token, by `rbac.secrets`"), documented(t, "The manager's token, by `webhook`")
+	others := documented(t, "Other tokens, by `rbac.secrets`")
 	hostsUpdaters := len(others) - 3
 	webhooks := []string{"webhook.enabled=false", "webhook.mutating=auto", "webhook.mutating=true"}
 	if !w.AttachesByItself() {
@@ -247,8 +252,7 @@ func TestWhatAStolenTokenCanDoIsAsDocumented(t *testing.T) {
 				continue
 			}
 			t.Run(secrets+", "+webhook, func(t *testing.T) {
-				set := "rbac.secrets=" + secrets + "," + webhook + "," + oneHost +
-					",global.imagePullSecretsCrs[0].name=central,global.imagePullSecretsCrs[0].dockerUsername=u,global.imagePullSecretsCrs[0].dockerPassword=p,global.imagePullSecretsCrs[0].dockerServer=a.example.com"
+				set := "rbac.secrets=" + secrets + "," + webhook + "," + oneHost + "," + oneCredential
 				w.runHelm(command, chart, "--set", set)
 				command = "upgrade"
 				w.uninstallRoles(set)
