@@ -45,8 +45,11 @@ func documented(t *testing.T, head string) (lines [][]string) {
 	return lines
 }
 
-// dry has a write change nothing.
-var dry = []string{metav1.DryRunAll}
+// dry has a write change nothing, applied one by server-side apply.
+var (
+	dry     = []string{metav1.DryRunAll}
+	applied = metav1.PatchOptions{FieldManager: "thief", DryRun: dry}
+)
 
 // asks returns an attempt that asks whether it would be allowed.
 func asks(ctx context.Context, verb, group, resource, namespace, name string) try {
@@ -90,8 +93,9 @@ func secretTries(ctx context.Context) (create, apply try, foreign []try) {
 		}
 	}
 	apply = func(stolen kubernetes.Interface) error {
-		body := `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"tcr.ipscentral","labels":{"app.kubernetes.io/managed-by":"tcr-assistant"}},"type":"kubernetes.io/dockerconfigjson","data":{".dockerconfigjson":"e30="}}`
-		_, err := stolen.CoreV1().Secrets("team").Patch(ctx, "tcr.ipscentral", types.ApplyPatchType, []byte(body), metav1.PatchOptions{FieldManager: "thief", DryRun: dry})
+		body := `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"tcr.ipscentral","labels":{"app.kubernetes.io/managed-by":"tcr-assistant"}},` +
+			`"type":"kubernetes.io/dockerconfigjson","data":{".dockerconfigjson":"e30="}}`
+		_, err := stolen.CoreV1().Secrets("team").Patch(ctx, "tcr.ipscentral", types.ApplyPatchType, []byte(body), applied)
 		return err
 	}
 	return post("tcr.ipsx"), apply, []try{
@@ -126,7 +130,9 @@ func managersTries(ctx context.Context, w *world) map[string][]try {
 	create, apply, foreign := secretTries(ctx)
 	configuration := func(resource, own string) []try {
 		return []try{
-			asks(ctx, "patch", hookGroup, resource, "", own), asks(ctx, "create", hookGroup, resource, "", own), asks(ctx, "delete", hookGroup, resource, "", own),
+			asks(ctx, "patch", hookGroup, resource, "", own),
+			asks(ctx, "create", hookGroup, resource, "", own),
+			asks(ctx, "delete", hookGroup, resource, "", own),
 		}
 	}
 	return map[string][]try{
@@ -140,7 +146,8 @@ func managersTries(ctx context.Context, w *world) map[string][]try {
 		"act as another account, or issue its tokens":                              tries(disguises(ctx, w)[:5]...),
 		"remove the policies that restrict it":                                     tries(sheddings(ctx)[:4]...),
 		"keep the manager from its work, by its Lease or what is derived": {
-			asks(ctx, "patch", ipsGroup, "derivedattachments", "", ""), asks(ctx, "update", "coordination.k8s.io", "leases", manager.Namespace, "tcr-assistant-leader-election"),
+			asks(ctx, "patch", ipsGroup, "derivedattachments", "", ""),
+			asks(ctx, "update", "coordination.k8s.io", "leases", manager.Namespace, "tcr-assistant-leader-election"),
 		},
 		"rewrite what anybody writes, and so [become cluster admin](#what-a-stolen-token-of-the-manager-can-still-do)": configuration("mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration"),
 		"read and refuse what anybody writes": configuration("validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration"),
@@ -157,8 +164,9 @@ func managersTries(ctx context.Context, w *world) map[string][]try {
 			asks(ctx, "approve", "certificates.k8s.io", "signers", "", "kubernetes.io/kubelet-serving"),
 		},
 		"replace the webhook's certificate, and read its key": {func(stolen kubernetes.Interface) error {
-			body := `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"` + servingCertificate + `"},"type":"kubernetes.io/tls","data":{"tls.crt":"","tls.key":""}}`
-			_, err := stolen.CoreV1().Secrets(manager.Namespace).Patch(ctx, servingCertificate, types.ApplyPatchType, []byte(body), metav1.PatchOptions{FieldManager: "thief", DryRun: dry})
+			body := `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"` + servingCertificate + `"},` +
+				`"type":"kubernetes.io/tls","data":{"tls.crt":"","tls.key":""}}`
+			_, err := stolen.CoreV1().Secrets(manager.Namespace).Patch(ctx, servingCertificate, types.ApplyPatchType, []byte(body), applied)
 			return err
 		}},
 	}
@@ -173,25 +181,36 @@ func othersTries(ctx context.Context) map[string][]try {
 	}
 	var writes []try
 	for _, verb := range []string{"create", "update", "patch", "delete", "deletecollection"} {
-		writes = append(writes, asks(ctx, verb, "", "secrets", "team", ""), asks(ctx, verb, "", "configmaps", manager.Namespace, "updater-config"),
-			asks(ctx, verb, "apps", "daemonsets", manager.Namespace, "hosts-updater"), asks(ctx, verb, "", "pods", manager.Namespace, ""), asks(ctx, verb, "", "nodes", "", ""))
+		writes = append(writes, asks(ctx, verb, "", "secrets", "team", ""),
+			asks(ctx, verb, "", "configmaps", manager.Namespace, "updater-config"),
+			asks(ctx, verb, "apps", "daemonsets", manager.Namespace, "hosts-updater"),
+			asks(ctx, verb, "", "pods", manager.Namespace, ""),
+			asks(ctx, verb, "", "nodes", "", ""))
 	}
 	return map[string][]try{
 		"**The uninstall job's**, while it runs: read somebody else's Secret": {get},
-		"list or watch Secrets":                                      {asks(ctx, "list", "", "secrets", "", ""), asks(ctx, "watch", "", "secrets", "", ""), asks(ctx, "list", "", "secrets", "team", "database")},
+		"list or watch Secrets": {asks(ctx, "list", "", "secrets", "", ""),
+			asks(ctx, "watch", "", "secrets", "", ""),
+			asks(ctx, "list", "", "secrets", "team", "database")},
 		"create, change or delete a Secret":                          append(foreign, create, apply),
 		"read the credentials in ImagePullSecrets, and delete these": {asks(ctx, "list", ipsGroup, "imagepullsecrets", "", "")},
 		"remove entries `tcr.ips…` from ServiceAccounts":             {accountTry(ctx, attaching)},
 		"change anything else of a ServiceAccount":                   {accountTry(ctx, annotating)},
 		"get more permissions":                                       tries(widenings(ctx)...),
 		"write webhook configurations, or request certificates": {
-			asks(ctx, "create", hookGroup, "mutatingwebhookconfigurations", "", ""), asks(ctx, "patch", hookGroup, "mutatingwebhookconfigurations", "", "tcr-assistant-mutating-webhook-configuration"),
-			asks(ctx, "patch", hookGroup, "validatingwebhookconfigurations", "", "tcr-assistant-validating-webhook-configuration"), asks(ctx, "create", "certificates.k8s.io", "certificatesigningrequests", "", ""),
+			asks(ctx, "create", hookGroup, "mutatingwebhookconfigurations", "", ""),
+			asks(ctx, "patch", hookGroup, "mutatingwebhookconfigurations", "", "tcr-assistant-mutating-webhook-configuration"),
+			asks(ctx, "patch", hookGroup, "validatingwebhookconfigurations", "", "tcr-assistant-validating-webhook-configuration"),
+			asks(ctx, "create", "certificates.k8s.io", "certificatesigningrequests", "", ""),
 		},
 		"**That of hosts-updater**: read a Secret": append([]try{get}, asks(ctx, "list", "", "secrets", manager.Namespace, "")),
 		"read anything but its DaemonSet, its namespace and its ConfigMap": {
-			asks(ctx, "get", "", "configmaps", manager.Namespace, "other"), asks(ctx, "watch", "", "configmaps", manager.Namespace, ""), asks(ctx, "get", "apps", "daemonsets", manager.Namespace, "other"),
-			asks(ctx, "get", "", "namespaces", "team", "team"), asks(ctx, "list", "", "pods", "", ""), asks(ctx, "list", ipsGroup, "imagepullsecrets", "", ""),
+			asks(ctx, "get", "", "configmaps", manager.Namespace, "other"),
+			asks(ctx, "watch", "", "configmaps", manager.Namespace, ""),
+			asks(ctx, "get", "apps", "daemonsets", manager.Namespace, "other"),
+			asks(ctx, "get", "", "namespaces", "team", "team"),
+			asks(ctx, "list", "", "pods", "", ""),
+			asks(ctx, "list", ipsGroup, "imagepullsecrets", "", ""),
 		},
 		"write anything": writes,
 	}
