@@ -231,7 +231,7 @@ func (w *world) withoutWebhook(t *testing.T, m *manager.Manager) {
 	assert.NotContains(t, scraped, "tcr_assistant_certificate_not_after_timestamp_seconds", "it has none")
 }
 
-// TestPruningTakesTheWebhookAlong switches the webhook off with kubectl alone, as GitOps tools do: what is no longer rendered is
+// TestPruningTakesTheWebhookAlong switches the webhook off and on with kubectl alone, as GitOps tools do: what is no longer rendered is
 // deleted.
 func TestPruningTakesTheWebhookAlong(t *testing.T) {
 	t.Parallel()
@@ -258,15 +258,25 @@ func TestPruningTakesTheWebhookAlong(t *testing.T) {
 	}
 	apply("webhook.mutating=true")
 	m := w.run()
-	w.webhookIs(mutatingConfiguration, validatingConfiguration, signingRequest, servingSecret, webhookService)
-	apply("webhook.enabled=false")
-	w.webhookIs()
-	assert.Empty(t, w.ofTheWebhook())
-	ends(t, m)
-	w.run()
-	w.Create("after")
-	w.Holds("default", "after")
-	assert.Empty(t, w.ofTheWebhook())
+	all := []string{mutatingConfiguration, validatingConfiguration, signingRequest, servingSecret, webhookService}
+	w.webhookIs(all...)
+	for _, name := range []string{"first", "second"} {
+		apply("webhook.enabled=false")
+		w.webhookIs()
+		assert.Empty(t, w.ofTheWebhook())
+		ends(t, m)
+		m = w.run()
+		w.Create(name)
+		w.Holds("default", name)
+		assert.Empty(t, w.ofTheWebhook())
+
+		apply("webhook.mutating=true")
+		ends(t, m)
+		m = w.run()
+		w.webhookIs(all...)
+		w.Create(name + "-reviewed")
+		w.Holds("default", name+"-reviewed")
+	}
 }
 
 // TestTheWebhookIsRefusedToGo renders for clusters where nothing else would attach Secrets.
@@ -298,7 +308,7 @@ func TestTheWebhookIsRefusedToGo(t *testing.T) {
 		{"off, what holds the manager to its role", "v1.36.0", "webhook.enabled=false", "policyName: tcr-assistant-manager-clusterroles", "tcr-assistant-manager-certificatesigningrequests"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			out, err := w.tryHelm("template", "x", chart, "--namespace", manager.Namespace, "--kube-version", tc.version, "--api-versions", policyAPI, "--set", tc.set)
+			out, err := w.tryHelm("template", "x", chart, "--no-hooks", "--namespace", manager.Namespace, "--kube-version", tc.version, "--api-versions", policyAPI, "--set", tc.set)
 			require.NoError(t, err, out)
 			assert.Contains(t, out, tc.has)
 			assert.NotContains(t, out, tc.lacks)
