@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
@@ -14,6 +16,10 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
+
+// holding is for how long a part that was deleted is taken to be there still. The leader deletes none before the others hold what is
+// left of it, and makes anew what somebody else deletes: nobody is to be born without that meanwhile.
+const holding = 10 * time.Second
 
 // Follower knows what the DerivedAttachments say, as the leader stores them: all that a replica needs for admission, without any
 // credential.
@@ -23,22 +29,31 @@ type Follower struct {
 
 	current atomic.Pointer[pullsecret.Attachments] // nil while that is not known
 
-	mu     sync.Mutex
-	parts  map[string]v1.DerivedAttachmentsSpec // by name, as in the API
-	listed bool                                 // since Run began
+	mu      sync.Mutex
+	parts   map[string]v1.DerivedAttachmentsSpec // by name, as in the API
+	leaving map[string]time.Time                 // those of them that were deleted, and until when they are held on to
+	listed  bool                                 // since Run began
 }
 
 // NewFollower returns a follower that knows nothing yet.
 func NewFollower(log *slog.Logger, objects *typed.DerivedAttachments) *Follower {
-	return &Follower{log: log, objects: objects, parts: map[string]v1.DerivedAttachmentsSpec{}}
+	f := &Follower{log: log, objects: objects}
+	f.reset()
+	return f
+}
+
+// reset forgets what is stored, and nothing of what is known.
+func (f *Follower) reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.parts, f.leaving, f.listed = map[string]v1.DerivedAttachmentsSpec{}, map[string]time.Time{}, false
 }
 
 // Run watches what is stored until ctx ends. What is known stays known after that.
 func (f *Follower) Run(ctx context.Context) {
 	type object = *v1.DerivedAttachments
-	f.mu.Lock()
-	f.parts, f.listed = map[string]v1.DerivedAttachmentsSpec{}, false
-	f.mu.Unlock()
+	f.reset()
+	defer f.reset()
 	const resource = "derivedattachments.tcr.tencentcloudcr.com"
 	source := reflector.ListWatch(reflector.LogForbidden(f.log, resource), reflector.Everything, f.objects.List, f.objects.Watch)
 	reflector.Run(ctx, "derivedattachments", source, &v1.DerivedAttachments{}, &reflector.Store[object, object]{
@@ -90,21 +105,34 @@ func (f *Follower) change(edit func()) {
 func (f *Follower) put(object *v1.DerivedAttachments) {
 	if strings.HasPrefix(object.Name, namePrefix) {
 		f.parts[object.Name] = object.Spec
+		delete(f.leaving, object.Name)
 	}
 }
 
-// remove takes out a part. The first one there is always: the leader makes it anew.
+// remove takes out a part, some time later. The first one there is always: the leader makes it anew.
 func (f *Follower) remove(name string) {
-	if name != partName(0) {
-		delete(f.parts, name)
+	_, had := f.parts[name]
+	_, leaves := f.leaving[name]
+	if !had || leaves || name == partName(0) {
+		return
 	}
+	until := time.Now().Add(holding)
+	f.leaving[name] = until
+	time.AfterFunc(holding, func() {
+		f.change(func() {
+			if f.leaving[name].Equal(until) { // it did not come back
+				delete(f.parts, name)
+				delete(f.leaving, name)
+			}
+		})
+	})
 }
 
 func (f *Follower) replace(all []*v1.DerivedAttachments) {
-	first, had := f.parts[partName(0)]
-	f.parts = map[string]v1.DerivedAttachmentsSpec{}
-	if had {
-		f.parts[partName(0)] = first
+	for name := range f.parts {
+		if !slices.ContainsFunc(all, func(object *v1.DerivedAttachments) bool { return object.Name == name }) {
+			f.remove(name)
+		}
 	}
 	for _, object := range all {
 		f.put(object)

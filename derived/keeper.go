@@ -22,8 +22,9 @@ import (
 const (
 	// gather is how long changes that come at once are gathered for.
 	gather = 5 * time.Millisecond
-	// leastPause is the least time between two writes. They are also this many times as far apart as the last one took, up to
-	// longestPause, so that thousands of changes at once cost the API server a share of its time and no more.
+	// leastPause is the least time between two writes. They are also this many times as far apart as the shorter of the last two
+	// took, up to longestPause, so that thousands of changes at once cost the API server a share of its time and no more. A single
+	// slow answer says nothing: the first object of a kind that was just defined takes the API server seconds.
 	leastPause   = 50 * time.Millisecond
 	pauseFactor  = 8
 	longestPause = 2 * time.Second
@@ -106,7 +107,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		return
 	}
 	k.poke()
-	backoff := newBackoff()
+	backoff, before := newBackoff(), time.Duration(0)
 	for {
 		select {
 		case <-k.wake:
@@ -116,7 +117,8 @@ func (k *Keeper) Run(ctx context.Context) {
 		sleep(ctx, gather)
 		began := time.Now()
 		more, err := k.keep(ctx)
-		pause := min(max(leastPause, pauseFactor*time.Since(began)), longestPause)
+		took := time.Since(began)
+		pause := pauseAfter(before, took)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -135,7 +137,13 @@ func (k *Keeper) Run(ctx context.Context) {
 			}
 		}
 		sleep(ctx, pause)
+		before = took
 	}
+}
+
+// pauseAfter returns how long nothing is written after two writes that took so long.
+func pauseAfter(before, last time.Duration) time.Duration {
+	return min(max(leastPause, pauseFactor*min(before, last)), longestPause)
 }
 
 func newBackoff() wait.Backoff {

@@ -8,6 +8,16 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
 )
 
+// The Roles of this process, each in the namespace in which it grants something.
+const (
+	certificateRole = "Role tcr-assistant-webhook-server-cert-role"
+	leaseRole       = "Role tcr-assistant-leader-election-role"
+	eventsRole      = "Role tcr-assistant-events-role"
+	credentialsRole = "Role tcr-assistant-credentials-role"
+)
+
+func clusterRole(name string) string { return "ClusterRole " + name }
+
 // permission is something that this process asks of the API server. Secrets of ImagePullSecrets are not among those that
 // are checked: which of them it may touch can be narrowed to single names.
 type permission struct {
@@ -16,30 +26,31 @@ type permission struct {
 	name                         string // all objects where it is blank
 	namespaced                   bool   // in this process' own namespace
 	namespace                    string // in this one
-	role                         string // which grants it; the manager's own where it is blank
+	role                         string // which grants it, with its kind
 	// without says what goes wrong without it; blank where nothing works then.
 	without string
 }
 
 func (c Config) permissions() []permission {
+	own := clusterRole(c.Role)
 	needed := []permission{
-		{verbs: "list,watch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets"},
-		{verbs: "patch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets", subresource: "status"},
-		{verbs: "get,list,watch,create,patch,delete", group: "tcr.tencentcloudcr.com", resource: "derivedattachments"},
-		{verbs: "list,watch", resource: "namespaces"},
-		{verbs: "list,watch,patch", resource: "serviceaccounts"},
+		{verbs: "list,watch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets", role: own},
+		{verbs: "patch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets", subresource: "status", role: own},
+		{verbs: "get,list,watch,create,patch,delete", group: "tcr.tencentcloudcr.com", resource: "derivedattachments", role: own},
+		{verbs: "list,watch", resource: "namespaces", role: own},
+		{verbs: "list,watch,patch", resource: "serviceaccounts", role: own},
+		{verbs: "create,patch", resource: "events", namespace: metav1.NamespaceDefault, role: eventsRole, without: "no events will tell what happens"},
+		{verbs: "list,watch", resource: "secrets", namespaced: true, role: credentialsRole, without: "ImagePullSecrets that refer to a Secret, by spec.docker.secretRef, get no credential"},
 	}
-	needed = append(needed, permission{verbs: "create,patch", resource: "events", namespace: metav1.NamespaceDefault, without: "no events will tell what happens"})
-	needed = append(needed, permission{verbs: "list,watch", resource: "secrets", namespaced: true, without: "ImagePullSecrets that refer to a Secret, by spec.docker.secretRef, get no credential"})
 	if c.SecretsRole != "" {
 		needed = append(needed,
-			permission{verbs: "create", resource: "secrets"},
-			permission{verbs: "list,watch,patch,escalate", group: "rbac.authorization.k8s.io", resource: "clusterroles", name: c.SecretsRole})
+			permission{verbs: "create", resource: "secrets", role: own},
+			permission{verbs: "list,watch,patch,escalate", group: "rbac.authorization.k8s.io", resource: "clusterroles", name: c.SecretsRole, role: own})
 	}
 	if c.Lease != "" {
 		needed = append(needed,
-			permission{verbs: "create", group: "coordination.k8s.io", resource: "leases", namespaced: true},
-			permission{verbs: "list,watch,update", group: "coordination.k8s.io", resource: "leases", name: c.Lease, namespaced: true})
+			permission{verbs: "create", group: "coordination.k8s.io", resource: "leases", namespaced: true, role: leaseRole},
+			permission{verbs: "list,watch,update", group: "coordination.k8s.io", resource: "leases", name: c.Lease, namespaced: true, role: leaseRole})
 	}
 	return append(needed, c.webhookPermissions()...)
 }
@@ -49,13 +60,14 @@ func (c Config) webhookPermissions() []permission {
 	if c.WebhookRole == "" {
 		return nil
 	}
+	role := clusterRole(c.WebhookRole)
 	const selfSigned = "the serving certificate will be self-signed"
 	needed := []permission{
-		{verbs: "list,watch,create,patch,delete", resource: "secrets", name: certs.DefaultSecretName, namespaced: true},
-		{verbs: "create", group: "certificates.k8s.io", resource: "certificatesigningrequests", without: selfSigned},
-		{verbs: "get,watch,delete", group: "certificates.k8s.io", resource: "certificatesigningrequests", name: certs.RequestName, without: selfSigned},
-		{verbs: "update", group: "certificates.k8s.io", resource: "certificatesigningrequests", subresource: "approval", name: certs.RequestName, without: selfSigned},
-		{verbs: "approve", group: "certificates.k8s.io", resource: "signers", name: c.Signer, without: selfSigned},
+		{verbs: "list,watch,create,patch,delete", resource: "secrets", name: certs.DefaultSecretName, namespaced: true, role: certificateRole},
+		{verbs: "create", group: "certificates.k8s.io", resource: "certificatesigningrequests", role: role, without: selfSigned},
+		{verbs: "get,watch,delete", group: "certificates.k8s.io", resource: "certificatesigningrequests", name: certs.RequestName, role: role, without: selfSigned},
+		{verbs: "update", group: "certificates.k8s.io", resource: "certificatesigningrequests", subresource: "approval", name: certs.RequestName, role: role, without: selfSigned},
+		{verbs: "approve", group: "certificates.k8s.io", resource: "signers", name: c.Signer, role: role, without: selfSigned},
 	}
 	needed = append(needed, configurationPermissions(c.WebhookRole, "validatingwebhookconfigurations", registration.ValidatingConfiguration)...)
 	if c.MutatingWebhookRole != "" {
@@ -68,9 +80,9 @@ func (c Config) webhookPermissions() []permission {
 func configurationPermissions(role, resource, name string) []permission {
 	const unowned = "a webhook configuration that has no owner yet cannot be written where OwnerReferencesPermissionEnforcement is on"
 	return []permission{
-		{verbs: "get", group: "rbac.authorization.k8s.io", resource: "clusterroles", name: role, role: role},
-		{verbs: "list,watch,create,patch", group: "admissionregistration.k8s.io", resource: resource, name: name, role: role},
-		{verbs: "delete", group: "admissionregistration.k8s.io", resource: resource, name: name, role: role, without: unowned},
+		{verbs: "get", group: "rbac.authorization.k8s.io", resource: "clusterroles", name: role, role: clusterRole(role)},
+		{verbs: "list,watch,create,patch", group: "admissionregistration.k8s.io", resource: resource, name: name, role: clusterRole(role)},
+		{verbs: "delete", group: "admissionregistration.k8s.io", resource: resource, name: name, role: clusterRole(role), without: unowned},
 	}
 }
 

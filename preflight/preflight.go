@@ -3,7 +3,6 @@
 package preflight
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,8 +35,8 @@ type Config struct {
 	Lease string
 	// SecretsRole is the ClusterRole in which the manager lists the Secrets that it may read; blank where it keeps none.
 	SecretsRole string
-	// Role is named where a permission is missing. WebhookRole is, and owns what is written, where there is a webhook, and
-	// MutatingWebhookRole where it attaches Secrets; they are blank where there is none.
+	// Role is the manager's ClusterRole, which is named where a permission is missing. So is WebhookRole, which owns what is written,
+	// where there is a webhook, and MutatingWebhookRole where it attaches Secrets; they are blank where there is none.
 	Role, WebhookRole, MutatingWebhookRole string
 	// Owner looks up what owns the objects that the manager writes for itself.
 	Owner func(context.Context) (*metav1.OwnerReference, error)
@@ -59,7 +58,7 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		if final || ctx.Err() != nil {
 			for _, missing := range lesser {
-				cfg.Log.Warn("permission is missing", "verb", missing.verbs, "resource", missing.String(), "consequence", missing.without)
+				cfg.Log.Warn("permission is missing", "verb", missing.verbs, "resource", missing.String(), "role", missing.role, "consequence", missing.without)
 			}
 			return err
 		}
@@ -122,7 +121,7 @@ func (c Config) check(ctx context.Context) (lesser []permission, err error) {
 				one.verbs = verb
 				lesser = append(lesser, one)
 			default:
-				missing = append(missing, fmt.Errorf("permission is missing: %s %s (see ClusterRole %s)", verb, needed, cmp.Or(needed.role, c.Role)))
+				missing = append(missing, fmt.Errorf("permission is missing: %s %s (see %s)", verb, needed, needed.role))
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/rest"
@@ -155,7 +157,7 @@ func TestRun(t *testing.T) {
 		}
 		err := Run(t.Context(), s.config(&log))
 		require.ErrorContains(t, err, "permission is missing: create mutatingwebhookconfigurations.admissionregistration.k8s.io tcr-assistant-mutating-webhook-configuration (see ClusterRole mutating-webhook-role)")
-		require.ErrorContains(t, err, "permission is missing: create secrets tcr-assistant-webhook-server-cert (see ClusterRole role)")
+		require.ErrorContains(t, err, "permission is missing: create secrets tcr-assistant-webhook-server-cert (see Role tcr-assistant-webhook-server-cert-role)")
 		assert.NotContains(t, err.Error(), "certificatesigningrequests", "that can be done without")
 		for _, part := range []string{"verb=create resource=certificatesigningrequests", "verb=approve resource=\"signers", "verb=delete resource=\"validatingwebhookconfigurations"} {
 			assert.Equal(t, 1, strings.Count(log.String(), part), part)
@@ -189,15 +191,18 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// TestPermissions holds what is asked for against what the roles grant: all of it but the role itself, which Owner reads.
-func TestPermissions(t *testing.T) {
+// grant is a verb on a resource that a role of the manifests gives.
+type grant struct{ role, verb, resource, name string }
+
+// installed returns what the roles of the all-in-one manifests grant. Those of other installations are some of them.
+func installed(t *testing.T) (grants []grant) {
+	t.Helper()
 	manifest, err := os.ReadFile("../deploy/allinone/tcr-assistant.yaml")
 	require.NoError(t, err)
-	var granted, asked []string
 	for decoder := yaml.NewYAMLToJSONDecoder(bytes.NewReader(manifest)); ; {
 		var role rbacv1.ClusterRole // a Role has the same shape
 		if err := decoder.Decode(&role); errors.Is(err, io.EOF) {
-			break
+			return grants
 		} else {
 			require.NoError(t, err)
 		}
@@ -206,23 +211,50 @@ func TestPermissions(t *testing.T) {
 		}
 		for _, rule := range role.Rules {
 			for _, verb := range rule.Verbs {
-				if what := strings.TrimSpace(verb + " " + rule.Resources[0] + " " + strings.Join(rule.ResourceNames, ",")); what != "get clusterroles tcr-assistant-manager-role" {
-					granted = append(granted, what)
+				for _, resource := range rule.Resources {
+					grants = append(grants, grant{role.Kind + " " + role.Name, verb, schema.GroupResource{Group: rule.APIGroups[0], Resource: resource}.String(), strings.Join(rule.ResourceNames, ",")})
 				}
 			}
 		}
 	}
-	for _, needed := range (Config{Signer: "kubernetes.io/kubelet-serving", Lease: "tcr-assistant-leader-election", SecretsRole: "tcr-assistant-secrets-role",
-		WebhookRole: "tcr-assistant-webhook-role", MutatingWebhookRole: "tcr-assistant-mutating-webhook-role"}).permissions() {
-		resource := needed.resource
-		if needed.subresource != "" {
-			resource += "/" + needed.subresource
-		}
-		for verb := range strings.SplitSeq(needed.verbs, ",") {
-			asked = append(asked, strings.TrimSpace(verb+" "+resource+" "+needed.name))
-		}
+}
+
+// TestPermissions holds what is asked for, and the role that is named where it is missing, against what the roles grant: all of it but
+// the role itself, which Owner reads.
+func TestPermissions(t *testing.T) {
+	granted := slices.DeleteFunc(installed(t), func(g grant) bool {
+		return g.verb == "get" && g.name == "tcr-assistant-manager-role"
+	})
+	for name, test := range map[string]struct {
+		secrets, webhook, mutating, lease string
+		lacks                             []string // the roles that such an installation does not have, or has nothing of that sort in
+	}{
+		"with all there is":          {"tcr-assistant-secrets-role", "tcr-assistant-webhook-role", "tcr-assistant-mutating-webhook-role", "tcr-assistant-leader-election", nil},
+		"a webhook that validates":   {"tcr-assistant-secrets-role", "tcr-assistant-webhook-role", "", "tcr-assistant-leader-election", []string{"tcr-assistant-mutating-webhook-role"}},
+		"without a webhook":          {"tcr-assistant-secrets-role", "", "", "tcr-assistant-leader-election", []string{"webhook"}},
+		"without a role for Secrets": {"", "tcr-assistant-webhook-role", "tcr-assistant-mutating-webhook-role", "tcr-assistant-leader-election", []string{"tcr-assistant-secrets-role", "tcr-assistant-manager-role create secrets"}},
+		"neither":                    {"", "", "", "tcr-assistant-leader-election", []string{"webhook", "tcr-assistant-secrets-role", "tcr-assistant-manager-role create secrets"}},
+		"one replica":                {"tcr-assistant-secrets-role", "tcr-assistant-webhook-role", "tcr-assistant-mutating-webhook-role", "", []string{"tcr-assistant-leader-election-role"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked []grant
+			config := Config{Signer: "kubernetes.io/kubelet-serving", Lease: test.lease, SecretsRole: test.secrets,
+				Role: "tcr-assistant-manager-role", WebhookRole: test.webhook, MutatingWebhookRole: test.mutating}
+			for _, needed := range config.permissions() {
+				resource := needed.resource
+				if needed.subresource != "" {
+					resource += "/" + needed.subresource
+				}
+				for verb := range strings.SplitSeq(needed.verbs, ",") {
+					asked = append(asked, grant{needed.role, verb, schema.GroupResource{Group: needed.group, Resource: resource}.String(), needed.name})
+				}
+			}
+			want := slices.DeleteFunc(slices.Clone(granted), func(g grant) bool {
+				return slices.ContainsFunc(test.lacks, func(lack string) bool {
+					return strings.Contains(fmt.Sprintln(g.role, g.verb, g.resource, g.name), lack)
+				})
+			})
+			assert.ElementsMatch(t, want, asked)
+		})
 	}
-	slices.Sort(granted)
-	slices.Sort(asked)
-	assert.Equal(t, granted, asked)
 }

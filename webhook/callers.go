@@ -28,8 +28,9 @@ type Callers struct {
 }
 
 type authorities struct {
-	text []byte
-	pool *x509.CertPool
+	text  []byte
+	pool  *x509.CertPool
+	until time.Time // when the last of them expires
 }
 
 // NewCallers reads the file of PEM certificates of those authorities.
@@ -48,20 +49,20 @@ func (c *Callers) read() (*authorities, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading who may call the webhook: %w: it must be a file of PEM certificates of the authorities that sign the API servers' client certificates", err)
 	}
-	pool, err := parseAuthorities(text)
+	read, err := parseAuthorities(text)
 	if err != nil {
 		return nil, fmt.Errorf("reading who may call the webhook: %s: %w", c.file, err)
 	}
-	return &authorities{text, pool}, nil
+	return read, nil
 }
 
 // parseAuthorities reads PEM certificates. Anything else between them is a mistake: a key, above all, does not belong there.
-func parseAuthorities(text []byte) (*x509.CertPool, error) {
+func parseAuthorities(text []byte) (*authorities, error) {
 	const instead = `write the PEM certificate of the authority that signs the API servers' client certificates, "-----BEGIN CERTIFICATE-----" and what follows`
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, errors.New("it is empty: " + instead)
 	}
-	pool := x509.NewCertPool()
+	read := &authorities{text: text, pool: x509.NewCertPool()}
 	for number := 1; len(bytes.TrimSpace(text)) > 0; number++ {
 		block, rest := pem.Decode(text)
 		switch {
@@ -76,18 +77,25 @@ func parseAuthorities(text []byte) (*x509.CertPool, error) {
 		if err != nil {
 			return nil, fmt.Errorf("PEM block %d cannot be read as a certificate: %w: %s", number, err, instead)
 		}
-		pool.AddCert(certificate)
+		read.pool.AddCert(certificate)
+		if certificate.NotAfter.After(read.until) {
+			read.until = certificate.NotAfter
+		}
 		text = rest
 	}
-	return pool, nil
+	return read, nil
 }
 
 // Run reads the file again whenever it has changed, until ctx ends. While it cannot be read, who might call before still may.
 func (c *Callers) Run(ctx context.Context) {
 	tick := time.NewTicker(callersPeriod)
 	defer tick.Stop()
-	said := ""
+	said, expired := "", false
 	for {
+		was, until := expired, c.current.Load().until
+		if expired = time.Now().After(until); expired && !was {
+			c.log.Error("authorities of the webhook's callers have expired, everybody is refused", "file", c.file, "notAfter", until)
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -31,6 +32,7 @@ type managed[Configuration latest.Kind] struct {
 	writing sync.Mutex
 	written string // its resourceVersion after our last write
 
+	led    atomic.Bool // it has led API servers here, since this process began
 	mu     sync.Mutex
 	wanted []byte // the bundle that API servers are to trust; nil until we know one
 }
@@ -109,8 +111,12 @@ func (m *managed[Configuration]) leadsHere(template Template) error {
 	if !equality.Semantic.DeepEqual(current.URL, want.URL) || !equality.Semantic.DeepEqual(current.Service, want.Service) {
 		return fmt.Errorf("%s does not point here", m.name)
 	}
+	m.led.Store(true)
 	return nil
 }
+
+// hasLed reports whether leadsHere once found that it does.
+func (m *managed[Configuration]) hasLed() bool { return m.led.Load() }
 
 // absent reports whether the configuration is known not to exist.
 func (m *managed[Configuration]) absent() bool {

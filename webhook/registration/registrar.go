@@ -43,6 +43,7 @@ type configuration interface {
 	changedByOthers() bool
 	published() []byte
 	leadsHere(template Template) error
+	hasLed() bool
 	absent() bool
 	changes() <-chan struct{}
 	reference() *corev1.ObjectReference
@@ -114,11 +115,12 @@ func (r *Registrar) Withdraw() {
 	r.keeping = false
 }
 
-// Registered returns nil when the configurations lead API servers here, and why not when they do not. Unless whole is set, one that
-// does not exist is no reason: nobody is called by it.
+// Registered returns nil when the configurations lead API servers here, and why not when they do not. One that does not exist is no
+// reason, since nobody is called by it, unless whole is set: then each must have led here once. One that was deleted after that
+// may have been by an update that goes on without it, during which the others are to be served.
 func (r *Registrar) Registered(whole bool) error {
 	for _, kept := range r.kept {
-		if !whole && kept.absent() {
+		if kept.absent() && (!whole || kept.hasLed()) {
 			continue
 		}
 		if err := kept.leadsHere(r.template); err != nil {

@@ -190,6 +190,10 @@ func (c *Cluster) start(ctx context.Context, opts Options) error {
 	return c.awaitDefaultServiceAccount(ctx)
 }
 
+// Established has "kubectl wait" wait until CRDs are served. It takes "condition=Established" for an error while nobody has written any
+// condition yet.
+const Established = `--for=jsonpath={.status.conditions[?(@.type=="Established")].status}=True`
+
 // serve applies CustomResourceDefinitions and waits until their kinds are served.
 func (c *Cluster) serve(ctx context.Context, crds []string) error {
 	if len(crds) == 0 {
@@ -203,7 +207,7 @@ func (c *Cluster) serve(ctx context.Context, crds []string) error {
 		return err
 	}
 	limit := "--timeout=" + patience.String()
-	_, _, err := c.Kubectl(ctx, append([]string{"wait", "--for=condition=Established", limit}, files...)...)
+	_, _, err := c.Kubectl(ctx, append([]string{"wait", Established, limit}, files...)...)
 	return err
 }
 

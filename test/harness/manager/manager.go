@@ -72,7 +72,7 @@ func Install(ctx context.Context, c *cluster.Cluster) error {
 	}
 	for _, args := range [][]string{
 		{"apply", "-f", filepath.Join(root, "deploy", "allinone", "tcr-assistant.yaml")},
-		{"wait", "--for=condition=Established", "--timeout=30s", "-f", filepath.Join(root, "deploy", "chart", "crds")},
+		{"wait", cluster.Established, "--timeout=30s", "-f", filepath.Join(root, "deploy", "chart", "crds")},
 	} {
 		if _, stderr, err := c.Kubectl(ctx, args...); err != nil {
 			return fmt.Errorf("installing: kubectl %s: %w: %s", strings.Join(args, " "), err, stderr)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/tcr-assistant/tcr-assistant/hostsd"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 )
 
@@ -178,7 +179,7 @@ func TestEveryFieldIsKnown(t *testing.T) {
 	w := newWorld(t)
 	w.home()
 	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
-	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", filepath.Join(chart, "crds"))
+	w.Kubectl("wait", cluster.Established, "--timeout=30s", "-f", filepath.Join(chart, "crds"))
 	everything := append([]string{"template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--kube-version", w.Version(),
 		"--set", "networkPolicy.enabled=true",
 		"--set", "image.digest=sha256:" + strings.Repeat("0", 64),

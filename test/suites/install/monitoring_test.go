@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
 
+	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 )
 
@@ -29,7 +30,7 @@ func (w *world) installPrometheusOperator() {
 	require.NoError(w.T, json.Unmarshal(out, &module))
 	for _, kind := range []string{"servicemonitors", "podmonitors", "prometheusrules"} {
 		w.Kubectl("create", "-f", filepath.Join(module.Dir, "example", "prometheus-operator-crd", "monitoring.coreos.com_"+kind+".yaml"))
-		w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/"+kind+".monitoring.coreos.com")
+		w.Kubectl("wait", cluster.Established, "--timeout=30s", "crd/"+kind+".monitoring.coreos.com")
 	}
 }
 

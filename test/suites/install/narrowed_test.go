@@ -132,7 +132,7 @@ func roles(t *testing.T) string {
 	text, err := os.ReadFile(allInOne)
 	require.NoError(t, err)
 	parts := slices.DeleteFunc(strings.Split(string(text), "\n---\n"), func(part string) bool { return !strings.Contains(part, "\nkind: ClusterRole\n") })
-	require.Len(t, parts, 2)
+	require.Len(t, parts, 4)
 	return strings.Join(parts, "\n---\n")
 }
 

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 )
 
@@ -63,7 +64,7 @@ func TestTakingOver(t *testing.T) {
 	definition, err := yaml.YAMLToJSON([]byte(addOnDefinition)) // kubectl follows no aliases into two places
 	require.NoError(t, err)
 	w.Apply(string(definition))
-	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/imagepullsecrets.tcr.tencentcloudcr.com")
+	w.Kubectl("wait", cluster.Established, "--timeout=30s", "crd/imagepullsecrets.tcr.tencentcloudcr.com")
 	object := w.Create("old")
 	w.Kubectl("patch", "ipss", "old", "--subresource=status", "--type=merge", "-p",
 		`{"status":{"secretsDesired":1,"secretsSuccess":1,"sAsDesired":1,"sAsSuccess":1,"secretUpdateSuccessful":[{"namespacedName":"team/tcr.ipsold","updatedAt":"2024-01-01T00:00:00Z"}]}}`)

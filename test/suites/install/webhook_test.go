@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/suite"
 )
@@ -59,7 +60,7 @@ func (w *world) webhookIs(want ...string) {
 }
 
 // may says which of the verbs the manager's token allows on a resource, by whichever name.
-func (w *world) may(group, resource, namespace, name string) (allowed []string) {
+func (w *world) may(group, resource, name string) (allowed []string) {
 	w.T.Helper()
 	_, config := w.tokenFor(managerAccount)
 	client, err := kubernetes.NewForConfig(config)
@@ -68,7 +69,7 @@ func (w *world) may(group, resource, namespace, name string) (allowed []string) 
 	for _, verb := range []string{"get", "list", "watch", "create", "update", "patch", "delete", "approve"} {
 		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(w.Ctx, &authorizationv1.SelfSubjectAccessReview{
 			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Verb: verb, Group: group, Resource: resource, Subresource: subresource, Namespace: namespace, Name: name,
+				Verb: verb, Group: group, Resource: resource, Subresource: subresource, Name: name,
 			}},
 		}, metav1.CreateOptions{})
 		require.NoError(w.T, err)
@@ -193,7 +194,7 @@ func (w *world) keepsItsWebhook(t *testing.T, all []string) {
 // onlyValidates holds what is promised of a webhook that attaches nothing.
 func (w *world) onlyValidates(t *testing.T) {
 	t.Helper()
-	assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "tcr-assistant-mutating-webhook-configuration"))
+	assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration"))
 	server := w.Kubectl("get", "ipss", "first", "-o", "jsonpath={.spec.docker.server}")
 	out, err := w.Pipe("{apiVersion: tcr.tencentcloudcr.com/v1, kind: ImagePullSecret, metadata: {name: twice}, spec: {docker: {username: u, password: p, server: "+server+"}}}", "create", "-f", "-")
 	require.NoError(t, err)
@@ -213,11 +214,11 @@ func (w *world) withoutWebhook(t *testing.T, m *manager.Manager) {
 	require.NoError(t, err)
 	assert.Equal(t, []corev1.ContainerPort{{Name: "metrics", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}}, deployment.Spec.Template.Spec.Containers[0].Ports)
 
-	assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "tcr-assistant-mutating-webhook-configuration"))
-	assert.Empty(t, w.may("admissionregistration.k8s.io", "validatingwebhookconfigurations", "", "tcr-assistant-validating-webhook-configuration"))
-	assert.Empty(t, w.may("certificates.k8s.io", "certificatesigningrequests", "", "tcr-assistant-webhook"))
-	assert.Empty(t, w.may("certificates.k8s.io", "certificatesigningrequests/approval", "", "tcr-assistant-webhook"))
-	assert.Empty(t, w.may("certificates.k8s.io", "signers", "", "kubernetes.io/kubelet-serving"))
+	assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration"))
+	assert.Empty(t, w.may("admissionregistration.k8s.io", "validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration"))
+	assert.Empty(t, w.may("certificates.k8s.io", "certificatesigningrequests", "tcr-assistant-webhook"))
+	assert.Empty(t, w.may("certificates.k8s.io", "certificatesigningrequests/approval", "tcr-assistant-webhook"))
+	assert.Empty(t, w.may("certificates.k8s.io", "signers", "kubernetes.io/kubelet-serving"))
 
 	w.Create("second")
 	w.teamLists("builder", "theirs", "tcr.ipsfirst", "tcr.ipssecond")
@@ -230,7 +231,7 @@ func (w *world) withoutWebhook(t *testing.T, m *manager.Manager) {
 	assert.NotContains(t, scraped, "tcr_assistant_certificate_not_after_timestamp_seconds", "it has none")
 }
 
-// TestPruningTakesTheWebhookAlong switches the webhook off with kubectl alone, as GitOps tools do: what is no longer rendered is
+// TestPruningTakesTheWebhookAlong switches the webhook off and on with kubectl alone, as GitOps tools do: what is no longer rendered is
 // deleted.
 func TestPruningTakesTheWebhookAlong(t *testing.T) {
 	t.Parallel()
@@ -241,7 +242,7 @@ func TestPruningTakesTheWebhookAlong(t *testing.T) {
 	}
 	w.home()
 	w.Kubectl("apply", "-f", filepath.Join(chart, "crds"))
-	w.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", filepath.Join(chart, "crds"))
+	w.Kubectl("wait", cluster.Established, "--timeout=30s", "-f", filepath.Join(chart, "crds"))
 	w.collectorLooks()
 	apply := func(set string) {
 		t.Helper()
@@ -257,15 +258,25 @@ func TestPruningTakesTheWebhookAlong(t *testing.T) {
 	}
 	apply("webhook.mutating=true")
 	m := w.run()
-	w.webhookIs(mutatingConfiguration, validatingConfiguration, signingRequest, servingSecret, webhookService)
-	apply("webhook.enabled=false")
-	w.webhookIs()
-	assert.Empty(t, w.ofTheWebhook())
-	ends(t, m)
-	w.run()
-	w.Create("after")
-	w.Holds("default", "after")
-	assert.Empty(t, w.ofTheWebhook())
+	all := []string{mutatingConfiguration, validatingConfiguration, signingRequest, servingSecret, webhookService}
+	w.webhookIs(all...)
+	for _, name := range []string{"first", "second"} {
+		apply("webhook.enabled=false")
+		w.webhookIs()
+		assert.Empty(t, w.ofTheWebhook())
+		ends(t, m)
+		m = w.run()
+		w.Create(name)
+		w.Holds("default", name)
+		assert.Empty(t, w.ofTheWebhook())
+
+		apply("webhook.mutating=true")
+		ends(t, m)
+		m = w.run()
+		w.webhookIs(all...)
+		w.Create(name + "-reviewed")
+		w.Holds("default", name+"-reviewed")
+	}
 }
 
 // TestTheWebhookIsRefusedToGo renders for clusters where nothing else would attach Secrets.
@@ -297,7 +308,7 @@ func TestTheWebhookIsRefusedToGo(t *testing.T) {
 		{"off, what holds the manager to its role", "v1.36.0", "webhook.enabled=false", "policyName: tcr-assistant-manager-clusterroles", "tcr-assistant-manager-certificatesigningrequests"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			out, err := w.tryHelm("template", "x", chart, "--namespace", manager.Namespace, "--kube-version", tc.version, "--api-versions", policyAPI, "--set", tc.set)
+			out, err := w.tryHelm("template", "x", chart, "--no-hooks", "--namespace", manager.Namespace, "--kube-version", tc.version, "--api-versions", policyAPI, "--set", tc.set)
 			require.NoError(t, err, out)
 			assert.Contains(t, out, tc.has)
 			assert.NotContains(t, out, tc.lacks)

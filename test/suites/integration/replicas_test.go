@@ -45,6 +45,7 @@ func TestAdmissionNeverFails(t *testing.T) {
 	w.behind(b, first, second)
 	w.Create("steady")
 	w.Holds("default", "steady")
+	w.derivedHolds("steady") // from which the replica that does not lead hears of it
 	for i := range 20 {
 		w.Namespace(fmt.Sprintf("load-%02d", i))
 	}

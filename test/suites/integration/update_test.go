@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -35,4 +36,32 @@ func TestAnUpdateSwitchesTheWebhookOn(t *testing.T) {
 			assert.NotEmpty(t, w.Kubectl("get", mutating, "-o", "name"))
 		})
 	}
+}
+
+// TestAnUpdateTakesTheMutatingWebhookAway takes away what attaches, as an upgrade does where an admission policy attaches, while one replica
+// runs that still keeps it. It must go on judging ImagePullSecrets until the new one is ready: nobody else does.
+func TestAnUpdateTakesTheMutatingWebhookAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.refusals = true
+	b := newBalancer(t)
+	old := w.replica(b)
+	w.behind(b, old)
+	w.Kubectl("delete", "clusterrole,clusterrolebinding", "tcr-assistant-mutating-webhook-role", "tcr-assistant-mutating-webhook-rolebinding", "--ignore-not-found")
+	w.Eventually("its configuration is collected", func() error {
+		if left := w.Kubectl("get", "mutatingwebhookconfigurations", "-o", "name"); left != "" {
+			return errors.New("there is " + left)
+		}
+		return nil
+	})
+	require.NoError(t, b.sees(old), "it is ready")
+	w.Create("meanwhile")
+
+	young := w.replica(b, "--webhook-mutating=false")
+	w.behind(b, old, young)
+	require.NoError(t, old.Stop())
+	w.behind(b, young)
+	w.Create("after")
+	w.Holds("default", "after")
+	assert.Empty(t, w.Kubectl("get", "mutatingwebhookconfigurations", "-o", "name"))
 }

@@ -27,7 +27,7 @@ const samplePath = "../../../deploy/allinone/imagepullsecret-sample.yaml"
 var binary string
 
 // webhookless says that the product is installed without its webhook: the API server's admission policy attaches, and the CRD
-// judges. What is not about the webhook then holds as well, and "make integration" runs a part of it.
+// judges. What is not about the webhook then holds as well, and "make integration" runs all of that.
 var webhookless = os.Getenv("TCR_ASSISTANT_WEBHOOK") == "false"
 
 func TestMain(m *testing.M) {
