@@ -56,7 +56,9 @@ func TestEdits(t *testing.T) {
 				case 1:
 					index.Put(object(name, "not/a/name", "*", generation))
 				default:
-					index.Put(object(name, pick("*", "n1", "n1,n2", "n2,n3,n4"), pick("*", "x", "x,y"), generation))
+					changed := object(name, pick("*", "n1", "n1,n2", "n2,n3,n4"), pick("*", "x", "x,y"), generation)
+					someSelection(random, &changed.Spec)
+					index.Put(changed)
 				}
 			}
 			for number := 1; number <= maxParts; number *= 2 {
