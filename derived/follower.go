@@ -22,6 +22,7 @@ type Follower struct {
 	objects *typed.DerivedAttachments
 
 	current atomic.Pointer[pullsecret.Attachments] // nil while that is not known
+	observe func(*pullsecret.Attachments)
 
 	mu     sync.Mutex
 	parts  map[string]v1.DerivedAttachmentsSpec // by name, as in the API
@@ -30,8 +31,13 @@ type Follower struct {
 
 // NewFollower returns a follower that knows nothing yet.
 func NewFollower(log *slog.Logger, objects *typed.DerivedAttachments) *Follower {
-	return &Follower{log: log, objects: objects, parts: map[string]v1.DerivedAttachmentsSpec{}}
+	return &Follower{
+		log: log, objects: objects, parts: map[string]v1.DerivedAttachmentsSpec{}, observe: func(*pullsecret.Attachments) {},
+	}
 }
+
+// Observe has f told of what is attached, whenever that becomes known or changes. It comes before everything else.
+func (f *Follower) Observe(observe func(*pullsecret.Attachments)) { f.observe = observe }
 
 // Run watches what is stored until ctx ends. What is known stays known after that.
 func (f *Follower) Run(ctx context.Context) {
@@ -55,7 +61,10 @@ func (f *Follower) Run(ctx context.Context) {
 }
 
 // Assume takes in what was known by other means, until Run knows what is stored. Nil is nothing.
-func (f *Follower) Assume(attachments *pullsecret.Attachments) { f.current.Store(attachments) }
+func (f *Follower) Assume(attachments *pullsecret.Attachments) {
+	f.current.Store(attachments)
+	f.observe(attachments)
+}
 
 // Get returns what is attached, nil while that is not known.
 func (f *Follower) Get() *pullsecret.Attachments { return f.current.Load() }
@@ -82,7 +91,9 @@ func (f *Follower) change(edit func()) {
 		for _, part := range f.parts {
 			parts = append(parts, part)
 		}
-		f.current.Store(pullsecret.NewAttachments(parts...))
+		attachments := pullsecret.NewAttachments(parts...)
+		f.current.Store(attachments)
+		f.observe(attachments)
 	}
 }
 

@@ -31,7 +31,7 @@ func TestFollower(t *testing.T) {
 	}
 	attached := func() []string {
 		require.NotNil(t, follower.Get())
-		return follower.Get().Secrets("n", "a")
+		return follower.Get().Secrets("n", nil, "a")
 	}
 	require.ErrorContains(t, follower.Known(), "are not yet known")
 	list()

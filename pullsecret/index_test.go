@@ -36,7 +36,7 @@ func TestMatchingCases(t *testing.T) {
 				"attachments": index.Rules().Attachments().Secrets(c.Namespace, labels, c.AccountName),
 			}
 			for which, wanted := range wants {
-				if pullsecret.OptedOut(c.Labels) || pullsecret.OptedOut(c.AccountLabels) {
+				if pullsecret.OptOutOf(c.Labels) == pullsecret.OptedOut || pullsecret.OptOutOf(c.AccountLabels) == pullsecret.OptedOut {
 					wanted = nil
 				}
 				_, missing, _ := pullsecret.Attach(c.Has, c.Has != nil, wanted)

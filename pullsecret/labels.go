@@ -8,8 +8,26 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// OptedOut reports whether an object with these labels is kept out of everything.
-func OptedOut(labels map[string]string) bool { return labels[v1.OptOutLabel] == v1.OptOutValue }
+// OptOut is what an object's label says of whether it is kept out.
+type OptOut uint8
+
+// What the label may say.
+const (
+	NotOptedOut OptOut = iota
+	OptedOut
+	OddOptOut // neither "true" nor "false": it keeps nothing out, and probably was to do so
+)
+
+// OptOutOf returns what an object's labels say.
+func OptOutOf(labels map[string]string) OptOut {
+	switch value, found := labels[v1.OptOutLabel]; {
+	case value == v1.OptOutValue:
+		return OptedOut
+	case found && value != v1.OptInValue:
+		return OddOptOut
+	}
+	return NotOptedOut
+}
 
 // Labels are the labels of a namespace, packed: ten thousand namespaces may have twenty each. The zero value says that they are not
 // known, which is something else than that there are none.

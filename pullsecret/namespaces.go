@@ -35,6 +35,11 @@ func Named(names Selector) Namespaces { return Namespaces{named: names} }
 // Names returns the names of those that are named, in alphabetical order, not to be changed.
 func (n Namespaces) Names() []string { return n.named.names }
 
+// OnlyNames returns the names of those that are named, where no other namespace can be selected.
+func (n Namespaces) OnlyNames() (names []string, only bool) {
+	return n.named.names, n.matching == nil && !n.named.all
+}
+
 // All reports whether every namespace is selected, without a look at it.
 func (n Namespaces) All() bool { return n.named.All() }
 

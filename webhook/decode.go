@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	admissionv1 "k8s.io/api/admission/v1"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -38,6 +39,7 @@ type accountRequest struct {
 type serviceAccount struct {
 	name   string // blank as long as it has yet to be generated
 	ending bool   // it has a deletionTimestamp
+	optOut string // the value of the label by which its owner keeps it out
 	// secrets are the names in imagePullSecrets that can be ours. present tells a list, even an empty one, from none: they
 	// are patched differently.
 	secrets []string
@@ -117,20 +119,21 @@ func (r *accountRequest) decode(decoder *jsontext.Decoder) error {
 
 func (a *serviceAccount) decode(decoder *jsontext.Decoder) error {
 	return members(decoder,
-		field{"metadata", decodeMetadata(&a.name, &a.ending)},
+		field{"metadata", decodeMetadata(&a.name, &a.ending, field{"labels", func(decoder *jsontext.Decoder) error {
+			return members(decoder, field{v1.OptOutLabel, text(&a.optOut)})
+		}})},
 		field{"imagePullSecrets", a.decodeSecrets})
 }
 
-// decodeMetadata reads an object's name, and whether it is being deleted.
-func decodeMetadata(name *string, ending *bool) func(*jsontext.Decoder) error {
-	return func(decoder *jsontext.Decoder) error {
-		return members(decoder,
-			field{"name", text(name)},
-			field{"deletionTimestamp", func(decoder *jsontext.Decoder) error {
-				*ending = decoder.PeekKind() != 'n'
-				return skip(decoder)
-			}})
-	}
+// decodeMetadata reads an object's name, whether it is being deleted, and more.
+func decodeMetadata(name *string, ending *bool, more ...field) func(*jsontext.Decoder) error {
+	fields := append(more,
+		field{"name", text(name)},
+		field{"deletionTimestamp", func(decoder *jsontext.Decoder) error {
+			*ending = decoder.PeekKind() != 'n'
+			return skip(decoder)
+		}})
+	return func(decoder *jsontext.Decoder) error { return members(decoder, fields...) }
 }
 
 func (a *serviceAccount) decodeSecrets(decoder *jsontext.Decoder) error {

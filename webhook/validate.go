@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -27,7 +28,7 @@ func validate(known Attachments, request *objectRequest) *admissionv1.AdmissionR
 	if asked.name == "" {
 		asked.name = request.name
 	}
-	unchanged := request.old != nil && request.old.spec == asked.spec
+	unchanged := request.old != nil && equality.Semantic.DeepEqual(request.old.spec, asked.spec)
 	if unchanged || asked.ending {
 		return &admissionv1.AdmissionResponse{Allowed: true}
 	}
@@ -47,9 +48,13 @@ func warnings(known Attachments, rule *pullsecret.Rule, credential v1.DockerCred
 	if strings.TrimRight(credential.Password, "\r\n") != credential.Password {
 		warnings = append(warnings, "spec.docker.password ends in a line break, which registries take as part of the password")
 	}
+	possibly := ""
+	if rule.Namespaces.Labelled() {
+		possibly = " or in one that labels may make common"
+	}
 	for _, other := range known.Sources(rule.Server, rule.Namespaces) {
 		if other != rule.Name {
-			warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other, rule.Server))
+			warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace%s", other, rule.Server, possibly))
 		}
 	}
 	slices.Sort(warnings)

@@ -16,6 +16,8 @@ type Plan struct {
 	Problems []Problem
 	// Unknown are Secrets whose presence decides about an entry and is not known: look them up and plan again.
 	Unknown []string
+	// Odd is whose label says neither that it is kept out nor that it is not: names of accounts, and "" for the namespace itself.
+	Odd []string
 }
 
 // Visibility says of the Secrets of which name it is known where they are and where not.
@@ -32,13 +34,18 @@ func For(rules *pullsecret.Rules, namespace Namespace, seen Visibility) Plan {
 	if !namespace.Live {
 		return planned // what is being deleted takes nothing new, and needs nothing removed
 	}
+	if namespace.OptOut == pullsecret.OddOptOut {
+		planned.Odd = append(planned.Odd, "")
+	}
 	wanted := map[string]bool{}
-	for _, rule := range rules.In(namespace.Name) {
-		wanted[rule.Secret] = true
-		planned.secret(rule, namespace, seen)
+	if namespace.OptOut != pullsecret.OptedOut {
+		for _, rule := range rules.In(namespace.Name, namespace.Labels) {
+			wanted[rule.Secret] = true
+			planned.secret(rule, namespace, seen)
+		}
 	}
 	for _, secret := range namespace.Secrets {
-		if !wanted[secret.Name] && !rules.Frozen(secret.Name) && Ours(secret, rules, seen) {
+		if !wanted[secret.Name] && !frozen(rules, secret.Name, namespace, pullsecret.NotOptedOut) && Ours(secret, rules, seen) {
 			planned.Changes = append(planned.Changes, DeleteSecret{namespace.Name, secret.Name, secret.Version})
 		}
 	}
@@ -53,6 +60,15 @@ func For(rules *pullsecret.Rules, namespace Namespace, seen Visibility) Plan {
 // Ours reports whether a Secret is ours to delete.
 func Ours(secret Secret, rules *pullsecret.Rules, seen Visibility) bool {
 	return pullsecret.Ours(secret.Managed, len(secret.Owners) > 0, rules.Get(pullsecret.ImagePullSecretName(secret.Name)) != nil || seen.Watched(secret.Name))
+}
+
+// frozen reports whether what there is of a Secret of that name stays as it is: its ImagePullSecret can't be read, or it is not known
+// whether that selects the namespace. Whoever opts out does not wait for that.
+func frozen(rules *pullsecret.Rules, secret string, namespace Namespace, account pullsecret.OptOut) bool {
+	if namespace.OptOut == pullsecret.OptedOut || account == pullsecret.OptedOut {
+		return false
+	}
+	return rules.Frozen(secret) || rules.Undecided(secret, namespace.Name, namespace.Labels)
 }
 
 func (p *Plan) secret(rule *pullsecret.Rule, namespace Namespace, seen Visibility) {
@@ -78,11 +94,17 @@ func Current(secret Secret, rule *pullsecret.Rule) bool {
 }
 
 func (p *Plan) account(rules *pullsecret.Rules, namespace Namespace, account Account, seen Visibility) {
-	wanted := rules.Secrets(namespace.Name, account.Name)
+	if account.OptOut == pullsecret.OddOptOut {
+		p.Odd = append(p.Odd, account.Name)
+	}
+	var wanted []string
+	if account.OptOut != pullsecret.OptedOut && namespace.OptOut != pullsecret.OptedOut {
+		wanted = rules.Secrets(namespace.Name, func() pullsecret.Labels { return namespace.Labels }, account.Name)
+	}
 	isWanted := pullsecret.Among(wanted)
 	var unwanted []string
 	patch, left, rest := pullsecret.Detach(account.Secrets, func(name string) bool {
-		if isWanted(name) || rules.Frozen(name) || !pullsecret.Removable(name, false, false) {
+		if isWanted(name) || frozen(rules, name, namespace, account.OptOut) || !pullsecret.Removable(name, false, false) {
 			return false
 		}
 		secret, found := namespace.Secret(name)

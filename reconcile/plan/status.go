@@ -36,7 +36,12 @@ func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus
 	failures := append(slices.Clone(unseen), state.Failures(rule.Name)...)
 	status := v1.ImagePullSecretStatus{ObservedGeneration: rule.Generation, Conditions: slices.Clone(old.Conditions)}
 	secrets, accounts := newNewest(old.SecretUpdateSuccessful), newNewest(old.ServiceAccountsModifySuccessful)
+	var out v1.OptedOut
 	state.Each(rule.Namespaces, func(namespace *Namespace) {
+		if namespace.OptOut == pullsecret.OptedOut {
+			out.Namespaces++
+			return
+		}
 		status.SecretsDesired++
 		if secret, found := namespace.Secret(rule.Secret); found && Current(secret, rule) {
 			status.SecretsSuccess++
@@ -46,6 +51,10 @@ func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus
 			if !rule.ServiceAccounts.Matches(account.Name) {
 				continue
 			}
+			if account.OptOut == pullsecret.OptedOut {
+				out.ServiceAccounts++
+				continue
+			}
 			status.SAsDesired++
 			if slices.Contains(account.Secrets, rule.Secret) {
 				status.SAsSuccess++
@@ -53,6 +62,9 @@ func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus
 			}
 		}
 	})
+	if out != (v1.OptedOut{}) {
+		status.OptedOut = &out
+	}
 	status.SecretUpdateSuccessful = secrets.updates()
 	status.ServiceAccountsModifySuccessful = accounts.updates()
 	status.Failures = worst(failures)

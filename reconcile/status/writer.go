@@ -214,7 +214,7 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 	case rule != nil:
 		unseen := w.denied.Failures(rule.Secret)
 		failures = append(slices.Clone(unseen), w.State.Failures(name)...)
-		if w.State.Complete(rule.Secret) {
+		if w.State.Complete(rule) {
 			status = plan.Summarize(rule, w.State, before.Status, now, unseen...)
 		} else if len(failures) > 0 {
 			status = plan.Blind(failures, rule.Generation, before.Status, now)
