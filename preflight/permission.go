@@ -2,7 +2,6 @@ package preflight
 
 import (
 	authorizationv1 "k8s.io/api/authorization/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
@@ -29,7 +28,7 @@ func (c Config) permissions() []permission {
 		{verbs: "list,watch", resource: "namespaces"},
 		{verbs: "list,watch,patch", resource: "serviceaccounts"},
 	}
-	needed = append(needed, permission{verbs: "create,patch", resource: "events", namespace: metav1.NamespaceDefault, without: "no events will tell what happens"})
+	needed = append(needed, permission{verbs: "create,patch", resource: "events", without: "no events will tell what happens"})
 	if c.SecretsRole != "" {
 		needed = append(needed,
 			permission{verbs: "create", resource: "secrets"},
