@@ -3,6 +3,7 @@ package matchtest
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -82,6 +83,10 @@ func manifest(name string, set map[string]any) ([]byte, error) {
 			delete(object, field)
 			continue
 		}
+		if field == "namespaceSelector" || field == "excludedNamespaces" {
+			object[field] = structured(value)
+			continue
+		}
 		written, err := written(value)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", field, err)
@@ -91,6 +96,39 @@ func manifest(name string, set map[string]any) ([]byte, error) {
 	return json.Marshal(map[string]any{
 		"apiVersion": v1.GroupVersion.String(), "kind": "ImagePullSecret", "metadata": metadata, "spec": spec,
 	})
+}
+
+// structured is a value with the lists in it that it describes.
+func structured(value any) any {
+	switch value := value.(type) {
+	case []any:
+		for i := range value {
+			value[i] = structured(value[i])
+		}
+	case map[string]any:
+		count := func(kind string) (int, bool) { number, found := value[kind].(float64); return int(number), found }
+		if items, described := count("items"); described {
+			return slices.Repeat([]any{value["of"]}, items)
+		}
+		if numbered, described := count("numbered"); described {
+			names := make([]string, numbered)
+			for i := range names {
+				names[i] = fmt.Sprint("n", i)
+			}
+			return names
+		}
+		if entries, described := count("entries"); described {
+			labels := make(map[string]string, entries)
+			for i := range entries {
+				labels[fmt.Sprint("n", i)] = ""
+			}
+			return labels
+		}
+		for key := range value {
+			value[key] = structured(value[key])
+		}
+	}
+	return value
 }
 
 // written is a value, or the text that it describes.
