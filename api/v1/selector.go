@@ -7,7 +7,7 @@ type LabelSelector struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
-	// +kubebuilder:validation:XValidation:rule="self.all(key, key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && !key.matches('^[^/]{254}'))",message="must have keys of labels: a name of at most 63 letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit, behind an optional DNS domain and \"/\""
+	// +kubebuilder:validation:XValidation:rule="self.all(key, key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && !key.matches('^[^/]{254}'))",message="must be the key of a label: a name of at most 63 letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit, behind an optional DNS domain and \"/\""
 	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
 	// MatchExpressions are what else is required of labels.
 	//
