@@ -26,6 +26,7 @@ func (c Config) permissions() []permission {
 		{verbs: "patch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets", subresource: "status"},
 		{verbs: "get,list,watch,create,patch,delete", group: "tcr.tencentcloudcr.com", resource: "derivedattachments"},
 		{verbs: "list,watch", resource: "namespaces"},
+		{verbs: "get", resource: "namespaces", without: "an account that is created together with its namespace may get what labels decide only moments later"},
 		{verbs: "list,watch,patch", resource: "serviceaccounts"},
 	}
 	needed = append(needed, permission{verbs: "create,patch", resource: "events", without: "no events will tell what happens"})

@@ -165,7 +165,8 @@ func TestLabelsDecide(t *testing.T) {
 	})
 	second("everyone but the excluded gets it", "plain", true)
 	require.NoError(t, w.bears("red", "default", "r", false))
-	assert.Contains(t, w.Kubectl("get", "ipss", "-o", "wide"), "NAMESPACE-SELECTOR")
+	w.edit("r", labelled(map[string]v1.LabelValue{"color": "blue"}))
+	assert.Regexp(t, `NAMESPACE-SELECTOR[^\n]*\n.*\{"matchLabels":\{"color":"blue"\}\}`, w.Kubectl("get", "ipss", "-o", "wide"))
 }
 
 // TestOptingOut holds that whoever owns an object has the last word on it.
@@ -233,6 +234,40 @@ func TestWithoutSelectorsNobodyWatchesLabels(t *testing.T) {
 	w.Eventually("labels are watched", func() error {
 		if watches() < 2 {
 			return assert.AnError
+		}
+		return nil
+	})
+}
+
+// TestAThousandSelectorsAreWithinThePolicysBudget holds that the policy decides, by itself, however many it has to be asked about: an
+// expression that cost too much would attach nothing, and nobody would be told.
+func TestAThousandSelectorsAreWithinThePolicysBudget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if !w.AttachesByItself() {
+		return
+	}
+	require.NoError(t, manager.InstallPolicy(w.Ctx, w.Cluster))
+	w.namespaceWith("probe", map[string]string{"stage": "production-europe", "team": "a"})
+	want := []string{}
+	for i := range 1000 {
+		w.Create(fmt.Sprintf("s%03d", i), labelled(nil), func(spec *v1.ImagePullSecretSpec) {
+			if i%2 == 0 { // filed under one label, the same for all
+				spec.NamespaceSelector.MatchLabels = map[string]v1.LabelValue{"stage": "production-europe"}
+			}
+			expression := v1.LabelRequirement{Key: "team", Operator: v1.OperatorNotIn, Values: []v1.LabelValue{"a", "b"}}
+			if i%100 < 2 {
+				expression = v1.LabelRequirement{Key: "team", Operator: v1.OperatorExists}
+				want = append(want, fmt.Sprintf("tcr.ipss%03d", i))
+			}
+			spec.NamespaceSelector.MatchExpressions = []v1.LabelRequirement{expression, {Key: "absent", Operator: v1.OperatorDoesNotExist}}
+		})
+	}
+	w.RunManager(manager.Options{Binary: binary, Args: []string{"--webhook=false"}})
+	w.Eventually("accounts are born with what matches", func() error {
+		have := w.born(t, matchtest.Case{Namespace: "probe", AccountName: "newborn"})
+		if slices.Sort(have); !slices.Equal(want, have) {
+			return fmt.Errorf("one is born with %q", have)
 		}
 		return nil
 	})
