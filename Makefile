@@ -29,7 +29,7 @@ unit: ## run the tests of the product module
 
 # What is not about the webhook holds without it, too. These are the promises in short: born with it, drift, editing, narrowing,
 # deleting, a manager that is stopped and started, both replicas down.
-WEBHOOKLESS := ^Test(BornWithIt|DriftIsRepairedWithinASecond|ForeignSecrets|OtherWritersLoseNothing|WhatWasThereBeforeTheManagerGetsItToo|EditingTheCredentialReissuesInPlace|Narrowing|DeletingTheObjectRemovesEverything|TwoObjectsSideBySide|OneThatDoesNotParseStopsNoOther|WithTheManagerStoppedNothingIsBlocked|BothReplicasDown)$$
+WEBHOOKLESS := ^Test(BornWithIt|DriftIsRepairedWithinASecond|ForeignSecrets|OtherWritersLoseNothing|WhatWasThereBeforeTheManagerGetsItToo|EditingTheCredentialReissuesInPlace|Narrowing|DeletingTheObjectRemovesEverything|TwoObjectsSideBySide|LabelsDecide|OptingOut|OneThatDoesNotParseStopsNoOther|WithTheManagerStoppedNothingIsBlocked|BothReplicasDown)$$
 
 # What holds bounds of less than half a minute is alone. The rest runs side by side, each test in a world of its own: most of its time
 # goes by in waiting.

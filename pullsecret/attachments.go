@@ -1,6 +1,7 @@
 package pullsecret
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -83,35 +84,56 @@ func selects(rule *v1.DerivedRule, serviceAccount string) bool {
 	return listed
 }
 
-// Sources returns the names of the ImagePullSecrets that give a server a credential in some of these namespaces, or could as soon as
-// labels are changed, in alphabetical order.
-func (a *Attachments) Sources(server string, namespaces Namespaces) []string {
-	var names []string
+// Source is an ImagePullSecret that gives a server a credential in some namespaces.
+type Source struct {
+	Name string
+	// Labelled says that it may do so only as soon as labels say so.
+	Labelled bool
+}
+
+// sources are those that were found, by their names: whether one does in any case.
+type sources map[string]bool
+
+func (s sources) add(secret string, always bool) { s[secret] = s[secret] || always }
+
+// sorted returns them in the order of their names.
+func (s sources) sorted() (all []Source) {
+	for _, secret := range slices.Sorted(maps.Keys(s)) {
+		all = append(all, Source{ImagePullSecretName(secret), !s[secret]})
+	}
+	return all
+}
+
+// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could as soon as labels are
+// changed.
+func (a *Attachments) Sources(server string, namespaces Namespaces) []Source {
+	found := sources{}
 	for i := range a.parts {
 		part := &a.parts[i]
-		add := func(keys []string, reached func(*v1.DerivedRule) bool) {
+		add := func(keys []string, of func(*v1.DerivedRule) Namespaces) {
 			for _, key := range keys {
 				rule := part.Rules[key]
-				name, ours := strings.CutPrefix(rule.Secret, SecretPrefix)
-				if ours && rule.Server == server && reached(&rule) {
-					names = append(names, name)
+				if rule.Server != server || !strings.HasPrefix(rule.Secret, SecretPrefix) {
+					continue
+				}
+				if theirs := of(&rule); theirs.Intersects(namespaces) {
+					found.add(rule.Secret, theirs.always().Intersects(namespaces.always()))
 				}
 			}
 		}
-		matched := func(rule *v1.DerivedRule) bool {
-			return Namespaces{matching: &matching{requirements: rule.Requirements, excluded: rule.Excluded}}.Intersects(namespaces)
+		matched := func(rule *v1.DerivedRule) Namespaces {
+			return Namespaces{matching: &matching{requirements: rule.Requirements, excluded: rule.Excluded}}
 		}
-		add(part.Everywhere, func(*v1.DerivedRule) bool { return Named(Everything).Intersects(namespaces) })
+		add(part.Everywhere, func(*v1.DerivedRule) Namespaces { return Named(Everything) })
 		add(part.Selecting, matched)
 		for _, keys := range part.Labelled {
 			add(keys, matched)
 		}
 		for namespace, keys := range naming(part, namespaces) {
-			add(keys, func(*v1.DerivedRule) bool { return Named(Selector{names: []string{namespace}}).Intersects(namespaces) })
+			add(keys, func(*v1.DerivedRule) Namespaces { return Named(Selector{names: []string{namespace}}) })
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return found.sorted()
 }
 
 // naming returns the lists of the namespaces that a part names, all where these may be any.
@@ -126,17 +148,16 @@ func naming(part *v1.DerivedAttachmentsSpec, namespaces Namespaces) map[string][
 	return lists
 }
 
-// Sources returns the names of the ImagePullSecrets that give a server a credential in some of these namespaces, or could as soon as
-// labels are changed, in alphabetical order.
-func (r *Rules) Sources(server string, namespaces Namespaces) []string {
-	var names []string
+// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could as soon as labels are
+// changed.
+func (r *Rules) Sources(server string, namespaces Namespaces) []Source {
+	found := sources{}
 	for rule := range r.All() {
 		if rule.Server == server && rule.Namespaces.Intersects(namespaces) {
-			names = append(names, rule.Name)
+			found.add(rule.Secret, rule.Namespaces.always().Intersects(namespaces.always()))
 		}
 	}
-	slices.Sort(names)
-	return names
+	return found.sorted()
 }
 
 // Secrets returns what the rules of this moment say.
@@ -145,7 +166,7 @@ func (i *Index) Secrets(namespace string, labels func() Labels, serviceAccount s
 }
 
 // Sources returns what the rules of this moment say.
-func (i *Index) Sources(server string, namespaces Namespaces) []string {
+func (i *Index) Sources(server string, namespaces Namespaces) []Source {
 	return i.Rules().Sources(server, namespaces)
 }
 

@@ -85,6 +85,14 @@ func (n Namespaces) Intersects(other Namespaces) bool {
 	return n.named.Intersects(other.named)
 }
 
+// always returns which are selected whatever labels there are.
+func (n Namespaces) always() Namespaces {
+	if n.Labelled() {
+		return Named(n.named)
+	}
+	return n
+}
+
 // reaches reports whether names hold one that could be matched.
 func (s Selector) reaches(by Namespaces) bool {
 	return s.all || slices.ContainsFunc(s.names, func(name string) bool { return !by.excludes(name) })

@@ -28,8 +28,8 @@ type Attachments interface {
 	// Secrets returns the names of the Secrets that a service account should list. labels is asked for those of the namespace where
 	// they decide; nil knows none.
 	Secrets(namespace string, labels func() pullsecret.Labels, serviceAccount string) []string
-	// Sources returns the names of the ImagePullSecrets that give a server a credential in some of these namespaces, or could.
-	Sources(server string, namespaces pullsecret.Namespaces) []string
+	// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could.
+	Sources(server string, namespaces pullsecret.Namespaces) []pullsecret.Source
 }
 
 // LabelsOf returns the labels of a namespace, which a review does not tell; unknown ones where they can't be had before ctx ends.

@@ -48,13 +48,13 @@ func warnings(known Attachments, rule *pullsecret.Rule, credential v1.DockerCred
 	if strings.TrimRight(credential.Password, "\r\n") != credential.Password {
 		warnings = append(warnings, "spec.docker.password ends in a line break, which registries take as part of the password")
 	}
-	possibly := ""
-	if rule.Namespaces.Labelled() {
-		possibly = " or in one that labels may make common"
-	}
 	for _, other := range known.Sources(rule.Server, rule.Namespaces) {
-		if other != rule.Name {
-			warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace%s", other, rule.Server, possibly))
+		switch {
+		case other.Name == rule.Name:
+		case other.Labelled:
+			warnings = append(warnings, warning("%q gives %s a credential too, and labels may make a namespace common", other.Name, rule.Server))
+		default:
+			warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other.Name, rule.Server))
 		}
 	}
 	slices.Sort(warnings)

@@ -122,7 +122,7 @@ func (k *knowledge) Secrets(namespace string, labels func() pullsecret.Labels, s
 	return k.attachments().Secrets(namespace, labels, serviceAccount)
 }
 
-// Sources returns the names of the ImagePullSecrets that give a server a credential in some of these namespaces.
-func (k *knowledge) Sources(server string, namespaces pullsecret.Namespaces) []string {
+// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces.
+func (k *knowledge) Sources(server string, namespaces pullsecret.Namespaces) []pullsecret.Source {
 	return k.attachments().Sources(server, namespaces)
 }

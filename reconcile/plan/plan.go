@@ -38,11 +38,13 @@ func For(rules *pullsecret.Rules, namespace Namespace, seen Visibility) Plan {
 		planned.Odd = append(planned.Odd, "")
 	}
 	wanted := map[string]bool{}
+	var selecting []*pullsecret.Rule
 	if namespace.OptOut != pullsecret.OptedOut {
-		for _, rule := range rules.In(namespace.Name, namespace.Labels) {
-			wanted[rule.Secret] = true
-			planned.secret(rule, namespace, seen)
-		}
+		selecting = rules.In(namespace.Name, namespace.Labels)
+	}
+	for _, rule := range selecting {
+		wanted[rule.Secret] = true
+		planned.secret(rule, namespace, seen)
 	}
 	for _, secret := range namespace.Secrets {
 		if !wanted[secret.Name] && !frozen(rules, secret.Name, namespace, pullsecret.NotOptedOut) && Ours(secret, rules, seen) {
@@ -50,7 +52,7 @@ func For(rules *pullsecret.Rules, namespace Namespace, seen Visibility) Plan {
 		}
 	}
 	for _, account := range namespace.Accounts {
-		planned.account(rules, namespace, account, seen)
+		planned.account(rules, selecting, namespace, account, seen)
 	}
 	slices.Sort(planned.Unknown)
 	planned.Unknown = slices.Compact(planned.Unknown)
@@ -93,13 +95,15 @@ func Current(secret Secret, rule *pullsecret.Rule) bool {
 	return secret.Docker && secret.Managed && secret.Sum == rule.Sum && slices.Contains(secret.Owners, rule.UID)
 }
 
-func (p *Plan) account(rules *pullsecret.Rules, namespace Namespace, account Account, seen Visibility) {
+func (p *Plan) account(rules *pullsecret.Rules, selecting []*pullsecret.Rule, namespace Namespace, account Account, seen Visibility) {
 	if account.OptOut == pullsecret.OddOptOut {
 		p.Odd = append(p.Odd, account.Name)
 	}
 	var wanted []string
-	if account.OptOut != pullsecret.OptedOut && namespace.OptOut != pullsecret.OptedOut {
-		wanted = rules.Secrets(namespace.Name, func() pullsecret.Labels { return namespace.Labels }, account.Name)
+	for _, rule := range selecting {
+		if account.OptOut != pullsecret.OptedOut && rule.ServiceAccounts.Matches(account.Name) {
+			wanted = append(wanted, rule.Secret)
+		}
 	}
 	isWanted := pullsecret.Among(wanted)
 	var unwanted []string
