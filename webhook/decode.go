@@ -119,42 +119,65 @@ func (r *accountRequest) decode(decoder *jsontext.Decoder) error {
 
 func (a *serviceAccount) decode(decoder *jsontext.Decoder) error {
 	return members(decoder,
-		field{"metadata", decodeMetadata(&a.name, &a.ending, field{"labels", func(decoder *jsontext.Decoder) error {
-			return members(decoder, field{v1.OptOutLabel, text(&a.optOut)})
-		}})},
+		field{"metadata", a.decodeMetadata},
 		field{"imagePullSecrets", a.decodeSecrets})
 }
 
-// decodeMetadata reads an object's name, whether it is being deleted, and more.
-func decodeMetadata(name *string, ending *bool, more ...field) func(*jsontext.Decoder) error {
-	fields := append(more,
-		field{"name", text(name)},
-		field{"deletionTimestamp", func(decoder *jsontext.Decoder) error {
-			*ending = decoder.PeekKind() != 'n'
-			return skip(decoder)
-		}})
-	return func(decoder *jsontext.Decoder) error { return members(decoder, fields...) }
+func (a *serviceAccount) decodeMetadata(decoder *jsontext.Decoder) error {
+	return members(decoder, field{"name", text(&a.name)}, field{"deletionTimestamp", isSet(&a.ending)}, field{"labels", a.decodeLabels})
+}
+
+func (a *serviceAccount) decodeLabels(decoder *jsontext.Decoder) error {
+	return members(decoder, field{v1.OptOutLabel, text(&a.optOut)})
+}
+
+// isSet reads whether a field has a value.
+func isSet(into *bool) func(*jsontext.Decoder) error {
+	return func(decoder *jsontext.Decoder) error {
+		*into = decoder.PeekKind() != 'n'
+		return skip(decoder)
+	}
 }
 
 func (a *serviceAccount) decodeSecrets(decoder *jsontext.Decoder) error {
+	a.present = decoder.PeekKind() == '['
+	return each(decoder, '[', func(decoder *jsontext.Decoder) error {
+		var name string
+		err := members(decoder, field{"name", text(&name)})
+		if strings.HasPrefix(name, pullsecret.SecretPrefix) {
+			a.secrets = append(a.secrets, name)
+		}
+		return err
+	})
+}
+
+// each reads all that stands in a list, or in an object as name and value, one by one. A null counts as an empty one.
+func each(decoder *jsontext.Decoder, kind jsontext.Kind, read func(*jsontext.Decoder) error) error {
 	if decoder.PeekKind() == 'n' {
 		return skip(decoder)
 	}
-	if err := begin(decoder, '['); err != nil {
+	if err := begin(decoder, kind); err != nil {
 		return err
 	}
-	a.present = true
-	for decoder.PeekKind() != ']' {
-		var name string
-		if err := members(decoder, field{"name", text(&name)}); err != nil {
+	for decoder.PeekKind() != ']' && decoder.PeekKind() != '}' {
+		if err := read(decoder); err != nil {
 			return err
-		}
-		if strings.HasPrefix(name, pullsecret.SecretPrefix) {
-			a.secrets = append(a.secrets, name)
 		}
 	}
 	_, err := decoder.ReadToken()
 	return err
+}
+
+// texts reads a list of strings into a field. A null leaves the field as it is.
+func texts[Text ~string](into *[]Text) func(*jsontext.Decoder) error {
+	return func(decoder *jsontext.Decoder) error {
+		return each(decoder, '[', func(decoder *jsontext.Decoder) error {
+			var one string
+			err := text(&one)(decoder)
+			*into = append(*into, Text(one))
+			return err
+		})
+	}
 }
 
 // field is a member of an object that is read.

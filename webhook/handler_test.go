@@ -203,22 +203,6 @@ func TestValidate(t *testing.T) {
 			assert.NotContains(t, warning, "hidden")
 		}
 	})
-	t.Run("one that labels may make a rival is warned of as such, and one that is named beside it as ever", func(t *testing.T) {
-		labelled := func(name, namespaces string, excluded ...v1.NamespaceName) *v1.ImagePullSecret {
-			object := imagePullSecret(name, namespaces)
-			object.Spec.NamespaceSelector = &v1.LabelSelector{MatchLabels: map[string]v1.LabelValue{"a": "b"}}
-			object.Spec.ExcludedNamespaces = excluded
-			return object
-		}
-		rivals := indexOf(labelled("by-label", ""), labelled("by-name", "x"), labelled("never", "", "x"), imagePullSecret("elsewhere", "y"))
-		for _, known := range []Attachments{rivals, rivals.Rules().Attachments()} {
-			response := answer(t, ask(t, Handler(quiet, known, nil, ready), ValidatePath, reviewOf("CREATE", encode(imagePullSecret("new", "x")), "null")))
-			assert.Equal(t, []string{
-				`"by-label" gives registry.example.com a credential too, and labels may make a namespace common`,
-				`"by-name" gives registry.example.com a credential too, in a common namespace`,
-			}, response.Warnings)
-		}
-	})
 	t.Run("the warning is the same for the same credential and for another, so that none can be guessed", func(t *testing.T) {
 		var answers []string
 		for _, password := range []string{"hidden-password", "hidden-guess"} {
