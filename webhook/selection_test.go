@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"encoding/json"
+	"reflect"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -61,4 +62,28 @@ func TestValidateSelections(t *testing.T) {
 			assert.Equal(t, path, response.Result.Details.Causes[0].Field)
 		}
 	})
+}
+
+// TestEveryFieldOfASpecIsRead holds that the webhook judges what is written, and not a part of it.
+func TestEveryFieldOfASpecIsRead(t *testing.T) {
+	spec := v1.ImagePullSecretSpec{
+		Namespaces: "a,b", ServiceAccounts: "c", ExcludedNamespaces: []v1.NamespaceName{"d", "e"},
+		NamespaceSelector: &v1.LabelSelector{
+			MatchLabels:      map[string]v1.LabelValue{"f": "g", "h": ""},
+			MatchExpressions: []v1.LabelRequirement{{Key: "i", Operator: v1.OperatorIn, Values: []v1.LabelValue{"j", "k"}}, {Key: "l", Operator: v1.OperatorExists}},
+		},
+		Docker: v1.DockerCredential{Username: "u", Password: "p", Server: "s"},
+	}
+	for _, of := range []any{spec, spec.Docker, *spec.NamespaceSelector, spec.NamespaceSelector.MatchExpressions[0]} {
+		for i := range reflect.TypeOf(of).NumField() {
+			require.False(t, reflect.ValueOf(of).Field(i).IsZero(), "%T.%s is to be set here", of, reflect.TypeOf(of).Field(i).Name)
+		}
+	}
+	object := imagePullSecret("r", "")
+	object.Spec = spec
+	text, err := json.Marshal(object)
+	require.NoError(t, err)
+	read, err := decodeObjectReview([]byte(reviewOf("CREATE", string(text), "null")))
+	require.NoError(t, err)
+	assert.Equal(t, spec, read.object.spec)
 }
