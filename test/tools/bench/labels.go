@@ -35,17 +35,7 @@ func labels(ctx context.Context, r *report, binary string, n int, idle time.Dura
 	if err := w.labelAll(ctx, names); err != nil {
 		return err
 	}
-	_, err = w.ips.Create(ctx, &v1.ImagePullSecret{
-		ObjectMeta: metav1.ObjectMeta{Name: "bench"},
-		Spec: v1.ImagePullSecretSpec{
-			NamespaceSelector: &v1.LabelSelector{
-				MatchLabels:      map[string]v1.LabelValue{"example.com/label-00": "the-same-everywhere"},
-				MatchExpressions: []v1.LabelRequirement{{Key: "example.com/label-01", Operator: v1.OperatorExists}},
-			},
-			ServiceAccounts: "*", Docker: credential(0),
-		},
-	}, metav1.CreateOptions{})
-	if err != nil {
+	if err := w.selectByLabels(ctx); err != nil {
 		return err
 	}
 	first, err := w.start(ctx) // it brings all in line
@@ -85,6 +75,21 @@ func labels(ctx context.Context, r *report, binary string, n int, idle time.Dura
 		r.add("labels", name+", most while starting", n, mebibytes, most)
 	}
 	return errors.Join(w.stop(ctx, follower), w.stop(ctx, leader))
+}
+
+// selectByLabels creates an ImagePullSecret that selects all namespaces which labelAll has labelled.
+func (w *world) selectByLabels(ctx context.Context) error {
+	_, err := w.ips.Create(ctx, &v1.ImagePullSecret{
+		ObjectMeta: metav1.ObjectMeta{Name: "bench"},
+		Spec: v1.ImagePullSecretSpec{
+			NamespaceSelector: &v1.LabelSelector{
+				MatchLabels:      map[string]v1.LabelValue{"example.com/label-00": "the-same-everywhere"},
+				MatchExpressions: []v1.LabelRequirement{{Key: "example.com/label-01", Operator: v1.OperatorExists}},
+			},
+			ServiceAccounts: "*", Docker: credential(0),
+		},
+	}, metav1.CreateOptions{})
+	return err
 }
 
 // labelAll gives each namespace its labels, half of them with a value of its own.
