@@ -28,6 +28,7 @@ type Follower struct {
 	objects *typed.DerivedAttachments
 
 	current atomic.Pointer[pullsecret.Attachments] // nil while that is not known
+	observe func(*pullsecret.Attachments)
 
 	mu      sync.Mutex
 	parts   map[string]v1.DerivedAttachmentsSpec // by name, as in the API
@@ -37,7 +38,7 @@ type Follower struct {
 
 // NewFollower returns a follower that knows nothing yet.
 func NewFollower(log *slog.Logger, objects *typed.DerivedAttachments) *Follower {
-	f := &Follower{log: log, objects: objects}
+	f := &Follower{log: log, objects: objects, observe: func(*pullsecret.Attachments) {}}
 	f.reset()
 	return f
 }
@@ -48,6 +49,9 @@ func (f *Follower) reset() {
 	defer f.mu.Unlock()
 	f.parts, f.leaving, f.listed = map[string]v1.DerivedAttachmentsSpec{}, map[string]time.Time{}, false
 }
+
+// Observe has f told of what is attached, whenever that becomes known or changes. It comes before everything else.
+func (f *Follower) Observe(observe func(*pullsecret.Attachments)) { f.observe = observe }
 
 // Run watches what is stored until ctx ends. What is known stays known after that.
 func (f *Follower) Run(ctx context.Context) {
@@ -70,7 +74,10 @@ func (f *Follower) Run(ctx context.Context) {
 }
 
 // Assume takes in what was known by other means, until Run knows what is stored. Nil is nothing.
-func (f *Follower) Assume(attachments *pullsecret.Attachments) { f.current.Store(attachments) }
+func (f *Follower) Assume(attachments *pullsecret.Attachments) {
+	f.current.Store(attachments)
+	f.observe(attachments)
+}
 
 // Get returns what is attached, nil while that is not known.
 func (f *Follower) Get() *pullsecret.Attachments { return f.current.Load() }
@@ -97,7 +104,9 @@ func (f *Follower) change(edit func()) {
 		for _, part := range f.parts {
 			parts = append(parts, part)
 		}
-		f.current.Store(pullsecret.NewAttachments(parts...))
+		attachments := pullsecret.NewAttachments(parts...)
+		f.current.Store(attachments)
+		f.observe(attachments)
 	}
 }
 

@@ -33,7 +33,7 @@ func TestFollower(t *testing.T) {
 	}
 	attached := func() []string {
 		require.NotNil(t, follower.Get())
-		return follower.Get().Secrets("n", "a")
+		return follower.Get().Secrets("n", nil, "a")
 	}
 	require.ErrorContains(t, follower.Known(), "are not yet known")
 	list()
@@ -64,7 +64,7 @@ func TestAFollowerHoldsOnToAPartThatIsDeleted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				follower := NewFollower(slog.New(slog.DiscardHandler), nil)
-				attached := func() []string { return follower.Get().Secrets("n", "a") }
+				attached := func() []string { return follower.Get().Secrets("n", nil, "a") }
 				follower.change(func() {
 					follower.put(holds(partName(0), "zero"))
 					follower.put(holds(partName(1), "one"))

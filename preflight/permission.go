@@ -2,7 +2,6 @@ package preflight
 
 import (
 	authorizationv1 "k8s.io/api/authorization/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
@@ -12,7 +11,6 @@ import (
 const (
 	certificateRole = "Role tcr-assistant-webhook-server-cert-role"
 	leaseRole       = "Role tcr-assistant-leader-election-role"
-	eventsRole      = "Role tcr-assistant-events-role"
 	credentialsRole = "Role tcr-assistant-credentials-role"
 )
 
@@ -25,7 +23,6 @@ type permission struct {
 	group, resource, subresource string
 	name                         string // all objects where it is blank
 	namespaced                   bool   // in this process' own namespace
-	namespace                    string // in this one
 	role                         string // which grants it, with its kind
 	// without says what goes wrong without it; blank where nothing works then.
 	without string
@@ -38,8 +35,9 @@ func (c Config) permissions() []permission {
 		{verbs: "patch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets", subresource: "status", role: own},
 		{verbs: "get,list,watch,create,patch,delete", group: "tcr.tencentcloudcr.com", resource: "derivedattachments", role: own},
 		{verbs: "list,watch", resource: "namespaces", role: own},
+		{verbs: "get", resource: "namespaces", role: own, without: "an account that is created together with its namespace may get what labels decide only moments later"},
 		{verbs: "list,watch,patch", resource: "serviceaccounts", role: own},
-		{verbs: "create,patch", resource: "events", namespace: metav1.NamespaceDefault, role: eventsRole, without: "no events will tell what happens"},
+		{verbs: "create,patch", resource: "events", role: own, without: "no events will tell what happens"},
 		{verbs: "list,watch", resource: "secrets", namespaced: true, role: credentialsRole, without: "ImagePullSecrets that refer to a Secret, by spec.docker.secretRef, get no credential"},
 	}
 	if c.SecretsRole != "" {
@@ -88,7 +86,7 @@ func configurationPermissions(role, resource, name string) []permission {
 
 func (p permission) attributes(verb, namespace string) *authorizationv1.ResourceAttributes {
 	attributes := &authorizationv1.ResourceAttributes{
-		Verb: verb, Group: p.group, Version: "*", Resource: p.resource, Subresource: p.subresource, Name: p.name, Namespace: p.namespace,
+		Verb: verb, Group: p.group, Version: "*", Resource: p.resource, Subresource: p.subresource, Name: p.name,
 	}
 	if p.namespaced {
 		attributes.Namespace = namespace

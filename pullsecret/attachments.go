@@ -1,6 +1,7 @@
 package pullsecret
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,42 +11,72 @@ import (
 // Attachments is what the parts of what is derived say together: which Secrets accounts list, and nothing of the credentials in
 // them. It is immutable. Its zero value attaches nothing.
 type Attachments struct {
-	parts []v1.DerivedAttachmentsSpec
+	parts    []v1.DerivedAttachmentsSpec
+	labelled bool // some rule selects by labels
 }
 
 // NewAttachments returns what parts say together. They must not be changed any more.
 func NewAttachments(parts ...v1.DerivedAttachmentsSpec) *Attachments {
+	var labelled bool
 	for _, part := range parts {
 		for _, rule := range part.Rules {
+			labelled = labelled || len(rule.Requirements) > 0
 			if !slices.IsSorted(rule.ServiceAccounts) { // somebody has edited it
 				slices.Sort(rule.ServiceAccounts)
 			}
+			if !slices.IsSorted(rule.Excluded) {
+				slices.Sort(rule.Excluded)
+			}
 		}
 	}
-	return &Attachments{parts}
+	return &Attachments{parts, labelled}
 }
 
 // Attachments returns what the rules attach, however much that is. It shares no memory with the rules' credentials.
 func (r *Rules) Attachments() *Attachments { return NewAttachments(divide(r, 1, nil)...) }
 
+// Labelled reports whether some rule selects by labels.
+func (a *Attachments) Labelled() bool { return a.labelled }
+
 // Secrets returns the names of the Secrets that a service account should list, in alphabetical order. It means what the admission
-// policy means, which reads the same parts, and attaches nothing that is not ours by its name.
-func (a *Attachments) Secrets(namespace, serviceAccount string) []string {
+// policy means, which reads the same parts, and attaches nothing that is not ours by its name. labels is asked for those of the
+// namespace where they decide; nil knows none.
+func (a *Attachments) Secrets(namespace string, labels func() Labels, serviceAccount string) []string {
 	var secrets []string
-	for _, part := range a.parts {
-		for _, keys := range [][]string{part.Everywhere, part.Namespaces[namespace]} {
+	var known Labels
+	if a.labelled && labels != nil {
+		known = labels()
+	}
+	for i := range a.parts {
+		part := &a.parts[i]
+		add := func(keys []string, matching bool) {
 			for _, key := range keys {
-				if rule := part.Rules[key]; strings.HasPrefix(rule.Secret, SecretPrefix) && selects(rule, serviceAccount) {
+				rule := part.Rules[key]
+				if strings.HasPrefix(rule.Secret, SecretPrefix) && selects(&rule, serviceAccount) && (!matching || matches(&rule, namespace, known)) {
 					secrets = append(secrets, rule.Secret)
 				}
 			}
 		}
+		add(part.Everywhere, false)
+		add(part.Namespaces[namespace], false)
+		add(part.Selecting, true)
+		if len(part.Labelled) == 0 {
+			continue
+		}
+		for label := range known.pairs() {
+			add(part.Labelled[label], true)
+		}
 	}
 	slices.Sort(secrets)
-	return slices.Compact(secrets) // a part that is being divided has a rule twice
+	return slices.Compact(secrets) // a part that is being divided has a rule twice, and so has one that names and matches
 }
 
-func selects(rule v1.DerivedRule, serviceAccount string) bool {
+// matches reports whether a rule is known to select a namespace that it does not name.
+func matches(rule *v1.DerivedRule, namespace string, labels Labels) bool {
+	return (len(rule.Requirements) == 0 || labels.Known() && labels.meet(rule.Requirements)) && !slices.Contains(rule.Excluded, namespace)
+}
+
+func selects(rule *v1.DerivedRule, serviceAccount string) bool {
 	if rule.ServiceAccounts == nil {
 		return true
 	}
@@ -53,55 +84,94 @@ func selects(rule v1.DerivedRule, serviceAccount string) bool {
 	return listed
 }
 
-// Sources returns the names of the ImagePullSecrets that give a server a credential in some of these namespaces, in alphabetical
-// order.
-func (a *Attachments) Sources(server string, namespaces Selector) []string {
-	var names []string
-	for _, part := range a.parts {
-		add := func(keys []string) {
+// Source is an ImagePullSecret that gives a server a credential in some namespaces.
+type Source struct {
+	Name string
+	// Labelled says that it may do so only as soon as labels say so.
+	Labelled bool
+}
+
+// sources are those that were found, by their names: whether one does in any case.
+type sources map[string]bool
+
+func (s sources) add(secret string, always bool) { s[secret] = s[secret] || always }
+
+// sorted returns them in the order of their names.
+func (s sources) sorted() (all []Source) {
+	for _, secret := range slices.Sorted(maps.Keys(s)) {
+		all = append(all, Source{ImagePullSecretName(secret), !s[secret]})
+	}
+	return all
+}
+
+// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could as soon as labels are
+// changed.
+func (a *Attachments) Sources(server string, namespaces Namespaces) []Source {
+	found := sources{}
+	for i := range a.parts {
+		part := &a.parts[i]
+		add := func(keys []string, of func(*v1.DerivedRule) Namespaces) {
 			for _, key := range keys {
-				if rule := part.Rules[key]; rule.Server == server || slices.Contains(rule.AdditionalServers, server) {
-					if name, ours := strings.CutPrefix(rule.Secret, SecretPrefix); ours {
-						names = append(names, name)
-					}
+				rule := part.Rules[key]
+				if !gives(&rule, server) || !strings.HasPrefix(rule.Secret, SecretPrefix) {
+					continue
+				}
+				if theirs := of(&rule); theirs.Intersects(namespaces) {
+					found.add(rule.Secret, theirs.always().Intersects(namespaces.always()))
 				}
 			}
 		}
-		add(part.Everywhere)
-		if namespaces.All() {
-			for _, keys := range part.Namespaces {
-				add(keys)
-			}
-			continue
+		matched := func(rule *v1.DerivedRule) Namespaces {
+			return Namespaces{matching: &matching{requirements: rule.Requirements, excluded: rule.Excluded}}
 		}
-		for _, namespace := range namespaces.names {
-			add(part.Namespaces[namespace])
+		add(part.Everywhere, func(*v1.DerivedRule) Namespaces { return Named(Everything) })
+		add(part.Selecting, matched)
+		for _, keys := range part.Labelled {
+			add(keys, matched)
+		}
+		for namespace, keys := range naming(part, namespaces) {
+			add(keys, func(*v1.DerivedRule) Namespaces { return Named(Selector{names: []string{namespace}}) })
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return found.sorted()
 }
 
-// Sources returns the names of the ImagePullSecrets that give a server a credential in some of these namespaces, in alphabetical
-// order.
-func (r *Rules) Sources(server string, namespaces Selector) []string {
-	var names []string
+// gives reports whether a rule's credential is for a server, too.
+func gives(rule *v1.DerivedRule, server string) bool {
+	return rule.Server == server || slices.Contains(rule.AdditionalServers, server)
+}
+
+// naming returns the lists of the namespaces that a part names, all where these may be any.
+func naming(part *v1.DerivedAttachmentsSpec, namespaces Namespaces) map[string][]string {
+	if namespaces.All() || namespaces.matching != nil {
+		return part.Namespaces
+	}
+	lists := map[string][]string{}
+	for _, namespace := range namespaces.named.names {
+		lists[namespace] = part.Namespaces[namespace]
+	}
+	return lists
+}
+
+// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could as soon as labels are
+// changed.
+func (r *Rules) Sources(server string, namespaces Namespaces) []Source {
+	found := sources{}
 	for rule := range r.All() {
 		if slices.Contains(rule.Servers, server) && rule.Namespaces.Intersects(namespaces) {
-			names = append(names, rule.Name)
+			found.add(rule.Secret, rule.Namespaces.always().Intersects(namespaces.always()))
 		}
 	}
-	slices.Sort(names)
-	return names
+	return found.sorted()
 }
 
 // Secrets returns what the rules of this moment say.
-func (i *Index) Secrets(namespace, serviceAccount string) []string {
-	return i.Rules().Secrets(namespace, serviceAccount)
+func (i *Index) Secrets(namespace string, labels func() Labels, serviceAccount string) []string {
+	return i.Rules().Secrets(namespace, labels, serviceAccount)
 }
 
 // Sources returns what the rules of this moment say.
-func (i *Index) Sources(server string, namespaces Selector) []string {
+func (i *Index) Sources(server string, namespaces Namespaces) []Source {
 	return i.Rules().Sources(server, namespaces)
 }
 

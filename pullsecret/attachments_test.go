@@ -26,17 +26,33 @@ func TestAttachmentsSayWhatTheRulesSay(t *testing.T) {
 				namespace := fmt.Sprintf("n%d", n)
 				for a := range 6 {
 					account := fmt.Sprintf("a%d", a)
-					want := rules.Secrets(namespace, account)
+					want := rules.Secrets(namespace, packedLabelsOf(namespace), account)
 					slices.Sort(want)
-					require.Equal(t, want, attachments.Secrets(namespace, account), "%s/%s", namespace, account)
+					require.Equal(t, want, attachments.Secrets(namespace, packedLabelsOf(namespace), account), "%s/%s", namespace, account)
 				}
-				names := Selector{names: []string{namespace}}
+				names := Named(Selector{names: []string{namespace}})
 				require.Equal(t, rules.Sources("s", names), attachments.Sources("s", names))
 				require.Empty(t, attachments.Sources("other", names))
 			}
-			require.Equal(t, rules.Sources("s", Everything), attachments.Sources("s", Everything))
+			require.Equal(t, rules.Sources("s", Named(Everything)), attachments.Sources("s", Named(Everything)))
+			for rule := range rules.All() {
+				require.Equal(t, rules.Sources("s", rule.Namespaces), attachments.Sources("s", rule.Namespaces))
+			}
 		}
 	}
+}
+
+// TestWhatAnUnknownOperatorAsksForNeverHolds holds that a replica attaches nothing for what a newer release has stored.
+func TestWhatAnUnknownOperatorAsksForNeverHolds(t *testing.T) {
+	attachments := NewAttachments(v1.DerivedAttachmentsSpec{
+		Rules: map[string]v1.DerivedRule{
+			"newer": {Secret: "tcr.ipsnewer", Requirements: []v1.DerivedRequirement{{Key: "a", Operator: "Near", Values: []string{"b"}}}},
+			"known": {Secret: "tcr.ipsknown", Requirements: []v1.DerivedRequirement{{Key: "a", Operator: "In", Values: []string{"b"}}}},
+		},
+		Selecting: []string{"newer", "known"},
+	})
+	assert.Equal(t, []string{"tcr.ipsknown"}, attachments.Secrets("n", func() Labels { return PackLabels(map[string]string{"a": "b"}) }, "x"))
+	assert.Empty(t, attachments.Secrets("n", nil, "x"), "labels that are not known meet nothing")
 }
 
 func TestAttachmentsOfOthersAreNotTrusted(t *testing.T) {
@@ -49,10 +65,10 @@ func TestAttachmentsOfOthersAreNotTrusted(t *testing.T) {
 	}
 	attachments := NewAttachments(part)
 	for _, account := range []string{"x", "y", "z"} {
-		assert.Equal(t, []string{"tcr.ipsa"}, attachments.Secrets("n", account))
+		assert.Equal(t, []string{"tcr.ipsa"}, attachments.Secrets("n", nil, account))
 	}
-	assert.Empty(t, attachments.Secrets("n", "w"))
-	assert.Empty(t, new(Attachments).Secrets("n", "x"))
+	assert.Empty(t, attachments.Secrets("n", nil, "w"))
+	assert.Empty(t, new(Attachments).Secrets("n", nil, "x"))
 }
 
 func TestForgetOverwritesTheCredentials(t *testing.T) {
@@ -76,8 +92,8 @@ func TestForgetOverwritesTheCredentials(t *testing.T) {
 	index.Forget()
 	assert.NotContains(t, string(good.Config), "a-password")
 	assert.NotContains(t, string(broken.Config), "a-password", "nor does the last good one of what is invalid now")
-	assert.Equal(t, []string{"tcr.ipsgood"}, index.Secrets("n", "a"), "somebody may be about to ask")
-	assert.Equal(t, []string{"tcr.ipsgood"}, left.Secrets("n", "a"), "what is attached stays known")
+	assert.Equal(t, []string{"tcr.ipsgood"}, index.Secrets("n", nil, "a"), "somebody may be about to ask")
+	assert.Equal(t, []string{"tcr.ipsgood"}, left.Secrets("n", nil, "a"), "what is attached stays known")
 	assert.NotContains(t, fmt.Sprintf("%+v", left), "a-password")
 	assert.Equal(t, strings.Repeat("\x00", len(good.Config)), string(good.Config))
 }

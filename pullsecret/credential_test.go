@@ -43,7 +43,7 @@ func TestCredentialsAreSupplied(t *testing.T) {
 		rule := index.Rules().Get("a")
 		require.NotNil(t, rule)
 		assert.False(t, rule.Known())
-		assert.Equal(t, []string{"tcr.ipsa"}, index.Secrets("n", "x"), "whom it selects does not depend on it")
+		assert.Equal(t, []string{"tcr.ipsa"}, index.Secrets("n", nil, "x"), "whom it selects does not depend on it")
 		index.Observe(func(c Change) { *changes = append(*changes, c) })
 		index.Supply(map[*Rule]Credential{rule: {Config: []byte("c1")}})
 		return index, changes
@@ -67,7 +67,7 @@ func TestCredentialsAreSupplied(t *testing.T) {
 		assert.False(t, rule.Known())
 		assert.Zero(t, rule.Sum)
 		assert.Equal(t, "SecretMissing", rule.Unread.Reason)
-		assert.Equal(t, []string{"tcr.ipsa"}, index.Secrets("n", "x"))
+		assert.Equal(t, []string{"tcr.ipsa"}, index.Secrets("n", nil, "x"))
 	})
 	t.Run("what was found for a rule of before counts for nothing", func(t *testing.T) {
 		index, _ := start(t)
@@ -110,9 +110,9 @@ func TestEveryServerIsWarnedOf(t *testing.T) {
 	index := NewIndex()
 	index.Put(referring("a", "ref", 1, "r", "r-vpc"))
 	for _, server := range []string{"r", "r-vpc"} {
-		assert.Equal(t, []string{"a"}, index.Sources(server, Everything))
-		assert.Equal(t, []string{"a"}, index.Rules().Attachments().Sources(server, Everything))
+		assert.Equal(t, []Source{{Name: "a"}}, index.Sources(server, Named(Everything)))
+		assert.Equal(t, []Source{{Name: "a"}}, index.Rules().Attachments().Sources(server, Named(Everything)))
 	}
-	assert.Empty(t, index.Sources("s", Everything))
-	assert.Empty(t, index.Rules().Attachments().Sources("s", Everything))
+	assert.Empty(t, index.Sources("s", Named(Everything)))
+	assert.Empty(t, index.Rules().Attachments().Sources("s", Named(Everything)))
 }

@@ -84,28 +84,36 @@ func (d *Derived) Parts() []v1.DerivedAttachmentsSpec { return divide(d.rules, d
 func divide(rules *Rules, number int, without omissions) []v1.DerivedAttachmentsSpec {
 	parts := make([]v1.DerivedAttachmentsSpec, number)
 	for i := range parts {
-		parts[i] = v1.DerivedAttachmentsSpec{Rules: map[string]v1.DerivedRule{}, Namespaces: map[string][]string{}}
+		parts[i] = v1.DerivedAttachmentsSpec{Rules: map[string]v1.DerivedRule{}, Namespaces: map[string][]string{}, Labelled: map[string][]string{}}
 	}
 	for rule := range rules.All() {
 		key := derivedKey(rule.Name)
-		if rule.Namespaces.All() {
-			if i := partFor(key, number); !without.hold(i, rule) {
-				define(&parts[i], key, rule)
+		if i := partFor(key, number); rule.Namespaces.listed() && !without.hold(i, rule) {
+			define(&parts[i], key, rule)
+			if rule.Namespaces.everywhere() {
 				parts[i].Everywhere = append(parts[i].Everywhere, key)
+			} else {
+				parts[i].Selecting = append(parts[i].Selecting, key)
 			}
-			continue
 		}
-		for _, namespace := range rule.Namespaces.names {
-			if i := partFor(namespace, number); !without.hold(i, rule) {
+		for _, under := range rule.Namespaces.filed() {
+			if i := partFor(under, number); !without.hold(i, rule) {
 				define(&parts[i], key, rule)
-				parts[i].Namespaces[namespace] = append(parts[i].Namespaces[namespace], key)
+				lists := parts[i].Namespaces
+				if isPair(under) {
+					lists = parts[i].Labelled
+				}
+				lists[under] = append(lists[under], key)
 			}
 		}
 	}
 	for _, part := range parts {
 		slices.Sort(part.Everywhere)
-		for _, keys := range part.Namespaces {
-			slices.Sort(keys)
+		slices.Sort(part.Selecting)
+		for _, lists := range []map[string][]string{part.Namespaces, part.Labelled} {
+			for _, keys := range lists {
+				slices.Sort(keys)
+			}
 		}
 	}
 	return parts
@@ -120,8 +128,13 @@ func define(part *v1.DerivedAttachmentsSpec, key string, rule *Rule) {
 
 // definition is what a rule attaches, whoever's it is.
 func definition(rule *Rule) v1.DerivedRule {
-	// A Selector for every name has a nil list.
-	derived := v1.DerivedRule{Secret: rule.Secret, ServiceAccounts: rule.ServiceAccounts.Names(), Server: rule.Servers[0]}
+	requirements, excluded := rule.Namespaces.asked()
+	derived := v1.DerivedRule{
+		Secret:          rule.Secret,
+		ServiceAccounts: rule.ServiceAccounts.Names(), // a Selector for every name has a nil list
+		Server:          rule.Servers[0],
+		Requirements:    requirements, Excluded: excluded,
+	}
 	if len(rule.Servers) > 1 {
 		derived.AdditionalServers = rule.Servers[1:]
 	}

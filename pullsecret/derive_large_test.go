@@ -81,7 +81,7 @@ func TestWhatIsAttachedIsWhatTheRulesSayButForThoseThatAreTold(t *testing.T) {
 		require.True(t, slices.IsSorted(derived.TooLarge))
 		for n := range 40 {
 			namespace := fmt.Sprintf("n%d", n)
-			have, want := attached(parts, namespace, "a0"), rules.Secrets(namespace, "a0")
+			have, want := attached(parts, namespace, "a0"), rules.Secrets(namespace, nil, "a0")
 			require.Subset(t, want, have)
 			for _, secret := range want {
 				if !slices.Contains(have, secret) {
@@ -113,13 +113,14 @@ func TestWhatIsWeighedIsWhatIsStored(t *testing.T) {
 					require.Equal(t, rules.size, size)
 				}
 				// One comma of each list is not there, and braces and names of fields are.
-				commas := len(part.Namespaces) + 3
+				commas := len(part.Namespaces) + len(part.Labelled) + 5
 				for _, rule := range part.Rules {
+					commas += 2 + len(rule.Requirements)*(1+len(`,"values":[]`))
 					if rule.ServiceAccounts != nil {
 						commas++
 					}
 				}
-				assert.InDelta(t, len(encoded), size, float64(commas+len(`{"rules":{},"everywhere":[],"namespaces":{}}`)))
+				assert.InDelta(t, len(encoded), size, float64(commas+len(`{"rules":{},"everywhere":[],"namespaces":{},"labelled":{},"selecting":[]}`)))
 			}
 		}
 	}

@@ -11,15 +11,44 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
+
+// labelsOf returns the labels of a namespace of the tests: some have none, some are like others.
+func labelsOf(namespace string) map[string]string {
+	labels := map[string]string{}
+	number := len(namespace) * int(namespace[len(namespace)-1])
+	if number%3 > 0 {
+		labels["env"] = fmt.Sprint("e", number%2)
+	}
+	if number%5 > 1 {
+		labels["team"] = fmt.Sprint("t", number%4)
+	}
+	return labels
+}
+
+func packedLabelsOf(namespace string) func() Labels {
+	return func() Labels { return PackLabels(labelsOf(namespace)) }
+}
 
 // attached returns what parts attach to an account, read as the admission policy reads them.
 func attached(parts []v1.DerivedAttachmentsSpec, namespace, serviceAccount string) []string {
 	var secrets []string
 	for _, part := range parts {
-		for _, key := range slices.Concat(part.Everywhere, part.Namespaces[namespace]) {
+		keys := slices.Concat(part.Everywhere, part.Namespaces[namespace])
+		candidates := slices.Clone(part.Selecting)
+		for key, value := range labelsOf(namespace) {
+			candidates = append(candidates, part.Labelled[key+"="+value]...)
+		}
+		for _, key := range candidates {
+			if rule := part.Rules[key]; required(rule, labelsOf(namespace)) && !slices.Contains(rule.Excluded, namespace) {
+				keys = append(keys, key)
+			}
+		}
+		for _, key := range keys {
 			rule := part.Rules[key]
 			if (rule.ServiceAccounts == nil || slices.Contains(rule.ServiceAccounts, serviceAccount)) && !slices.Contains(secrets, rule.Secret) {
 				secrets = append(secrets, rule.Secret)
@@ -28,6 +57,20 @@ func attached(parts []v1.DerivedAttachmentsSpec, namespace, serviceAccount strin
 	}
 	slices.Sort(secrets)
 	return secrets
+}
+
+// required reports whether labels are what a rule requires, by what Kubernetes makes of it.
+func required(rule v1.DerivedRule, given map[string]string) bool {
+	for _, requirement := range rule.Requirements {
+		operators := map[string]selection.Operator{
+			"In": selection.In, "NotIn": selection.NotIn, "Exists": selection.Exists, "DoesNotExist": selection.DoesNotExist,
+		}
+		theirs, err := labels.NewRequirement(requirement.Key, operators[requirement.Operator], requirement.Values)
+		if err != nil || !theirs.Matches(labels.Set(given)) {
+			return false
+		}
+	}
+	return true
 }
 
 // rulesOf returns rules from lists: the namespaces and service accounts of each name.
@@ -55,11 +98,47 @@ func some(random *rand.Rand, count int) *Rules {
 		}
 		return strings.Join(sortedKeys(names), ",")
 	}
-	lists := map[string][2]string{}
+	index := NewIndex()
 	for i := range count {
-		lists[fmt.Sprintf("%d-%s", i, strings.Repeat("x", random.IntN(90)))] = [2]string{list("n", 20), list("a", 5)}
+		object := &v1.ImagePullSecret{
+			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%d-%s", i, strings.Repeat("x", random.IntN(90)))},
+			Spec: v1.ImagePullSecretSpec{Namespaces: list("n", 20), ServiceAccounts: list("a", 5),
+				Docker: v1.DockerCredential{Username: "u", Password: "secret-password", Server: "s"}},
+		}
+		someSelection(random, &object.Spec)
+		index.Put(object)
+		if index.Rules().Get(object.Name) == nil {
+			panic(index.Rules().Invalid(object.Name))
+		}
 	}
-	return rulesOf(lists)
+	return index.Rules()
+}
+
+// someSelection has a spec select by random labels, too, or exclude some of n0 to n4, or neither.
+func someSelection(random *rand.Rand, spec *v1.ImagePullSecretSpec) {
+	if random.IntN(2) == 0 {
+		selector := &v1.LabelSelector{}
+		if random.IntN(2) == 0 {
+			selector.MatchLabels = map[string]v1.LabelValue{"env": v1.LabelValue(fmt.Sprint("e", random.IntN(3)))}
+		}
+		for range random.IntN(3) {
+			operator := []v1.LabelOperator{v1.OperatorIn, v1.OperatorNotIn, v1.OperatorExists, v1.OperatorDoesNotExist}[random.IntN(4)]
+			expression := v1.LabelRequirement{Key: []v1.LabelKey{"env", "team"}[random.IntN(2)], Operator: operator}
+			if operator == v1.OperatorIn || operator == v1.OperatorNotIn {
+				for range 1 + random.IntN(2) {
+					expression.Values = append(expression.Values, v1.LabelValue(fmt.Sprint(string(expression.Key[0]), random.IntN(4))))
+				}
+			}
+			selector.MatchExpressions = append(selector.MatchExpressions, expression)
+		}
+		spec.NamespaceSelector = selector
+		if spec.Namespaces == "*" {
+			spec.Namespaces = ""
+		}
+	}
+	for _, n := range random.Perm(5)[:max(0, random.IntN(5)-2)] {
+		spec.ExcludedNamespaces = append(spec.ExcludedNamespaces, v1.NamespaceName(fmt.Sprint("n", n)))
+	}
 }
 
 func sortedKeys(set map[string]bool) (keys []string) {
@@ -76,7 +155,7 @@ func agree(t *testing.T, rules *Rules, parts []v1.DerivedAttachmentsSpec) {
 	for n := range 21 {
 		for a := range 6 {
 			namespace, account := fmt.Sprintf("n%d", n), fmt.Sprintf("a%d", a)
-			want := rules.Secrets(namespace, account)
+			want := rules.Secrets(namespace, packedLabelsOf(namespace), account)
 			slices.Sort(want)
 			require.Equal(t, want, attached(parts, namespace, account), "%s/%s", namespace, account)
 		}
@@ -94,13 +173,13 @@ func TestDerive(t *testing.T) {
 		}
 	})
 	t.Run("they are as small as promised", func(t *testing.T) {
-		derived := derive(some(random, 100), 1, 4500)
+		derived := derive(some(random, 100), 1, 9000)
 		require.Greater(t, len(derived.Parts()), 1)
 		require.Empty(t, derived.TooLarge)
 		for _, part := range derived.Parts() {
 			encoded, err := json.Marshal(part)
 			require.NoError(t, err)
-			assert.LessOrEqual(t, len(encoded), 4500+len(`{"rules":{},"everywhere":[],"namespaces":{}}`))
+			assert.LessOrEqual(t, len(encoded), 9000+len(`{"rules":{},"everywhere":[],"namespaces":{},"labelled":{},"selecting":[]}`))
 		}
 	})
 	t.Run("nothing is lost at any moment in which parts are divided or joined: made, then changed, then deleted", func(t *testing.T) {

@@ -23,7 +23,12 @@ func (d *Derived) Edits(part int, earlier *Derived) (edits []jsonpatch.Operation
 	if before.rules == after.rules {
 		return nil, true
 	}
-	edits = slices.Concat(ruleEdits(before, after), everywhereEdits(before, after), namespaceEdits(before, after))
+	edits = slices.Concat(
+		ruleEdits(before, after),
+		listEdits("/everywhere", before, after, before.rules.everywhere, after.rules.everywhere),
+		listEdits("/selecting", before, after, before.rules.selecting, after.rules.selecting),
+		filedEdits("/namespaces", before, after, func(under string) bool { return !isPair(under) }),
+		filedEdits("/labelled", before, after, isPair))
 	if len(edits) > maxEdits {
 		return nil, false
 	}
@@ -45,24 +50,16 @@ func (v view) rule(name string) *Rule {
 }
 
 func (v view) defines(rule *Rule) bool {
-	if rule.Namespaces.All() {
-		return v.files(derivedKey(rule.Name))
-	}
-	for _, namespace := range rule.Namespaces.names {
-		if v.files(namespace) {
-			return true
-		}
-	}
-	return false
+	return rule.Namespaces.listed() && v.files(derivedKey(rule.Name)) || slices.ContainsFunc(rule.Namespaces.filed(), v.files)
 }
 
 // files reports whether what is filed under a key stands in the part.
 func (v view) files(key string) bool { return partFor(key, v.number) == v.part }
 
-// everywhere returns the keys of the rules that select every namespace.
-func (v view) everywhere() []string {
+// listed returns the keys of those of the rules that are listed here.
+func (v view) listed(rules []*Rule) []string {
 	keys := []string{}
-	for _, rule := range v.rules.everywhere {
+	for _, rule := range rules {
 		if key := derivedKey(rule.Name); v.files(key) {
 			keys = append(keys, key)
 		}
@@ -71,12 +68,12 @@ func (v view) everywhere() []string {
 	return keys
 }
 
-// naming returns the keys of the rules that name a namespace; nil where none does.
-func (v view) naming(namespace string) (keys []string) {
-	if !v.files(namespace) {
+// filed returns the keys of the rules that are filed under the name of a namespace, or a label; nil where none is.
+func (v view) filed(under string) (keys []string) {
+	if !v.files(under) {
 		return nil
 	}
-	rules, _ := v.rules.naming.get(namespace)
+	rules, _ := v.rules.filed.get(under)
 	for _, rule := range rules {
 		keys = append(keys, derivedKey(rule.Name))
 	}
@@ -93,9 +90,10 @@ func (v view) hasRules() bool {
 	return false
 }
 
-func (v view) hasNamespaces() bool {
-	for namespace := range v.rules.naming.all() {
-		if v.files(namespace) {
+// has reports whether anything is filed here under such.
+func (v view) has(such func(under string) bool) bool {
+	for under := range v.rules.filed.all() {
+		if such(under) && v.files(under) {
 			return true
 		}
 	}
@@ -107,7 +105,8 @@ func ruleEdits(before, after view) []jsonpatch.Operation {
 	for name := range after.rules.byName.apart(before.rules.byName) {
 		was, is := before.rule(name), after.rule(name)
 		switch {
-		case is != nil && (was == nil || !slices.Equal(was.Servers, is.Servers) || !slices.Equal(was.ServiceAccounts.names, is.ServiceAccounts.names)):
+		case is != nil && (was == nil || !slices.Equal(was.Servers, is.Servers) || !slices.Equal(was.ServiceAccounts.names, is.ServiceAccounts.names) ||
+			!was.Namespaces.equalAsked(is.Namespaces)):
 			edits.set(derivedKey(name), definition(is))
 		case is == nil && was != nil:
 			edits.remove(derivedKey(name))
@@ -116,30 +115,34 @@ func ruleEdits(before, after view) []jsonpatch.Operation {
 	return edits.patch()
 }
 
-func namespaceEdits(before, after view) []jsonpatch.Operation {
-	edits := members{list: "/namespaces", empty: !before.hasNamespaces()}
-	for namespace := range after.rules.naming.apart(before.rules.naming) {
-		was, is := before.naming(namespace), after.naming(namespace)
+func filedEdits(list string, before, after view, such func(under string) bool) []jsonpatch.Operation {
+	edits := members{list: list}
+	for under := range after.rules.filed.apart(before.rules.filed) {
+		if !such(under) {
+			continue
+		}
+		was, is := before.filed(under), after.filed(under)
 		switch {
 		case slices.Equal(was, is):
 		case is == nil:
-			edits.remove(namespace)
+			edits.remove(under)
 		default:
-			edits.set(namespace, is)
+			edits.set(under, is)
 		}
 	}
+	edits.empty = len(edits.edits) > 0 && !before.has(such)
 	return edits.patch()
 }
 
-func everywhereEdits(before, after view) []jsonpatch.Operation {
-	if unsafe.SliceData(before.rules.everywhere) == unsafe.SliceData(after.rules.everywhere) {
+func listEdits(list string, before, after view, were, are []*Rule) []jsonpatch.Operation {
+	if unsafe.SliceData(were) == unsafe.SliceData(are) {
 		return nil // nobody changed it
 	}
-	keys := after.everywhere()
-	if slices.Equal(before.everywhere(), keys) {
+	keys := after.listed(are)
+	if slices.Equal(before.listed(were), keys) {
 		return nil
 	}
-	return []jsonpatch.Operation{{Operation: "add", Path: "/everywhere", Value: keys}}
+	return []jsonpatch.Operation{{Operation: "add", Path: list, Value: keys}}
 }
 
 // members are edits of an object's members.

@@ -56,9 +56,10 @@ func TestEdits(t *testing.T) {
 				case 1:
 					index.Put(object(name, "not/a/name", "*", generation))
 				default:
-					put := object(name, pick("*", "n1", "n1,n2", "n2,n3,n4"), pick("*", "x", "x,y"), generation)
-					put.Spec.Docker.AdditionalServers = strings.Fields(pick("", "t", "t u"))
-					index.Put(put)
+					changed := object(name, pick("*", "n1", "n1,n2", "n2,n3,n4"), pick("*", "x", "x,y"), generation)
+					changed.Spec.Docker.AdditionalServers = strings.Fields(pick("", "t", "t u"))
+					someSelection(random, &changed.Spec)
+					index.Put(changed)
 				}
 			}
 			for number := 1; number <= maxParts; number *= 2 {

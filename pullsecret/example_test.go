@@ -28,9 +28,9 @@ func Example() {
 	index.Put(teamA())
 
 	rules := index.Rules()
-	fmt.Println(rules.Secrets("team-a", "builder"))
-	fmt.Println(rules.Secrets("team-a", "other"))
-	fmt.Println(rules.Secrets("team-b", "builder"))
+	fmt.Println(rules.Secrets("team-a", nil, "builder"))
+	fmt.Println(rules.Secrets("team-a", nil, "other"))
+	fmt.Println(rules.Secrets("team-b", nil, "builder"))
 	// Output:
 	// [tcr.ipsteam-a]
 	// []

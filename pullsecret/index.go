@@ -19,7 +19,9 @@ type Rules struct {
 	byName     table[*Rule]
 	invalid    table[invalid]
 	everywhere []*Rule        // those that select every namespace, by name
-	naming     table[[]*Rule] // the others, by each namespace that they name, and then by name
+	selecting  []*Rule        // those that are to be asked about each, by name
+	filed      table[[]*Rule] // the others, by each namespace that they name and each label under which they are filed, and then by name
+	labelled   int            // how many select by labels
 	size       int            // of what they attach, in bytes, as one part
 }
 
@@ -65,10 +67,16 @@ func (r *Rules) Names() []string {
 	return names
 }
 
-// In returns the rules that select a namespace, in the order of their names. What it costs does not depend on how many
-// rules select others.
-func (r *Rules) In(namespace string) []*Rule {
-	naming, _ := r.naming.get(namespace)
+// Labelled reports whether some rule selects by labels.
+func (r *Rules) Labelled() bool { return r.labelled > 0 }
+
+// In returns the rules that are known to select a namespace with these labels, in the order of their names. What it costs does not
+// depend on how many rules select others by their names or by the values of labels.
+func (r *Rules) In(namespace string, labels Labels) []*Rule {
+	naming, _ := r.filed.get(namespace)
+	if r.labelled > 0 || len(r.selecting) > 0 {
+		naming = r.andMatching(naming, namespace, labels)
+	}
 	if len(naming) == 0 {
 		return slices.Clip(r.everywhere)
 	}
@@ -82,15 +90,58 @@ func (r *Rules) In(namespace string) []*Rule {
 	return append(selected, everywhere...)
 }
 
-// Secrets returns the names of the Secrets that a service account should list, in the order of the rules' names.
-func (r *Rules) Secrets(namespace, serviceAccount string) []string {
+// andMatching returns the rules that name a namespace and those that match it.
+func (r *Rules) andMatching(naming []*Rule, namespace string, labels Labels) []*Rule {
+	all := slices.Clip(naming)
+	add := func(candidates []*Rule) {
+		for _, rule := range candidates {
+			if rule.Namespaces.matches(namespace, labels) {
+				all = append(all, rule)
+			}
+		}
+	}
+	add(r.selecting)
+	for label := range labels.pairs() {
+		candidates, _ := r.filed.get(label)
+		add(candidates)
+	}
+	if len(all) == len(naming) {
+		return naming
+	}
+	slices.SortFunc(all, func(a, b *Rule) int { return a.compare(b.Name) })
+	return slices.Compact(all)
+}
+
+// Undecided reports whether it is not known if the Secret of that name is to be in a namespace with these labels.
+func (r *Rules) Undecided(secret, namespace string, labels Labels) bool {
+	if r.labelled == 0 || labels.Known() {
+		return false
+	}
+	rule := r.Get(ImagePullSecretName(secret))
+	if rule == nil || rule.Secret != secret {
+		return false
+	}
+	_, known := rule.Namespaces.Selects(namespace, labels)
+	return !known
+}
+
+// Secrets returns the names of the Secrets that a service account should list, in the order of the rules' names. labels is asked
+// for those of the namespace where they decide; nil knows none.
+func (r *Rules) Secrets(namespace string, labels func() Labels, serviceAccount string) []string {
 	var secrets []string
-	for _, rule := range r.In(namespace) {
+	for _, rule := range r.In(namespace, r.ask(labels)) {
 		if rule.ServiceAccounts.Matches(serviceAccount) {
 			secrets = append(secrets, rule.Secret)
 		}
 	}
 	return secrets
+}
+
+func (r *Rules) ask(labels func() Labels) Labels {
+	if labels == nil || r.labelled == 0 {
+		return Labels{}
+	}
+	return labels()
 }
 
 // Frozen reports whether the Secret of that name belongs to an ImagePullSecret that exists but cannot be read. Its
@@ -223,17 +274,19 @@ type edit struct {
 	index      *Index
 	byName     draft[*Rule]
 	invalid    draft[invalid]
-	naming     draft[[]*Rule]
+	filed      draft[[]*Rule]
 	everywhere map[string]*Rule // what becomes of those that select every namespace; nil takes one out
-	size       int              // of what all attach
+	selecting  map[string]*Rule // the same of those that are to be asked about each
+	labelled   int
+	size       int // of what all attach
 	changes    []Change
 }
 
 func (i *Index) edit() *edit {
 	now := i.Rules()
 	return &edit{
-		index: i, byName: now.byName.draft(), invalid: now.invalid.draft(), naming: now.naming.draft(),
-		everywhere: map[string]*Rule{}, size: now.size,
+		index: i, byName: now.byName.draft(), invalid: now.invalid.draft(), filed: now.filed.draft(),
+		everywhere: map[string]*Rule{}, selecting: map[string]*Rule{}, labelled: now.labelled, size: now.size,
 	}
 }
 
@@ -283,35 +336,45 @@ func (e *edit) set(name string, rule *Rule, errs field.ErrorList) {
 
 func (e *edit) unlist(rule *Rule) {
 	e.size -= ruleSize(rule)
-	if rule.Namespaces.All() {
-		e.everywhere[rule.Name] = nil
-		return
+	e.file(rule, nil)
+	if rule.Namespaces.Labelled() {
+		e.labelled--
 	}
-	for _, namespace := range rule.Namespaces.names {
-		others, _ := e.naming.get(namespace)
+	for _, key := range rule.Namespaces.filed() {
+		others, _ := e.filed.get(key)
 		others = slices.DeleteFunc(slices.Clone(others), func(other *Rule) bool { return other.Name == rule.Name })
 		if len(others) == 0 {
-			e.size -= listSize(namespace)
-			e.naming.delete(namespace)
+			e.size -= listSize(key)
+			e.filed.delete(key)
 			continue
 		}
-		e.naming.set(namespace, others)
+		e.filed.set(key, others)
 	}
 }
 
 func (e *edit) list(rule *Rule) {
 	e.size += ruleSize(rule)
-	if rule.Namespaces.All() {
-		e.everywhere[rule.Name] = rule
-		return
+	e.file(rule, rule)
+	if rule.Namespaces.Labelled() {
+		e.labelled++
 	}
-	for _, namespace := range rule.Namespaces.names {
-		others, listed := e.naming.get(namespace)
+	for _, key := range rule.Namespaces.filed() {
+		others, listed := e.filed.get(key)
 		if !listed {
-			e.size += listSize(namespace)
+			e.size += listSize(key)
 		}
 		i, _ := slices.BinarySearchFunc(others, rule.Name, (*Rule).compare)
-		e.naming.set(namespace, slices.Insert(slices.Clip(others), i, rule))
+		e.filed.set(key, slices.Insert(slices.Clip(others), i, rule))
+	}
+}
+
+// file notes what becomes of a rule that no name or label files.
+func (e *edit) file(rule, becomes *Rule) {
+	if rule.Namespaces.everywhere() {
+		e.everywhere[rule.Name] = becomes
+	}
+	if rule.Namespaces.selecting() {
+		e.selecting[rule.Name] = becomes
 	}
 }
 
@@ -319,21 +382,11 @@ func (e *edit) commit() {
 	if len(e.changes) == 0 {
 		return
 	}
+	now := e.index.Rules()
 	next := &Rules{
-		byName: e.byName.done(), invalid: e.invalid.done(), naming: e.naming.done(),
-		everywhere: e.index.Rules().everywhere, size: e.size,
-	}
-	if len(e.everywhere) > 0 {
-		next.everywhere = slices.DeleteFunc(slices.Clone(next.everywhere), func(rule *Rule) bool {
-			_, changed := e.everywhere[rule.Name]
-			return changed
-		})
-		for _, rule := range e.everywhere {
-			if rule != nil {
-				next.everywhere = append(next.everywhere, rule)
-			}
-		}
-		slices.SortFunc(next.everywhere, func(a, b *Rule) int { return a.compare(b.Name) })
+		byName: e.byName.done(), invalid: e.invalid.done(), filed: e.filed.done(),
+		everywhere: listed(now.everywhere, e.everywhere), selecting: listed(now.selecting, e.selecting),
+		labelled: e.labelled, size: e.size,
 	}
 	e.index.current.Store(next)
 	for _, change := range e.changes {
@@ -341,4 +394,22 @@ func (e *edit) commit() {
 			(*observe)(change)
 		}
 	}
+}
+
+// listed returns a list as it becomes: the same one where nothing of it changes.
+func listed(rules []*Rule, become map[string]*Rule) []*Rule {
+	if len(become) == 0 {
+		return rules
+	}
+	rules = slices.DeleteFunc(slices.Clone(rules), func(rule *Rule) bool {
+		_, changed := become[rule.Name]
+		return changed
+	})
+	for _, rule := range become {
+		if rule != nil {
+			rules = append(rules, rule)
+		}
+	}
+	slices.SortFunc(rules, func(a, b *Rule) int { return a.compare(b.Name) })
+	return rules
 }

@@ -30,8 +30,18 @@ func TestMatchingCases(t *testing.T) {
 				index.Put(rule)
 				require.NotNil(t, index.Rules().Get(rule.Name), "%v", index.Rules().Invalid(rule.Name))
 			}
-			_, missing, _ := pullsecret.Attach(c.Has, c.Has != nil, index.Rules().Secrets(c.Namespace, c.AccountName))
-			assert.Equal(t, c.Want, append(c.Has, missing...))
+			labels := func() pullsecret.Labels { return pullsecret.PackLabels(c.Labels) }
+			wants := map[string][]string{
+				"rules":       index.Rules().Secrets(c.Namespace, labels, c.AccountName),
+				"attachments": index.Rules().Attachments().Secrets(c.Namespace, labels, c.AccountName),
+			}
+			for which, wanted := range wants {
+				if pullsecret.OptOutOf(c.Labels) == pullsecret.OptedOut || pullsecret.OptOutOf(c.AccountLabels) == pullsecret.OptedOut {
+					wanted = nil
+				}
+				_, missing, _ := pullsecret.Attach(c.Has, c.Has != nil, wanted)
+				assert.Equal(t, c.Want, append(slices.Clone(c.Has), missing...), which)
+			}
 		})
 	}
 }
@@ -158,8 +168,8 @@ func TestIndexHoldsWhatThereIs(t *testing.T) {
 		held := index.Rules()
 		index.Put(imagePullSecret("b", "*", 1))
 		index.Remove("a")
-		assert.Equal(t, []string{"tcr.ipsa"}, held.Secrets("x", "y"))
-		assert.Equal(t, []string{"tcr.ipsb"}, index.Rules().Secrets("x", "y"))
+		assert.Equal(t, []string{"tcr.ipsa"}, held.Secrets("x", nil, "y"))
+		assert.Equal(t, []string{"tcr.ipsb"}, index.Rules().Secrets("x", nil, "y"))
 	})
 	t.Run("readers and writers do not wait for each other", func(t *testing.T) {
 		index := pullsecret.NewIndex()
@@ -168,7 +178,7 @@ func TestIndexHoldsWhatThereIs(t *testing.T) {
 			all.Go(func() {
 				for n := range int64(200) {
 					index.Put(imagePullSecret(string(rune('a'+i)), "*", n))
-					index.Rules().Secrets("x", "y")
+					index.Rules().Secrets("x", nil, "y")
 				}
 			})
 		}
@@ -181,6 +191,15 @@ func TestIndexHoldsWhatThereIs(t *testing.T) {
 func TestIndexAgainstAPlainReading(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	lists := []string{"*", "x", "y,x", "z", "x,x"}
+	selectors := []*v1.LabelSelector{
+		{}, {MatchLabels: map[string]v1.LabelValue{"a": "1"}},
+		{MatchExpressions: []v1.LabelRequirement{{Key: "a", Operator: v1.OperatorIn, Values: []v1.LabelValue{"1", "2"}}}},
+		{MatchExpressions: []v1.LabelRequirement{{Key: "a", Operator: v1.OperatorDoesNotExist}}},
+	}
+	labels := map[string]pullsecret.Labels{
+		"x": pullsecret.PackLabels(map[string]string{"a": "1", "b": "2"}), "y": pullsecret.PackLabels(map[string]string{"a": "2"}),
+		"z": pullsecret.PackLabels(map[string]string{"a": "1"}), "other": pullsecret.Unlabelled,
+	}
 	index := pullsecret.NewIndex()
 	plain := map[string]*v1.ImagePullSecret{}
 	for generation := range int64(2000) {
@@ -194,17 +213,30 @@ func TestIndexAgainstAPlainReading(t *testing.T) {
 		default:
 			plain[name] = imagePullSecret(name, lists[random.IntN(len(lists))], generation)
 			plain[name].Spec.ServiceAccounts = lists[random.IntN(4)]
+			if random.IntN(3) == 0 {
+				plain[name].Spec.NamespaceSelector = selectors[random.IntN(len(selectors))]
+			}
+			if random.IntN(3) == 0 {
+				plain[name].Spec.ExcludedNamespaces = []v1.NamespaceName{"z"}
+			}
 			index.Put(plain[name])
 		}
 		for _, namespace := range []string{"x", "y", "z", "other"} {
 			var want []string
 			for _, name := range slices.Sorted(maps.Keys(plain)) {
 				rule, errs := pullsecret.Parse(plain[name])
-				if len(errs) == 0 && rule.Namespaces.Matches(namespace) && rule.ServiceAccounts.Matches("x") {
+				if len(errs) > 0 || !rule.ServiceAccounts.Matches("x") {
+					continue
+				}
+				selected, known := rule.Namespaces.Selects(namespace, labels[namespace])
+				require.True(t, known)
+				if selected {
 					want = append(want, rule.Secret)
 				}
+				_, known = rule.Namespaces.Selects(namespace, pullsecret.Labels{})
+				require.Equal(t, !known, index.Rules().Undecided(rule.Secret, namespace, pullsecret.Labels{}))
 			}
-			require.Equal(t, want, index.Rules().Secrets(namespace, "x"), "in %s after %d changes", namespace, generation+1)
+			require.Equal(t, want, index.Rules().Secrets(namespace, func() pullsecret.Labels { return labels[namespace] }, "x"), "in %s after %d changes", namespace, generation+1)
 		}
 		require.Len(t, index.Rules().Names(), len(plain))
 	}

@@ -31,7 +31,7 @@ type Rule struct {
 	// Secret is the name of the Secrets it issues.
 	Secret string
 	// Namespaces receive the Secret; in them, ServiceAccounts list it.
-	Namespaces      Selector
+	Namespaces      Namespaces
 	ServiceAccounts Selector
 
 	// Servers are the registry's hosts, each with an optional port: spec.docker.server, and then the others.
@@ -81,7 +81,7 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 			"must be at most %d characters: the Secret is named %q + this name, and a Secret's name ends at %d",
 			validation.DNS1123SubdomainMaxLength-len(SecretPrefix), SecretPrefix, validation.DNS1123SubdomainMaxLength)))
 	}
-	rule.Namespaces, more = parseSelector(spec.Child("namespaces"), object.Spec.Namespaces, namespaceNames)
+	rule.Namespaces, more = parseNamespaces(spec, &object.Spec)
 	errs = append(errs, more...)
 	rule.ServiceAccounts, more = parseSelector(spec.Child("serviceAccounts"), object.Spec.ServiceAccounts, serviceAccountNames)
 	errs = append(errs, more...)

@@ -24,21 +24,40 @@ func definitionSize(key string, rule *Rule) int {
 			size += len(account) + len(`"",`)
 		}
 	}
+	requirements, excluded := rule.Namespaces.asked()
+	if len(requirements) > 0 {
+		size += len(`,"requirements":[]`)
+	}
+	for _, requirement := range requirements {
+		size += len(requirement.Key) + len(requirement.Operator) + len(`{"key":"","operator":"","values":[]},`)
+		for _, value := range requirement.Values {
+			size += len(value) + len(`"",`)
+		}
+	}
+	if len(excluded) > 0 {
+		size += len(`,"excluded":[]`)
+	}
+	for _, namespace := range excluded {
+		size += len(namespace) + len(`"",`)
+	}
 	return size
 }
 
-// entrySize returns how many bytes a rule's key takes up in the list of a namespace.
+// entrySize returns how many bytes a rule's key takes up in a list.
 func entrySize(key string) int { return len(key) + len(`"",`) }
 
-// listSize returns how many bytes the list of a namespace takes up besides its entries.
-func listSize(namespace string) int { return len(namespace) + len(`"":[],`) }
+// listSize returns how many bytes the list of a namespace or a label takes up besides its entries.
+func listSize(of string) int { return len(of) + len(`"":[],`) }
 
-// ruleSize returns how many bytes a rule takes up, besides the lists of the namespaces, where all is one part.
+// ruleSize returns how many bytes a rule takes up, besides the lists of the namespaces and labels, where all is one part.
 func ruleSize(rule *Rule) int {
 	key := derivedKey(rule.Name)
-	entries := len(rule.Namespaces.names)
-	if rule.Namespaces.All() {
-		entries = 1
+	entries := len(rule.Namespaces.filed())
+	if rule.Namespaces.listed() {
+		entries++
+	}
+	if entries == 0 {
+		return 0 // all that it names is excluded
 	}
 	return definitionSize(key, rule) + entries*entrySize(key)
 }
@@ -46,9 +65,9 @@ func ruleSize(rule *Rule) int {
 // weights are how many bytes each rule takes up in each part.
 type weights struct {
 	rules []weight
-	lists [maxParts]int // of all namespaces, besides their entries
-	// naming are the rules that name a namespace.
-	naming table[[]*Rule]
+	lists [maxParts]int // of all namespaces and labels, besides their entries
+	// filed are the rules by what they are filed under.
+	filed table[[]*Rule]
 }
 
 // weight is how many bytes one rule takes up: once in each part in which it has an entry, and then for these, by the part in
@@ -62,22 +81,22 @@ type weight struct {
 }
 
 func weigh(rules *Rules) *weights {
-	all := &weights{rules: make([]weight, 0, rules.byName.size), naming: rules.naming}
+	all := &weights{rules: make([]weight, 0, rules.byName.size), filed: rules.filed}
 	for rule := range rules.All() {
 		key := derivedKey(rule.Name)
 		one := weight{rule: rule, definition: definitionSize(key, rule)}
-		if rule.Namespaces.All() {
+		if rule.Namespaces.listed() {
 			one.entries[partFor(key, maxParts)] = int32(entrySize(key))
 		}
-		for _, namespace := range rule.Namespaces.names {
-			i := partFor(namespace, maxParts)
+		for _, under := range rule.Namespaces.filed() {
+			i := partFor(under, maxParts)
 			one.entries[i] += int32(entrySize(key))
-			one.lists[i] += int32(listSize(namespace))
+			one.lists[i] += int32(listSize(under))
 		}
 		all.rules = append(all.rules, one)
 	}
-	for namespace := range rules.naming.all() {
-		all.lists[partFor(namespace, maxParts)] += listSize(namespace)
+	for under := range rules.filed.all() {
+		all.lists[partFor(under, maxParts)] += listSize(under)
 	}
 	return all
 }
@@ -155,13 +174,13 @@ func (w *weights) largest(part, number, excess int) map[*Rule]bool {
 		}
 		chosen[one.rule] = true
 		excess -= one.own
-		for _, namespace := range one.rule.Namespaces.names {
-			if partFor(namespace, number) != part {
+		for _, under := range one.rule.Namespaces.filed() {
+			if partFor(under, number) != part {
 				continue
 			}
-			emptied[namespace]++
-			if naming, _ := w.naming.get(namespace); emptied[namespace] == len(naming) {
-				excess -= listSize(namespace) // nobody has an entry there any more
+			emptied[under]++
+			if filed, _ := w.filed.get(under); emptied[under] == len(filed) {
+				excess -= listSize(under) // nobody has an entry there any more
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/informer"
 	"github.com/tcr-assistant/tcr-assistant/latest"
+	"github.com/tcr-assistant/tcr-assistant/namespaces"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/status"
@@ -44,6 +45,8 @@ type Config struct {
 	// ResyncPeriod is how often every namespace is compared anew, should an event ever be missed. It costs no API call
 	// where nothing is wrong.
 	ResyncPeriod time.Duration
+	// Labels are those of namespaces, watched while some rule selects by them; nil where none ever does.
+	Labels *namespaces.Cache
 	// Recorder records events on the ImagePullSecrets; it may be nil. Each event stands for many writes, and a cluster in
 	// which nothing changes gets none.
 	Recorder record.EventRecorder
@@ -75,7 +78,8 @@ type Controller struct {
 	logForbidden map[string]func(verb string, err error) // logs a missing permission, by resource
 
 	mu       sync.Mutex
-	seen     map[string]bool // namespaces brought in line once
+	seen     map[string]bool            // namespaces brought in line once
+	odd      map[string]map[string]bool // whose odd label was told of, by namespace
 	watchers sync.WaitGroup
 }
 
@@ -97,13 +101,16 @@ func NewController(config Config) *Controller {
 		Config:  config,
 		state:   plan.NewState(),
 		repairs: plan.NewRepairBackoff(), refusals: plan.NewRefusals(),
-		seen: map[string]bool{},
+		seen: map[string]bool{}, odd: map[string]map[string]bool{},
 
 		logForbidden: map[string]func(verb string, err error){},
 		logged:       newLogLimiter(),
 	}
 	for _, resource := range []string{"namespaces", "serviceaccounts", "secrets"} {
 		c.logForbidden[resource] = reflector.LogForbidden(config.Log, resource)
+	}
+	if config.Labels != nil {
+		c.state.LabelsFrom(config.Labels)
 	}
 	c.queue = newQueue(c.unseen, config.QueueMetrics)
 	c.writer = &writer{clients: config.Clients, state: c.state, grants: config.Grants, timeout: changeTimeout}
@@ -137,6 +144,9 @@ func (c *Controller) Run(ctx context.Context) {
 		return
 	}
 	defer c.Index.Observe(func(change pullsecret.Change) { c.ruleChanged(ctx, change) })()
+	if c.Labels != nil {
+		defer c.Labels.Observe(c.labelsChanged)()
+	}
 	watched = append(watched, c.begin(ctx, c.secrets.run))
 	c.watchers.Go(func() { c.status.Run(ctx) })
 	c.watchers.Go(func() { c.watchDerived(ctx) })
@@ -151,7 +161,7 @@ func (c *Controller) Run(ctx context.Context) {
 	}
 	c.status.Enqueue(c.Index.Rules().Names()...)
 	c.watchers.Go(func() {
-		wait.JitterUntilWithContext(ctx, func(context.Context) { c.enqueue(pullsecret.Everything) }, c.ResyncPeriod, 0.2, true)
+		wait.JitterUntilWithContext(ctx, func(context.Context) { c.enqueue(everywhere) }, c.ResyncPeriod, 0.2, true)
 	})
 	c.watchers.Go(func() { c.probe(ctx) })
 	<-ctx.Done()
@@ -181,7 +191,7 @@ func (c *Controller) watchNamespaces(ctx context.Context, synced func()) {
 	reflector.Run(ctx, "namespaces", source, &corev1.Namespace{}, &reflector.Store[*corev1.Namespace, plan.NamespaceMeta]{
 		Strip: plan.StripNamespace,
 		Put: func(namespace plan.NamespaceMeta) {
-			changed, another := c.state.PutNamespace(namespace.Name, namespace.UID, namespace.Live)
+			changed, another := c.state.PutNamespace(namespace)
 			if another {
 				c.forget(namespace.Name)
 			}
@@ -245,6 +255,33 @@ func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) 
 	c.status.Enqueue(change.Name)
 }
 
+// everywhere selects every namespace.
+var everywhere = pullsecret.Named(pullsecret.Everything)
+
+// labelsChanged compares anew the namespaces whose labels are others by now. What matched them before has something to take back, and
+// less to count.
+func (c *Controller) labelsChanged(news namespaces.News) {
+	rules := c.Index.Rules()
+	for _, change := range news.Changes {
+		c.queue.AddAfter(change.Namespace, headStart)
+		for _, labels := range []pullsecret.Labels{change.Before, change.After} {
+			for _, rule := range rules.In(change.Namespace, labels) {
+				if rule.Namespaces.Labelled() {
+					c.status.Enqueue(rule.Name)
+				}
+			}
+		}
+	}
+	if !news.Relisted {
+		return
+	}
+	for rule := range rules.All() {
+		if rule.Namespaces.Labelled() {
+			c.status.Enqueue(rule.Name) // it could not be counted until now
+		}
+	}
+}
+
 // retire ends the watch of a deleted ImagePullSecret's Secrets once nothing of it is left. Until then the watch tells a
 // Secret of ours from one that someone else made under the same name.
 func (c *Controller) retire(name string) {
@@ -266,7 +303,7 @@ func (c *Controller) changed(namespaces ...string) {
 func (c *Controller) enqueueStatuses(namespaces ...string) {
 	rules := c.Index.Rules()
 	for _, namespace := range namespaces {
-		for _, rule := range rules.In(namespace) {
+		for _, rule := range rules.In(namespace, c.state.Labels(namespace)) {
 			c.status.Enqueue(rule.Name)
 		}
 	}
@@ -275,10 +312,10 @@ func (c *Controller) enqueueStatuses(namespaces ...string) {
 	}
 }
 
-// enqueue compares the selected live namespaces anew.
-func (c *Controller) enqueue(selected pullsecret.Selector) {
+// enqueue compares anew the live namespaces that are selected, or may be.
+func (c *Controller) enqueue(selected pullsecret.Namespaces) {
 	var names []string
-	c.state.Each(selected, func(namespace *plan.Namespace) { names = append(names, namespace.Name) })
+	c.state.EachPossible(selected, func(namespace *plan.Namespace) { names = append(names, namespace.Name) })
 	for _, name := range names {
 		c.queue.Add(name)
 	}
@@ -303,7 +340,7 @@ func (c *Controller) watchDerived(ctx context.Context) {
 func (c *Controller) everyoneIsSeen() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state.Each(pullsecret.Everything, func(namespace *plan.Namespace) { c.seen[namespace.Name] = true })
+	c.state.Each(everywhere, func(namespace *plan.Namespace) { c.seen[namespace.Name] = true })
 }
 
 func (c *Controller) unseen(namespace string) bool {
@@ -319,4 +356,5 @@ func (c *Controller) forget(namespace string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.seen, namespace)
+	delete(c.odd, namespace)
 }

@@ -44,7 +44,7 @@ func TestWhatARuleNoLongerSelectsIsFoundAlsoWhereItCouldNotBeReadMeanwhile(t *te
 		for _, name := range []string{"x", "y", "z"} {
 			r.namespace(name)
 		}
-		r.state.PutNamespace("other", "o", true)
+		r.state.PutNamespace(plan.NamespaceMeta{Name: "other", UID: "o", Live: true})
 		r.drain()
 		r.Index.Put(readable("x,x", 3))
 		r.drain()
@@ -79,10 +79,10 @@ func TestWhatARuleNoLongerSelectsIsFoundAlsoWhereItCouldNotBeReadMeanwhile(t *te
 		})
 		r.Index.Remove("r")
 		r.Index.Put(readable("x,x", 3))
-		r.state.PutNamespace("bare", "3", true)
-		r.state.PutNamespace("x", "1", true)
+		r.state.PutNamespace(plan.NamespaceMeta{Name: "bare", UID: "3", Live: true})
+		r.state.PutNamespace(plan.NamespaceMeta{Name: "x", UID: "1", Live: true})
 		r.state.PutSecret("x", plan.Secret{Name: "tcr.ipsr", Version: 3, Managed: true})
-		r.state.PutNamespace("y", "2", true)
+		r.state.PutNamespace(plan.NamespaceMeta{Name: "y", UID: "2", Live: true})
 		r.state.PutAccount("y", plan.Account{Name: "default", Version: 4, Secrets: []string{"tcr.ipsr"}})
 		r.Index.Remove("r")
 		assert.ElementsMatch(t, []string{"x", "y"}, r.drain())
@@ -136,7 +136,7 @@ func TestWhatStandsBehindAForeignEntryIsAskedOnce(t *testing.T) {
 func TestThoseBornLaterOvertakeThoseThatWereThere(t *testing.T) {
 	r := newRig(t, nil)
 	for i := range 3 {
-		r.state.PutNamespace(fmt.Sprintf("old-%d", i), types.UID(fmt.Sprint(i)), true)
+		r.state.PutNamespace(plan.NamespaceMeta{Name: fmt.Sprintf("old-%d", i), UID: types.UID(fmt.Sprint(i)), Live: true})
 	}
 	r.everyoneIsSeen()
 	for _, name := range []string{"old-0", "old-1", "old-2", "new"} {

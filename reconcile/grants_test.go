@@ -80,7 +80,7 @@ func TestAWriteWhosePermissionIsNotInForceYetIsMadeAgain(t *testing.T) {
 		}
 		return r.issued(request)
 	})
-	r.state.PutNamespace("a", "uid", true)
+	r.state.PutNamespace(plan.NamespaceMeta{Name: "a", UID: "uid", Live: true})
 	r.state.PutSecret("a", plan.Secret{Name: "tcr.ipsr", Version: 3, Docker: true, Managed: true})
 	r.queue.Add("a")
 	r.drain()
@@ -93,7 +93,7 @@ func TestAWriteWhosePermissionIsNotInForceYetIsMadeAgain(t *testing.T) {
 func TestAWriteThatIsNotPermittedAfterAllIsToldOnce(t *testing.T) {
 	r, g := newGrantedRig(t, func(*http.Request) any { return unauthorized("patch", "secrets", "a") })
 	g.borrowed = errors.New("it takes too long")
-	r.state.PutNamespace("a", "uid", true)
+	r.state.PutNamespace(plan.NamespaceMeta{Name: "a", UID: "uid", Live: true})
 	r.state.PutSecret("a", plan.Secret{Name: "tcr.ipsr", Version: 3, Docker: true, Managed: true})
 	for range 3 {
 		r.handle(t.Context(), "a")
@@ -186,7 +186,7 @@ func TestANameIsWatchedFromItsGrantOnAndGivenBackWithTheLastOfIt(t *testing.T) {
 	r.Index.Remove("other")
 	assert.Empty(t, g.dropped)
 	r.Index.Remove("r")
-	r.state.PutNamespace("a", "uid", true)
+	r.state.PutNamespace(plan.NamespaceMeta{Name: "a", UID: "uid", Live: true})
 	r.state.PutAccount("a", plan.Account{Name: "default", Version: 5, Secrets: []string{"tcr.ipsr"}})
 	r.retire("r")
 	assert.Empty(t, g.dropped, "something of it is left")

@@ -105,7 +105,7 @@ func TestOneThatIsThereAgainKeepsItsWatchHoweverClose(t *testing.T) {
 	r.watching(0)
 	t.Cleanup(r.watchers.Wait)
 	for i := range 5000 {
-		r.state.PutNamespace(fmt.Sprint("n", i), "uid", true) // to look for what is left of it takes a while
+		r.state.PutNamespace(plan.NamespaceMeta{Name: fmt.Sprint("n", i), UID: "uid", Live: true}) // to look for what is left of it takes a while
 	}
 	r.secrets.byName = true
 	for range 50 {

@@ -78,7 +78,7 @@ func TestARefusedWriteIsTriedAtOnceWhenItsCauseChanges(t *testing.T) {
 	})
 	t.Run("the spec", func(t *testing.T) {
 		r := newRig(t, invalid)
-		r.state.PutNamespace("team", "uid", true)
+		r.state.PutNamespace(plan.NamespaceMeta{Name: "team", UID: "uid", Live: true})
 		r.handle(t.Context(), "team")
 		r.handle(t.Context(), "team")
 		require.Equal(t, 1, len(r.requests()))
@@ -91,7 +91,7 @@ func TestARefusedWriteIsTriedAtOnceWhenItsCauseChanges(t *testing.T) {
 	})
 	t.Run("the namespace, made anew", func(t *testing.T) {
 		r := newRig(t, invalid)
-		r.state.PutNamespace("team", "uid", true)
+		r.state.PutNamespace(plan.NamespaceMeta{Name: "team", UID: "uid", Live: true})
 		r.handle(t.Context(), "team")
 		r.forget("team")
 		r.handle(t.Context(), "team")

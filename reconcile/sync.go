@@ -55,6 +55,7 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	}
 	planned, more, errs := c.plan(ctx, namespace)
 	c.refusals.Retain(name, planned.Changes)
+	c.tellOdd(ctx, namespace, planned.Odd)
 	for _, change := range planned.Changes {
 		problems, err := c.attempt(ctx, change, namespace)
 		planned.Problems = append(planned.Problems, problems...)

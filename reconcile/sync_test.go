@@ -106,7 +106,7 @@ func (r *rig) answers(answer func(*http.Request) any) {
 
 // namespace adds a live namespace that holds a good Secret, with accounts that lack their entry.
 func (r *rig) namespace(name string, accounts ...string) {
-	r.state.PutNamespace(name, "uid", true)
+	r.state.PutNamespace(plan.NamespaceMeta{Name: name, UID: "uid", Live: true})
 	r.state.PutSecret(name, r.secret())
 	for _, account := range accounts {
 		r.state.PutAccount(name, plan.Account{Name: account, Version: 5})
@@ -216,8 +216,8 @@ func TestAQuotaOfOneNamespaceLeavesTheOthersTheirCheapWrite(t *testing.T) {
 		}
 		return r.issued(request)
 	})
-	r.state.PutNamespace("full", "uid", true)
-	r.state.PutNamespace("other", "uid", true)
+	r.state.PutNamespace(plan.NamespaceMeta{Name: "full", UID: "uid", Live: true})
+	r.state.PutNamespace(plan.NamespaceMeta{Name: "other", UID: "uid", Live: true})
 	r.handle(t.Context(), "full")
 	assert.Equal(t, []string{"POST /api/v1/namespaces/full/secrets"}, r.requests(), "an apply would be refused alike")
 	r.handle(t.Context(), "other")
@@ -337,7 +337,7 @@ func TestAWriteThatIsUndoneInTheSameRequestIsToldAndPutOff(t *testing.T) {
 			if strings.Contains(name, "account") {
 				r.namespace("team", "default")
 			} else {
-				r.state.PutNamespace("team", "uid", true)
+				r.state.PutNamespace(plan.NamespaceMeta{Name: "team", UID: "uid", Live: true})
 			}
 			r.handle(t.Context(), "team")
 			assert.Equal(t, 1, r.queue.NumRequeues("team"), "it is planned again from the answer")
@@ -355,7 +355,7 @@ func TestAWriteThatIsUndoneInTheSameRequestIsToldAndPutOff(t *testing.T) {
 
 func TestOnlyOfImagePullSecretsThatThereAreAProblemIsKept(t *testing.T) {
 	r := newRig(t, deny)
-	r.state.PutNamespace("a", "uid", true)
+	r.state.PutNamespace(plan.NamespaceMeta{Name: "a", UID: "uid", Live: true})
 	r.state.PutSecret("a", r.secret())
 	r.state.PutSecret("a", plan.Secret{Name: "tcr.ipsdeleted", Version: 4, Managed: true, Owners: []types.UID{"earlier"}})
 	r.state.ReplaceSecrets("tcr.ipsretiring", nil, latest.Relist{Version: 2})

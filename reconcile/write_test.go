@@ -43,7 +43,7 @@ func TestAnImmutableSecretIsReplacedWhereItIsOutdated(t *testing.T) {
 			secret := r.secret()
 			secret.Immutable = true
 			test.edit(&secret)
-			r.state.PutNamespace("team", "uid", true)
+			r.state.PutNamespace(plan.NamespaceMeta{Name: "team", UID: "uid", Live: true})
 			r.state.PutSecret("team", secret)
 			r.handle(t.Context(), "team")
 			var verbs []string
@@ -75,7 +75,7 @@ func TestAnImmutableSecretIsReplacedWhereItIsOutdated(t *testing.T) {
 		secret := r.secret()
 		secret.Immutable = true
 		secret.Sum[0]++
-		r.state.PutNamespace("team", "uid", true)
+		r.state.PutNamespace(plan.NamespaceMeta{Name: "team", UID: "uid", Live: true})
 		r.state.PutSecret("team", secret)
 		for range 5 {
 			r.handle(t.Context(), "team")

@@ -18,7 +18,7 @@ import (
 // TestAnAnswerTakesNoMoreThanItsReview holds how long refusals are, which repeat entries of the review, twice and escaped: whoever
 // reads no answers has this side hold them.
 func TestAnAnswerTakesNoMoreThanItsReview(t *testing.T) {
-	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready)
 	review := func(list string) string {
 		return `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","name":"a",
 		"resource":{"group":"tcr.tencentcloudcr.com","version":"v1","resource":"imagepullsecrets"},"operation":"CREATE",
@@ -59,7 +59,7 @@ func (u *unreading) Write([]byte) (int, error) {
 func TestLargeAnswersAreCountedUntilTheyAreWritten(t *testing.T) {
 	in := newIntake()
 	size := maxLarge/3 + 1
-	large := serve(quiet, in, decodeAccountReview, func(*accountRequest) (string, *admissionv1.AdmissionResponse, error) {
+	large := serve(quiet, in, decodeAccountReview, func(*http.Request, *accountRequest) (string, *admissionv1.AdmissionResponse, error) {
 		return "u", &admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{strings.Repeat("w", size)}}, nil
 	})
 	post := func(w http.ResponseWriter) {
@@ -91,7 +91,7 @@ func TestWarningsAreNotMoreThanAClientShows(t *testing.T) {
 		index.Put(object)
 	}
 	review := reviewOf("CREATE", `{"metadata":{"name":"a"},"spec":{"docker":{"username":"u","password":"p","server":"r.io"}}}`, "null")
-	warnings := answer(t, ask(t, Handler(quiet, index, ready), ValidatePath, review)).Warnings
+	warnings := answer(t, ask(t, Handler(quiet, index, nil, ready), ValidatePath, review)).Warnings
 	assert.Len(t, warnings, maxWarnings+1)
 	assert.Equal(t, "20 more warnings are not shown", warnings[maxWarnings])
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	admissionv1 "k8s.io/api/admission/v1"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -38,6 +39,7 @@ type accountRequest struct {
 type serviceAccount struct {
 	name   string // blank as long as it has yet to be generated
 	ending bool   // it has a deletionTimestamp
+	optOut string // the value of the label by which its owner keeps it out
 	// secrets are the names in imagePullSecrets that can be ours. present tells a list, even an empty one, from none: they
 	// are patched differently.
 	secrets []string
@@ -117,37 +119,49 @@ func (r *accountRequest) decode(decoder *jsontext.Decoder) error {
 
 func (a *serviceAccount) decode(decoder *jsontext.Decoder) error {
 	return members(decoder,
-		field{"metadata", decodeMetadata(&a.name, &a.ending)},
+		field{"metadata", a.decodeMetadata},
 		field{"imagePullSecrets", a.decodeSecrets})
 }
 
-// decodeMetadata reads an object's name, and whether it is being deleted.
-func decodeMetadata(name *string, ending *bool) func(*jsontext.Decoder) error {
+func (a *serviceAccount) decodeMetadata(decoder *jsontext.Decoder) error {
+	return members(decoder, field{"name", text(&a.name)}, field{"deletionTimestamp", isSet(&a.ending)}, field{"labels", a.decodeLabels})
+}
+
+func (a *serviceAccount) decodeLabels(decoder *jsontext.Decoder) error {
+	return members(decoder, field{v1.OptOutLabel, text(&a.optOut)})
+}
+
+// isSet reads whether a field has a value.
+func isSet(into *bool) func(*jsontext.Decoder) error {
 	return func(decoder *jsontext.Decoder) error {
-		return members(decoder,
-			field{"name", text(name)},
-			field{"deletionTimestamp", func(decoder *jsontext.Decoder) error {
-				*ending = decoder.PeekKind() != 'n'
-				return skip(decoder)
-			}})
+		*into = decoder.PeekKind() != 'n'
+		return skip(decoder)
 	}
 }
 
 func (a *serviceAccount) decodeSecrets(decoder *jsontext.Decoder) error {
+	a.present = decoder.PeekKind() == '['
+	return each(decoder, '[', func(decoder *jsontext.Decoder) error {
+		var name string
+		err := members(decoder, field{"name", text(&name)})
+		if strings.HasPrefix(name, pullsecret.SecretPrefix) {
+			a.secrets = append(a.secrets, name)
+		}
+		return err
+	})
+}
+
+// each reads all that stands in a list, or in an object as name and value, one by one. A null counts as an empty one.
+func each(decoder *jsontext.Decoder, kind jsontext.Kind, read func(*jsontext.Decoder) error) error {
 	if decoder.PeekKind() == 'n' {
 		return skip(decoder)
 	}
-	if err := begin(decoder, '['); err != nil {
+	if err := begin(decoder, kind); err != nil {
 		return err
 	}
-	a.present = true
-	for decoder.PeekKind() != ']' {
-		var name string
-		if err := members(decoder, field{"name", text(&name)}); err != nil {
+	for decoder.PeekKind() != ']' && decoder.PeekKind() != '}' {
+		if err := read(decoder); err != nil {
 			return err
-		}
-		if strings.HasPrefix(name, pullsecret.SecretPrefix) {
-			a.secrets = append(a.secrets, name)
 		}
 	}
 	_, err := decoder.ReadToken()
@@ -218,26 +232,17 @@ func text(into *string) func(*jsontext.Decoder) error {
 }
 
 // texts reads a list of strings into a field, and one more than there may be at most. A null leaves the field as it is.
-func texts(into *[]string, most int) func(*jsontext.Decoder) error {
+func texts[Text ~string](into *[]Text, most int) func(*jsontext.Decoder) error {
 	return func(decoder *jsontext.Decoder) error {
-		if decoder.PeekKind() == 'n' {
-			return skip(decoder)
-		}
-		if err := begin(decoder, '['); err != nil {
+		return each(decoder, '[', func(decoder *jsontext.Decoder) error {
+			if len(*into) > most {
+				return skip(decoder)
+			}
+			var one string
+			err := text(&one)(decoder)
+			*into = append(*into, Text(one))
 			return err
-		}
-		for decoder.PeekKind() != ']' {
-			read := skip
-			if len(*into) <= most {
-				*into = append(*into, "")
-				read = text(&(*into)[len(*into)-1])
-			}
-			if err := read(decoder); err != nil {
-				return err
-			}
-		}
-		_, err := decoder.ReadToken()
-		return err
+		})
 	}
 }
 

@@ -28,7 +28,7 @@ func TestManyAddressesDoNotDriveOutAnAPIServer(t *testing.T) {
 	unused.Close()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	server := NewServer(Handler(quiet, indexOf(imagePullSecret("r", "*")), ready), func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }, log.New(io.Discard, "", 0))
+	server := NewServer(Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready), func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }, log.New(io.Discard, "", 0))
 	go func() { _ = server.ServeTLS(Guard(listener), "", "") }()
 	t.Cleanup(func() { _ = server.Close() })
 	address := listener.Addr().String()

@@ -25,11 +25,15 @@ const (
 
 // Attachments is what is known of all ImagePullSecrets besides their credentials. What it returns must be of one moment.
 type Attachments interface {
-	// Secrets returns the names of the Secrets that a service account should list.
-	Secrets(namespace, serviceAccount string) []string
-	// Sources returns the names of the ImagePullSecrets that give a server a credential in some of these namespaces.
-	Sources(server string, namespaces pullsecret.Selector) []string
+	// Secrets returns the names of the Secrets that a service account should list. labels is asked for those of the namespace where
+	// they decide; nil knows none.
+	Secrets(namespace string, labels func() pullsecret.Labels, serviceAccount string) []string
+	// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could.
+	Sources(server string, namespaces pullsecret.Namespaces) []pullsecret.Source
 }
+
+// LabelsOf returns the labels of a namespace, which a review does not tell; unknown ones where they can't be had before ctx ends.
+type LabelsOf func(ctx context.Context, namespace string) pullsecret.Labels
 
 var (
 	_ Attachments = (*pullsecret.Index)(nil)
@@ -37,24 +41,40 @@ var (
 )
 
 // Handler returns the HTTP handler of both webhooks. ready is asked before each request: while it returns an error the
-// answer is 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.) The
-// observers, if any, are told what each request came to.
-func Handler(log *slog.Logger, known Attachments, ready func() error, observers ...Observer) http.Handler {
+// answer is 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.) labels is
+// asked only where labels decide; where it is nil, none are known. The observers, if any, are told what each request came to.
+func Handler(log *slog.Logger, known Attachments, labels LabelsOf, ready func() error, observers ...Observer) http.Handler {
 	router := chi.NewRouter()
 	in := newIntake()
 	router.Use(observed(observers), recoverer(log), readiness(ready), onlyJSON)
-	router.Post(MutatePath, serve(log, in, decodeAccountReview, func(request *accountRequest) (string, *admissionv1.AdmissionResponse, error) {
-		response, err := mutate(known, request)
+	router.Post(MutatePath, serve(log, in, decodeAccountReview, func(r *http.Request, request *accountRequest) (string, *admissionv1.AdmissionResponse, error) {
+		response, err := mutate(known, labels.of(r, request.namespace), request)
 		return request.uid, response, err
 	}))
-	router.Post(ValidatePath, serve(log, in, decodeObjectReview, func(request *objectRequest) (string, *admissionv1.AdmissionResponse, error) {
+	router.Post(ValidatePath, serve(log, in, decodeObjectReview, func(_ *http.Request, request *objectRequest) (string, *admissionv1.AdmissionResponse, error) {
 		return request.uid, validate(known, request), nil
 	}))
 	return router
 }
 
+// of returns what asks for the labels of a namespace, for as long as leaves time to answer without them; nil where nobody knows.
+func (l LabelsOf) of(r *http.Request, namespace string) func() pullsecret.Labels {
+	if l == nil {
+		return nil
+	}
+	return func() pullsecret.Labels {
+		ctx := r.Context()
+		if limit := deadline(r); limit > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, limit/2)
+			defer cancel()
+		}
+		return l(ctx, namespace)
+	}
+}
+
 // answering returns the response to a request, with the request's UID.
-type answering[Request any] func(*Request) (uid string, response *admissionv1.AdmissionResponse, err error)
+type answering[Request any] func(*http.Request, *Request) (uid string, response *admissionv1.AdmissionResponse, err error)
 
 // serve reads a review, has it answered, and writes the answer.
 func serve[Request any](log *slog.Logger, in *intake, decode func([]byte) (*Request, error), answer answering[Request]) http.HandlerFunc {
@@ -88,7 +108,7 @@ func respond[Request any](w http.ResponseWriter, r *http.Request, in *intake, re
 	if err != nil {
 		return nil, OutcomeError, &misread{err}
 	}
-	uid, response, err := answer(request)
+	uid, response, err := answer(r, request)
 	if err != nil {
 		return nil, OutcomeError, err
 	}

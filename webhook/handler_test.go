@@ -87,7 +87,7 @@ func TestMutateMatchesLikeEverythingElse(t *testing.T) {
 	require.NoError(t, err)
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
-			account := map[string]any{"metadata": map[string]any{"name": c.AccountName, "generateName": c.GenerateName}}
+			account := map[string]any{"metadata": map[string]any{"name": c.AccountName, "generateName": c.GenerateName, "labels": c.AccountLabels}}
 			var list []map[string]string
 			for _, entry := range c.Has {
 				list = append(list, map[string]string{"name": entry})
@@ -97,9 +97,16 @@ func TestMutateMatchesLikeEverythingElse(t *testing.T) {
 			}
 			object, err := json.Marshal(account)
 			require.NoError(t, err)
+			if pullsecret.OptOutOf(c.Labels) == pullsecret.OptedOut {
+				return // the webhook is not asked: its configuration says so
+			}
 			index := indexOf(c.Rules...)
 			for _, known := range []Attachments{index, pullsecret.NewAttachments(pullsecret.Derive(index.Rules(), 1).Parts()...)} {
-				response := answer(t, ask(t, Handler(quiet, known, ready), MutatePath, accountReview(c.Namespace, string(object))))
+				labels := func(_ context.Context, namespace string) pullsecret.Labels {
+					assert.Equal(t, c.Namespace, namespace)
+					return pullsecret.PackLabels(c.Labels)
+				}
+				response := answer(t, ask(t, Handler(quiet, known, labels, ready), MutatePath, accountReview(c.Namespace, string(object))))
 				assert.True(t, response.Allowed)
 				have := slices.Clone(c.Has)
 				if response.Patch != nil {
@@ -113,7 +120,7 @@ func TestMutateMatchesLikeEverythingElse(t *testing.T) {
 }
 
 func TestMutate(t *testing.T) {
-	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready)
 	for name, test := range map[string]struct{ account, patch string }{
 		"no list":                   {`{"metadata":{"name":"a"}}`, `[{"op":"add","path":"/imagePullSecrets","value":[{"name":"tcr.ipsr"}]}]`},
 		"a list that is null":       {`{"metadata":{"name":"a"},"imagePullSecrets":null}`, `[{"op":"add","path":"/imagePullSecrets","value":[{"name":"tcr.ipsr"}]}]`},
@@ -141,7 +148,7 @@ func TestAPatchHasABound(t *testing.T) {
 	for i := range rules {
 		rules[i] = imagePullSecret(fmt.Sprint("r", i), "*")
 	}
-	response := answer(t, ask(t, Handler(quiet, indexOf(rules...), ready), MutatePath, accountReview("team", `{"metadata":{"name":"a"},"imagePullSecrets":[{"name":"x"}]}`)))
+	response := answer(t, ask(t, Handler(quiet, indexOf(rules...), nil, ready), MutatePath, accountReview("team", `{"metadata":{"name":"a"},"imagePullSecrets":[{"name":"x"}]}`)))
 	var patch []map[string]any
 	require.NoError(t, json.Unmarshal(response.Patch, &patch))
 	assert.NotEmpty(t, patch)
@@ -155,7 +162,7 @@ func TestValidate(t *testing.T) {
 		require.NoError(t, err)
 		return string(encoded)
 	}
-	handler := Handler(quiet, indexOf(imagePullSecret("other", "a,b")), ready)
+	handler := Handler(quiet, indexOf(imagePullSecret("other", "a,b")), nil, ready)
 	t.Run("a good one is allowed", func(t *testing.T) {
 		good := imagePullSecret("good", "c")
 		good.Spec.Docker.Password = "another"
@@ -188,7 +195,7 @@ func TestValidate(t *testing.T) {
 		rival := imagePullSecret("rival", "*")
 		rival.Spec.Docker.Username = "another"
 		long := imagePullSecret(strings.Repeat("long", 60), "*")
-		response := answer(t, ask(t, Handler(quiet, indexOf(imagePullSecret("other", "a,b"), long), ready), ValidatePath, reviewOf("CREATE", encode(rival), "null")))
+		response := answer(t, ask(t, Handler(quiet, indexOf(imagePullSecret("other", "a,b"), long), nil, ready), ValidatePath, reviewOf("CREATE", encode(rival), "null")))
 		assert.True(t, response.Allowed)
 		require.Len(t, response.Warnings, 2)
 		for _, warning := range response.Warnings {
@@ -246,7 +253,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestHTTP(t *testing.T) {
-	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready)
 	good := accountReview("team", `{"metadata":{"name":"a"}}`)
 	for name, test := range map[string]struct {
 		path, body string
@@ -307,7 +314,7 @@ func TestHTTP(t *testing.T) {
 		assert.Equal(t, 413, ask(t, handler, MutatePath, strings.Repeat(" ", maxBody+1)).Code)
 	})
 	t.Run("what is not ready answers 503, so that the failure policy decides", func(t *testing.T) {
-		handler := Handler(quiet, indexOf(), func() error { return errors.New("no rules yet") })
+		handler := Handler(quiet, indexOf(), nil, func() error { return errors.New("no rules yet") })
 		recorder := ask(t, handler, MutatePath, good)
 		assert.Equal(t, 503, recorder.Code)
 		assert.Contains(t, recorder.Body.String(), "no rules yet")
@@ -343,7 +350,7 @@ func FuzzHandler(f *testing.F) {
 		if path != MutatePath && path != ValidatePath {
 			path = MutatePath
 		}
-		handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+		handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready)
 		request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, path, strings.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")
 		recorder := httptest.NewRecorder()
@@ -370,7 +377,7 @@ func FuzzHandler(f *testing.F) {
 
 // BenchmarkMutate is a review of a ServiceAccount as it comes from an API server, small and large.
 func BenchmarkMutate(b *testing.B) {
-	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready)
 	for _, size := range []int{1 << 10, 5 << 10, 28 << 10} {
 		head := accountReview("team", `{"metadata":{"name":"a","annotations":{%s}}}`)
 		var annotations []string

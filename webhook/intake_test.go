@@ -40,7 +40,7 @@ func send(t *testing.T, handler http.Handler, size int) (end func() *httptest.Re
 }
 
 func TestReviewsThatNeverEndAreBounded(t *testing.T) {
-	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready)
 	var ends []func() *httptest.ResponseRecorder
 	for range 40 {
 		ends = append(ends, send(t, handler, 6<<20))
@@ -83,7 +83,7 @@ func TestNoReviewTakesMuchMoreThanItsSize(t *testing.T) {
 	}
 	account := func(object string) string { return accountReview("team", object) }
 	credential := func(object string) string { return reviewOf("UPDATE", object, "null") }
-	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready)
 	for name, test := range map[string]struct{ path, body string }{
 		"entries without a name": {MutatePath, filled(account(`{"imagePullSecrets":[FILL{}]}`), "{},")},
 		"entries of ours":        {MutatePath, filled(account(`{"imagePullSecrets":[FILL{}]}`), `{"name":"tcr.ips"},`)},

@@ -7,6 +7,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -14,19 +15,19 @@ import (
 const auditAttached = "attached"
 
 // mutate attaches to a ServiceAccount the Secrets that it should list; more than one patch may add are left to
-// reconciliation. It never denies, and it holds no "test"
+// reconciliation. labels tells those of its namespace. It never denies, and it holds no "test"
 // operation: a patch that does not apply would reject the object, whatever the failure policy.
-func mutate(known Attachments, request *accountRequest) (*admissionv1.AdmissionResponse, error) {
+func mutate(known Attachments, labels func() pullsecret.Labels, request *accountRequest) (*admissionv1.AdmissionResponse, error) {
 	response := &admissionv1.AdmissionResponse{Allowed: true}
 	account := request.account
-	if account.ending {
+	if account.ending || account.optOut == v1.OptOutValue {
 		return response, nil
 	}
 	name := account.name
 	if name == "" {
 		name = request.name // both are blank for generateName: then only "*" can select it
 	}
-	patch, added, _ := pullsecret.Attach(account.secrets, account.present, known.Secrets(request.namespace, name))
+	patch, added, _ := pullsecret.Attach(account.secrets, account.present, known.Secrets(request.namespace, labels, name))
 	if len(patch) == 0 {
 		return response, nil
 	}

@@ -52,7 +52,7 @@ func TestObserver(t *testing.T) {
 				}
 				return tc.ready
 			}
-			handler := Handler(slog.New(slog.DiscardHandler), index, ready, func(webhook string, outcome Outcome, took time.Duration) {
+			handler := Handler(slog.New(slog.DiscardHandler), index, nil, ready, func(webhook string, outcome Outcome, took time.Duration) {
 				seen = append(seen, webhook+" "+string(outcome))
 				assert.Positive(t, took)
 			})

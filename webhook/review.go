@@ -65,10 +65,14 @@ func (r *objectRequest) decode(decoder *jsontext.Decoder) error {
 
 func (o *reviewedObject) decode(decoder *jsontext.Decoder) error {
 	return members(decoder,
-		field{"metadata", decodeMetadata(&o.name, &o.ending)},
+		field{"metadata", func(decoder *jsontext.Decoder) error {
+			return members(decoder, field{"name", text(&o.name)}, field{"deletionTimestamp", isSet(&o.ending)})
+		}},
 		field{"spec", func(decoder *jsontext.Decoder) error {
 			return members(decoder,
 				field{"namespaces", text(&o.spec.Namespaces)},
+				field{"namespaceSelector", optional(&o.spec.NamespaceSelector, decodeSelector)},
+				field{"excludedNamespaces", texts(&o.spec.ExcludedNamespaces, pullsecret.MaxExcluded)},
 				field{"serviceAccounts", text(&o.spec.ServiceAccounts)},
 				field{"docker", func(decoder *jsontext.Decoder) error {
 					docker := &o.spec.Docker
@@ -106,4 +110,39 @@ func encodeResponse(uid string, response *admissionv1.AdmissionResponse) ([]byte
 	review := admissionv1.AdmissionReview{Response: response}
 	review.APIVersion, review.Kind = admissionv1.SchemeGroupVersion.String(), "AdmissionReview"
 	return json.Marshal(review)
+}
+
+func decodeSelector(s *v1.LabelSelector, decoder *jsontext.Decoder) error {
+	return members(decoder,
+		field{"matchLabels", func(decoder *jsontext.Decoder) error {
+			s.MatchLabels = map[string]v1.LabelValue{}
+			return each(decoder, '{', func(decoder *jsontext.Decoder) error {
+				var key, value string
+				if err := text(&key)(decoder); err != nil {
+					return err
+				}
+				if len(s.MatchLabels) > pullsecret.MaxMatchLabels {
+					return skip(decoder)
+				}
+				if _, again := s.MatchLabels[key]; again {
+					return &wrong{string(decoder.StackPointer()), "must stand once in its object"}
+				}
+				err := text(&value)(decoder)
+				s.MatchLabels[key] = v1.LabelValue(value)
+				return err
+			})
+		}},
+		field{"matchExpressions", func(decoder *jsontext.Decoder) error {
+			return each(decoder, '[', func(decoder *jsontext.Decoder) error {
+				if len(s.MatchExpressions) > pullsecret.MaxMatchExpressions {
+					return skip(decoder)
+				}
+				var requirement v1.LabelRequirement
+				var key, operator string
+				err := members(decoder, field{"key", text(&key)}, field{"operator", text(&operator)}, field{"values", texts(&requirement.Values, pullsecret.MaxValues)})
+				requirement.Key, requirement.Operator = v1.LabelKey(key), v1.LabelOperator(operator)
+				s.MatchExpressions = append(s.MatchExpressions, requirement)
+				return err
+			})
+		}})
 }

@@ -86,7 +86,7 @@ func (g *guard) counts() (newcomers, regulars, http2 int) {
 }
 
 func TestServerHoldsSoManyConnectionsAndTurnsNoneAway(t *testing.T) {
-	s := startServer(t, Handler(quiet, indexOf(imagePullSecret("r", "*")), ready))
+	s := startServer(t, Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready))
 	known := s.client(t, "http/1.1")
 	s.asks(t, known)
 	for range 1000 {
@@ -155,7 +155,7 @@ func TestGuardClosesNoRegularThatMightBeAsking(t *testing.T) {
 }
 
 func TestServerKeepsThoseThatWereAnsweredLast(t *testing.T) {
-	s := startServer(t, Handler(quiet, indexOf(imagePullSecret("r", "*")), ready))
+	s := startServer(t, Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready))
 	first := s.client(t, "http/1.1")
 	s.asks(t, first)
 	var clients []*http.Client
@@ -170,7 +170,7 @@ func TestServerKeepsThoseThatWereAnsweredLast(t *testing.T) {
 }
 
 func TestServerSpeaksHTTP2OnSoManyConnectionsAndHTTP1OnOthers(t *testing.T) {
-	s := startServer(t, Handler(quiet, indexOf(imagePullSecret("r", "*")), ready))
+	s := startServer(t, Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready))
 	for range maxHTTP2 {
 		assert.Equal(t, "HTTP/2.0", s.asks(t, s.client(t, "h2", "http/1.1")))
 	}
@@ -182,7 +182,7 @@ func TestServerSpeaksHTTP2OnSoManyConnectionsAndHTTP1OnOthers(t *testing.T) {
 // TestServerRefusesBeforeABodyEnds holds that a review for which there is no room is answered while its sender still keeps the
 // rest of it back.
 func TestServerRefusesBeforeABodyEnds(t *testing.T) {
-	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), ready)
+	handler := Handler(quiet, indexOf(imagePullSecret("r", "*")), nil, ready)
 	s := startServer(t, handler)
 	var ends []func() *httptest.ResponseRecorder
 	for range 4 {

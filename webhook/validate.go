@@ -3,11 +3,11 @@ package webhook
 import (
 	"fmt"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -28,7 +28,7 @@ func validate(known Attachments, request *objectRequest) *admissionv1.AdmissionR
 	if asked.name == "" {
 		asked.name = request.name
 	}
-	unchanged := request.old != nil && reflect.DeepEqual(request.old.spec, asked.spec)
+	unchanged := request.old != nil && equality.Semantic.DeepEqual(request.old.spec, asked.spec)
 	if unchanged || asked.ending {
 		return &admissionv1.AdmissionResponse{Allowed: true}
 	}
@@ -50,8 +50,12 @@ func warnings(known Attachments, rule *pullsecret.Rule, credential v1.DockerCred
 	}
 	for _, server := range rule.Servers {
 		for _, other := range known.Sources(server, rule.Namespaces) {
-			if other != rule.Name {
-				warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other, server))
+			switch {
+			case other.Name == rule.Name:
+			case other.Labelled:
+				warnings = append(warnings, warning("%q gives %s a credential too, and labels may make a namespace common", other.Name, server))
+			default:
+				warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other.Name, server))
 			}
 		}
 	}

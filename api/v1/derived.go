@@ -37,6 +37,17 @@ type DerivedAttachmentsSpec struct {
 	// +optional
 	// +mapType=atomic
 	Namespaces map[string][]string `json:"namespaces,omitempty"`
+	// Labelled are, by "key=value" of a label that some require, the keys of those. They select the namespaces that meet all of
+	// their requirements and that they do not exclude.
+	//
+	// +optional
+	// +mapType=atomic
+	Labelled map[string][]string `json:"labelled,omitempty"`
+	// Selecting are the keys of others that select by requirements, or all namespaces but those that they exclude.
+	//
+	// +optional
+	// +listType=atomic
+	Selecting []string `json:"selecting,omitempty"`
 }
 
 // DerivedRule is what one ImagePullSecret attaches to whom.
@@ -57,6 +68,29 @@ type DerivedRule struct {
 	// +optional
 	// +listType=atomic
 	AdditionalServers []string `json:"additionalServers,omitempty"`
+	// Requirements are what the labels of a namespace must meet, all of them, where it is not named.
+	//
+	// +optional
+	// +listType=atomic
+	Requirements []DerivedRequirement `json:"requirements,omitempty"`
+	// Excluded are the names of namespaces that are not selected even if they meet the requirements.
+	//
+	// +optional
+	// +listType=atomic
+	Excluded []string `json:"excluded,omitempty"`
+}
+
+// DerivedRequirement is what is required of one label.
+type DerivedRequirement struct {
+	// Key of the label.
+	Key string `json:"key"`
+	// Operator is In, NotIn, Exists or DoesNotExist. What another one asks for never holds.
+	Operator string `json:"operator"`
+	// Values for In and NotIn.
+	//
+	// +optional
+	// +listType=atomic
+	Values []string `json:"values,omitempty"`
 }
 
 // DerivedAttachmentsList is a list of DerivedAttachments objects.

@@ -7,4 +7,11 @@ const (
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedByValue is the mark's value.
 	ManagedByValue = "tcr-assistant"
+	// OptOutLabel is the key of the label by which whoever owns a Namespace or a ServiceAccount keeps it out, whatever
+	// ImagePullSecrets select.
+	OptOutLabel = "tcr.tencentcloudcr.com/opt-out"
+	// OptOutValue is the value with which it does. OptInValue is as if there were no such label, and so is, with an event that tells
+	// of it, every other value.
+	OptOutValue = "true"
+	OptInValue  = "false"
 )

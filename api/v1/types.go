@@ -16,6 +16,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Secrets-Success",type=integer,JSONPath=`.status.secretsSuccess`
 // +kubebuilder:printcolumn:name="SAs-Desired",type=integer,JSONPath=`.status.sAsDesired`,priority=1
 // +kubebuilder:printcolumn:name="SAs-Success",type=integer,JSONPath=`.status.sAsSuccess`,priority=1
+// +kubebuilder:printcolumn:name="Namespace-Selector",type=string,JSONPath=`.spec.namespaceSelector`,priority=1
 // +kubebuilder:printcolumn:name="Server",type=string,JSONPath=`.spec.docker.server`,priority=1
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,priority=1
@@ -31,8 +32,11 @@ type ImagePullSecret struct {
 }
 
 // ImagePullSecretSpec says who gets which credential.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.namespaceSelector) || !has(self.namespaces) || !self.namespaces.contains('*')",message="must not be \"*\" beside spec.namespaceSelector, which would select nothing more: leave it blank for what the selector selects, or write the exact names of namespaces that are to be selected, too",fieldPath=".namespaces"
 type ImagePullSecretSpec struct {
-	// Namespaces that receive the Secret: "*" or blank for every namespace, else exact names separated by ",".
+	// Namespaces that receive the Secret: "*" or blank for every namespace, else exact names separated by ",". Blank beside
+	// a namespaceSelector means what that selects alone, and "*" is refused there.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=262144
@@ -40,6 +44,19 @@ type ImagePullSecretSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^\\\\s*$') || !self.matches('(^|,)\\\\s*(,|$)')",message="must not hold an empty entry: write exact namespace names separated by single \",\""
 	// +kubebuilder:validation:XValidation:rule="(self + ',').matches('^(\\\\s*([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?|[^,]*[*][^,]*)?\\\\s*,)*$')",message="must hold exact namespace names separated by \",\": each at most 63 lower case letters, digits and \"-\", beginning and ending with a letter or digit; patterns are not supported"
 	Namespaces string `json:"namespaces,omitempty"`
+
+	// NamespaceSelector selects namespaces by their labels, too: one is selected that is named or matches. An empty selector
+	// matches every namespace, as everywhere in Kubernetes.
+	//
+	// +optional
+	NamespaceSelector *LabelSelector `json:"namespaceSelector,omitempty"`
+
+	// ExcludedNamespaces are the exact names of namespaces that are not selected, whatever else is said.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=1024
+	ExcludedNamespaces []NamespaceName `json:"excludedNamespaces,omitempty"`
 
 	// ServiceAccounts that list the Secret in the selected namespaces: "*" or blank for every one, else exact names
 	// separated by ",".
@@ -151,6 +168,11 @@ type ImagePullSecretStatus struct {
 	// SAsSuccess counts those of them that list the Secret.
 	SAsSuccess int32 `json:"sAsSuccess"`
 
+	// OptedOut counts what is selected and kept out by its label. It is absent where nothing is.
+	//
+	// +optional
+	OptedOut *OptedOut `json:"optedOut,omitempty"`
+
 	// SecretUpdateSuccessful lists the Secrets that are as they should be, newest change first, at most 200.
 	//
 	// +optional
@@ -191,6 +213,14 @@ type CredentialStatus struct {
 	//
 	// +optional
 	IssuedAt *metav1.Time `json:"issuedAt,omitempty"`
+}
+
+// OptedOut counts what the label tcr.tencentcloudcr.com/opt-out: "true" keeps out.
+type OptedOut struct {
+	// Namespaces counts the selected namespaces that bear the label.
+	Namespaces int32 `json:"namespaces"`
+	// ServiceAccounts counts the selected service accounts that bear it, in selected namespaces that do not.
+	ServiceAccounts int32 `json:"serviceAccounts"`
 }
 
 // Update is one object that is as it should be.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tcr-assistant/tcr-assistant/derived"
+	"github.com/tcr-assistant/tcr-assistant/namespaces"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
@@ -16,6 +17,8 @@ import (
 // elsewhere what the leader has derived, which holds no credential.
 type knowledge struct {
 	follower *derived.Follower
+	labels   *namespaces.Cache
+	attaches bool // admission requests of accounts are answered here
 
 	rules atomic.Pointer[pullsecret.Index] // while this replica leads, once it knows them all
 
@@ -25,8 +28,23 @@ type knowledge struct {
 
 var _ webhook.Attachments = (*knowledge)(nil)
 
-func newKnowledge(follower *derived.Follower) *knowledge {
-	return &knowledge{follower: follower, changed: make(chan struct{})}
+func newKnowledge(follower *derived.Follower, labels *namespaces.Cache, attaches bool) *knowledge {
+	k := &knowledge{follower: follower, labels: labels, attaches: attaches, changed: make(chan struct{})}
+	follower.Observe(k.needLabels)
+	return k
+}
+
+// needLabels has the labels of namespaces watched where accounts of which this replica is asked depend on them.
+func (k *knowledge) needLabels(attached *pullsecret.Attachments) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	leads := k.rules.Load() != nil // then the term needs them, as the rules say
+	k.labels.Need(k, k.attaches && !leads && attached != nil && attached.Labelled())
+}
+
+// labelsOf returns the labels of a namespace.
+func (k *knowledge) labelsOf(ctx context.Context, namespace string) pullsecret.Labels {
+	return k.labels.Ask(ctx, namespace)
 }
 
 // run follows what the leader derives, whenever this replica does not lead, until ctx ends.
@@ -59,13 +77,17 @@ func (k *knowledge) turn(rules *pullsecret.Index) {
 }
 
 // lead has admission answered from the rules of this term, which must all be known.
-func (k *knowledge) lead(rules *pullsecret.Index) { k.turn(rules) }
+func (k *knowledge) lead(rules *pullsecret.Index) {
+	k.turn(rules)
+	k.needLabels(nil)
+}
 
 // follow forgets the rules of a term that has ended. What they attach stays known until it is known what another leader derives.
 func (k *knowledge) follow(rules *pullsecret.Index) {
 	if k.rules.Load() == rules {
 		k.follower.Assume(rules.Rules().Attachments())
 		k.turn(nil)
+		k.needLabels(k.follower.Get())
 	}
 	rules.Forget()
 	// What is garbage now is collected, and the pages that become free are returned to the system, which empties them. The next
@@ -96,11 +118,11 @@ func (k *knowledge) attachments() webhook.Attachments {
 }
 
 // Secrets returns the names of the Secrets that a service account should list.
-func (k *knowledge) Secrets(namespace, serviceAccount string) []string {
-	return k.attachments().Secrets(namespace, serviceAccount)
+func (k *knowledge) Secrets(namespace string, labels func() pullsecret.Labels, serviceAccount string) []string {
+	return k.attachments().Secrets(namespace, labels, serviceAccount)
 }
 
-// Sources returns the names of the ImagePullSecrets that give a server a credential in some of these namespaces.
-func (k *knowledge) Sources(server string, namespaces pullsecret.Selector) []string {
+// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces.
+func (k *knowledge) Sources(server string, namespaces pullsecret.Namespaces) []pullsecret.Source {
 	return k.attachments().Sources(server, namespaces)
 }

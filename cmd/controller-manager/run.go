@@ -20,6 +20,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/events"
 	"github.com/tcr-assistant/tcr-assistant/informer"
 	"github.com/tcr-assistant/tcr-assistant/metrics"
+	"github.com/tcr-assistant/tcr-assistant/namespaces"
 	"github.com/tcr-assistant/tcr-assistant/preflight"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile"
@@ -38,6 +39,7 @@ type manager struct {
 	owner            ownerLookup
 
 	leads     atomic.Bool // in a term of leadership
+	labels    *namespaces.Cache
 	known     *knowledge
 	registrar *registration.Registrar
 	serving   *certs.Serving
@@ -65,6 +67,7 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 		return err
 	}
 	failed := m.servers.serve(&running)
+	running.Go(func() { m.labels.Run(background) })
 	if o.webhook {
 		running.Go(func() { m.known.run(background) })
 		running.Go(func() { m.registrar.Run(background) })
@@ -90,9 +93,10 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 	}
 	m := &manager{
 		log: log, options: o, client: client, imagePullSecrets: imagePullSecrets, attachments: attachments,
-		owner: ownership(log, client, managerRole), known: newKnowledge(derived.NewFollower(log, attachments)), recorder: events.NewRecorder(ctx, client),
+		owner: ownership(log, client, managerRole), labels: namespaces.NewCache(log, client.Namespaces()), recorder: events.NewRecorder(ctx, client),
 		fits: make(chan struct{}), complete: make(chan struct{}),
 	}
+	m.known = newKnowledge(derived.NewFollower(log, attachments), m.labels, o.webhook && o.mutating)
 	owner := ownership(log, client, webhookRole)
 	m.registrar = registration.NewRegistrar(log, client, registration.Template{
 		Namespace: o.namespace, URL: o.webhookURL, FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy), ValidatingOnly: !o.mutating,
@@ -104,7 +108,7 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 	m.counts.ObserveClient()
 	m.keeper = certs.NewKeeper(client, m.serving, m.registrar,
 		m.counts.Certificate().And(events.Certificate(m.recorder, o.certSigner, m.registrar.Reference)))
-	admission := webhook.Handler(log, m.known, m.known.known, m.counts.Admission)
+	admission := webhook.Handler(log, m.known, m.known.labelsOf, m.known.known, m.counts.Admission)
 	if o.webhookCA != "" {
 		if m.callers, err = webhook.NewCallers(log, o.webhookCA); err != nil {
 			return nil, fmt.Errorf("--webhook-client-ca=%s: %w", o.webhookCA, err)
@@ -184,10 +188,12 @@ func (m *manager) lead(ctx context.Context) {
 	// Credentials are known for as long as the term lasts.
 	index := pullsecret.NewIndex()
 	source := informer.New(m.log, m.imagePullSecrets, index)
+	defer m.labels.Need(index, false)
 	defer m.known.follow(index)
+	defer index.Observe(func(pullsecret.Change) { m.labels.Need(index, index.Rules().Labelled()) })()
 	attached := derived.NewKeeper(m.log, m.attachments, index, m.owner, m.counts.Derived)
 	config := reconcile.Config{
-		Log: m.log, Clients: m.client, ImagePullSecrets: m.imagePullSecrets, Index: index, Informer: source,
+		Log: m.log, Clients: m.client, ImagePullSecrets: m.imagePullSecrets, Index: index, Informer: source, Labels: m.labels,
 		Concurrency: m.options.concurrency, ResyncPeriod: m.options.resyncPeriod,
 		Recorder: m.recorder, Observer: m.counts.Reconcile(), QueueMetrics: m.counts.Queues(), Derived: attached.Outdated,
 	}

@@ -5,11 +5,13 @@ package matchtest
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -44,6 +46,8 @@ type Case struct {
 	Rules []*v1.ImagePullSecret
 	// Namespace, AccountName and GenerateName are the account's; one of the names is blank.
 	Namespace, AccountName, GenerateName string
+	// Labels are the namespace's, AccountLabels the account's.
+	Labels, AccountLabels map[string]string
 	// Has is what the account is created with, Want what it lists afterwards, each in order.
 	Has, Want []string
 }
@@ -53,11 +57,15 @@ type Case struct {
 func Cases(prefix string) ([]Case, error) {
 	var file struct {
 		Cases []struct {
-			Name    string
-			Rules   map[string]string
-			Account string
-			Has     []string
-			Want    []string
+			Name          string
+			Rules         map[string]string
+			Selectors     map[string]*v1.LabelSelector
+			Excluded      map[string][]v1.NamespaceName
+			Account       string
+			Labels        map[string]string
+			AccountLabels map[string]string
+			Has           []string
+			Want          []string
 		}
 	}
 	if err := read("matching.yaml", &file); err != nil {
@@ -66,7 +74,7 @@ func Cases(prefix string) ([]Case, error) {
 	cases := make([]Case, len(file.Cases))
 	for i, read := range file.Cases {
 		named := func(rule string) string { return fmt.Sprintf("%s%02d-%s", prefix, i, rule) }
-		c := Case{Name: read.Name}
+		c := Case{Name: read.Name, AccountLabels: read.AccountLabels}
 		for name, lists := range read.Rules {
 			namespaces, accounts, found := strings.Cut(lists, "|")
 			if !found {
@@ -76,6 +84,7 @@ func Cases(prefix string) ([]Case, error) {
 				ObjectMeta: metav1.ObjectMeta{Name: named(name)},
 				Spec: v1.ImagePullSecretSpec{
 					Namespaces: list(namespaces), ServiceAccounts: list(accounts),
+					NamespaceSelector: read.Selectors[name], ExcludedNamespaces: read.Excluded[name],
 					Docker: v1.DockerCredential{Username: "robot", Password: "password", Server: named(name) + ".example.com"},
 				},
 			})
@@ -85,6 +94,8 @@ func Cases(prefix string) ([]Case, error) {
 			return nil, fmt.Errorf("reading the matching case %q: account must be \"namespace/name\"", read.Name)
 		}
 		c.Namespace, c.AccountName = namespace, account
+		c.Labels = map[string]string{corev1.LabelMetadataName: namespace} // as every namespace has it
+		maps.Copy(c.Labels, read.Labels)
 		if strings.HasSuffix(account, "-") {
 			c.AccountName, c.GenerateName = "", account
 		}

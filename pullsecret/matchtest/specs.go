@@ -95,7 +95,7 @@ func manifest(name string, set map[string]any) ([]byte, error) {
 	})
 }
 
-// written is a value, with each text that is described in it.
+// written is a value, with each text and each list that is described in it.
 func written(value any) (any, error) {
 	switch value := value.(type) {
 	case []any:
@@ -110,6 +110,9 @@ func written(value any) (any, error) {
 		if value["text"] != nil || value["names"] != nil {
 			return described(value)
 		}
+		if list := counted(value); list != nil {
+			return list, nil
+		}
 		for field := range value {
 			var err error
 			if value[field], err = written(value[field]); err != nil {
@@ -118,6 +121,29 @@ func written(value any) (any, error) {
 		}
 	}
 	return value, nil
+}
+
+// counted is the list, or the map, of so many entries that a value describes; nil where it describes none.
+func counted(value map[string]any) any {
+	count := func(kind string) (int, bool) { number, found := value[kind].(float64); return int(number), found }
+	if items, described := count("items"); described {
+		return slices.Repeat([]any{value["of"]}, items)
+	}
+	if numbered, described := count("numbered"); described {
+		names := make([]string, numbered)
+		for i := range names {
+			names[i] = fmt.Sprint("n", i)
+		}
+		return names
+	}
+	if entries, described := count("entries"); described {
+		labels := make(map[string]string, entries)
+		for i := range entries {
+			labels[fmt.Sprint("n", i)] = ""
+		}
+		return labels
+	}
+	return nil
 }
 
 // described is the text that a value describes.

@@ -73,7 +73,7 @@ func TestStatusOfACredential(t *testing.T) {
 	known := referring(pullsecret.Credential{Config: []byte("c")}, "a")
 	state := NewState()
 	for i, name := range []string{"a", "other"} {
-		state.PutNamespace(name, "uid", true)
+		state.PutNamespace(NamespaceMeta{Name: name, UID: "uid", Live: true})
 		secret := good(t, known, "r")
 		secret.Updated = int64(1000 - i)
 		state.PutSecret(name, secret)

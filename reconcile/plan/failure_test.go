@@ -62,7 +62,7 @@ func TestStatusStaysSmallWithLongNames(t *testing.T) {
 	secret, state := good(t, rules, name), NewState()
 	for i := range 2000 {
 		namespace := fmt.Sprintf("%s%04d", strings.Repeat("n", 59), i)
-		state.PutNamespace(namespace, types.UID(namespace), true)
+		state.PutNamespace(NamespaceMeta{Name: namespace, UID: types.UID(namespace), Live: true})
 		state.PutSecret(namespace, secret)
 		state.PutAccount(namespace, Account{Name: strings.Repeat("s", 253), Version: 1, Secrets: []string{secret.Name}})
 		state.SetProblems(namespace, []Problem{{name, failure("InternalError", namespace+"/"+secret.Name, noon)}})

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 // Secret is what reconciliation knows of a Secret. Its data is known by checksum only.
@@ -37,6 +39,8 @@ type Account struct {
 	Updated int64
 	// Writer is the field manager that wrote its imagePullSecrets after us, where one is known.
 	Writer string
+	// OptOut is what its owner says of whether it is kept out.
+	OptOut pullsecret.OptOut
 }
 
 // Namespace is one namespace with what stands in it.
@@ -45,7 +49,11 @@ type Namespace struct {
 	// UID tells it from another one of its name; blank where it has not been seen itself.
 	UID types.UID
 	// Live tells a namespace that takes new objects from one that is being deleted or not yet seen.
-	Live     bool
+	Live bool
+	// OptOut is what its owner says of whether it is kept out.
+	OptOut pullsecret.OptOut
+	// Labels are known in a view alone, and only where some rule selects by labels.
+	Labels   pullsecret.Labels
 	Secrets  []Secret  // by name
 	Accounts []Account // by name
 	// Problems are what the last attempt to bring it in line has left.

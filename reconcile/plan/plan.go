@@ -16,6 +16,8 @@ type Plan struct {
 	Problems []Problem
 	// Unknown are Secrets whose presence decides about an entry and is not known: look them up and plan again.
 	Unknown []string
+	// Odd is whose label says neither that it is kept out nor that it is not: names of accounts, and "" for the namespace itself.
+	Odd []string
 }
 
 // Visibility says of the Secrets of which name it is known where they are and where not.
@@ -32,18 +34,25 @@ func For(rules *pullsecret.Rules, namespace Namespace, seen Visibility) Plan {
 	if !namespace.Live {
 		return planned // what is being deleted takes nothing new, and needs nothing removed
 	}
+	if namespace.OptOut == pullsecret.OddOptOut {
+		planned.Odd = append(planned.Odd, "")
+	}
 	wanted := map[string]bool{}
-	for _, rule := range rules.In(namespace.Name) {
+	var selecting []*pullsecret.Rule
+	if namespace.OptOut != pullsecret.OptedOut {
+		selecting = rules.In(namespace.Name, namespace.Labels)
+	}
+	for _, rule := range selecting {
 		wanted[rule.Secret] = true
 		planned.secret(rule, namespace, seen)
 	}
 	for _, secret := range namespace.Secrets {
-		if !wanted[secret.Name] && !rules.Frozen(secret.Name) && Ours(secret, rules, seen) {
+		if !wanted[secret.Name] && !frozen(rules, secret.Name, namespace, pullsecret.NotOptedOut) && Ours(secret, rules, seen) {
 			planned.Changes = append(planned.Changes, DeleteSecret{namespace.Name, secret.Name, secret.Version})
 		}
 	}
 	for _, account := range namespace.Accounts {
-		planned.account(rules, namespace, account, seen)
+		planned.account(rules, selecting, namespace, account, seen)
 	}
 	slices.Sort(planned.Unknown)
 	planned.Unknown = slices.Compact(planned.Unknown)
@@ -53,6 +62,15 @@ func For(rules *pullsecret.Rules, namespace Namespace, seen Visibility) Plan {
 // Ours reports whether a Secret is ours to delete.
 func Ours(secret Secret, rules *pullsecret.Rules, seen Visibility) bool {
 	return pullsecret.Ours(secret.Managed, len(secret.Owners) > 0, rules.Get(pullsecret.ImagePullSecretName(secret.Name)) != nil || seen.Watched(secret.Name))
+}
+
+// frozen reports whether what there is of a Secret of that name stays as it is: its ImagePullSecret can't be read, or it is not known
+// whether that selects the namespace. Whoever opts out does not wait for that.
+func frozen(rules *pullsecret.Rules, secret string, namespace Namespace, account pullsecret.OptOut) bool {
+	if namespace.OptOut == pullsecret.OptedOut || account == pullsecret.OptedOut {
+		return false
+	}
+	return rules.Frozen(secret) || rules.Undecided(secret, namespace.Name, namespace.Labels)
 }
 
 func (p *Plan) secret(rule *pullsecret.Rule, namespace Namespace, seen Visibility) {
@@ -78,12 +96,20 @@ func Current(secret Secret, rule *pullsecret.Rule) bool {
 	return secret.Docker && secret.Managed && (secret.Sum == rule.Sum || !rule.Known()) && slices.Contains(secret.Owners, rule.UID)
 }
 
-func (p *Plan) account(rules *pullsecret.Rules, namespace Namespace, account Account, seen Visibility) {
-	wanted := rules.Secrets(namespace.Name, account.Name)
+func (p *Plan) account(rules *pullsecret.Rules, selecting []*pullsecret.Rule, namespace Namespace, account Account, seen Visibility) {
+	if account.OptOut == pullsecret.OddOptOut {
+		p.Odd = append(p.Odd, account.Name)
+	}
+	var wanted []string
+	for _, rule := range selecting {
+		if account.OptOut != pullsecret.OptedOut && rule.ServiceAccounts.Matches(account.Name) {
+			wanted = append(wanted, rule.Secret)
+		}
+	}
 	isWanted := pullsecret.Among(wanted)
 	var unwanted []string
 	patch, left, rest := pullsecret.Detach(account.Secrets, func(name string) bool {
-		if isWanted(name) || rules.Frozen(name) || !pullsecret.Removable(name, false, false) {
+		if isWanted(name) || frozen(rules, name, namespace, account.OptOut) || !pullsecret.Removable(name, false, false) {
 			return false
 		}
 		secret, found := namespace.Secret(name)

@@ -28,6 +28,8 @@ type State struct {
 	lastVersion uint64
 	// writing are the objects that are being written.
 	writing map[ObjectKey]*inFlight
+	// labels are those of namespaces; nil where nobody selects by them.
+	labels LabelSource
 	// troubled are the namespaces with problems of each ImagePullSecret.
 	troubled map[string]map[string]bool
 }
@@ -40,6 +42,25 @@ func NewState() *State {
 	}
 }
 
+// LabelSource knows the labels of namespaces. It must not call back into the state.
+type LabelSource interface {
+	// Labels returns those of a namespace; unknown ones where they have not been heard of.
+	Labels(namespace string) pullsecret.Labels
+	// Complete reports whether those of every namespace are known.
+	Complete() bool
+}
+
+// LabelsFrom has labels of namespaces looked up there. It comes before everything else.
+func (s *State) LabelsFrom(source LabelSource) { s.labels = source }
+
+// Labels returns the labels of a namespace; unknown ones where they have not been heard of.
+func (s *State) Labels(namespace string) pullsecret.Labels {
+	if s.labels == nil {
+		return pullsecret.Labels{}
+	}
+	return s.labels.Labels(namespace)
+}
+
 // View returns the namespace as it is now; false where nothing of it was ever seen.
 func (s *State) View(name string) (Namespace, bool) {
 	s.mu.RLock()
@@ -49,25 +70,43 @@ func (s *State) View(name string) (Namespace, bool) {
 		return Namespace{}, false
 	}
 	view := *namespace
+	view.Labels = s.Labels(name)
 	view.Secrets = slices.Clone(view.Secrets)
 	view.Accounts = slices.Clone(view.Accounts)
 	return view, true
 }
 
-// Each calls f with every live namespace that the selector selects. f must not keep it, and must not call back into the state.
-func (s *State) Each(selector pullsecret.Selector, f func(*Namespace)) {
+// Each calls f with every live namespace that is selected. f must not keep it, and must not call back into the state.
+func (s *State) Each(selected pullsecret.Namespaces, f func(*Namespace)) {
+	s.each(selected, false, f)
+}
+
+// EachPossible is Each, and calls f also with those of which it is not known whether they are selected.
+func (s *State) EachPossible(selected pullsecret.Namespaces, f func(*Namespace)) {
+	s.each(selected, true, f)
+}
+
+func (s *State) each(selected pullsecret.Namespaces, possible bool, f func(*Namespace)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if selector.All() {
-		for _, namespace := range s.namespaces {
-			if namespace.Live {
+	if names, only := selected.OnlyNames(); only {
+		for _, name := range names {
+			if namespace, found := s.namespaces[name]; found && namespace.Live {
 				f(namespace)
 			}
 		}
 		return
 	}
-	for _, name := range selector.Names() {
-		if namespace, found := s.namespaces[name]; found && namespace.Live {
+	labelled := selected.Labelled()
+	for name, namespace := range s.namespaces {
+		if !namespace.Live {
+			continue
+		}
+		var labels pullsecret.Labels
+		if labelled {
+			labels = s.Labels(name)
+		}
+		if is, known := selected.Selects(name, labels); is || possible && !known {
 			f(namespace)
 		}
 	}
@@ -94,11 +133,15 @@ func (s *State) Watched(secret string) bool {
 	return s.named[secret]
 }
 
-// Complete reports whether every namespace, every ServiceAccount and every Secret of ours of that name has been seen, so that
-// what is counted of them is so.
-func (s *State) Complete(secret string) bool {
+// Complete reports whether every namespace, every ServiceAccount and every Secret of a rule has been seen, and where it selects by
+// labels those, so that what is counted of them is so.
+func (s *State) Complete(rule *pullsecret.Rule) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if rule.Namespaces.Labelled() && (s.labels == nil || !s.labels.Complete()) {
+		return false
+	}
+	secret := rule.Secret
 	return (s.complete.issued || s.named[secret]) && s.complete.namespaces && s.complete.accounts
 }
 

@@ -16,7 +16,7 @@ import (
 func TestState(t *testing.T) {
 	t.Run("the echo of our own write is no news", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", "1", true)
+		state.PutNamespace(NamespaceMeta{Name: "a", UID: "1", Live: true})
 		assert.True(t, state.PutSecret("a", Secret{Name: "s", Version: 5}))
 		assert.False(t, state.PutSecret("a", Secret{Name: "s", Version: 5}))
 	})
@@ -31,10 +31,10 @@ func TestState(t *testing.T) {
 	})
 	t.Run("what a new namespace of the same name holds survives the end of the old one", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", "1", true)
+		state.PutNamespace(NamespaceMeta{Name: "a", UID: "1", Live: true})
 		state.PutAccount("a", Account{Name: "x", Version: 20}) // of the new one, whose own event is still on its way
 		state.RemoveNamespace("a")
-		changed, another := state.PutNamespace("a", "3", true)
+		changed, another := state.PutNamespace(NamespaceMeta{Name: "a", UID: "3", Live: true})
 		assert.True(t, changed)
 		assert.False(t, another, "the end of the one before was seen")
 		view, _ := state.View("a")
@@ -42,7 +42,7 @@ func TestState(t *testing.T) {
 	})
 	t.Run("of a namespace that is gone nothing is kept", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", "1", true)
+		state.PutNamespace(NamespaceMeta{Name: "a", UID: "1", Live: true})
 		state.PutAccount("a", Account{Name: "x", Version: 1})
 		state.PutSecret("a", Secret{Name: "s", Version: 1})
 		state.RemoveAccount("a", "x", 2)
@@ -52,8 +52,8 @@ func TestState(t *testing.T) {
 	})
 	t.Run("a relist brings what was missed and removes what is gone, but nothing that was written since", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", "1", true)
-		state.PutNamespace("b", "2", true)
+		state.PutNamespace(NamespaceMeta{Name: "a", UID: "1", Live: true})
+		state.PutNamespace(NamespaceMeta{Name: "b", UID: "2", Live: true})
 		state.PutSecret("a", Secret{Name: "s", Version: 5})
 		state.PutSecret("b", Secret{Name: "s", Version: 30})
 		assert.ElementsMatch(t, []string{"a", "c"}, state.ReplaceSecrets("s", map[string][]Secret{"c": {{Name: "s", Version: 7}}}, latest.Relist{Version: 20}))
@@ -66,13 +66,13 @@ func TestState(t *testing.T) {
 		state.PutAccount("a", Account{Name: "young", Version: 30})
 		assert.ElementsMatch(t, []string{"a", "b"}, state.ReplaceAccounts(map[string][]Account{"b": {{Name: "x", Version: 9}}}, latest.Relist{Version: 20}))
 		assert.Equal(t, "young", mustView(t, state, "a").Accounts[0].Name)
-		changed, gone := state.ReplaceNamespaces([]NamespaceMeta{{"a", "1", true}, {"b", "2", false}})
+		changed, gone := state.ReplaceNamespaces([]NamespaceMeta{{Name: "a", UID: "1", Live: true}, {Name: "b", UID: "2", Live: false}})
 		assert.Equal(t, []string{"b"}, changed)
 		assert.Empty(t, gone)
 	})
 	t.Run("a problem keeps its beginning for as long as it lasts", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", "1", true)
+		state.PutNamespace(NamespaceMeta{Name: "a", UID: "1", Live: true})
 		problem := Problem{ImagePullSecret: "r", Failure: v1.Failure{NamespacedName: "a/s", Reason: "Forbidden"}}
 		assert.True(t, state.SetProblems("a", []Problem{problem}))
 		later := problem
@@ -83,7 +83,7 @@ func TestState(t *testing.T) {
 	})
 	t.Run("a name is mentioned as long as a secret of ours or an entry is left", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", "1", true)
+		state.PutNamespace(NamespaceMeta{Name: "a", UID: "1", Live: true})
 		assert.Empty(t, state.Mentioning("s"))
 		state.PutSecret("a", Secret{Name: "s", Version: 1})
 		assert.Empty(t, state.Mentioning("s"), "someone else's is none of our business")
@@ -112,7 +112,7 @@ func TestManyProblemsKeepNobodyWaiting(t *testing.T) {
 		return problems
 	}
 	s := NewState()
-	s.PutNamespace("a", "1", true)
+	s.PutNamespace(NamespaceMeta{Name: "a", UID: "1", Live: true})
 	began := time.Now()
 	assert.True(t, s.SetProblems("a", many(1)))
 	assert.False(t, s.SetProblems("a", many(2)), "each keeps its time")

@@ -40,7 +40,12 @@ func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus
 	status := v1.ImagePullSecretStatus{ObservedGeneration: rule.Generation, Conditions: slices.Clone(old.Conditions)}
 	issued := int64(0)
 	secrets, accounts := newNewest(old.SecretUpdateSuccessful), newNewest(old.ServiceAccountsModifySuccessful)
+	var out v1.OptedOut
 	state.Each(rule.Namespaces, func(namespace *Namespace) {
+		if namespace.OptOut == pullsecret.OptedOut {
+			out.Namespaces++
+			return
+		}
 		status.SecretsDesired++
 		if secret, found := namespace.Secret(rule.Secret); found && Current(secret, rule) {
 			status.SecretsSuccess++
@@ -53,6 +58,10 @@ func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus
 			if !rule.ServiceAccounts.Matches(account.Name) {
 				continue
 			}
+			if account.OptOut == pullsecret.OptedOut {
+				out.ServiceAccounts++
+				continue
+			}
 			status.SAsDesired++
 			if slices.Contains(account.Secrets, rule.Secret) {
 				status.SAsSuccess++
@@ -60,6 +69,9 @@ func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus
 			}
 		}
 	})
+	if out != (v1.OptedOut{}) {
+		status.OptedOut = &out
+	}
 	status.SecretUpdateSuccessful = secrets.updates()
 	status.ServiceAccountsModifySuccessful = accounts.updates()
 	status.Failures = worst(failures)

@@ -20,10 +20,10 @@ func TestSummarize(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	state := NewState()
 	for _, name := range []string{"a", "b", "c"} {
-		state.PutNamespace(name, types.UID(name), true)
+		state.PutNamespace(NamespaceMeta{Name: name, UID: types.UID(name), Live: true})
 		state.PutAccount(name, Account{Name: "default", Version: 1})
 	}
-	state.PutNamespace("ending", "ending", false)
+	state.PutNamespace(NamespaceMeta{Name: "ending", UID: "ending", Live: false})
 
 	t.Run("what is missing is counted", func(t *testing.T) {
 		status := Summarize(rule, state, v1.ImagePullSecretStatus{}, now)
@@ -81,7 +81,7 @@ func TestStatusStaysSmall(t *testing.T) {
 	state := NewState()
 	for i := range 2000 {
 		name := fmt.Sprintf("namespace-of-a-long-name-as-they-are-in-large-clusters-%05d", i)
-		state.PutNamespace(name, types.UID(name), true)
+		state.PutNamespace(NamespaceMeta{Name: name, UID: types.UID(name), Live: true})
 		secret.Updated = int64(i)
 		state.PutSecret(name, secret)
 		for a := range 2 {

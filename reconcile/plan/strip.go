@@ -25,14 +25,17 @@ type NamespaceMeta struct {
 	Name string
 	UID  types.UID
 	Live bool
+	// OptOut is what its owner says of whether it is kept out.
+	OptOut pullsecret.OptOut
 }
 
 // StripNamespace returns what is needed of a namespace.
 func StripNamespace(namespace *corev1.Namespace) NamespaceMeta {
 	return NamespaceMeta{
-		Name: namespace.Name,
-		UID:  namespace.UID,
-		Live: namespace.DeletionTimestamp == nil && namespace.Status.Phase != corev1.NamespaceTerminating,
+		Name:   namespace.Name,
+		UID:    namespace.UID,
+		Live:   namespace.DeletionTimestamp == nil && namespace.Status.Phase != corev1.NamespaceTerminating,
+		OptOut: pullsecret.OptOutOf(namespace.Labels),
 	}
 }
 
@@ -61,6 +64,7 @@ func StripAccount(account *corev1.ServiceAccount) Namespaced[Account] {
 		Version: latest.Version(account.ResourceVersion),
 		Updated: updated(account),
 		Writer:  writerAfterUs(account, `"f:imagePullSecrets"`),
+		OptOut:  pullsecret.OptOutOf(account.Labels),
 	}
 	if len(account.ImagePullSecrets) > 0 {
 		stripped.Secrets = make([]string, len(account.ImagePullSecrets))

@@ -3,27 +3,25 @@ package plan
 import (
 	"slices"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
 // PutNamespace takes in a namespace. It reports whether that changed anything, and whether it is another one than the one of
 // its name before.
-func (s *State) PutNamespace(name string, uid types.UID, live bool) (changed, another bool) {
+func (s *State) PutNamespace(seen NamespaceMeta) (changed, another bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.putNamespace(name, uid, live)
+	return s.putNamespace(seen)
 }
 
-func (s *State) putNamespace(name string, uid types.UID, live bool) (changed, another bool) {
-	namespace := s.namespace(name)
-	another = namespace.UID != "" && namespace.UID != uid
-	changed = another || namespace.Live != live
+func (s *State) putNamespace(seen NamespaceMeta) (changed, another bool) {
+	namespace := s.namespace(seen.Name)
+	another = namespace.UID != "" && namespace.UID != seen.UID
+	changed = another || namespace.Live != seen.Live || namespace.OptOut != seen.OptOut
 	if another {
 		s.trouble(namespace, nil)
 	}
-	namespace.UID, namespace.Live = uid, live
+	namespace.UID, namespace.Live, namespace.OptOut = seen.UID, seen.Live, seen.OptOut
 	return changed, another
 }
 
@@ -46,7 +44,7 @@ func (s *State) ReplaceNamespaces(all []NamespaceMeta) (changed, gone []string) 
 	listed := make(map[string]bool, len(all))
 	for _, namespace := range all {
 		listed[namespace.Name] = true
-		changedNow, another := s.putNamespace(namespace.Name, namespace.UID, namespace.Live)
+		changedNow, another := s.putNamespace(namespace)
 		if changedNow {
 			changed = append(changed, namespace.Name)
 		}

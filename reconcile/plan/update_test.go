@@ -22,7 +22,7 @@ func TestLateAnswers(t *testing.T) {
 	}
 	begin := func() *State {
 		state := NewState()
-		state.PutNamespace("a", "1", true)
+		state.PutNamespace(NamespaceMeta{Name: "a", UID: "1", Live: true})
 		return state
 	}
 	t.Run("the answer to a creation does not bring back what was deleted meanwhile", func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestLateAnswers(t *testing.T) {
 // TestRestored lets the API server go back to an earlier version, as after a backup of its data was restored.
 func TestRestored(t *testing.T) {
 	state := NewState()
-	state.ReplaceNamespaces([]NamespaceMeta{{"a", "1", true}, {"b", "2", true}, {"ghost", "3", true}})
+	state.ReplaceNamespaces([]NamespaceMeta{{Name: "a", UID: "1", Live: true}, {Name: "b", UID: "2", Live: true}, {Name: "ghost", UID: "3", Live: true}})
 	state.PutSecret("a", Secret{Name: "s", Version: 950, Sum: [32]byte{1}})
 	state.PutSecret("ghost", Secret{Name: "s", Version: 990})
 	state.PutAccount("a", Account{Name: "x", Version: 980, Secrets: []string{"late"}})
@@ -96,7 +96,7 @@ func TestRestored(t *testing.T) {
 	})
 	t.Run("a watch that begins only now knows how far the API server had come", func(t *testing.T) {
 		state := NewState()
-		state.PutNamespace("a", "1", true)
+		state.PutNamespace(NamespaceMeta{Name: "a", UID: "1", Live: true})
 		state.PutSecret("a", Secret{Name: "s", Version: 950})
 		later := reflector.Store[*corev1.Secret, Namespaced[Secret]]{
 			LastVersion: state.LastVersion(), Strip: StripSecret,
@@ -108,7 +108,7 @@ func TestRestored(t *testing.T) {
 		assert.EqualValues(t, 920, state.LastVersion())
 	})
 	t.Run("of a namespace that never was nothing is kept", func(t *testing.T) {
-		_, gone := state.ReplaceNamespaces([]NamespaceMeta{{"a", "1", true}, {"b", "other", true}})
+		_, gone := state.ReplaceNamespaces([]NamespaceMeta{{Name: "a", UID: "1", Live: true}, {Name: "b", UID: "other", Live: true}})
 		assert.ElementsMatch(t, []string{"ghost", "b"}, gone, "of b there is another one")
 		assert.NotContains(t, state.namespaces, "ghost")
 	})
@@ -116,9 +116,9 @@ func TestRestored(t *testing.T) {
 
 func TestNamespaceMadeAnew(t *testing.T) {
 	state := NewState()
-	state.PutNamespace("a", "1", true)
+	state.PutNamespace(NamespaceMeta{Name: "a", UID: "1", Live: true})
 	state.SetProblems("a", []Problem{{"r", v1.Failure{NamespacedName: "a/s", Reason: "Forbidden"}}})
-	changed, another := state.PutNamespace("a", "2", true)
+	changed, another := state.PutNamespace(NamespaceMeta{Name: "a", UID: "2", Live: true})
 	assert.True(t, changed)
 	assert.True(t, another)
 	assert.Empty(t, state.Failures("r"), "what failed in the one before fails no more")
@@ -128,7 +128,7 @@ func TestNamespaceMadeAnew(t *testing.T) {
 func TestTwoWatches(t *testing.T) {
 	begin := func() *State {
 		state := NewState()
-		state.PutNamespace("a", "1", true)
+		state.PutNamespace(NamespaceMeta{Name: "a", UID: "1", Live: true})
 		state.ReplaceIssued(map[string][]Secret{"a": {{Name: "s", Version: 5, Managed: true}, {Name: "t", Version: 6, Managed: true}}}, latest.Relist{Version: 10})
 		return state
 	}

@@ -217,7 +217,7 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 		unseen := w.denied.Failures(rule.Secret)
 		failures = append(slices.Clone(unseen), w.State.Failures(name)...)
 		failures = append(failures, plan.Unread(rule, before.Status, now)...)
-		if w.State.Complete(rule.Secret) {
+		if w.State.Complete(rule) {
 			status = plan.Summarize(rule, w.State, before.Status, now, unseen...)
 		} else if len(failures) > 0 {
 			status = plan.Blind(failures, rule.Generation, before.Status, now)

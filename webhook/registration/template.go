@@ -63,8 +63,18 @@ func (t Template) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebho
 			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
 			TimeoutSeconds:          new(int32(3)),
 			MatchConditions:         t.matchConditions(),
+			NamespaceSelector:       notOptedOut(),
+			// An update is asked about where the account was, or is, not opted out: the webhook looks at what it is.
+			ObjectSelector: notOptedOut(),
 		}},
 	}
+}
+
+// notOptedOut selects what is not kept out by its label.
+func notOptedOut() *metav1.LabelSelector {
+	return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
+		Key: v1.OptOutLabel, Operator: metav1.LabelSelectorOpNotIn, Values: []string{v1.OptOutValue},
+	}}}
 }
 
 // matchConditions leaves out what this process writes itself.

@@ -5,6 +5,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
 func TestWhoIsAskedAbout(t *testing.T) {
@@ -16,6 +20,16 @@ func TestWhoIsAskedAbout(t *testing.T) {
 	t.Run("a human's are not, whose kubeconfig it runs with", func(t *testing.T) {
 		for _, name := range []string{"kubernetes-admin", "jane@example.com", "system:admin", "system:node:a", "system:serviceaccount", "oidc:system:serviceaccount:a:b"} {
 			assert.Empty(t, Template{Self: name}.Mutating(nil).Webhooks[0].MatchConditions, name)
+		}
+	})
+	t.Run("what opts out is left out, without a call", func(t *testing.T) {
+		asked := Template{}.Mutating(nil).Webhooks[0]
+		for _, selector := range []*metav1.LabelSelector{asked.NamespaceSelector, asked.ObjectSelector} {
+			selects, err := metav1.LabelSelectorAsSelector(selector)
+			require.NoError(t, err)
+			assert.True(t, selects.Matches(labels.Set{}))
+			assert.True(t, selects.Matches(labels.Set{v1.OptOutLabel: "yes"}))
+			assert.False(t, selects.Matches(labels.Set{v1.OptOutLabel: "true"}))
 		}
 	})
 	t.Run("where its name is not known nothing is left out", func(t *testing.T) {

@@ -62,6 +62,7 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.name" $path) $name $object) -}}
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.namespaces" $path) ($cr.namespaces | default "") $spec.namespaces) -}}
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.serviceAccounts" $path) ($cr.serviceAccounts | default "") $spec.serviceAccounts) -}}
+{{- include "tcr-assistant.validate.selection" (list $faults $path $cr $object.properties.spec) -}}
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.namespaces" $path) $cr.namespaces) -}}
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.serviceAccounts" $path) $cr.serviceAccounts) -}}
 {{- include "tcr-assistant.validate.credential" (list $faults $path $cr $spec.docker) -}}
@@ -213,6 +214,49 @@ reads it from there as if from a file. Then it is what the cluster has.
 {{- include "tcr-assistant.fault" (list $faults $path (printf "%q is listed twice: write it once" $entry)) -}}
 {{- end -}}
 {{- $_ := set $seen $entry true -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Which namespaces an entry selects besides by their names, and which not: what the CRD says of it, in its words. The rules that are
+about more than one value are put here by hand.
+*/}}
+{{- define "tcr-assistant.validate.selection" -}}
+{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $cr := index . 2 -}}{{- $spec := index . 3 -}}
+{{- $excluded := dict -}}
+{{- range $i, $name := $cr.excludedNamespaces -}}
+{{- $at := printf "%s.excludedNamespaces[%d]" $path $i -}}
+{{- include "tcr-assistant.rules" (list $faults $at $name $spec.properties.excludedNamespaces.items) -}}
+{{- if hasKey $excluded $name -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "Duplicate value: %q" $name)) -}}
+{{- end -}}
+{{- $_ := set $excluded $name true -}}
+{{- end -}}
+{{- if kindIs "map" $cr.namespaceSelector -}}
+{{- if contains "*" ($cr.namespaces | default "") -}}
+{{- range index $spec "x-kubernetes-validations" -}}
+{{- if eq (.fieldPath | default "") ".namespaces" -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s.namespaces" $path) .message) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $selector := $spec.properties.namespaceSelector.properties -}}
+{{- $expression := $selector.matchExpressions.items -}}
+{{- $at := printf "%s.namespaceSelector" $path -}}
+{{- range $key, $value := $cr.namespaceSelector.matchLabels -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.matchLabels" $at) $key $expression.properties.key) -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.matchLabels[%s]" $at $key) $value $selector.matchLabels.additionalProperties) -}}
+{{- end -}}
+{{- range $i, $one := $cr.namespaceSelector.matchExpressions -}}
+{{- $at := printf "%s.matchExpressions[%d]" $at $i -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.key" $at) $one.key $expression.properties.key) -}}
+{{- range $j, $value := $one.values -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.values[%d]" $at $j) $value $expression.properties.values.items) -}}
+{{- end -}}
+{{- if ne (has $one.operator (list "In" "NotIn")) (gt (len ($one.values | default list)) 0) -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s.values" $at) (first (index $expression "x-kubernetes-validations")).message) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

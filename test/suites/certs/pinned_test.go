@@ -25,7 +25,7 @@ func serve(t *testing.T, certificate func(*tls.ClientHelloInfo) (*tls.Certificat
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	server := &http.Server{
-		Handler:   webhook.Handler(slog.New(slog.DiscardHandler), pullsecret.NewIndex(), func() error { return nil }),
+		Handler:   webhook.Handler(slog.New(slog.DiscardHandler), pullsecret.NewIndex(), nil, func() error { return nil }),
 		TLSConfig: &tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS12}, ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}

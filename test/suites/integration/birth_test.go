@@ -18,16 +18,20 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/test/harness/suite"
 )
 
-// TestBornWithIt creates 300 namespaces at 30 a second and watches, as a kubelet's pod would meet them, what each of their
-// service accounts and Secrets is when it is first seen.
 func TestBornWithIt(t *testing.T) {
-	const total, every = 300, time.Second / 30
 	w := newWorld(t)
 	w.run()
 	w.Create("born")
 	w.Holds("default", "born")
 	w.attaches("born")
+	w.areBornWithIt(t, nil)
+}
 
+// areBornWithIt creates 300 namespaces with labels at 30 a second and watches, as a kubelet's pod would meet them, what each of their
+// service accounts and Secrets is when it is first seen.
+func (w *world) areBornWithIt(t *testing.T, labels map[string]string) {
+	t.Helper()
+	const total, every = 300, time.Second / 30
 	ctx, cancel := context.WithCancel(w.Ctx)
 	defer cancel()
 	accounts, err := w.Client.CoreV1().ServiceAccounts("").Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=default"})
@@ -72,7 +76,7 @@ func TestBornWithIt(t *testing.T) {
 	for i := range total {
 		<-tick.C
 		name := fmt.Sprintf("born-%03d", i)
-		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 		mu.Lock()
 		born[name] = time.Now()

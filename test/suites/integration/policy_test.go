@@ -81,7 +81,7 @@ func (w *world) matchingRules(t *testing.T) []matchtest.Case {
 	cases, err := matchtest.Cases("m")
 	require.NoError(t, err)
 	for _, c := range cases {
-		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.Namespace}}, metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.Namespace, Labels: c.Labels}}, metav1.CreateOptions{})
 		if !apierrors.IsAlreadyExists(err) {
 			require.NoError(t, err)
 		}
@@ -120,7 +120,7 @@ func (w *world) matches(t *testing.T, cases []matchtest.Case) {
 // born returns what an account would list if it were created now.
 func (w *world) born(t *testing.T, c matchtest.Case) []string {
 	t.Helper()
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.AccountName, GenerateName: c.GenerateName}}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.AccountName, GenerateName: c.GenerateName, Labels: c.AccountLabels}}
 	for _, entry := range c.Has {
 		account.ImagePullSecrets = append(account.ImagePullSecrets, corev1.LocalObjectReference{Name: entry})
 	}

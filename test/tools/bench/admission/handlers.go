@@ -51,7 +51,7 @@ func index() *pullsecret.Index {
 }
 
 func product() http.Handler {
-	return webhook.Handler(slog.New(slog.DiscardHandler), index(), func() error { return nil })
+	return webhook.Handler(slog.New(slog.DiscardHandler), index(), nil, func() error { return nil })
 }
 
 // controllerRuntime serves the same mutation the way its documentation shows: decode, change, compare.
@@ -67,7 +67,7 @@ func controllerRuntime() http.Handler {
 		if err := decoder.Decode(request, &account); err != nil {
 			return admission.Errored(http.StatusBadRequest, err)
 		}
-		for _, secret := range rules.Rules().Secrets(request.Namespace, account.Name) {
+		for _, secret := range rules.Rules().Secrets(request.Namespace, nil, account.Name) {
 			if !slices.Contains(account.ImagePullSecrets, corev1.LocalObjectReference{Name: secret}) {
 				account.ImagePullSecrets = append(account.ImagePullSecrets, corev1.LocalObjectReference{Name: secret})
 			}

@@ -1,0 +1,282 @@
+package namespaces
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/gentype"
+	"k8s.io/client-go/util/flowcontrol"
+
+	"github.com/tcr-assistant/tcr-assistant/latest"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
+)
+
+const (
+	// askTimeout is how long one namespace is waited for: the API server waits three seconds for the answer that depends on it.
+	askTimeout = 1500 * time.Millisecond
+	// maxAsked is how many namespaces are read at a time, askRate and askBurst how many a second and at once: whoever calls the
+	// webhook may name any.
+	maxAsked = 32
+	askRate  = 100
+	askBurst = 200
+)
+
+// News is what was heard of namespaces.
+type News struct {
+	Changes []Change
+	// Relisted says that all are known now, whatever was before.
+	Relisted bool
+}
+
+// Change is what became of the labels of one namespace. They are not known before it was there, and after it is gone.
+type Change struct {
+	Namespace     string
+	Before, After pullsecret.Labels
+}
+
+// Cache holds the labels of namespaces. Its methods may be called at any time.
+type Cache struct {
+	log    *slog.Logger
+	client *gentype.ClientWithList[*corev1.Namespace, *corev1.NamespaceList]
+	limit  flowcontrol.RateLimiter
+
+	mu        sync.RWMutex
+	needed    map[any]bool
+	turned    chan struct{} // closed when it is needed, or no longer
+	known     map[string]labelled
+	complete  bool
+	asked     map[string]*question
+	telling   sync.Mutex // keeps news in order
+	observers map[*func(News)]struct{}
+}
+
+// labelled is what is held of a namespace.
+type labelled struct {
+	name    string
+	version uint64
+	labels  pullsecret.Labels
+}
+
+// question is a namespace that is being read. Its labels are set before done is closed.
+type question struct {
+	done   chan struct{}
+	labels pullsecret.Labels
+}
+
+// NewCache returns a cache that holds nothing yet.
+func NewCache(log *slog.Logger, client *gentype.ClientWithList[*corev1.Namespace, *corev1.NamespaceList]) *Cache {
+	return &Cache{
+		log: log, client: client, limit: flowcontrol.NewTokenBucketRateLimiter(askRate, askBurst),
+		needed: map[any]bool{}, turned: make(chan struct{}), known: map[string]labelled{}, asked: map[string]*question{},
+		observers: map[*func(News)]struct{}{},
+	}
+}
+
+// Need says whether somebody needs labels. They are watched while anybody does.
+func (c *Cache) Need(who any, needs bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := len(c.needed) > 0
+	if delete(c.needed, who); needs {
+		c.needed[who] = true
+	}
+	if before != (len(c.needed) > 0) {
+		close(c.turned)
+		c.turned = make(chan struct{})
+	}
+}
+
+// Observe calls f with what is heard, one after the other. It returns a function that ends that.
+func (c *Cache) Observe(f func(News)) (stop func()) {
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	key := &f
+	c.observers[key] = struct{}{}
+	return func() {
+		c.telling.Lock()
+		defer c.telling.Unlock()
+		delete(c.observers, key)
+	}
+}
+
+// Run watches while labels are needed, until ctx ends.
+func (c *Cache) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		c.mu.RLock()
+		needed, turned := len(c.needed) > 0, c.turned
+		c.mu.RUnlock()
+		phase, end := context.WithCancel(ctx)
+		var watching sync.WaitGroup
+		if needed {
+			watching.Go(func() { c.watch(phase) })
+		}
+		select {
+		case <-turned:
+		case <-ctx.Done():
+		}
+		end()
+		watching.Wait()
+		c.clear()
+	}
+}
+
+func (c *Cache) watch(ctx context.Context) {
+	source := reflector.ListWatch(reflector.LogForbidden(c.log, "namespaces"), reflector.Everything, c.client.List, c.client.Watch)
+	reflector.Run(ctx, "namespaces", source, &corev1.Namespace{}, &reflector.Store[*corev1.Namespace, labelled]{
+		Strip:    strip,
+		Put:      func(namespace labelled) { c.tell(func() News { return c.put(namespace) }) },
+		Remove:   func(namespace labelled) { c.tell(func() News { return c.remove(namespace) }) },
+		Replaced: func(all []labelled, _ latest.Relist) { c.tell(func() News { return c.replace(all) }) },
+	})
+}
+
+func strip(namespace *corev1.Namespace) labelled {
+	return labelled{namespace.Name, latest.Version(namespace.ResourceVersion), pullsecret.PackLabels(namespace.Labels)}
+}
+
+// Labels returns the labels of a namespace; unknown ones where none was heard of.
+func (c *Cache) Labels(namespace string) pullsecret.Labels {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.known[namespace].labels
+}
+
+// Complete reports whether the labels of all namespaces are known.
+func (c *Cache) Complete() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.complete
+}
+
+// Ask returns the labels of a namespace, and asks the API server for those that are not known; unknown ones where it does not answer
+// in time, or too much is being asked.
+func (c *Cache) Ask(ctx context.Context, namespace string) pullsecret.Labels {
+	if labels := c.Labels(namespace); labels.Known() {
+		return labels
+	}
+	q := c.question(ctx, namespace)
+	if q == nil {
+		return pullsecret.Labels{}
+	}
+	select {
+	case <-q.done:
+		return q.labels
+	case <-ctx.Done():
+		return pullsecret.Labels{}
+	}
+}
+
+// question returns what is being asked about a namespace; nil where it is not.
+func (c *Cache) question(ctx context.Context, namespace string) *question {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q := c.asked[namespace]; q != nil {
+		return q
+	}
+	q := &question{done: make(chan struct{})}
+	if known := c.known[namespace]; known.labels.Known() {
+		q.labels = known.labels
+		close(q.done)
+		return q
+	}
+	if len(c.needed) == 0 || len(c.asked) >= maxAsked || !c.limit.TryAccept() {
+		return nil
+	}
+	c.asked[namespace] = q
+	go c.read(context.WithoutCancel(ctx), namespace, q)
+	return q
+}
+
+// read answers a question, unless the watch does meanwhile.
+func (c *Cache) read(ctx context.Context, namespace string, q *question) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	found, err := c.client.Get(ctx, namespace, metav1.GetOptions{})
+	if err != nil {
+		c.log.Debug("labels of a namespace were not read", "namespace", namespace, "error", err)
+	} else {
+		c.tell(func() News { return c.put(strip(found)) })
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked[namespace] == q { // there is no such namespace, or nobody needs labels any more
+		c.answer(namespace, pullsecret.Labels{})
+	}
+}
+
+// answer ends what is being asked about a namespace. The cache is locked.
+func (c *Cache) answer(namespace string, labels pullsecret.Labels) {
+	if q := c.asked[namespace]; q != nil {
+		delete(c.asked, namespace)
+		q.labels = labels
+		close(q.done)
+	}
+}
+
+// tell has news taken in, and passes them on.
+func (c *Cache) tell(take func() News) {
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	c.mu.Lock()
+	news := take()
+	c.mu.Unlock()
+	if len(news.Changes) == 0 && !news.Relisted {
+		return
+	}
+	for observe := range c.observers {
+		(*observe)(news)
+	}
+}
+
+func (c *Cache) put(namespace labelled) News {
+	c.answer(namespace.name, namespace.labels)
+	before := c.known[namespace.name]
+	if len(c.needed) == 0 || before.labels.Known() && before.version >= namespace.version {
+		return News{}
+	}
+	c.known[namespace.name] = namespace
+	if before.labels == namespace.labels {
+		return News{}
+	}
+	return News{Changes: []Change{{namespace.name, before.labels, namespace.labels}}}
+}
+
+func (c *Cache) remove(namespace labelled) News {
+	before := c.known[namespace.name]
+	if !before.labels.Known() || before.version > namespace.version {
+		return News{}
+	}
+	delete(c.known, namespace.name)
+	return News{Changes: []Change{{namespace.name, before.labels, pullsecret.Labels{}}}}
+}
+
+// replace takes in all that there are. One that was read since is told of again by the watch.
+func (c *Cache) replace(all []labelled) News {
+	news, before := News{Relisted: true}, c.known
+	c.known, c.complete = make(map[string]labelled, len(all)), true
+	for _, namespace := range all {
+		c.known[namespace.name] = namespace
+		c.answer(namespace.name, namespace.labels)
+		if was := before[namespace.name]; was.labels != namespace.labels {
+			news.Changes = append(news.Changes, Change{namespace.name, was.labels, namespace.labels})
+		}
+		delete(before, namespace.name)
+	}
+	for name, was := range before {
+		news.Changes = append(news.Changes, Change{name, was.labels, pullsecret.Labels{}})
+	}
+	return news
+}
+
+// clear forgets all: what is not watched is soon wrong.
+func (c *Cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.known)
+	c.known, c.complete = map[string]labelled{}, false
+}
