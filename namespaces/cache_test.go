@@ -63,8 +63,8 @@ func newCache(t *testing.T, labels map[string]string) (*Cache, *api) {
 }
 
 // heard has a watch tell of a namespace.
-func heard(c *Cache, name string, version uint64, labels map[string]string) {
-	c.tell(func() News { return c.put(labelled{name, version, pullsecret.PackLabels(labels)}) })
+func heard(c *Cache, version uint64, labels map[string]string) {
+	c.tell(func() News { return c.put(labelled{"n", version, pullsecret.PackLabels(labels)}) })
 }
 
 func red() map[string]string { return map[string]string{"color": "red"} }
@@ -72,7 +72,7 @@ func red() map[string]string { return map[string]string{"color": "red"} }
 func TestAsk(t *testing.T) {
 	t.Run("what is known asks nobody", func(t *testing.T) {
 		cache, server := newCache(t, red())
-		heard(cache, "n", 5, red())
+		heard(cache, 5, red())
 		assert.Equal(t, pullsecret.PackLabels(red()), cache.Ask(t.Context(), "n"))
 		assert.Zero(t, server.asked.Load())
 	})
@@ -93,7 +93,7 @@ func TestAsk(t *testing.T) {
 		answered := make(chan pullsecret.Labels)
 		go func() { answered <- cache.Ask(context.Background(), "n") }()
 		require.Eventually(t, func() bool { return server.asked.Load() > 0 }, time.Minute, time.Millisecond)
-		heard(cache, "n", 5, red())
+		heard(cache, 5, red())
 		assert.Equal(t, pullsecret.PackLabels(red()), <-answered)
 		close(server.release)
 	})
@@ -133,13 +133,13 @@ func TestNews(t *testing.T) {
 	told := func() (all []News) { all, news = news, nil; return all }
 	labels := pullsecret.PackLabels
 
-	heard(cache, "n", 5, red())
+	heard(cache, 5, red())
 	assert.Equal(t, []News{{Changes: []Change{{"n", pullsecret.Labels{}, labels(red())}}}}, told())
-	heard(cache, "n", 6, red())
+	heard(cache, 6, red())
 	assert.Empty(t, told(), "something else has changed")
-	heard(cache, "n", 4, nil)
+	heard(cache, 4, nil)
 	assert.Empty(t, told(), "it is older than what is known")
-	heard(cache, "n", 7, nil)
+	heard(cache, 7, nil)
 	assert.Equal(t, []News{{Changes: []Change{{"n", labels(red()), pullsecret.Unlabelled}}}}, told())
 	assert.False(t, cache.Complete())
 	cache.tell(func() News { return cache.replace([]labelled{{"m", 3, labels(red())}}) })
@@ -161,7 +161,7 @@ func TestItIsWatchedOnlyWhileSomebodyNeedsIt(t *testing.T) {
 	close(server.release)
 	cache.Need("a", true)
 	require.Eventually(t, func() bool { return server.asked.Load() > 0 }, time.Minute, time.Millisecond)
-	heard(cache, "n", 5, red())
+	heard(cache, 5, red())
 	cache.Need("b", true)
 	cache.Need("a", false)
 	assert.True(t, cache.Labels("n").Known(), "another one still does")

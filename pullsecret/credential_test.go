@@ -29,9 +29,9 @@ func TestSizeIsKnownBeforeItIsRendered(t *testing.T) {
 }
 
 // referring returns an ImagePullSecret whose credential stands in a Secret.
-func referring(name, reference string, generation int64, servers ...string) *v1.ImagePullSecret {
+func referring(reference string, generation int64, servers ...string) *v1.ImagePullSecret {
 	object := &v1.ImagePullSecret{}
-	object.Name, object.UID, object.Generation = name, "1", generation
+	object.Name, object.UID, object.Generation = "a", "1", generation
 	object.Spec.Docker = v1.DockerCredential{SecretRef: &v1.SecretReference{Name: reference}, Server: servers[0], AdditionalServers: servers[1:]}
 	return object
 }
@@ -39,7 +39,7 @@ func referring(name, reference string, generation int64, servers ...string) *v1.
 func TestCredentialsAreSupplied(t *testing.T) {
 	start := func(t *testing.T) (index *Index, changes *[]Change) {
 		index, changes = NewIndex(), &[]Change{}
-		index.Put(referring("a", "ref", 1, "r"))
+		index.Put(referring("ref", 1, "r"))
 		rule := index.Rules().Get("a")
 		require.NotNil(t, rule)
 		assert.False(t, rule.Known())
@@ -57,7 +57,7 @@ func TestCredentialsAreSupplied(t *testing.T) {
 		assert.Same(t, rule, (*changes)[0].After)
 		index.Supply(map[*Rule]Credential{rule: {Config: []byte("c1")}})
 		assert.Len(t, *changes, 1, "the same one is no news")
-		index.Put(referring("a", "ref", 1, "r"))
+		index.Put(referring("ref", 1, "r"))
 		assert.Len(t, *changes, 1, "nor is the ImagePullSecret as it was")
 	})
 	t.Run("one that cannot be read any more is not known any more", func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestCredentialsAreSupplied(t *testing.T) {
 	t.Run("what was found for a rule of before counts for nothing", func(t *testing.T) {
 		index, _ := start(t)
 		before := index.Rules().Get("a")
-		index.Put(referring("a", "ref", 2, "another"))
+		index.Put(referring("ref", 2, "another"))
 		index.Supply(map[*Rule]Credential{before: {Config: []byte("c2")}})
 		assert.False(t, index.Rules().Get("a").Known(), "it is for another server")
 		index.Remove("a")
@@ -81,18 +81,18 @@ func TestCredentialsAreSupplied(t *testing.T) {
 	})
 	t.Run("another selection keeps the credential, another server, Secret or source does not", func(t *testing.T) {
 		index, _ := start(t)
-		narrowed := referring("a", "ref", 2, "r")
+		narrowed := referring("ref", 2, "r")
 		narrowed.Spec.Namespaces = "x"
 		index.Put(narrowed)
 		assert.True(t, index.Rules().Get("a").Known())
-		for i, other := range []*v1.ImagePullSecret{referring("a", "other", 3, "r"), referring("a", "ref", 4, "s"), referring("a", "ref", 5, "r", "s")} {
+		for i, other := range []*v1.ImagePullSecret{referring("other", 3, "r"), referring("ref", 4, "s"), referring("ref", 5, "r", "s")} {
 			index.Put(narrowed)
 			index.Supply(map[*Rule]Credential{index.Rules().Get("a"): {Config: []byte("c")}})
 			index.Put(other)
 			assert.False(t, index.Rules().Get("a").Known(), i)
 		}
 		index.Put(narrowed)
-		inline := referring("a", "ref", 6, "r")
+		inline := referring("ref", 6, "r")
 		inline.Spec.Docker.SecretRef, inline.Spec.Docker.Username, inline.Spec.Docker.Password = nil, "u", "p"
 		index.Put(inline)
 		assert.Contains(t, string(index.Rules().Get("a").Config), `"username":"u"`)
@@ -100,15 +100,15 @@ func TestCredentialsAreSupplied(t *testing.T) {
 	})
 	t.Run("one that could not be read meanwhile is asked for anew", func(t *testing.T) {
 		index, _ := start(t)
-		index.Put(referring("a", "ref", 2, "https://r"))
-		index.Put(referring("a", "ref", 3, "r"))
+		index.Put(referring("ref", 2, "https://r"))
+		index.Put(referring("ref", 3, "r"))
 		assert.False(t, index.Rules().Get("a").Known(), "nobody followed its Secret")
 	})
 }
 
 func TestEveryServerIsWarnedOf(t *testing.T) {
 	index := NewIndex()
-	index.Put(referring("a", "ref", 1, "r", "r-vpc"))
+	index.Put(referring("ref", 1, "r", "r-vpc"))
 	for _, server := range []string{"r", "r-vpc"} {
 		assert.Equal(t, []Source{{Name: "a"}}, index.Sources(server, Named(Everything)))
 		assert.Equal(t, []Source{{Name: "a"}}, index.Rules().Attachments().Sources(server, Named(Everything)))

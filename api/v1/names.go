@@ -10,8 +10,8 @@ const (
 	// OptOutLabel is the key of the label by which whoever owns a Namespace or a ServiceAccount keeps it out, whatever
 	// ImagePullSecrets select.
 	OptOutLabel = "tcr.tencentcloudcr.com/opt-out"
-	// OptOutValue is the value with which it does. OptInValue is as if there were no such label, and so is, with an event that tells
-	// of it, every other value.
+	// OptOutValue is the value with which it does.
 	OptOutValue = "true"
-	OptInValue  = "false"
+	// OptInValue is as if there were no such label, and so is, with an event that tells of it, every other value.
+	OptInValue = "false"
 )

@@ -244,8 +244,9 @@ type Failure struct {
 }
 
 const (
-	// SourceInline is the source of a credential that stands in the spec, SourceSecret begins that of one in a Secret.
+	// SourceInline is the source of a credential that stands in the spec.
 	SourceInline = "Inline"
+	// SourceSecret begins the source of a credential that stands in a Secret; its name follows.
 	SourceSecret = "Secret/"
 
 	// ConditionReady is the type of the condition that says whether the credential is everywhere it belongs.

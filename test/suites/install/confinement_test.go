@@ -306,6 +306,7 @@ func TestNamedSecrets(t *testing.T) {
 	w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stray, namespace: team}, imagePullSecrets: [{name: tcr.ipsstray}]}")
 	values := append(terraform,
 		"--set", "rbac.secrets=named",
+		"--set", "rbac.credentials=false", // no credential is referred to
 		"--set", "global.imagePullSecretsCrs[1].name=second",
 		"--set", "global.imagePullSecretsCrs[1].dockerUsername=robot",
 		"--set", "global.imagePullSecretsCrs[1].dockerPassword=password",

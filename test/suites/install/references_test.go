@@ -26,7 +26,7 @@ func TestWithoutReferences(t *testing.T) {
 	w.runHelm("upgrade", chart, "--set", "rbac.credentials=false")
 	w.Eventually("it may not any more", func() error {
 		if err := list(); !apierrors.IsForbidden(err) {
-			return fmt.Errorf("it is answered by %v", err)
+			return fmt.Errorf("it is answered by %w", err)
 		}
 		return nil
 	})

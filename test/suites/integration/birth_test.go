@@ -24,12 +24,13 @@ func TestBornWithIt(t *testing.T) {
 	w.Create("born")
 	w.Holds("default", "born")
 	w.attaches("born")
-	w.areBornWithIt(t, nil)
+	p99 := w.areBornWithIt(t, nil)
+	assert.LessOrEqual(t, p99, 100*time.Millisecond, "each secret is there within 100 ms at the 99th percentile")
 }
 
 // areBornWithIt creates 300 namespaces with labels at 30 a second and watches, as a kubelet's pod would meet them, what each of their
 // service accounts and Secrets is when it is first seen.
-func (w *world) areBornWithIt(t *testing.T, labels map[string]string) {
+func (w *world) areBornWithIt(t *testing.T, labels map[string]string) (p99 time.Duration) {
 	t.Helper()
 	const total, every = 300, time.Second / 30
 	ctx, cancel := context.WithCancel(w.Ctx)
@@ -100,8 +101,9 @@ func (w *world) areBornWithIt(t *testing.T, labels map[string]string) {
 		delays = append(delays, issued[name].Sub(at))
 	}
 	slices.Sort(delays)
-	median, p99 := delays[len(delays)/2], delays[len(delays)*99/100]
+	median := delays[len(delays)/2]
+	p99 = delays[len(delays)*99/100]
 	t.Logf("secret after namespace: p50 %s, p99 %s, worst %s", median, p99, delays[len(delays)-1])
 	assert.Empty(t, without, "not one default service account is ever seen without the entry")
-	assert.LessOrEqual(t, p99, 100*time.Millisecond, "each secret is there within 100 ms at the 99th percentile")
+	return p99
 }

@@ -53,14 +53,14 @@ func (w *world) label(namespace, account, key, value string) {
 }
 
 // bears returns an error unless a namespace holds the Secret of an ImagePullSecret, and an account lists it, or both do not.
-func (w *world) bears(namespace, account, name string, wants bool) error {
-	_, err := w.Client.CoreV1().Secrets(namespace).Get(w.Ctx, "tcr.ips"+name, metav1.GetOptions{})
+func (w *world) bears(namespace, account string, wants bool) error {
+	_, err := w.Client.CoreV1().Secrets(namespace).Get(w.Ctx, "tcr.ipsr", metav1.GetOptions{})
 	if holds := err == nil; holds != wants {
 		return fmt.Errorf("namespace %s holds it: %t (%w)", namespace, holds, err)
 	} else if !holds && !apierrors.IsNotFound(err) {
 		return err
 	}
-	return w.lists(namespace, account, name, wants)
+	return w.lists(namespace, account, "r", wants)
 }
 
 // lists returns an error unless an account lists the Secret of an ImagePullSecret, or does not.
@@ -136,10 +136,10 @@ func TestLabelsDecide(t *testing.T) {
 	w.Create("r", labelled(map[string]v1.LabelValue{"color": "red"}))
 	second := func(what, namespace string, wants bool) {
 		t.Helper()
-		w.Within(time.Second, what, func() error { return w.bears(namespace, "default", "r", wants) })
+		w.Within(time.Second, what, func() error { return w.bears(namespace, "default", wants) })
 	}
-	w.Eventually("one that matches gets it", func() error { return w.bears("red", "default", "r", true) })
-	require.NoError(t, w.bears("plain", "default", "r", false))
+	w.Eventually("one that matches gets it", func() error { return w.bears("red", "default", true) })
+	require.NoError(t, w.bears("plain", "default", false))
 
 	w.label("plain", "", "color", "red")
 	second("one that matches by now gets it", "plain", true)
@@ -164,7 +164,7 @@ func TestLabelsDecide(t *testing.T) {
 		spec.Namespaces, spec.NamespaceSelector, spec.ExcludedNamespaces = "*", nil, []v1.NamespaceName{"red"}
 	})
 	second("everyone but the excluded gets it", "plain", true)
-	require.NoError(t, w.bears("red", "default", "r", false))
+	require.NoError(t, w.bears("red", "default", false))
 	w.edit("r", labelled(map[string]v1.LabelValue{"color": "blue"}))
 	assert.Regexp(t, `NAMESPACE-SELECTOR[^\n]*\n.*\{"matchLabels":\{"color":"blue"\}\}`, w.Kubectl("get", "ipss", "-o", "wide"))
 }
@@ -176,22 +176,22 @@ func TestOptingOut(t *testing.T) {
 	w.namespaceWith("born-out", map[string]string{v1.OptOutLabel: "true"})
 	w.namespaceWith("in", nil)
 	w.Create("r")
-	w.Eventually("all others get it", func() error { return w.bears("in", "default", "r", true) })
+	w.Eventually("all others get it", func() error { return w.bears("in", "default", true) })
 	second := func(what string, check func() error) {
 		t.Helper()
 		w.Within(time.Second, what, check)
 	}
-	require.NoError(t, w.bears("born-out", "default", "r", false))
+	require.NoError(t, w.bears("born-out", "default", false))
 
 	w.label("in", "", v1.OptOutLabel, "true")
-	second("a namespace that opts out loses entry and Secret", func() error { return w.bears("in", "default", "r", false) })
+	second("a namespace that opts out loses entry and Secret", func() error { return w.bears("in", "default", false) })
 	w.label("in", "", v1.OptOutLabel, "false")
-	second("one that opts in again gets them back", func() error { return w.bears("in", "default", "r", true) })
+	second("one that opts in again gets them back", func() error { return w.bears("in", "default", true) })
 
 	w.account("in", "builder")
 	w.label("in", "builder", v1.OptOutLabel, "true")
 	second("an account that opts out loses the entry", func() error { return w.lists("in", "builder", "r", false) })
-	require.NoError(t, w.bears("in", "default", "r", true), "others keep it")
+	require.NoError(t, w.bears("in", "default", true), "others keep it")
 	w.Within(5*time.Second, "it is counted", func() error {
 		object, err := w.IPS.Get(w.Ctx, "r", metav1.GetOptions{})
 		if err == nil && (object.Status.OptedOut == nil || *object.Status.OptedOut != v1.OptedOut{Namespaces: 1, ServiceAccounts: 1}) {
@@ -213,7 +213,7 @@ func TestOptingOut(t *testing.T) {
 			return nil
 		})
 	}
-	require.NoError(t, w.bears("in", "builder", "r", true))
+	require.NoError(t, w.bears("in", "builder", true))
 }
 
 // TestWithoutSelectorsNobodyWatchesLabels holds that what is not used costs no request.
