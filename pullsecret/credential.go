@@ -51,9 +51,36 @@ func (r *Rule) with(credential Credential) *Rule {
 
 // inherits gives a new rule the credential of the one before, where that is of the same Secret for the same servers.
 func (r *Rule) inherits(before *Rule) {
-	if before != nil && r.Reference != "" && r.Reference == before.Reference && slices.Equal(r.Servers, before.Servers) {
+	if before != nil && r.sameSource(before) {
 		r.Config, r.Sum, r.Unread = before.Config, before.Sum, before.Unread
 	}
+}
+
+// sameSource reports whether the credentials of both are the same one: that of a Secret, for the same servers.
+func (r *Rule) sameSource(other *Rule) bool {
+	return r.Reference != "" && r.Reference == other.Reference && slices.Equal(r.Servers, other.Servers)
+}
+
+// Supply takes in the credentials of rules that refer to Secrets. A rule may have been replaced meanwhile: the credential counts for
+// the current one if that is for the same servers by the same Secret, since nobody would tell of it again, and else for nothing.
+func (i *Index) Supply(credentials map[*Rule]Credential) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	edit := i.edit()
+	for rule, credential := range credentials {
+		current, valid := edit.byName.get(rule.Name)
+		if !valid || !current.sameSource(rule) {
+			continue
+		}
+		next := current.with(credential)
+		if next == current {
+			continue
+		}
+		seen := i.seen[rule.Name] // the ImagePullSecret says what it said
+		edit.set(rule.Name, next, nil)
+		i.seen[rule.Name] = seen
+	}
+	edit.commit()
 }
 
 // Oversized reports whether a rendered credential is more than a Secret may hold.

@@ -79,6 +79,22 @@ func TestCredentialsAreSupplied(t *testing.T) {
 		index.Supply(map[*Rule]Credential{before: {Config: []byte("c2")}})
 		assert.Nil(t, index.Rules().Get("a"))
 	})
+	t.Run("what was found for a rule counts for the one that replaced it meanwhile, if that refers to the same", func(t *testing.T) {
+		index, changes := start(t)
+		before := index.Rules().Get("a")
+		narrowed := referring("ref", 2, "r")
+		narrowed.Spec.Namespaces = "x"
+		index.Put(narrowed)
+		index.Supply(map[*Rule]Credential{before: {Config: []byte("c2")}})
+		rule := index.Rules().Get("a")
+		assert.Equal(t, "c2", string(rule.Config), "nobody would tell of it again")
+		assert.Equal(t, []string{"x"}, rule.Namespaces.Names())
+		assert.Len(t, *changes, 3)
+		index.Supply(map[*Rule]Credential{before: {Unread: &Unread{Reason: "SecretMissing"}}})
+		require.NotNil(t, index.Rules().Get("a").Unread)
+		index.Put(narrowed)
+		assert.Len(t, *changes, 4, "the ImagePullSecret is as it was")
+	})
 	t.Run("another selection keeps the credential, another server, Secret or source does not", func(t *testing.T) {
 		index, _ := start(t)
 		narrowed := referring("ref", 2, "r")

@@ -251,24 +251,6 @@ func (i *Index) Remove(name string) {
 	edit.commit()
 }
 
-// Supply takes in the credentials of rules that refer to Secrets. Those of rules that are not the current ones any more count for
-// nothing: they may be for other servers.
-func (i *Index) Supply(credentials map[*Rule]Credential) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	edit := i.edit()
-	for rule, credential := range credentials {
-		next := rule.with(credential)
-		if current, valid := edit.byName.get(rule.Name); !valid || current != rule || next == rule {
-			continue
-		}
-		seen := i.seen[rule.Name] // the ImagePullSecret says what it said
-		edit.set(rule.Name, next, nil)
-		i.seen[rule.Name] = seen
-	}
-	edit.commit()
-}
-
 // edit is a change of the rules on its way. Its index is locked.
 type edit struct {
 	index      *Index
