@@ -72,7 +72,7 @@ func read(secret *corev1.Secret, server string) (login, *flaw) {
 	case secret.Type == corev1.SecretTypeDockerConfigJson:
 		return find(secret.Data[corev1.DockerConfigJsonKey], server)
 	default:
-		return login{}, &flaw{ReasonSecretOtherType, fmt.Sprintf("is of type %s, which nobody can change: delete it and create it anew, %s%s", secret.Type, wanted, server)}
+		return login{}, &flaw{ReasonSecretOtherType, fmt.Sprintf("is of type %.100s, which nobody can change: delete it and create it anew, %s%s", secret.Type, wanted, server)}
 	}
 }
 

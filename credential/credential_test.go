@@ -69,6 +69,7 @@ func TestSecretsThatGiveNone(t *testing.T) {
 	}{
 		"missing":                       {nil, "SecretMissing", "does not exist, or is of a type that holds no credential: create it, of type kubernetes.io/basic-auth, with username and password, or of type kubernetes.io/dockerconfigjson, with an entry for r.example.com:5000"},
 		"of another type":               {&corev1.Secret{Type: corev1.SecretTypeOpaque, Data: map[string][]byte{"username": []byte("robot"), "password": []byte("hidden")}}, "SecretOtherType", "is of type Opaque, which nobody can change: delete it and create it anew"},
+		"of a type as long as can be":   {&corev1.Secret{Type: corev1.SecretType(strings.Repeat("x", 100000))}, "SecretOtherType", "is of type xxxx"},
 		"basic-auth without a user":     {basic("", "hidden"), "SecretInvalid", "user name must not be blank"},
 		"basic-auth with a blank user":  {basic(" ", "hidden"), "SecretInvalid", "user name must not be blank"},
 		"basic-auth with no password":   {basic("robot", ""), "SecretInvalid", "password must not be empty"},
@@ -101,6 +102,7 @@ func TestSecretsThatGiveNone(t *testing.T) {
 			assert.Contains(t, found.Unread.Message, "secret system/demo ")
 			assert.Contains(t, found.Unread.Message, test.says)
 			assert.NotContains(t, fmt.Sprintf("%+v", *found.Unread), "hidden")
+			assert.Less(t, len(found.Unread.Message), 1000, "a condition's message has at most 32768 characters")
 		})
 	}
 }
