@@ -50,6 +50,7 @@ type Cache struct {
 	turned    chan struct{} // closed when it is needed, or no longer
 	known     map[string]labelled
 	complete  bool
+	told      uint64 // the latest version that the watch told of
 	asked     map[string]*question
 	telling   sync.Mutex // keeps news in order
 	observers map[*func(News)]struct{}
@@ -129,9 +130,25 @@ func (c *Cache) watch(ctx context.Context) {
 	source := reflector.ListWatch(reflector.LogForbidden(c.log, "namespaces"), reflector.Everything, c.client.List, c.client.Watch)
 	reflector.Run(ctx, "namespaces", source, &corev1.Namespace{}, &reflector.Store[*corev1.Namespace, labelled]{
 		Strip:    strip,
-		Put:      func(namespace labelled) { c.tell(func() News { return c.put(namespace) }) },
+		Put:      c.heard,
 		Remove:   func(namespace labelled) { c.tell(func() News { return c.remove(namespace) }) },
-		Replaced: func(all []labelled, _ latest.Relist) { c.tell(func() News { return c.replace(all) }) },
+		Replaced: c.replaced,
+	})
+}
+
+// heard takes in what the watch tells of a namespace.
+func (c *Cache) heard(namespace labelled) {
+	c.tell(func() News {
+		c.told = max(c.told, namespace.version)
+		return c.put(namespace)
+	})
+}
+
+// replaced takes in what the watch tells of all.
+func (c *Cache) replaced(all []labelled, at latest.Relist) {
+	c.tell(func() News {
+		c.told = at.Version
+		return c.replace(all)
 	})
 }
 
@@ -200,7 +217,7 @@ func (c *Cache) read(ctx context.Context, namespace string, q *question) {
 	if err != nil {
 		c.log.Debug("labels of a namespace were not read", "namespace", namespace, "error", err)
 	} else {
-		c.tell(func() News { return c.put(strip(found)) })
+		c.tell(func() News { return c.found(strip(found)) })
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -233,6 +250,15 @@ func (c *Cache) tell(take func() News) {
 	}
 }
 
+// found takes in what was read of a namespace. One as old as what the watch has told, of which it has not told, is gone since.
+func (c *Cache) found(namespace labelled) News {
+	if !c.known[namespace.name].labels.Known() && c.complete && namespace.version <= c.told {
+		c.answer(namespace.name, namespace.labels)
+		return News{}
+	}
+	return c.put(namespace)
+}
+
 func (c *Cache) put(namespace labelled) News {
 	c.answer(namespace.name, namespace.labels)
 	before := c.known[namespace.name]
@@ -247,6 +273,7 @@ func (c *Cache) put(namespace labelled) News {
 }
 
 func (c *Cache) remove(namespace labelled) News {
+	c.told = max(c.told, namespace.version)
 	before := c.known[namespace.name]
 	if !before.labels.Known() || before.version > namespace.version {
 		return News{}
@@ -278,5 +305,5 @@ func (c *Cache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.known)
-	c.known, c.complete = map[string]labelled{}, false
+	c.known, c.complete, c.told = map[string]labelled{}, false, 0
 }

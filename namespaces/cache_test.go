@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -150,6 +151,39 @@ func TestNews(t *testing.T) {
 	cache.tell(func() News { return cache.remove(labelled{"m", 8, labels(red())}) })
 	assert.Equal(t, []News{{Changes: []Change{{"m", labels(red()), pullsecret.Labels{}}}}}, told())
 	assert.False(t, cache.Labels("m").Known())
+}
+
+func TestAnAnswerThatAnEndHasOvertakenBringsNothingBack(t *testing.T) {
+	for name, test := range map[string]struct {
+		told  func(*Cache) // while the answer, of version 7, is on its way
+		known bool
+	}{
+		"it was heard of, and that it is gone": {func(c *Cache) {
+			c.replaced(nil, latest.Relist{Version: 5})
+			c.heard(labelled{"n", 7, pullsecret.PackLabels(red())})
+			c.tell(func() News { return c.remove(labelled{"n", 9, pullsecret.PackLabels(red())}) })
+		}, false},
+		"another list does not have it": {func(c *Cache) { c.replaced(nil, latest.Relist{Version: 8}) }, false},
+		"the list is older than it":     {func(c *Cache) { c.replaced(nil, latest.Relist{Version: 6}) }, true},
+		"other news are older than it": {func(c *Cache) {
+			c.replaced(nil, latest.Relist{Version: 5})
+			c.heard(labelled{"m", 6, pullsecret.Unlabelled})
+		}, true},
+		"the list is of after a restoration of backup": {func(c *Cache) {
+			c.replaced(nil, latest.Relist{Version: 90})
+			c.replaced(nil, latest.Relist{Version: 4, Rewound: true})
+		}, true},
+		"nothing was listed yet": {func(*Cache) {}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cache, server := newCache(t, red())
+			close(server.release)
+			test.told(cache)
+			cache.read(t.Context(), "n", &question{done: make(chan struct{})})
+			assert.Equal(t, test.known, cache.Labels("n").Known())
+			assert.Equal(t, pullsecret.PackLabels(red()), cache.Ask(t.Context(), "n"), "who asks anew is answered")
+		})
+	}
 }
 
 func TestItIsWatchedOnlyWhileSomebodyNeedsIt(t *testing.T) {
