@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -116,6 +117,7 @@ func decodeSelector(s *v1.LabelSelector, decoder *jsontext.Decoder) error {
 	return members(decoder,
 		field{"matchLabels", func(decoder *jsontext.Decoder) error {
 			s.MatchLabels = map[string]v1.LabelValue{}
+			bad := &wrong{string(decoder.StackPointer()), "must hold each key once, with a string"} // the pointer to a label repeats its key
 			return each(decoder, '{', func(decoder *jsontext.Decoder) error {
 				var key, value string
 				if err := text(&key)(decoder); err != nil {
@@ -124,8 +126,9 @@ func decodeSelector(s *v1.LabelSelector, decoder *jsontext.Decoder) error {
 				if len(s.MatchLabels) > pullsecret.MaxMatchLabels {
 					return skip(decoder)
 				}
-				if _, again := s.MatchLabels[key]; again {
-					return &wrong{string(decoder.StackPointer()), "must stand once in its object"}
+				_, again := s.MatchLabels[key]
+				if again || strings.ContainsRune("{[0tf", rune(decoder.PeekKind())) { // an object, a list, a number, true or false
+					return bad
 				}
 				err := text(&value)(decoder)
 				s.MatchLabels[key] = v1.LabelValue(value)

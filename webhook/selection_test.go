@@ -64,6 +64,20 @@ func TestValidateSelections(t *testing.T) {
 	})
 }
 
+func TestNoErrorRepeatsALabelThatWasSent(t *testing.T) {
+	for name, labels := range map[string]string{
+		"a number":   `{"hidden":7}`,
+		"an object":  `{"hidden":{"hidden":"hidden"}}`,
+		"two of one": `{"hidden":"a","hidden":"b"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := decodeObjectReview([]byte(reviewOf("CREATE", `{"spec":{"namespaceSelector":{"matchLabels":`+labels+`}}}`, "null")))
+			require.ErrorContains(t, err, "/request/object/spec/namespaceSelector/matchLabels must hold each key once, with a string")
+			assert.NotContains(t, err.Error(), "hidden", "it may be as long as the review")
+		})
+	}
+}
+
 // TestEveryFieldOfASpecIsRead holds that the webhook judges what is written, and not a part of it.
 func TestEveryFieldOfASpecIsRead(t *testing.T) {
 	spec := v1.ImagePullSecretSpec{
