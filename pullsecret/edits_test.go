@@ -91,6 +91,23 @@ func TestEdits(t *testing.T) {
 		require.Len(t, edits, 1)
 		assert.Equal(t, "/namespaces/m7", edits[0].Path)
 	})
+	t.Run("find a label whose key holds a slash, and a rule whose key holds a tilde", func(t *testing.T) {
+		long := strings.Repeat("long", 20)
+		labelled := object(long, "", "*", 1)
+		labelled.Spec.NamespaceSelector = &v1.LabelSelector{MatchLabels: map[string]v1.LabelValue{"example.com/team": "blue"}}
+		index := NewIndex()
+		index.Put(object("other", "n", "*", 1))
+		empty := at(index.Rules(), 1)
+		index.Put(labelled)
+		full := at(index.Rules(), 1)
+		for _, change := range [][2]*Derived{{empty, full}, {full, empty}} {
+			edits, known := change[1].Edits(0, change[0])
+			require.True(t, known)
+			want, made := change[1].Parts()[0], edited(t, change[0].Parts()[0], edits)
+			assert.True(t, equality.Semantic.DeepEqual(want, made), "%v\nis not\n%v", made, want)
+		}
+		assert.Equal(t, []string{derivedKey(long)}, full.Parts()[0].Labelled["example.com/team=blue"])
+	})
 	t.Run("are not known where a part is to be made anew", func(t *testing.T) {
 		rules := rulesOf(map[string][2]string{"a": {"n1", "*"}})
 		for name, earlier := range map[string]*Derived{
