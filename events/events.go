@@ -59,8 +59,8 @@ func byReason(event *corev1.Event) string {
 // ReasonFellBack is the reason of the event that the webhook serves with a self-signed certificate.
 const ReasonFellBack = "CertificateFellBack"
 
-// Certificate returns an observer that records a fallback as an event on the configuration of the mutating webhook: there it is
-// seen by whoever looks up what the webhook trusts. That configuration may not exist before the first certificate does, so the
+// Certificate returns an observer that records a fallback as an event on a configuration of the webhook: there it is seen by
+// whoever looks up what the webhook trusts. That configuration may not exist before the first certificate does, so the
 // event waits until the certificate is in use.
 func Certificate(recorder record.EventRecorder, signer string, configuration func() *corev1.ObjectReference) certs.Observer {
 	var cause atomic.Value

@@ -52,7 +52,7 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags := flag.NewFlagSet("controller-manager", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "path of the kubeconfig `file`; empty inside a cluster")
-	flags.StringVar(&o.namespace, "namespace", "tcr-assistant-system", "`namespace` of the Lease, the certificate's Secret and the webhook's Service")
+	flags.StringVar(&o.namespace, "namespace", "tcr-assistant-system", "`namespace` of the Lease, the certificate's Secret, the webhook's Service and the Secrets that ImagePullSecrets refer to")
 	flags.BoolVar(&o.webhook, "webhook", true, "answer admission requests; false where an admission policy of the API server attaches Secrets: then there is no port, certificate and webhook configuration")
 	flags.BoolVar(&o.mutating, "webhook-mutating", true, "attach Secrets to ServiceAccounts by the webhook; false where an admission policy of the API server does, and then there is no mutating webhook configuration")
 	flags.StringVar(&o.webhookBind, "webhook-bind-address", ":9443", "`address` to answer admission requests on")

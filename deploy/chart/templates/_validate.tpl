@@ -157,7 +157,7 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- $at := ternary "webhook.mutating" "webhook.enabled" $off -}}
 {{- $instead := ternary "auto" "true" $off -}}
 {{- if not (include "tcr-assistant.servesPolicy" $root) -}}
-{{- include "tcr-assistant.fault" (list $faults $at (printf "must not be false on this API server, %s, which cannot attach Secrets by itself: it has no MutatingAdmissionPolicy in admissionregistration.k8s.io/v1, as there is from Kubernetes 1.36 on. Write %s: %s; or, if this was rendered for another cluster, name its version (--kube-version 1.36.0) and, with an older Helm, its API (--api-versions admissionregistration.k8s.io/v1/MutatingAdmissionPolicy)" $root.Capabilities.KubeVersion.Version $at $instead)) -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "must not be false on this API server, %s, which cannot attach Secrets by itself: it has no MutatingAdmissionPolicy in admissionregistration.k8s.io/v1, as there is from Kubernetes 1.36 on. Write %s: %s; or, if this was rendered for another cluster, name its version and its API (--kube-version 1.36.0 --api-versions admissionregistration.k8s.io/v1/MutatingAdmissionPolicy)" $root.Capabilities.KubeVersion.Version $at $instead)) -}}
 {{- else if not (include "tcr-assistant.attaches" $root) -}}
 {{- include "tcr-assistant.fault" (list $faults $at (printf "must not be false where admissionPolicies.attach is: nothing would attach Secrets to new ServiceAccounts. Write %s: %s, or admissionPolicies.attach: auto" $at $instead)) -}}
 {{- end -}}
