@@ -55,7 +55,6 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	}
 	planned, more, errs := c.plan(ctx, namespace)
 	c.refusals.Retain(name, planned.Changes)
-	c.tellOdd(ctx, namespace, planned.Odd)
 	for _, change := range planned.Changes {
 		problems, err := c.attempt(ctx, change, namespace)
 		planned.Problems = append(planned.Problems, problems...)
@@ -63,6 +62,7 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 			errs = append(errs, err)
 		}
 	}
+	c.tellOdd(ctx, namespace, planned.Odd) // behind the writes, which it keeps waiting
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	for i := range planned.Problems {
 		if planned.Problems[i].Since.IsZero() {

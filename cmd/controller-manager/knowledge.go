@@ -30,15 +30,16 @@ var _ webhook.Attachments = (*knowledge)(nil)
 
 func newKnowledge(follower *derived.Follower, labels *namespaces.Cache, attaches bool) *knowledge {
 	k := &knowledge{follower: follower, labels: labels, attaches: attaches, changed: make(chan struct{})}
-	follower.Observe(k.needLabels)
+	follower.Observe(func(*pullsecret.Attachments) { k.needLabels() })
 	return k
 }
 
 // needLabels has the labels of namespaces watched where accounts of which this replica is asked depend on them.
-func (k *knowledge) needLabels(attached *pullsecret.Attachments) {
+func (k *knowledge) needLabels() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	leads := k.rules.Load() != nil // then the term needs them, as the rules say
+	attached := k.follower.Get()   // asked for here, so that whoever comes last knows the newest
 	k.labels.Need(k, k.attaches && !leads && attached != nil && attached.Labelled())
 }
 
@@ -79,7 +80,7 @@ func (k *knowledge) turn(rules *pullsecret.Index) {
 // lead has admission answered from the rules of this term, which must all be known.
 func (k *knowledge) lead(rules *pullsecret.Index) {
 	k.turn(rules)
-	k.needLabels(nil)
+	k.needLabels()
 }
 
 // follow forgets the rules of a term that has ended. What they attach stays known until it is known what another leader derives.
@@ -87,7 +88,7 @@ func (k *knowledge) follow(rules *pullsecret.Index) {
 	if k.rules.Load() == rules {
 		k.follower.Assume(rules.Rules().Attachments())
 		k.turn(nil)
-		k.needLabels(k.follower.Get())
+		k.needLabels()
 	}
 	rules.Forget()
 	// What is garbage now is collected, and the pages that become free are returned to the system, which empties them. The next
