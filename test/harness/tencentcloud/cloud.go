@@ -65,7 +65,7 @@ type Call struct {
 	Service, Action, Region, Caller string
 	// Registry is the one that was asked about, where it was one.
 	Registry string
-	// Code is of the error that was answered; blank where there was none.
+	// Code is of the error that was answered; blank where there was none, and "none" where the answer was not one of the API.
 	Code string
 }
 
@@ -139,6 +139,13 @@ func (c *Cloud) SetClock(now func() time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = now
+}
+
+// clock returns the cloud's time.
+func (c *Cloud) clock() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now()
 }
 
 // SetSession says how long temporary keys are good that nobody asked a duration for: those of the metadata service.

@@ -71,6 +71,9 @@ func (c *Cloud) failing(action string) *Failure {
 	return nil
 }
 
+// foreign says whether it keeps the API from seeing the request.
+func (f *Failure) foreign() bool { return f.Refused || f.Status != 0 }
+
 // instead writes what comes in place of the API's answer; false where the API is to answer.
 func (f *Failure) instead(w http.ResponseWriter, r *http.Request) bool {
 	if f.Late > 0 {

@@ -1,7 +1,6 @@
 package tencentcloud
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -63,6 +62,9 @@ var operations = map[string]operation{
 func (c *Cloud) answer(w http.ResponseWriter, r *http.Request) {
 	action := r.Header.Get("X-TC-Action")
 	failure := c.failing(action)
+	if failure != nil && failure.foreign() {
+		c.record(Call{At: c.clock(), Action: action, Region: r.Header.Get("X-TC-Region"), Code: "none"})
+	}
 	if failure != nil && failure.instead(w, r) {
 		return
 	}
@@ -77,6 +79,7 @@ func (c *Cloud) answer(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-TC-RequestId", id)
+	w.Header().Set("Date", c.clock().UTC().Format(http.TimeFormat))
 	switch {
 	case failure != nil && failure.Lost:
 		panic(http.ErrAbortHandler)
@@ -89,12 +92,19 @@ func (c *Cloud) answer(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(data) // who asked may be gone
 }
 
+// record notes what was answered.
+func (c *Cloud) record(call Call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, call)
+}
+
 // respond does what is asked for, unless it fails, and records that.
 func (c *Cloud) respond(r *http.Request, body []byte, failure *Failure) (id string, response map[string]any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.requests++
-	id = fmt.Sprintf("%08d-%s", c.requests, rand.Text())
+	id = fmt.Sprintf("%08x-0000-4000-8000-%012x", c.requests, c.now().Unix())
 	call := Call{At: c.now(), Action: r.Header.Get("X-TC-Action"), Region: r.Header.Get("X-TC-Region")}
 	var wrong *fault
 	if failure != nil && failure.Code != "" {
