@@ -253,17 +253,23 @@ func (p *planner) isLeft(place Place) bool {
 func (p *planner) abandon() {
 	for _, place := range p.record.Places {
 		for _, listed := range p.Listings[place.Instance].Tokens {
-			known := slices.ContainsFunc(p.record.Tokens, func(token Token) bool { return token.ID == listed.ID && token.Instance == place.Instance })
-			if known || !p.Cluster.owns(listed.Description, p.record.UID) {
+			if p.isStored(place.Instance, listed.ID) || !p.Cluster.owns(listed.Description, p.record.UID) {
 				continue
 			}
-			token := Token{Kind: LongTerm, Instance: place.Instance, ID: listed.ID, Created: listed.Created, Expires: listed.Expires, Abandoned: true}
+			token := Token{
+				Kind: LongTerm, Instance: place.Instance, ID: listed.ID, Created: listed.Created, Expires: listed.Expires, Abandoned: true,
+			}
 			if !listed.Enabled {
 				token.Disabled = p.Now
 			}
 			p.record = p.record.With(token)
 		}
 	}
+}
+
+// isStored says whether the record has a token.
+func (p *planner) isStored(instance Instance, id string) bool {
+	return slices.ContainsFunc(p.record.Tokens, func(token Token) bool { return token.ID == id && token.Instance == instance })
 }
 
 // place returns that of a token.

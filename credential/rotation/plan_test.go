@@ -26,7 +26,9 @@ func stored(at time.Time, tokens ...Token) (Record, map[Instance]Listing) {
 	for _, token := range tokens {
 		record.Last = max(record.Last, token.Serial)
 		if token.ID != "" {
-			listing.Tokens = append(listing.Tokens, Listed{token.ID, cluster.Describe("demo", uid), token.Disabled.IsZero(), token.Created, token.Expires})
+			listing.Tokens = append(listing.Tokens, Listed{
+				token.ID, cluster.Describe("demo", uid), token.Disabled.IsZero(), token.Created, token.Expires,
+			})
 		}
 	}
 	return record, map[Instance]Listing{guangz: listing}

@@ -129,12 +129,7 @@ func (p *planner) live() (count int, known bool) {
 }
 
 func (p *planner) isOurs(instance Instance, listed Listed) bool {
-	for _, token := range p.record.Tokens {
-		if token.ID == listed.ID && token.Instance == instance {
-			return true
-		}
-	}
-	return p.Cluster.owns(listed.Description, p.record.UID)
+	return p.isStored(instance, listed.ID) || p.Cluster.owns(listed.Description, p.record.UID)
 }
 
 // makeRoom disables, ahead of its time, an old token that no Secret holds: without it somebody who corrects the registry of an object

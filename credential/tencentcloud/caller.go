@@ -166,7 +166,10 @@ func (c *Caller) search(ctx context.Context) (Keys, error) {
 			return Keys{}, c.failed(source, lacking, err)
 		}
 	}
-	return Keys{}, &Error{Reason: CredentialMissing, advice: fmt.Sprintf("no keys for the cloud's API (%s): %s", strings.Join(lacking, "; "), c.advice)}
+	return Keys{}, &Error{
+		Reason: CredentialMissing,
+		advice: fmt.Sprintf("no keys for the cloud's API (%s): %s", strings.Join(lacking, "; "), c.advice),
+	}
 }
 
 // failed says which source does not work, and what those before it lacked.

@@ -169,7 +169,8 @@ func (c *Client) send(ctx context.Context, made call, response any) error {
 	if err == nil {
 		err = json.Unmarshal(through.body, &struct{ Response any }{response})
 		if err != nil {
-			return &Error{Reason: BadAnswer, Action: made.name(), advice: "the answer is not as documented: see what stands between, such as a proxy"}
+			return &Error{Reason: BadAnswer, Action: made.name(),
+				advice: "the answer is not as documented: see what stands between, such as a proxy"}
 		}
 		return nil
 	}

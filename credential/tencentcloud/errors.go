@@ -154,7 +154,7 @@ func reasonOf(code string, made call) Reason {
 		return Unauthorized
 	case family == "RequestLimitExceeded":
 		return RateLimited
-	case family == "LimitExceeded", family == "ResourceInsufficient" && detail == "", detail == "ErrorOverLimit", strings.Contains(detail, "Quota"):
+	case family == "LimitExceeded", detail == "ErrorOverLimit", strings.Contains(detail, "Quota"):
 		return QuotaExceeded
 	case family == "AuthFailure", detail == "WebIdentityTokenError", detail == "RoleNotFound":
 		return CredentialRejected

@@ -76,10 +76,11 @@ func foreign(status int) *Error {
 	case status == http.StatusTooManyRequests:
 		return &Error{Reason: RateLimited, advice: "status 429: it is tried again"}
 	case status == http.StatusOK:
-		return &Error{Reason: BadAnswer, advice: "the answer is cut or not one of the API: see what stands between, such as a proxy (HTTPS_PROXY)"}
+		return &Error{Reason: BadAnswer,
+			advice: "the answer is cut or not one of the API: see what stands between, such as a proxy (HTTPS_PROXY)"}
 	default:
-		return &Error{Reason: BadAnswer, advice: fmt.Sprintf(
-			"status %d, which the API never answers with: see what stands between, such as a proxy (HTTPS_PROXY) or a gateway, and --tencentcloud-endpoint", status)}
+		return &Error{Reason: BadAnswer, advice: fmt.Sprintf("status %d, which the API never answers with: see --tencentcloud-endpoint and "+
+			"what stands between, such as a proxy (HTTPS_PROXY) or a gateway", status)}
 	}
 }
 

@@ -88,7 +88,8 @@ func (r *Registry) createToken(ctx context.Context, parameters map[string]any) (
 	}
 	token := Token{ID: made.TokenID, Username: string(made.Username), Password: made.Token, Expires: instant(string(made.ExpTime))}
 	longTerm := parameters["TokenType"] == "longterm"
-	if token.Username == "" || strings.Contains(token.Username, ":") || token.Password == "" || token.Expires.IsZero() || longTerm && token.ID == "" {
+	if token.Username == "" || strings.Contains(token.Username, ":") || token.Password == "" || token.Expires.IsZero() ||
+		longTerm && token.ID == "" {
 		return Token{}, &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region, advice: "the answer lacks a part of the token"}
 	}
 	return token, nil
@@ -121,10 +122,10 @@ func (r *Registry) listTokens(ctx context.Context) (tokens []Listed, whole bool,
 		var page struct {
 			TotalCount int
 			Tokens     []struct {
-				ID, Desc  string
-				Enabled   bool
-				CreatedAt string
-				ExpiredAt text
+				ID, Desc, RegistryID string
+				Enabled              bool
+				CreatedAt            string
+				ExpiredAt            text
 			}
 		}
 		err := r.call(ctx, "DescribeInstanceToken", map[string]any{"RegistryId": r.id, "Limit": pageSize, "Offset": offset}, &page)
@@ -136,6 +137,9 @@ func (r *Registry) listTokens(ctx context.Context) (tokens []Listed, whole bool,
 		}
 		total = page.TotalCount
 		for _, token := range page.Tokens {
+			if token.RegistryID != r.id {
+				return nil, false, r.another("DescribeInstanceToken")
+			}
 			if !seen[token.ID] {
 				seen[token.ID] = true
 				tokens = append(tokens, Listed{
@@ -178,8 +182,17 @@ func (r *Registry) Domain(ctx context.Context) (string, error) {
 			return one.PublicDomain, nil
 		}
 	}
+	if len(found.Registries) > 0 {
+		return "", r.another(action)
+	}
 	return "", &Error{Reason: InstanceNotFound, Action: "tcr:" + action, Region: r.region,
 		advice: adviceOf(InstanceNotFound, call{region: r.region, parameters: map[string]any{"RegistryId": r.id}})}
+}
+
+// another is the error of an answer that is not about the registry.
+func (r *Registry) another(action string) error {
+	return &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region,
+		advice: fmt.Sprintf("the answer is about another registry instance than %q: see what stands between, such as a proxy", r.id)}
 }
 
 // Link is a way to the registry from a private network.

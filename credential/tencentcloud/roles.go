@@ -63,7 +63,8 @@ func (o oidcRole) keys(ctx context.Context) (Keys, error) {
 	}, &granted)
 	var failure *Error
 	if errors.As(err, &failure) && failure.Reason == CredentialRejected {
-		failure.advice = fmt.Sprintf("role %s does not trust this pod's identity: compare its provider and service account with the role's", values[envRole])
+		failure.advice = fmt.Sprintf("role %s does not trust this pod's identity: compare its provider and service account with the role's",
+			values[envRole])
 	}
 	if err != nil {
 		return Keys{}, err
@@ -94,7 +95,8 @@ func readIdentity(path string) (string, error) {
 func (c *Client) temporary(secretID, secretKey, token string, expires int64) (Keys, error) {
 	keys := Keys{SecretID: secretID, SecretKey: secretKey, Token: token, Expires: time.Unix(expires, 0)}
 	if secretID == "" || secretKey == "" || token == "" || !keys.Expires.After(c.now()) {
-		return Keys{}, &Error{Reason: BadAnswer, advice: "the answer lacks a part of the keys, or they have expired: compare this machine's clock"}
+		return Keys{}, &Error{Reason: BadAnswer,
+			advice: "the answer lacks a part of the keys, or they have expired: compare this machine's clock"}
 	}
 	return keys, nil
 }
@@ -119,7 +121,8 @@ func (n nodeRole) keys(ctx context.Context) (Keys, error) {
 	}
 	role := strings.TrimSpace(string(text))
 	if !roleForm.MatchString(role) {
-		return Keys{}, &Error{Reason: BadAnswer, advice: "the metadata service answers with something else than a role's name: see --tencentcloud-metadata-endpoint"}
+		return Keys{}, &Error{Reason: BadAnswer,
+			advice: "the metadata service answers with something else than a role's name: see --tencentcloud-metadata-endpoint"}
 	}
 	text, err = n.get(ctx, role)
 	if err != nil {
@@ -130,7 +133,8 @@ func (n nodeRole) keys(ctx context.Context) (Keys, error) {
 		ExpiredTime                            int64
 	}
 	if json.Unmarshal(text, &granted) != nil || granted.Code != "Success" {
-		return Keys{}, &Error{Reason: BadAnswer, advice: fmt.Sprintf("the metadata service has no keys for role %s: see whether the role still exists", role)}
+		return Keys{}, &Error{Reason: BadAnswer,
+			advice: fmt.Sprintf("the metadata service has no keys for role %s: see whether the role still exists", role)}
 	}
 	return n.client.temporary(granted.TmpSecretID, granted.TmpSecretKey, granted.Token, granted.ExpiredTime)
 }

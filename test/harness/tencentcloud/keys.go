@@ -116,7 +116,8 @@ func (c *Cloud) authenticate(r *http.Request, body []byte) (*key, string, *fault
 	}
 	who := c.keys[signed.secretID]
 	if who == nil {
-		return nil, signed.service, faultf("AuthFailure.SecretIdNotFound", "The SecretId is not found. Please ensure that your SecretId is correct.")
+		return nil, signed.service, faultf("AuthFailure.SecretIdNotFound",
+			"The SecretId is not found. Please ensure that your SecretId is correct.")
 	}
 	if wrong := signed.check(r, body, who.SecretKey, c.now()); wrong != nil {
 		return nil, signed.service, wrong

@@ -172,7 +172,8 @@ func (c *Cloud) paced(action string) *fault {
 		rate = set
 	}
 	if c.spent[action]++; c.spent[action] > rate {
-		return faultf("RequestLimitExceeded", "Your current request times equals to `%d` in a second, which exceeds the frequency limit `%d` for a second.",
+		return faultf("RequestLimitExceeded",
+			"Your current request times equals to `%d` in a second, which exceeds the frequency limit `%d` for a second.",
 			c.spent[action], rate)
 	}
 	return nil

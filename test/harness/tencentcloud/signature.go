@@ -66,7 +66,8 @@ func (a authorization) check(r *http.Request, body []byte, secretKey string, now
 		return faultf("AuthFailure.SignatureFailure", "The date of the credential scope is not that of X-TC-Timestamp.")
 	}
 	if at.Before(now.Add(-maxSkew)) || at.After(now.Add(maxSkew)) {
-		return faultf("AuthFailure.SignatureExpire", "The signature has expired: the timestamp differs from the server's by more than five minutes.")
+		return faultf("AuthFailure.SignatureExpire",
+			"The signature has expired: the timestamp differs from the server's by more than five minutes.")
 	}
 	if !slices.Contains(a.headers, "host") || !slices.Contains(a.headers, "content-type") || !slices.IsSorted(a.headers) {
 		return faultf("AuthFailure.InvalidAuthorization", "SignedHeaders must hold content-type and host, in order.")

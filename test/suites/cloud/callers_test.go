@@ -97,12 +97,15 @@ func TestWhatEachCallerLacksIsSaid(t *testing.T) {
 	half.set("TENCENTCLOUD_SECRET_ID", "AKIDx")
 	_, err := w.client.AmbientCaller(half.get).Keys(t.Context())
 	assert.Equal(t, tencentcloud.CredentialMissing, w.failure(err).Reason)
-	assert.EqualError(t, err, "no keys for the cloud's API (OIDC role: TKE_ROLE_ARN is not set; environment: TENCENTCLOUD_SECRET_KEY is not set; "+
-		"node's role: no role is bound to the node): give the manager's service account an OIDC role, or name a Secret in spec.tcr.credentialsSecretRef")
+	assert.EqualError(t, err,
+		"no keys for the cloud's API (OIDC role: TKE_ROLE_ARN is not set; environment: TENCENTCLOUD_SECRET_KEY is not set; "+
+			"node's role: no role is bound to the node): give the manager's service account an OIDC role, "+
+			"or name a Secret in spec.tcr.credentialsSecretRef")
 
 	_, err = w.client.GivenCaller("", " ", "Secret tcr-assistant-system/cam").Keys(t.Context())
 	assert.Equal(t, tencentcloud.CredentialMissing, w.failure(err).Reason)
-	assert.EqualError(t, err, "no keys for the cloud's API (Secret tcr-assistant-system/cam: secretId and secretKey are not set): write both into that Secret")
+	assert.EqualError(t, err,
+		"no keys for the cloud's API (Secret tcr-assistant-system/cam: secretId and secretKey are not set): write both into that Secret")
 
 	elsewhere := start(t, func(options *tencentcloud.Options) { options.MetadataEndpoint = "http://127.0.0.1:1" })
 	_, err = elsewhere.client.AmbientCaller(func(string) string { return "" }).Keys(t.Context())
@@ -119,11 +122,13 @@ func TestOneThatIsSetUpAndDoesNotWorkIsNotPassedOver(t *testing.T) {
 		reason tencentcloud.Reason
 		says   string
 	}{
-		{"an unknown role", func(*env) {}, tencentcloud.CredentialRejected, "getting keys from the OIDC role: role " + roleName + " does not trust this pod's identity"},
+		{"an unknown role", func(*env) {}, tencentcloud.CredentialRejected,
+			"getting keys from the OIDC role: role " + roleName + " does not trust this pod's identity"},
 		{"no file", func(e *env) { e.set("TKE_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token") }, tencentcloud.CredentialRejected,
 			"file /nowhere/token of TKE_WEB_IDENTITY_TOKEN_FILE: no such file or directory"},
 		{"an empty file", func(e *env) { e.set("TKE_WEB_IDENTITY_TOKEN_FILE", os.DevNull) }, tencentcloud.CredentialRejected, "is empty"},
-		{"an API that fails", func(*env) { w.Fail("AssumeRoleWithWebIdentity", 1, standin.Failure{Status: 503, Echo: true}) }, tencentcloud.Internal, "status 503"},
+		{"an API that fails", func(*env) { w.Fail("AssumeRoleWithWebIdentity", 1, standin.Failure{Status: 503, Echo: true}) },
+			tencentcloud.Internal, "status 503"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			environment := w.tke()
@@ -141,8 +146,10 @@ func TestOneThatIsSetUpAndDoesNotWorkIsNotPassedOver(t *testing.T) {
 		says    string
 	}{
 		{"a metadata service that fails", standin.Failure{Status: 500, Body: "a body of somebody's"}, tencentcloud.Internal,
-			"getting keys from the node's role (OIDC role: TKE_REGION, TKE_PROVIDER_ID, TKE_WEB_IDENTITY_TOKEN_FILE and TKE_ROLE_ARN are not set; environment: "},
-		{"one that is none", standin.Failure{Status: 200, Body: "<html>a body of somebody's</html>"}, tencentcloud.BadAnswer, "something else than a role's name"},
+			"getting keys from the node's role (OIDC role: TKE_REGION, TKE_PROVIDER_ID, TKE_WEB_IDENTITY_TOKEN_FILE and " +
+				"TKE_ROLE_ARN are not set; environment: "},
+		{"one that is none", standin.Failure{Status: 200, Body: "<html>a body of somebody's</html>"}, tencentcloud.BadAnswer,
+			"something else than a role's name"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w.Fail("metadata", 1, test.failure)

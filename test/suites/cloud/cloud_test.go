@@ -155,7 +155,8 @@ func TestEveryTokenIsListed(t *testing.T) {
 	assert.ElementsMatch(t, w.ids(), ids(listed))
 
 	// One that answers every page with the same token has not told of them all.
-	w.Fail("DescribeInstanceToken", 0, standin.Failure{Status: 200, Body: `{"Response": {"TotalCount": 2, "Tokens": [{"Id": "x"}]}}`})
+	w.Fail("DescribeInstanceToken", 0, standin.Failure{Status: 200,
+		Body: `{"Response": {"TotalCount": 2, "Tokens": [{"Id": "x", "RegistryId": "tcr-demo0001"}]}}`})
 	_, err = registry.Tokens(t.Context())
 	assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason)
 }
@@ -187,7 +188,8 @@ func TestRegistriesAndLinks(t *testing.T) {
 	links, err := registry.Links(ctx)
 	require.NoError(t, err)
 	assert.Empty(t, links, "the API answers null")
-	w.SetLinks(demo, standin.Link{VPC: "vpc-a", Subnet: "subnet-a", Status: "Running", Address: "10.0.0.5"}, standin.Link{VPC: "vpc-b", Status: "Pending"})
+	w.SetLinks(demo,
+		standin.Link{VPC: "vpc-a", Subnet: "subnet-a", Status: "Running", Address: "10.0.0.5"}, standin.Link{VPC: "vpc-b", Status: "Pending"})
 	w.SetDNS(demo, "vpc-a", true, "ENABLE")
 	links, err = registry.Links(ctx)
 	require.NoError(t, err)
@@ -203,6 +205,20 @@ func TestRegistriesAndLinks(t *testing.T) {
 	failure := w.failure(err)
 	assert.Equal(t, tencentcloud.InstanceNotFound, failure.Reason)
 	assert.ErrorContains(t, err, `region ap-beijing has no registry instance "tcr-demo0001"`)
+}
+
+func TestAnswersAboutAnotherRegistryAreRefused(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.Fail("DescribeInstances", 1, standin.Failure{Status: 200,
+		Body: `{"Response": {"Registries": [{"RegistryId": "tcr-other001", "PublicDomain": "other.example.com"}]}}`})
+	_, err := w.registry().Domain(t.Context())
+	assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason)
+	assert.ErrorContains(t, err, `about another registry instance than "tcr-demo0001"`)
+	w.Fail("DescribeInstanceToken", 1, standin.Failure{Status: 200,
+		Body: `{"Response": {"TotalCount": 1, "Tokens": [{"Id": "x", "RegistryId": "tcr-other001"}]}}`})
+	_, err = w.registry().Tokens(t.Context())
+	assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason)
 }
 
 // TestUsernamesAndTimesThatAreNumbersOrTexts reads both: the documentation's examples have both.

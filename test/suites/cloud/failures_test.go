@@ -36,12 +36,16 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 	}{
 		{"unauthorized", standin.Failure{Code: "UnauthorizedOperation", Message: body}, tencentcloud.Unauthorized,
 			"allow the action tcr:CreateInstanceToken on the resource qcs::tcr:ap-guangzhou::instance/tcr-demo0001 in the caller's CAM policy"},
-		{"unauthorized by the registry", standin.Failure{Code: "InternalError.ErrorTcrUnauthorized", Message: body}, tencentcloud.Unauthorized, "allow the action"},
+		{"unauthorized by the registry", standin.Failure{Code: "InternalError.ErrorTcrUnauthorized", Message: body},
+			tencentcloud.Unauthorized, "allow the action"},
 		{"a resource that is none", standin.Failure{Code: "UnauthorizedOperation", Message: "resource (qcs::tcr:a body of somebody's) has"},
 			tencentcloud.Unauthorized, "qcs::tcr:ap-guangzhou::instance/tcr-demo0001"},
-		{"not found", standin.Failure{Code: "ResourceNotFound.TcrResourceNotFound", Message: body}, tencentcloud.InstanceNotFound, "region ap-guangzhou has no"},
-		{"not running", standin.Failure{Code: "ResourceInsufficient.ErrorInstanceNotRunning", Message: body}, tencentcloud.InstanceNotRunning, "start it"},
-		{"quota", standin.Failure{Code: "InternalError.ErrorOverLimit", Message: body}, tencentcloud.QuotaExceeded, "delete some, or raise the quota"},
+		{"not found", standin.Failure{Code: "ResourceNotFound.TcrResourceNotFound", Message: body}, tencentcloud.InstanceNotFound,
+			"region ap-guangzhou has no"},
+		{"not running", standin.Failure{Code: "ResourceInsufficient.ErrorInstanceNotRunning", Message: body}, tencentcloud.InstanceNotRunning,
+			"start it"},
+		{"quota", standin.Failure{Code: "InternalError.ErrorOverLimit", Message: body}, tencentcloud.QuotaExceeded,
+			"delete some, or raise the quota"},
 		{"limit", standin.Failure{Code: "LimitExceeded", Message: body}, tencentcloud.QuotaExceeded, "(LimitExceeded, request "},
 		{"rate", standin.Failure{Code: "RequestLimitExceeded", Message: body}, tencentcloud.RateLimited, "tried again"},
 		{"clock", standin.Failure{Code: "AuthFailure.SignatureExpire", Message: body}, tencentcloud.ClockSkew, "set this machine's clock"},
@@ -55,12 +59,16 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 		{"the status is kept where the body is no JSON", standin.Failure{Status: 500, Body: body}, tencentcloud.Internal, "status 500"},
 		{"a bad gateway", standin.Failure{Status: 502, Body: body}, tencentcloud.Internal, "status 502"},
 		{"too many requests", standin.Failure{Status: 429, Body: body}, tencentcloud.RateLimited, "status 429"},
-		{"JSON of something else", standin.Failure{Status: 200, Body: `{"message": "a body of somebody's"}`}, tencentcloud.BadAnswer, "not one of the API"},
-		{"an old error", standin.Failure{Status: 200, Body: `{"Response": {}, "code": 4000, "codeDesc": "eyJx", "message": "eyJy"}`}, tencentcloud.Unsupported, "correct"},
+		{"JSON of something else", standin.Failure{Status: 200, Body: `{"message": "a body of somebody's"}`}, tencentcloud.BadAnswer,
+			"not one of the API"},
+		{"an old error", standin.Failure{Status: 200, Body: `{"Response": {}, "code": 4000, "codeDesc": "eyJx", "message": "eyJy"}`},
+			tencentcloud.Unsupported, "correct"},
 		{"events in place of an answer", standin.Failure{Status: 200, Body: "data: a body of somebody's\n\n",
 			Header: http.Header{"Content-Type": {"text/event-stream"}}}, tencentcloud.BadAnswer, "not one of the API"},
-		{"a coding that nobody asked for", standin.Failure{Status: 200, Body: body, Header: http.Header{"Content-Encoding": {"br"}}}, tencentcloud.BadAnswer, "not one"},
-		{"too long an answer", standin.Failure{Status: 200, Body: strings.Repeat(body, 20000)}, tencentcloud.BadAnswer, "longer than 1048576 bytes"},
+		{"a coding that nobody asked for", standin.Failure{Status: 200, Body: body, Header: http.Header{"Content-Encoding": {"br"}}},
+			tencentcloud.BadAnswer, "not one"},
+		{"too long an answer", standin.Failure{Status: 200, Body: strings.Repeat(body, 20000)}, tencentcloud.BadAnswer,
+			"longer than 1048576 bytes"},
 		{"a cut answer", standin.Failure{Cut: true}, tencentcloud.NoRoute, "without a whole answer"},
 		{"a lost answer", standin.Failure{Lost: true}, tencentcloud.NoRoute, "without a whole answer"},
 		{"a connection that is ended", standin.Failure{Refused: true}, tencentcloud.NoRoute, "without a whole answer"},
@@ -183,7 +191,8 @@ func TestAuthoritiesAreNeeded(t *testing.T) {
 
 func TestEndpointsAreChecked(t *testing.T) {
 	t.Parallel()
-	for _, endpoint := range []string{"tcr.tencentcloudapi.com", "ftp://a", "https://user:eyJx@a", "https://a/b", "https://a?b", "https://%zz"} {
+	for _, endpoint := range []string{"tcr.tencentcloudapi.com", "ftp://a", "https://user:eyJx@a", "https://a/b", "https://a?b",
+		"https://%zz"} {
 		_, err := tencentcloud.New(tencentcloud.Options{Endpoint: endpoint})
 		require.ErrorContains(t, err, "must be a URL of scheme and host alone", endpoint)
 		assert.NotContains(t, err.Error(), "eyJx")
@@ -285,7 +294,8 @@ func TestNothingIsWrittenToStandardError(t *testing.T) {
 	log.SetOutput(file)
 	defer func() { os.Stderr = before; log.SetOutput(before) }()
 	w := start(t)
-	for _, failure := range []standin.Failure{{}, {Code: "RequestLimitExceeded"}, {Status: 500, Body: "x"}, {Cut: true}, {Refused: true}, {Status: 200, Echo: true}} {
+	for _, failure := range []standin.Failure{{}, {Code: "RequestLimitExceeded"}, {Status: 500, Body: "x"}, {Cut: true}, {Refused: true},
+		{Status: 200, Echo: true}} {
 		w.Fail("*", 1, failure)
 		_, _ = w.registry().Tokens(t.Context())
 	}
