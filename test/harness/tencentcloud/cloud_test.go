@@ -285,6 +285,24 @@ func TestFailures(t *testing.T) {
 	assert.NoError(t, err)
 }
 
+// TestTemporaryKeysExpire asks with one of the machine's role after its time.
+func TestTemporaryKeysExpire(t *testing.T) {
+	t.Parallel()
+	cloud, _ := world(t)
+	cloud.SetSession(200 * time.Millisecond)
+	cloud.BindNodeRole("worker", tencentcloud.Everything)
+	answer, err := http.Get(cloud.MetadataURL() + "/latest/meta-data/cam/security-credentials/worker")
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	var held struct{ TmpSecretID, TmpSecretKey, Token string }
+	require.NoError(t, json.NewDecoder(answer.Body).Decode(&held))
+	key := tencentcloud.Key{SecretID: held.TmpSecretID, SecretKey: held.TmpSecretKey, Token: held.Token}
+	require.Eventually(t, func() bool {
+		_, err := ask(t, cloud, key, "DescribeInstanceToken", map[string]any{"RegistryId": demo}, nil)
+		return err != nil && strings.Contains(err.Error(), "AuthFailure.TokenFailure")
+	}, 10*time.Second, 100*time.Millisecond)
+}
+
 func TestRolesAndMetadata(t *testing.T) {
 	t.Parallel()
 	cloud, _ := world(t)
@@ -319,6 +337,8 @@ func TestRolesAndMetadata(t *testing.T) {
 	key := tencentcloud.Key{SecretID: held["TmpSecretId"].(string), SecretKey: held["TmpSecretKey"].(string), Token: held["Token"].(string)}
 	_, err := ask(t, cloud, key, "CreateInstanceToken", create("temp"), nil)
 	require.NoError(t, err)
+	_, err = ask(t, cloud, tencentcloud.Key{SecretID: key.SecretID, SecretKey: key.SecretKey}, "CreateInstanceToken", create("temp"), nil)
+	require.ErrorContains(t, err, "AuthFailure.TokenFailure", "the key is nothing without its token")
 
 	get := func(path string) (string, int) {
 		answer, err := http.Get(cloud.MetadataURL() + "/latest/meta-data/cam/security-credentials/" + path)

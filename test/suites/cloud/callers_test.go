@@ -43,7 +43,7 @@ func (w *world) tke() *env {
 	file := filepath.Join(w.t.TempDir(), "token")
 	require.NoError(w.t, os.WriteFile(file, []byte(w.AddIdentity(provider, roleName, 24*time.Hour)+"\n"), 0o600))
 	return &env{values: map[string]string{
-		"TKE_REGION": region, "TKE_PROVIDER_ID": provider, "TKE_ROLE_ARN": roleName, "TKE_WEB_IDENTITY_TOKEN_FILE": file,
+		"TKE_REGION": "ap-shanghai", "TKE_PROVIDER_ID": provider, "TKE_ROLE_ARN": roleName, "TKE_WEB_IDENTITY_TOKEN_FILE": file,
 	}}
 }
 
@@ -87,6 +87,19 @@ func TestEachCallerIsTaken(t *testing.T) {
 			w.keepsSecrets(keys, &keys)
 		})
 	}
+}
+
+// TestTheRegionOfTheClusterIsAsked holds it against TKE_REGION: that of the registry may be another.
+func TestTheRegionOfTheClusterIsAsked(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.AddRole(roleName, provider, standin.Everything)
+	w.asks(w.client.AmbientCaller(w.tke().get))
+	regions := map[string]string{}
+	for _, call := range w.Calls() {
+		regions[call.Action] = call.Region
+	}
+	assert.Equal(t, map[string]string{"AssumeRoleWithWebIdentity": "ap-shanghai", "DescribeInstances": region}, regions)
 }
 
 func TestWhatEachCallerLacksIsSaid(t *testing.T) {
