@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -111,9 +112,6 @@ func (r Record) equal(other Record) bool {
 	})
 }
 
-// DataKey is the key of a Secret's data that a record is stored under.
-const DataKey = "record.json"
-
 // format is that of stored records.
 const format = 1
 
@@ -141,8 +139,8 @@ type storedToken struct {
 	Abandoned bool      `json:"abandoned,omitempty"`
 }
 
-// Encode returns the data of a Secret that holds the record.
-func Encode(r Record) map[string][]byte {
+// Encode returns the record as it is stored in a Secret.
+func Encode(r Record) []byte {
 	stored := storedRecord{Format: format, UID: r.UID, Name: r.Name, Keep: r.Keep, Places: r.Places, Last: r.Last}
 	for _, token := range r.Tokens {
 		stored.Tokens = append(stored.Tokens, storedToken(token))
@@ -151,34 +149,30 @@ func Encode(r Record) map[string][]byte {
 	if err != nil { // a year beyond 9999
 		panic(fmt.Sprintf("encoding the record of %s: %v", r.Name, err))
 	}
-	return map[string][]byte{DataKey: data}
+	return data
 }
 
-// Decode reads a Secret's data. What it does not understand is an error that repeats none of it: to take it for an empty record
+// Decode reads what Encode has made. What it does not understand is an error that repeats none of it: to take it for an empty record
 // would forget tokens.
-func Decode(data map[string][]byte) (Record, error) {
-	text, found := data[DataKey]
-	if !found {
-		return Record{}, fmt.Errorf("reading a record of tokens: it has no key %s", DataKey)
-	}
+func Decode(data []byte) (Record, error) {
 	var stored storedRecord
-	if err := json.Unmarshal(text, &stored); err != nil {
-		return Record{}, fmt.Errorf("reading a record of tokens: its %s cannot be read", DataKey)
+	if err := json.Unmarshal(data, &stored); err != nil {
+		return Record{}, errors.New("decoding a record of tokens: it is not JSON of a record")
 	}
 	if stored.Format != format {
-		return Record{}, fmt.Errorf("reading a record of tokens: its format is %d, and this release knows %d", stored.Format, format)
+		return Record{}, fmt.Errorf("decoding a record of tokens: its format is %d, and this release knows %d", stored.Format, format)
 	}
 	record := Record{UID: stored.UID, Name: stored.Name, Keep: stored.Keep, Places: stored.Places, Last: stored.Last}
 	serial := 0
 	for _, token := range stored.Tokens {
 		if token.Serial <= serial || token.Serial > stored.Last {
-			return Record{}, fmt.Errorf("reading a record of tokens: the serials in its %s are in disorder", DataKey)
+			return Record{}, errors.New("decoding a record of tokens: its serials are in disorder")
 		}
 		serial = token.Serial
 		record.Tokens = append(record.Tokens, Token(token))
 	}
 	if record.UID == "" {
-		return Record{}, fmt.Errorf("reading a record of tokens: its %s does not say whose it is", DataKey)
+		return Record{}, errors.New("decoding a record of tokens: it does not say whose it is")
 	}
 	return record, nil
 }

@@ -19,21 +19,21 @@ import (
 
 const uid = "22222222-2222-4222-8222-222222222222"
 
-// records is a store that a process may end before, and after, it has stored.
-type records struct {
+// memory is a store that a process may end before, and after, it has stored.
+type memory struct {
 	record  rotation.Record
 	version int
 	failing func() error
 }
 
-func (r *records) Load(context.Context, string) (rotation.Record, string, error) {
+func (r *memory) Load(context.Context, string) (rotation.Record, string, error) {
 	if r.record.UID == "" {
 		return rotation.Record{}, "", nil
 	}
 	return r.record, fmt.Sprint(r.version), nil
 }
 
-func (r *records) Store(_ context.Context, record rotation.Record, version string) error {
+func (r *memory) Store(_ context.Context, record rotation.Record, version string) error {
 	if r.failing != nil {
 		if err := r.failing(); err != nil {
 			return err
@@ -51,7 +51,7 @@ func (r *records) Store(_ context.Context, record rotation.Record, version strin
 	return nil
 }
 
-func (r *records) Forget(_ context.Context, _, version string) error {
+func (r *memory) Forget(_ context.Context, _, version string) error {
 	if _, current, _ := r.Load(context.Background(), ""); version != current {
 		return issuer.ErrConflict
 	}
@@ -63,7 +63,7 @@ func (r *records) Forget(_ context.Context, _, version string) error {
 // object is an ImagePullSecret with a few Secrets, and time that passes as it is told.
 type object struct {
 	*world
-	records *records
+	records *memory
 	policy  *rotation.Policy
 	now     time.Time
 	secrets [3]rotation.Token
@@ -71,7 +71,7 @@ type object struct {
 }
 
 func newObject(w *world) *object {
-	o := &object{world: w, records: &records{}, now: time.Now(), policy: &rotation.Policy{
+	o := &object{world: w, records: &memory{}, now: time.Now(), policy: &rotation.Policy{
 		UID: uid, Name: "demo", Instance: rotation.Instance{Region: region, ID: demo}, Kind: rotation.LongTerm, RotateAfter: time.Hour,
 	}}
 	o.restart()
