@@ -196,6 +196,16 @@ func TestWhatSomebodyHasDoneByHand(t *testing.T) {
 	}
 }
 
+// TestTokensOfWhichNoExpiryIsTold count as live.
+func TestTokensOfWhichNoExpiryIsTold(t *testing.T) {
+	t.Parallel()
+	record, listings := stored(noon.Add(90*day), longTerm(1, noon), longTerm(2, noon))
+	for i := range listings[guangz].Tokens {
+		listings[guangz].Tokens[i].Expires = time.Time{}
+	}
+	assert.Empty(t, Plan(State{cluster, demo(90 * day), record, listings, 0, noon.Add(90 * day)}).Actions)
+}
+
 // TestARegistryThatIsCorrectedTwice does not have anybody wait for a day.
 func TestARegistryThatIsCorrectedTwice(t *testing.T) {
 	t.Parallel()

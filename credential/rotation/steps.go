@@ -120,7 +120,8 @@ func (p *planner) live() (count int, known bool) {
 		listing, is := p.listed(place, fresh)
 		known = known && is
 		for _, listed := range listing.Tokens {
-			if listed.Enabled && p.Now.Before(listed.Expires) && p.isOurs(place.Instance, listed) {
+			expired := !listed.Expires.IsZero() && !p.Now.Before(listed.Expires)
+			if listed.Enabled && !expired && p.isOurs(place.Instance, listed) {
 				count++
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,10 +68,11 @@ func New(options Options) (*Client, error) {
 	if c.now == nil {
 		c.now = time.Now
 	}
-	for _, base := range []*string{&c.endpoint, &c.metadata} {
-		if err := checkBase(base); err != nil {
-			return nil, err
-		}
+	if err := checkBase(&c.endpoint, "https"); err != nil { // what it answers with are passwords
+		return nil, fmt.Errorf("reading the endpoint of the cloud's API: %w, such as %s", err, DefaultEndpoint)
+	}
+	if err := checkBase(&c.metadata, "http", "https"); err != nil {
+		return nil, fmt.Errorf("reading the endpoint of the metadata service: %w, such as %s", err, DefaultMetadataEndpoint)
 	}
 	trusted, err := authorities(options.CAFile)
 	if err != nil {
@@ -83,12 +85,12 @@ func New(options Options) (*Client, error) {
 
 // checkBase holds a base URL to a scheme and a host, and takes a slash from its end. It does not repeat what it refuses, which may
 // hold a password.
-func checkBase(base *string) error {
+func checkBase(base *string, schemes ...string) error {
 	*base = strings.TrimSuffix(*base, "/")
 	parsed, err := url.Parse(strings.ReplaceAll(*base, "{service}", "tcr"))
-	if err != nil || parsed.Scheme != "https" && parsed.Scheme != "http" || parsed.Host == "" || parsed.User != nil ||
+	if err != nil || !slices.Contains(schemes, parsed.Scheme) || parsed.Host == "" || parsed.User != nil ||
 		parsed.Path != "" || parsed.RawQuery != "" || parsed.Fragment != "" {
-		return errors.New("reading an endpoint: must be a URL of scheme and host alone, such as " + DefaultEndpoint)
+		return fmt.Errorf("must be a URL of %s and a host alone", strings.Join(schemes, " or "))
 	}
 	return nil
 }

@@ -191,16 +191,18 @@ func TestAuthoritiesAreNeeded(t *testing.T) {
 
 func TestEndpointsAreChecked(t *testing.T) {
 	t.Parallel()
-	for _, endpoint := range []string{"tcr.tencentcloudapi.com", "ftp://a", "https://user:eyJx@a", "https://a/b", "https://a?b",
+	for _, endpoint := range []string{"tcr.tencentcloudapi.com", "ftp://a", "https://user:eyJx@a", "https://a/b", "https://a?b", "http://a",
 		"https://%zz"} {
 		_, err := tencentcloud.New(tencentcloud.Options{Endpoint: endpoint})
-		require.ErrorContains(t, err, "must be a URL of scheme and host alone", endpoint)
+		require.ErrorContains(t, err, "reading the endpoint of the cloud's API: must be a URL of https and a host alone", endpoint)
 		assert.NotContains(t, err.Error(), "eyJx")
 	}
-	for _, endpoint := range []string{"https://{service}.internal.tencentcloudapi.com", "https://a:8443/", "http://127.0.0.1:1"} {
+	for _, endpoint := range []string{"https://{service}.internal.tencentcloudapi.com", "https://a:8443/", "https://127.0.0.1:1"} {
 		_, err := tencentcloud.New(tencentcloud.Options{Endpoint: endpoint})
 		assert.NoError(t, err)
 	}
+	_, err := tencentcloud.New(tencentcloud.Options{MetadataEndpoint: "169.254.0.23"})
+	require.ErrorContains(t, err, "reading the endpoint of the metadata service: must be a URL of http or https and a host alone")
 }
 
 // TestRedirectionsAreNotFollowed holds the signature back from whoever is named.
