@@ -65,7 +65,7 @@ func (w *world) callAll() map[string]string {
 	refused := map[string]string{}
 	registry, ctx := w.registry(), w.t.Context()
 	var id string
-	for _, make := range []func() error{
+	for _, call := range []func() error{
 		func() error { token, err := registry.CreateLongTermToken(ctx, "x"); id = token.ID; return err },
 		func() error { _, err := registry.Tokens(ctx); return err },
 		func() error { return registry.DisableToken(ctx, id) },
@@ -74,7 +74,7 @@ func (w *world) callAll() map[string]string {
 		func() error { _, err := registry.Links(ctx); return err },
 		func() error { _, err := registry.NameStatus(ctx, tencentcloud.Link{VPC: "vpc-a"}, true); return err },
 	} {
-		err := make()
+		err := call()
 		if err == nil {
 			continue
 		}
