@@ -81,6 +81,8 @@ fuzz: ## fuzz everything that can be fuzzed, a minute each
 	go test ./pullsecret -run '^$$' -fuzz FuzzCheckServer -fuzztime 1m
 	go test ./pullsecret -run '^$$' -fuzz FuzzEdits -fuzztime 1m
 	go test ./webhook -run '^$$' -fuzz FuzzHandler -fuzztime 1m
+	go test ./credential/rotation -run '^$$' -fuzz FuzzLaws -fuzztime 1m
+	go test ./privatenetwork -run '^$$' -fuzz FuzzResolve -fuzztime 1m
 	go test ./hostsd -run '^$$' -fuzz FuzzEdit -fuzztime 1m
 	go test ./hostsd -run '^$$' -fuzz FuzzParseConfig -fuzztime 1m
 

@@ -1,0 +1,231 @@
+// Package issuer makes what rotation decides: it lists, creates and revokes tokens, and stores what is known of them before anything
+// else is done with it.
+package issuer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/tcr-assistant/tcr-assistant/credential/rotation"
+	"github.com/tcr-assistant/tcr-assistant/credential/tencentcloud"
+)
+
+// ErrConflict is the error of a Store or Forget of a record that somebody else has stored meanwhile.
+var ErrConflict = errors.New("the record was stored by somebody else meanwhile")
+
+// Records keeps the records, each in a version.
+type Records interface {
+	// Load returns the record of an object; a zero one of a blank version where there is none.
+	Load(ctx context.Context, uid string) (record rotation.Record, version string, err error)
+	// Store stores it in place of a version, or ends with ErrConflict.
+	Store(ctx context.Context, record rotation.Record, version string) error
+	// Forget removes it in a version, or ends with ErrConflict.
+	Forget(ctx context.Context, uid, version string) error
+}
+
+// Registry is what is asked of a registry instance. tencentcloud.Registry is one.
+type Registry interface {
+	Tokens(ctx context.Context) ([]tencentcloud.Listed, error)
+	CreateLongTermToken(ctx context.Context, description string) (tencentcloud.Token, error)
+	CreateTemporaryToken(ctx context.Context) (tencentcloud.Token, error)
+	DisableToken(ctx context.Context, id string) error
+	DeleteToken(ctx context.Context, id string) error
+}
+
+// Issuer makes what is decided. It keeps what registries have listed, and nothing else: another one can go on at any time.
+type Issuer struct {
+	Cluster rotation.Cluster
+	Records Records
+	// Registry returns the registry of a place, for the keys that the place names.
+	Registry func(place rotation.Place) (Registry, error)
+	Now      func() time.Time
+
+	mu       sync.Mutex
+	listings map[rotation.Instance]rotation.Listing
+	// created is when something was last created, or may have been: what was listed before does not count.
+	created map[rotation.Instance]time.Time
+}
+
+// Outcome is what a Sync has come to.
+type Outcome struct {
+	// Issue is the token that every Secret is to hold; nil leaves them as they are.
+	Issue *rotation.Token
+	// Again is when to sync again where nothing else happens; zero where nothing is left to do.
+	Again time.Time
+}
+
+// maxRounds is how many decisions one Sync makes at most: to list, to store, to disable and to store that are four.
+const maxRounds = 12
+
+// Sync brings an object's tokens to what is asked for; a nil policy says that the object is gone. held returns the serial of the token
+// that each of the object's Secrets holds, or 0. Where a call fails, the outcome is good nonetheless, and the error is that of the first.
+func (i *Issuer) Sync(ctx context.Context, uid string, policy *rotation.Policy, held func(rotation.Record) int) (Outcome, error) {
+	for range maxRounds {
+		record, version, err := i.Records.Load(ctx, uid)
+		if err != nil {
+			return Outcome{}, fmt.Errorf("loading the record of tokens of %s: %w", uid, err)
+		}
+		decision := rotation.Plan(rotation.State{
+			Cluster: i.Cluster, Policy: policy, Record: record, Listings: i.known(), Held: held(record), Now: i.Now(),
+		})
+		outcome := Outcome{Issue: decision.Issue, Again: decision.Again}
+		if len(decision.Actions) == 0 {
+			return outcome, nil
+		}
+		if err := i.make(ctx, decision.Actions, record, version, policy); err != nil {
+			return outcome, err
+		}
+	}
+	return Outcome{}, fmt.Errorf("syncing the tokens of %s: %d decisions were not enough", uid, maxRounds)
+}
+
+// make makes the actions and returns the first error. After a conflict everything is decided anew.
+func (i *Issuer) make(
+	ctx context.Context, actions []rotation.Action, record rotation.Record, version string, policy *rotation.Policy,
+) (first error) {
+	for _, action := range actions {
+		err := i.do(ctx, action, record, version, policy)
+		if errors.Is(err, ErrConflict) {
+			return first
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+func (i *Issuer) do(ctx context.Context, action rotation.Action, record rotation.Record, version string, policy *rotation.Policy) error {
+	switch action := action.(type) {
+	case rotation.Store:
+		return i.Records.Store(ctx, action.Record, version)
+	case rotation.Forget:
+		return i.Records.Forget(ctx, record.UID, version)
+	case rotation.List:
+		return i.list(ctx, action.Place, policy)
+	case rotation.Create:
+		return i.create(ctx, action, record, version)
+	case rotation.Disable:
+		return i.revoke(ctx, action.Place, Registry.DisableToken, action.ID, rotation.Listing.Disabled)
+	case rotation.Delete:
+		return i.revoke(ctx, action.Place, Registry.DeleteToken, action.ID, rotation.Listing.Deleted)
+	default:
+		return fmt.Errorf("making a decision: %T is unknown", action)
+	}
+}
+
+// list asks for the tokens of a place. A registry that is gone has none, unless it is the one that is asked for.
+func (i *Issuer) list(ctx context.Context, place rotation.Place, policy *rotation.Policy) error {
+	registry, err := i.Registry(place)
+	if err != nil {
+		return err
+	}
+	listing := rotation.Listing{At: i.Now()}
+	tokens, err := registry.Tokens(ctx)
+	switch {
+	case is(err, tencentcloud.InstanceNotFound) && (policy == nil || policy.Instance != place.Instance):
+		listing.Gone = true
+	case err != nil:
+		return err
+	}
+	for _, token := range tokens {
+		listing.Tokens = append(listing.Tokens, rotation.Listed(token))
+	}
+	i.keep(place.Instance, listing)
+	return nil
+}
+
+// create creates a token and stores it.
+func (i *Issuer) create(ctx context.Context, action rotation.Create, record rotation.Record, version string) error {
+	registry, err := i.Registry(action.Place)
+	if err != nil {
+		return err
+	}
+	// Whether or not an answer comes, what was asked for before is out of date.
+	defer i.forget(action.Place.Instance)
+	var made tencentcloud.Token
+	if action.Kind == rotation.Temporary {
+		made, err = registry.CreateTemporaryToken(ctx)
+	} else {
+		made, err = registry.CreateLongTermToken(ctx, action.Description)
+	}
+	if err != nil {
+		return err
+	}
+	if !made.Expires.After(i.Now()) { // to store it would be to create the next one at once
+		return fmt.Errorf("creating a token of registry %s: it has expired by this machine's clock: set that", action.Place.ID)
+	}
+	// Whoever gives up now does not lose what there is.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	return i.Records.Store(ctx, record.With(rotation.Token{
+		Kind: action.Kind, Instance: action.Place.Instance, ID: made.ID, Username: made.Username, Password: made.Password,
+		Created: i.Now(), Expires: made.Expires,
+	}), version)
+}
+
+// storeTimeout is how long it may take to store a token that was created.
+const storeTimeout = 10 * time.Second
+
+// revoke disables or deletes a token, and notes that in what was listed.
+func (i *Issuer) revoke(ctx context.Context, place rotation.Place, call func(Registry, context.Context, string) error, id string,
+	note func(rotation.Listing, string) rotation.Listing,
+) error {
+	registry, err := i.Registry(place)
+	if err != nil {
+		return err
+	}
+	err = call(registry, ctx, id)
+	if is(err, tencentcloud.TokenNotFound) {
+		i.forget(place.Instance) // a list says which of the token and the registry is gone
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if listing, found := i.listings[place.Instance]; found {
+		i.listings[place.Instance] = note(listing, id)
+	}
+	return nil
+}
+
+func is(err error, reason tencentcloud.Reason) bool {
+	var failure *tencentcloud.Error
+	return errors.As(err, &failure) && failure.Reason == reason
+}
+
+// known returns what was listed.
+func (i *Issuer) known() map[rotation.Instance]rotation.Listing {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return maps.Clone(i.listings)
+}
+
+// keep keeps what was listed, unless it was asked for before something was created.
+func (i *Issuer) keep(instance rotation.Instance, listing rotation.Listing) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.listings == nil {
+		i.listings = map[rotation.Instance]rotation.Listing{}
+	}
+	if listing.At.After(i.created[instance]) {
+		i.listings[instance] = listing
+	}
+}
+
+// forget drops what was listed up to now.
+func (i *Issuer) forget(instance rotation.Instance) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.created == nil {
+		i.created = map[rotation.Instance]time.Time{}
+	}
+	i.created[instance] = i.Now()
+	delete(i.listings, instance)
+}

@@ -1,0 +1,190 @@
+// Package records keeps the records of tokens in Secrets of the manager's namespace. They outlive the objects that they are of, and say
+// what is to be revoked when those are gone.
+//
+// The Secrets are few and have fixed names, so that RBAC can name them. Each holds the records of many objects, under their UIDs; a
+// record has a version of its own, so that a change of one conflicts with no change of another.
+package records
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/credential/issuer"
+	"github.com/tcr-assistant/tcr-assistant/credential/rotation"
+)
+
+const (
+	// secrets is how many Secrets there are: one holds 1 MiB, some 250 records. It never changes, or records would not be found.
+	secrets = 8
+	// suffix is that of a record's key.
+	suffix = ".json"
+	// attempts is how often a change is tried while others change the same Secret.
+	attempts = 8
+)
+
+// Names returns the names of the Secrets.
+func Names() []string {
+	names := make([]string, secrets)
+	for i := range names {
+		names[i] = name(uint32(i))
+	}
+	return names
+}
+
+func name(i uint32) string { return fmt.Sprintf("tcr-assistant-tokens-%d", i) }
+
+// nameFor returns the name of the Secret that has an object's record.
+func nameFor(uid string) string {
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(uid)) // it never fails
+	return name(hash.Sum32() % secrets)
+}
+
+// Secrets reads and writes Secrets of one namespace.
+type Secrets interface {
+	Get(ctx context.Context, name string, options metav1.GetOptions) (*corev1.Secret, error)
+	Create(ctx context.Context, secret *corev1.Secret, options metav1.CreateOptions) (*corev1.Secret, error)
+	Update(ctx context.Context, secret *corev1.Secret, options metav1.UpdateOptions) (*corev1.Secret, error)
+	Delete(ctx context.Context, name string, options metav1.DeleteOptions) error
+}
+
+// Store keeps records. It remembers nothing: what it answers was just read.
+type Store struct{ secrets Secrets }
+
+var _ issuer.Records = Store{}
+
+// New returns a store in the namespace of a client.
+func New(secrets Secrets) Store { return Store{secrets} }
+
+// Load returns the record of an object; a zero one of a blank version where there is none.
+func (s Store) Load(ctx context.Context, uid string) (rotation.Record, string, error) {
+	secret, err := s.get(ctx, nameFor(uid))
+	if err != nil || secret == nil {
+		return rotation.Record{}, "", err
+	}
+	data, found := secret.Data[uid+suffix]
+	if !found {
+		return rotation.Record{}, "", nil
+	}
+	record, err := rotation.Decode(data)
+	if err != nil {
+		return rotation.Record{}, "", fmt.Errorf("reading %s of secret %s: %w", uid, secret.Name, err)
+	}
+	return record, version(data), nil
+}
+
+// All returns every record. One that cannot be read keeps none of the others from being returned.
+func (s Store) All(ctx context.Context) ([]rotation.Record, error) {
+	var all []rotation.Record
+	var wrong error
+	for _, name := range Names() {
+		secret, err := s.get(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if secret == nil {
+			continue
+		}
+		for key, data := range secret.Data {
+			record, err := rotation.Decode(data)
+			if err == nil && record.UID+suffix != key {
+				err = errors.New("it is another's")
+			}
+			if err != nil {
+				wrong = errors.Join(wrong, fmt.Errorf("reading %s of secret %s: %w", strings.TrimSuffix(key, suffix), name, err))
+				continue
+			}
+			all = append(all, record)
+		}
+	}
+	return all, wrong
+}
+
+// Store stores a record in place of a version, or ends with issuer.ErrConflict.
+func (s Store) Store(ctx context.Context, record rotation.Record, version string) error {
+	return s.change(ctx, record.UID, version, func(data map[string][]byte) { data[record.UID+suffix] = rotation.Encode(record) })
+}
+
+// Forget removes a record in a version, or ends with issuer.ErrConflict. A Secret goes with its last record.
+func (s Store) Forget(ctx context.Context, uid, version string) error {
+	return s.change(ctx, uid, version, func(data map[string][]byte) { delete(data, uid+suffix) })
+}
+
+// version returns that of a record: what it is made of. A record never comes to be what it was before, since it counts its tokens.
+func version(data []byte) string {
+	if data == nil {
+		return ""
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// change changes the data of the Secret that has an object's record, as long as the record is in a version.
+func (s Store) change(ctx context.Context, uid, expected string, change func(map[string][]byte)) error {
+	name := nameFor(uid)
+	for range attempts {
+		secret, err := s.get(ctx, name)
+		if err != nil {
+			return err
+		}
+		if secret == nil {
+			secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue}}}
+		}
+		if version(secret.Data[uid+suffix]) != expected {
+			return issuer.ErrConflict
+		}
+		if secret.Data == nil {
+			secret.Data = map[string][]byte{}
+		}
+		change(secret.Data)
+		err = s.write(ctx, secret)
+		if err == nil {
+			return nil
+		}
+		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !clientset.Gone(err) {
+			return fmt.Errorf("storing %s in secret %s: %w", uid, name, err)
+		}
+	}
+	return fmt.Errorf("storing %s in secret %s: it was changed by others %d times in a row", uid, name, attempts)
+}
+
+// write writes a Secret in place of the version that it was read in.
+func (s Store) write(ctx context.Context, secret *corev1.Secret) error {
+	switch {
+	case secret.ResourceVersion == "" && len(secret.Data) == 0:
+		return nil
+	case secret.ResourceVersion == "":
+		_, err := s.secrets.Create(ctx, secret, metav1.CreateOptions{FieldManager: v1.FieldManager})
+		return err
+	case len(secret.Data) == 0:
+		return s.secrets.Delete(ctx, secret.Name, metav1.DeleteOptions{
+			Preconditions: &metav1.Preconditions{UID: &secret.UID, ResourceVersion: &secret.ResourceVersion},
+		})
+	default:
+		_, err := s.secrets.Update(ctx, secret, metav1.UpdateOptions{FieldManager: v1.FieldManager})
+		return err
+	}
+}
+
+// get returns a Secret; nil where there is none.
+func (s Store) get(ctx context.Context, name string) (*corev1.Secret, error) {
+	secret, err := s.secrets.Get(ctx, name, metav1.GetOptions{})
+	if clientset.Gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading secret %s: %w", name, err)
+	}
+	return secret, nil
+}

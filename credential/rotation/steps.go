@@ -1,0 +1,178 @@
+package rotation
+
+import "time"
+
+// retirement is how long an old token is left after every Secret has the new one: running pulls end, and whoever reads Secrets reads them
+// again.
+func (p Policy) retirement() time.Duration { return min(24*time.Hour, p.rotateAfter()/4) }
+
+// burial is how long a disabled token is left, to be enabled again by hand where somebody has missed something.
+func (p Policy) burial() time.Duration { return min(7*24*time.Hour, p.rotateAfter()/2) }
+
+// rotateAfter is never so short that one rotation follows the other without a pause.
+func (p Policy) rotateAfter() time.Duration { return max(p.RotateAfter, time.Minute) }
+
+// Due returns when a token is to be replaced.
+func (p Policy) Due(token Token) time.Time {
+	after := token.Expires.Sub(token.Created) / 2
+	if token.Kind == LongTerm {
+		after = min(after, p.rotateAfter())
+	}
+	return token.Created.Add(after)
+}
+
+// revoke disables and deletes what is neither held by a Secret nor to be.
+func (p *planner) revoke() {
+	current, _ := p.record.Current(p.Now)
+	for _, token := range p.record.Tokens {
+		if token.Serial == current.Serial || token.ID == "" {
+			continue
+		}
+		place := p.place(token.Instance)
+		switch {
+		case token.Disabled.IsZero() && (token.Abandoned || !p.Now.Before(token.Expires)):
+			p.disable(place, token)
+		case token.Disabled.IsZero():
+			p.retire(place, token, current)
+		case token.Abandoned:
+			p.bury(place, token, token.Disabled)
+		default:
+			p.bury(place, token, token.Disabled.Add(p.Policy.burial()))
+		}
+	}
+	for _, place := range p.record.Places {
+		if place.LongTerm {
+			if listing, known := p.listed(place, audit); known {
+				p.look(listing.At.Add(audit))
+			}
+		}
+	}
+}
+
+// isFree says whether no Secret holds a token any more, nor will one. Secrets that somebody has restored count as well, as long as
+// there is something to issue to them.
+func (p *planner) isFree(token, current Token) bool {
+	return !token.Replaced.IsZero() && (current.Serial == 0 || p.Held > token.Serial)
+}
+
+// retire disables a token that was replaced everywhere, and long enough ago.
+func (p *planner) retire(place Place, token, current Token) {
+	if !p.isFree(token, current) {
+		return // a change of the Secrets leads here again
+	}
+	at := token.Replaced.Add(p.Policy.retirement())
+	if p.Now.Before(at) {
+		p.look(at)
+		return
+	}
+	p.disable(place, token)
+}
+
+func (p *planner) disable(place Place, token Token) {
+	if _, known := p.listed(place, fresh); known {
+		p.do(Disable{place, token.ID})
+	}
+}
+
+func (p *planner) bury(place Place, token Token, at time.Time) {
+	if p.Now.Before(at) {
+		p.look(at)
+		return
+	}
+	if _, known := p.listed(place, fresh); known {
+		p.do(Delete{place, token.ID})
+	}
+}
+
+// create creates a token where there is none that is good, or where it is time for the next.
+func (p *planner) create() {
+	current, found := p.record.Current(p.Now)
+	fits := found && current.Instance == p.Policy.Instance && current.Kind == p.Policy.Kind
+	if fits {
+		if due := p.Policy.Due(current); p.Now.Before(due) {
+			p.look(due)
+			return
+		}
+	}
+	place := p.place(p.Policy.Instance)
+	if p.Policy.Kind == LongTerm {
+		live, known := p.live()
+		if !known {
+			return
+		}
+		if live >= maxLive {
+			if !fits {
+				p.makeRoom(current)
+			}
+			return
+		}
+	}
+	p.do(Create{place, p.Policy.Kind, p.Cluster.Describe(p.Policy.Name, p.Policy.UID)})
+}
+
+// live counts the object's tokens that let somebody in.
+func (p *planner) live() (count int, known bool) {
+	known = true
+	for _, place := range p.record.Places {
+		if !place.LongTerm {
+			continue
+		}
+		listing, is := p.listed(place, fresh)
+		known = known && is
+		for _, listed := range listing.Tokens {
+			expired := !listed.Expires.IsZero() && !p.Now.Before(listed.Expires)
+			if listed.Enabled && !expired && p.isOurs(place.Instance, listed) {
+				count++
+			}
+		}
+	}
+	return count, known
+}
+
+func (p *planner) isOurs(instance Instance, listed Listed) bool {
+	return p.isStored(instance, listed.ID) || p.Cluster.owns(listed.Description, p.record.UID)
+}
+
+// makeRoom disables, ahead of its time, an old token that no Secret holds: without it somebody who corrects the registry of an object
+// twice would wait for a day.
+func (p *planner) makeRoom(current Token) {
+	for _, token := range p.record.Tokens {
+		if token.ID != "" && token.Disabled.IsZero() && !token.Abandoned && p.isFree(token, current) {
+			p.disable(p.place(token.Instance), token)
+			return
+		}
+	}
+}
+
+// gone ends what an object that is gone has left: every token is disabled, then deleted, then forgotten.
+func (p *planner) gone() Decision {
+	if p.record.UID == "" {
+		return Decision{}
+	}
+	if p.record.Keep {
+		return Decision{Actions: []Action{Forget{}}}
+	}
+	over := true
+	for _, place := range p.record.Places {
+		if !place.LongTerm {
+			continue
+		}
+		listing, known := p.listed(place, fresh)
+		over = over && known
+		for _, listed := range listing.Tokens {
+			if !p.isOurs(place.Instance, listed) {
+				continue
+			}
+			over = false
+			if listed.Enabled {
+				p.do(Disable{place, listed.ID})
+			} else {
+				p.do(Delete{place, listed.ID})
+			}
+		}
+	}
+	if over {
+		p.do(Forget{})
+	}
+	return p.decision
+}

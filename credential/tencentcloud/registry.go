@@ -1,0 +1,291 @@
+package tencentcloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const version = "2019-09-24"
+
+// Registry is a registry instance, as a caller sees it.
+type Registry struct {
+	client     *Client
+	caller     *Caller
+	region, id string
+}
+
+// Registry returns the registry instance id of a region, which caller asks for.
+func (c *Client) Registry(caller *Caller, region, id string) *Registry {
+	return &Registry{client: c, caller: caller, region: region, id: id}
+}
+
+// Token is what somebody logs in with. ID is blank for a temporary one.
+type Token struct {
+	ID, Username, Password string
+	Expires                time.Time
+}
+
+// String returns it without what is secret.
+func (t Token) String() string {
+	return fmt.Sprintf("token %q, good until %s", t.ID, t.Expires.UTC().Format(time.RFC3339))
+}
+
+// GoString is String.
+func (t Token) GoString() string { return t.String() }
+
+// MarshalText refuses: nothing prints one by mistake.
+func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// Listed is what the API tells of a long-term token.
+type Listed struct {
+	ID, Description  string
+	Enabled          bool
+	Created, Expires time.Time
+}
+
+// call calls an action on the registry. Keys that are rejected are not used again.
+func (r *Registry) call(ctx context.Context, action string, parameters map[string]any, response any) error {
+	keys, err := r.caller.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	err = r.client.send(ctx, call{
+		service: "tcr", version: version, action: action, region: r.region, keys: &keys, parameters: parameters,
+		resource: fmt.Sprintf("qcs::tcr:%s::instance/%s", r.region, r.id),
+	}, response)
+	var failure *Error
+	if errors.As(err, &failure) && failure.Reason == CredentialRejected {
+		r.caller.forget(keys)
+		failure.advice = fmt.Sprintf("the key of the %s is wrong, disabled or expired: replace it", keys.Source)
+	}
+	return err
+}
+
+// CreateLongTermToken creates a token that can be listed and revoked.
+func (r *Registry) CreateLongTermToken(ctx context.Context, description string) (Token, error) {
+	return r.createToken(ctx, map[string]any{"RegistryId": r.id, "TokenType": "longterm", "Desc": description})
+}
+
+// CreateTemporaryToken creates one that is good for an hour, and that nothing can revoke.
+func (r *Registry) CreateTemporaryToken(ctx context.Context) (Token, error) {
+	return r.createToken(ctx, map[string]any{"RegistryId": r.id, "TokenType": "temp"})
+}
+
+func (r *Registry) createToken(ctx context.Context, parameters map[string]any) (Token, error) {
+	const action = "CreateInstanceToken"
+	var made struct {
+		Username       text
+		Token, TokenID string
+		ExpTime        text
+	}
+	if err := r.call(ctx, action, parameters, &made); err != nil {
+		return Token{}, err
+	}
+	token := Token{ID: made.TokenID, Username: string(made.Username), Password: made.Token, Expires: instant(string(made.ExpTime))}
+	longTerm := parameters["TokenType"] == "longterm"
+	if token.Username == "" || strings.Contains(token.Username, ":") || token.Password == "" || token.Expires.IsZero() ||
+		longTerm && token.ID == "" {
+		return Token{}, &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region, advice: "the answer lacks a part of the token"}
+	}
+	return token, nil
+}
+
+// Limits of listing: a page, and how many pages and attempts are enough.
+const (
+	pageSize    = 100
+	maxPages    = 200
+	maxListings = 3
+)
+
+// Tokens returns every long-term token of the registry.
+func (r *Registry) Tokens(ctx context.Context) ([]Listed, error) {
+	for range maxListings {
+		tokens, whole, err := r.listTokens(ctx)
+		if err != nil || whole {
+			return tokens, err
+		}
+	}
+	return nil, &Error{Reason: BadAnswer, Action: "tcr:DescribeInstanceToken", Region: r.region,
+		advice: "the list of tokens changes faster than it is read: it is tried again"}
+}
+
+// listTokens reads page by page; whole is false where the list changed meanwhile, so that one may have been missed.
+func (r *Registry) listTokens(ctx context.Context) (tokens []Listed, whole bool, err error) {
+	seen := map[string]bool{}
+	total := -1
+	for offset, pages := 0, 0; pages < maxPages; pages++ {
+		var page struct {
+			TotalCount int
+			Tokens     []struct {
+				ID, Desc, RegistryID string
+				Enabled              bool
+				CreatedAt            string
+				ExpiredAt            text
+			}
+		}
+		err := r.call(ctx, "DescribeInstanceToken", map[string]any{"RegistryId": r.id, "Limit": pageSize, "Offset": offset}, &page)
+		if err != nil {
+			return nil, false, err
+		}
+		if total >= 0 && page.TotalCount != total {
+			return nil, false, nil
+		}
+		total = page.TotalCount
+		for _, token := range page.Tokens {
+			if token.RegistryID != r.id {
+				return nil, false, r.another("DescribeInstanceToken")
+			}
+			if !seen[token.ID] {
+				seen[token.ID] = true
+				tokens = append(tokens, Listed{
+					ID: token.ID, Description: token.Desc, Enabled: token.Enabled,
+					Created: date(token.CreatedAt), Expires: instant(string(token.ExpiredAt)),
+				})
+			}
+		}
+		offset += len(page.Tokens)
+		if offset >= total || len(page.Tokens) == 0 {
+			return tokens, len(tokens) == total, nil
+		}
+	}
+	return nil, false, nil
+}
+
+// DisableToken has a token let nobody in any more.
+func (r *Registry) DisableToken(ctx context.Context, id string) error {
+	return r.call(ctx, "ModifyInstanceToken", map[string]any{"RegistryId": r.id, "TokenId": id, "Enable": false, "ModifyFlag": 2}, &struct{}{})
+}
+
+// DeleteToken deletes a token.
+func (r *Registry) DeleteToken(ctx context.Context, id string) error {
+	return r.call(ctx, "DeleteInstanceToken", map[string]any{"RegistryId": r.id, "TokenId": id}, &struct{}{})
+}
+
+// Domain returns the registry's default domain.
+func (r *Registry) Domain(ctx context.Context) (string, error) {
+	const action = "DescribeInstances"
+	var found struct {
+		Registries []struct {
+			RegistryID, PublicDomain string
+		}
+	}
+	if err := r.call(ctx, action, map[string]any{"Registryids": []string{r.id}}, &found); err != nil {
+		return "", err
+	}
+	for _, one := range found.Registries {
+		if one.RegistryID == r.id && one.PublicDomain != "" {
+			return one.PublicDomain, nil
+		}
+	}
+	if len(found.Registries) > 0 {
+		return "", r.another(action)
+	}
+	return "", &Error{Reason: InstanceNotFound, Action: "tcr:" + action, Region: r.region,
+		advice: adviceOf(InstanceNotFound, call{region: r.region, parameters: map[string]any{"RegistryId": r.id}})}
+}
+
+// another is the error of an answer that is not about the registry.
+func (r *Registry) another(action string) error {
+	return &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region,
+		advice: fmt.Sprintf("the answer is about another registry instance than %q: see what stands between, such as a proxy", r.id)}
+}
+
+// Link is a way to the registry from a private network.
+type Link struct {
+	VPC, Subnet string
+	// Status is the API's word, such as Running.
+	Status string
+	// Address is as it was answered; blank where there is none yet.
+	Address string
+}
+
+// Links returns the ways to the registry from private networks.
+func (r *Registry) Links(ctx context.Context) ([]Link, error) {
+	var found struct {
+		AccessVpcSet []struct {
+			VpcID, SubnetID, Status, AccessIP string
+		}
+	}
+	if err := r.call(ctx, "DescribeInternalEndpoints", map[string]any{"RegistryId": r.id}, &found); err != nil {
+		return nil, err
+	}
+	links := make([]Link, 0, len(found.AccessVpcSet))
+	for _, one := range found.AccessVpcSet {
+		links = append(links, Link{VPC: one.VpcID, Subnet: one.SubnetID, Status: one.Status, Address: one.AccessIP})
+	}
+	return links, nil
+}
+
+// ResolvedName is what the cloud's DNS says in a private network.
+type ResolvedName struct {
+	VPC string
+	// Status is the API's word: ENABLED or ENABLE, DISABLED or DISABLE, ERROR.
+	Status string
+}
+
+// NameStatus asks whether the cloud's own DNS leads the default domain to a link, or the -vpc one.
+func (r *Registry) NameStatus(ctx context.Context, link Link, defaultDomain bool) ([]ResolvedName, error) {
+	var found struct {
+		VpcSet []struct{ VpcID, Status string }
+	}
+	err := r.call(ctx, "DescribeInternalEndpointDnsStatus", map[string]any{"VpcSet": []map[string]any{{
+		"InstanceId": r.id, "VpcId": link.VPC, "EniLBIp": link.Address, "UsePublicDomain": defaultDomain, "RegionName": r.region,
+	}}}, &found)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]ResolvedName, 0, len(found.VpcSet))
+	for _, one := range found.VpcSet {
+		names = append(names, ResolvedName{VPC: one.VpcID, Status: one.Status})
+	}
+	return names, nil
+}
+
+// text is a JSON text or number: the documentation has both for one field.
+type text string
+
+// UnmarshalJSON takes null for blank.
+func (t *text) UnmarshalJSON(data []byte) error {
+	var number json.Number
+	if string(data) == "null" {
+		*t = ""
+		return nil
+	}
+	if len(data) > 0 && data[0] == '"' {
+		return json.Unmarshal(data, (*string)(t))
+	}
+	if err := json.Unmarshal(data, &number); err != nil {
+		return err
+	}
+	*t = text(number.String())
+	return nil
+}
+
+// instant reads a time in milliseconds since 1970, or in seconds where it would otherwise be in that year's first months; zero where
+// it is neither.
+func instant(number string) time.Time {
+	value, err := strconv.ParseInt(number, 10, 64)
+	switch {
+	case err != nil || value <= 0:
+		return time.Time{}
+	case value < 1e11:
+		return time.Unix(value, 0)
+	default:
+		return time.UnixMilli(value)
+	}
+}
+
+// date reads a time in one of the forms that the API writes; zero where it is none of them.
+func date(text string) time.Time {
+	for _, form := range []string{time.RFC3339Nano, "2006-01-02 15:04:05 -0700 MST", time.DateTime} {
+		if at, err := time.Parse(form, text); err == nil {
+			return at
+		}
+	}
+	return time.Time{}
+}

@@ -1,0 +1,160 @@
+package privatenetwork
+
+import (
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tcr-assistant/tcr-assistant/hostsd"
+)
+
+var (
+	near = netip.MustParseAddr("10.0.0.5")
+	far  = netip.MustParseAddr("10.0.0.6")
+	link = Link{VPC: "vpc-a", Subnet: "subnet-a", Status: "Running", Address: "10.0.0.5"}
+)
+
+const (
+	public  = "demo.tencentcloudcr.com"
+	private = "demo-vpc.tencentcloudcr.com"
+)
+
+func question(change ...func(*Question)) Question {
+	q := Question{Registry: "tcr-demo0001", Region: "ap-guangzhou", VPC: "vpc-a", Domain: public, Links: []Link{link}}
+	for _, apply := range change {
+		apply(&q)
+	}
+	return q
+}
+
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	both := []Host{{private, near}, {public, near}}
+	names := func(domain, vpc string) func(*Question) {
+		return func(q *Question) {
+			q.Names = map[string]NameStatus{Default: {"vpc-a", domain}, VPC: {"vpc-a", vpc}}
+		}
+	}
+	links := func(links ...Link) func(*Question) { return func(q *Question) { q.Links = links } }
+	domains := func(domains ...string) func(*Question) { return func(q *Question) { q.Domains = domains } }
+	at := func(address string) func(*Question) {
+		return func(q *Question) { q.Links = []Link{{"vpc-a", "subnet-a", "Running", address}} }
+	}
+	fixed := func(domain string, address netip.Addr) func(*Question) {
+		return func(q *Question) { q.Fixed = map[string]netip.Addr{domain: address} }
+	}
+	for _, test := range []struct {
+		name     string
+		change   func(*Question)
+		hosts    []Host
+		resolved []string
+		reason   Reason
+		says     string
+	}{
+		{"both domains lead to the link", names("DISABLED", "DISABLE"), both, nil, Linked, "reached from vpc-a at 10.0.0.5"},
+		{"what was not asked gets a line", func(*Question) {}, both, nil, Linked, ""},
+		{"what the cloud's DNS resolves gets none", names("DISABLED", "ENABLED"), both[1:], []string{private}, Linked, ""},
+		{"in either spelling", names("ENABLE", "ENABLED"), nil, []string{private, public}, Linked, ""},
+		{"a DNS in error is helped by a line", names("ERROR", "ENABLED"), both[1:], []string{private}, Linked, ""},
+		{"an unknown word is no reason to do without", names("PERHAPS", "ENABLED"), both[1:], []string{private}, Linked, ""},
+		{"domains that are written out", domains("default", "Registry.example.com.", public),
+			[]Host{{public, near}, {"registry.example.com", near}}, nil, Linked, ""},
+		{"what is no domain", domains("default", "*.example.com"), both[1:], nil, DomainInvalid, `"*.example.com" is not a domain`},
+		{"what is no full domain", domains("localhost"), nil, nil, DomainInvalid, "write default, vpc, or a domain such as"},
+		{"an address in place of a domain", domains("10.0.0.1"), nil, nil, DomainInvalid, ""},
+		{"a label that is too long", domains(strings.Repeat("a", 64) + ".com"), nil, nil, DomainInvalid, ""},
+		{"the node's own name", domains("a.localhost", "localhost.localdomain"), nil, nil, DomainInvalid, ""},
+		{"a registry without a domain", func(q *Question) { q.Domain = "" }, nil, nil, DomainInvalid, "is not a domain"},
+		{"no link", links(), nil, nil, LinkMissing,
+			"registry tcr-demo0001 in ap-guangzhou has no link from the private network vpc-a: create one under"},
+		{"a link from elsewhere", links(Link{VPC: "vpc-b", Status: "Running", Address: "10.0.0.9"}), nil, nil, LinkMissing,
+			"(it is linked with vpc-b)"},
+		{"the only link is meant", func(q *Question) { q.VPC = "" }, both, nil, Linked, ""},
+		{"of several one is to be named", func(q *Question) { q.VPC = ""; q.Links = []Link{link, {VPC: "vpc-b"}} }, nil, nil, LinkAmbiguous,
+			"vpc-a, vpc-b: write one of them"},
+		{"a link that is being created", links(Link{VPC: "vpc-a", Status: "Pending"}), nil, nil, LinkPending, "asked again"},
+		{"a link that has failed", links(Link{VPC: "vpc-a", Status: "Failed", Address: "10.0.0.5"}), nil, nil, LinkBroken, `in state "Failed"`},
+		{"a public address", at("8.8.8.8"), nil, nil, AddressNotPrivate, "8.8.8.8 is not a private one"},
+		{"this machine's own", at("127.0.0.1"), nil, nil, AddressNotPrivate, ""},
+		{"a metadata service", at("169.254.169.254"), nil, nil, AddressNotPrivate, ""},
+		{"an address in disguise", at("::ffff:10.0.0.5"), nil, nil, AddressNotPrivate, ""},
+		{"an address with a zone", at("fd00::5%eth0"), nil, nil, AddressNotPrivate, ""},
+		{"no address", at("10.0.0.5\n1.2.3.4 a"), nil, nil, AddressNotPrivate, "is not an IP address"},
+		{"an answer about another network", func(q *Question) { q.Names = map[string]NameStatus{Default: {"vpc-z", "ENABLED"}} }, both[:1],
+			nil, BadAnswer, "another network"},
+		{"global.hosts wins", fixed(public, far), both[:1], nil, DomainsClash, "global.hosts leads demo.tencentcloudcr.com to 10.0.0.6"},
+		{"global.hosts agrees", fixed(public, near), both[:1], nil, Linked, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			answer := Resolve(question(test.change))
+			assert.Equal(t, test.hosts, answer.Hosts)
+			assert.Equal(t, test.resolved, answer.Resolved)
+			assert.Equal(t, test.reason, answer.Reason)
+			assert.Equal(t, test.reason == Linked, answer.Ready())
+			assert.Contains(t, answer.Message, test.says)
+		})
+	}
+	shared := Resolve(question(at("100.64.0.1")))
+	assert.True(t, shared.Ready())
+	assert.Equal(t, link, Resolve(question()).Link)
+}
+
+func TestMergeAndRender(t *testing.T) {
+	t.Parallel()
+	one, other := Resolve(question()), Resolve(question(func(q *Question) {
+		q.Links = []Link{{"vpc-a", "", "Running", "10.0.0.6"}}
+		q.Domains = []string{"default", "registry.example.com"}
+	}))
+	hosts, told := Merge(map[string]Answer{"b": other, "a": one, "c": one})
+	assert.Equal(t, []Host{{private, near}, {public, near}, {"registry.example.com", far}}, hosts)
+	assert.Equal(t, one, told["a"])
+	assert.Equal(t, one, told["c"], "who agrees has nothing to be told")
+	assert.Equal(t, DomainsClash, told["b"].Reason)
+	assert.Contains(t, told["b"].Message, "ImagePullSecret a leads demo.tencentcloudcr.com to 10.0.0.5, and this one to 10.0.0.6")
+
+	config, err := hostsd.ParseConfig([]byte(Render(hosts)))
+	require.NoError(t, err)
+	assert.Empty(t, config.Refused)
+	require.Len(t, config.Entries, 3)
+	assert.Equal(t, "10.0.0.5 "+private, config.Entries[0].String())
+	config, err = hostsd.ParseConfig([]byte(Render(nil)))
+	require.NoError(t, err)
+	assert.Empty(t, config.Entries)
+}
+
+// FuzzResolve holds that whatever the cloud answers, hosts-updater takes the lines, and every address is private.
+func FuzzResolve(f *testing.F) {
+	f.Add("10.0.0.5", "Running", public, "default,registry.example.com", "ENABLED")
+	f.Add("fd00::5", "running", "a.localhost", "vpc,1.2.3.4,localhost.localdomain,a.1", "DISABLE")
+	f.Fuzz(func(t *testing.T, address, status, domain, domains, dns string) {
+		answer := Resolve(question(func(q *Question) {
+			q.Links = []Link{{"vpc-a", "", status, address}}
+			q.Domain, q.Domains = domain, strings.Split(domains, ",")
+			q.Names = map[string]NameStatus{Default: {"vpc-a", dns}}
+		}))
+		config, err := hostsd.ParseConfig([]byte(Render(answer.Hosts)))
+		require.NoError(t, err)
+		require.Len(t, config.Entries, len(answer.Hosts), "%v", config.Refused)
+		for _, host := range answer.Hosts {
+			require.True(t, host.Address.IsPrivate() || shared.Contains(host.Address))
+		}
+	})
+}
+
+// TestPure holds the package free of clients.
+func TestPure(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	require.NoError(t, err)
+	for dep := range strings.FieldsSeq(string(out)) {
+		assert.NotEqual(t, "net/http", dep)
+		assert.False(t, strings.HasPrefix(dep, "k8s.io/client-go"), dep)
+		if ours, is := strings.CutPrefix(dep, "github.com/tcr-assistant/tcr-assistant/"); is {
+			assert.Equal(t, "privatenetwork", ours)
+		}
+	}
+}
