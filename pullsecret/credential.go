@@ -16,10 +16,14 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Credential is what is known of the credential of a rule that refers to a Secret.
+// Credential is what is known of the credential of a rule that does not hold it itself.
 type Credential struct {
 	// Config is the .dockerconfigjson to issue; nil where it is not known.
 	Config []byte
+	// Domain is the default one of the rule's registry instance; blank where it is not known, or for one that stands in a Secret.
+	Domain string
+	// Renewal is how far the cloud has got with issuing it.
+	Renewal Renewal
 	// Unread is why it cannot be read; nil where it can.
 	Unread *Unread
 }
@@ -38,11 +42,17 @@ func (r *Rule) hold(config []byte) {
 // with returns the rule with that credential, and itself where it has it.
 func (r *Rule) with(credential Credential) *Rule {
 	sameProblem := r.Unread == credential.Unread || r.Unread != nil && credential.Unread != nil && *r.Unread == *credential.Unread
-	if sameProblem && r.Known() == (credential.Config != nil) && bytes.Equal(r.Config, credential.Config) {
+	servers := r.Servers
+	if r.Registry != nil {
+		servers = r.Registry.servers(credential.Domain)
+	}
+	if sameProblem && r.Known() == (credential.Config != nil) && bytes.Equal(r.Config, credential.Config) &&
+		slices.Equal(r.Servers, servers) && r.Renewal.equal(credential.Renewal) {
 		return r
 	}
 	next := *r
 	next.Config, next.Sum, next.Unread = nil, [sha256.Size]byte{}, credential.Unread
+	next.Servers, next.Renewal = servers, credential.Renewal
 	if credential.Config != nil {
 		next.hold(credential.Config)
 	}
@@ -52,16 +62,20 @@ func (r *Rule) with(credential Credential) *Rule {
 // inherits gives a new rule the credential of the one before, where that is of the same Secret for the same servers.
 func (r *Rule) inherits(before *Rule) {
 	if before != nil && r.sameSource(before) {
-		r.Config, r.Sum, r.Unread = before.Config, before.Sum, before.Unread
+		r.Config, r.Sum, r.Unread, r.Servers, r.Renewal = before.Config, before.Sum, before.Unread, before.Servers, before.Renewal
 	}
 }
 
-// sameSource reports whether the credentials of both are the same one: that of a Secret, for the same servers.
+// sameSource reports whether the credentials of both are the same one: that of a Secret, for the same servers, or what the cloud issues
+// for one object.
 func (r *Rule) sameSource(other *Rule) bool {
-	return r.Reference != "" && r.Reference == other.Reference && slices.Equal(r.Servers, other.Servers)
+	if r.Registry != nil && other.Registry != nil {
+		return r.UID == other.UID && r.Registry.same(other.Registry)
+	}
+	return r.Registry == nil && other.Registry == nil && r.Reference != "" && r.Reference == other.Reference && slices.Equal(r.Servers, other.Servers)
 }
 
-// Supply takes in the credentials of rules that refer to Secrets. A rule may have been replaced meanwhile: the credential counts for
+// Supply takes in the credentials of rules that do not hold them themselves. A rule may have been replaced meanwhile: the credential counts for
 // the current one if that is for the same servers by the same Secret, since nobody would tell of it again, and else for nothing.
 func (i *Index) Supply(credentials map[*Rule]Credential) {
 	i.mu.Lock()
@@ -152,7 +166,7 @@ func checkSource(path *field.Path, credential v1.DockerCredential) field.ErrorLi
 	case credential.SecretRef != nil:
 		return checkReference(path.Child("secretRef", "name"), credential.SecretRef.Name)
 	case !inline:
-		return field.ErrorList{field.Required(path, "must hold a credential: write spec.docker.username and spec.docker.password, or in spec.docker.secretRef the name of a Secret that holds them")}
+		return field.ErrorList{field.Required(path, "must hold a credential: write spec.docker.username and spec.docker.password, or in spec.docker.secretRef the name of a Secret that holds them, or spec.tcr")}
 	}
 	errs := CheckUsername(path.Child("username"), credential.Username)
 	errs = append(errs, CheckPassword(path.Child("password"), credential.Password)...)

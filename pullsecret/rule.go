@@ -34,8 +34,11 @@ type Rule struct {
 	Namespaces      Namespaces
 	ServiceAccounts Selector
 
-	// Servers are the registry's hosts, each with an optional port: spec.docker.server, and then the others.
+	// Servers are the registry's hosts, each with an optional port: spec.docker.server, and then the others. Those of a registry
+	// instance, which its credential comes with, are followed by spec.docker.additionalServers.
 	Servers []string
+	// Registry is the registry instance for which the cloud issues the credential; nil where it stands somewhere.
+	Registry *Registry
 	// Reference names the Secret of the manager's namespace in which the credential stands; blank where the ImagePullSecret holds it.
 	Reference string
 	// Config is the Secret's .dockerconfigjson: the credential itself, never to be printed. It is nil while it is not known.
@@ -44,6 +47,8 @@ type Rule struct {
 	Sum [sha256.Size]byte
 	// Unread is why the credential cannot be read where it stands; nil where it can, or that is not known yet.
 	Unread *Unread
+	// Renewal is how far the cloud has got with issuing the credential for Registry.
+	Renewal Renewal
 }
 
 // Known reports whether the credential is known. While it is not, nothing is issued, and what was issued stays.
@@ -56,7 +61,7 @@ func Parse(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	if rule.Reference == "" {
+	if rule.Reference == "" && rule.Registry == nil {
 		rule.hold(Render(object.Spec.Docker))
 	}
 	return rule, nil
@@ -85,7 +90,14 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	errs = append(errs, more...)
 	rule.ServiceAccounts, more = parseSelector(spec.Child("serviceAccounts"), object.Spec.ServiceAccounts, serviceAccountNames)
 	errs = append(errs, more...)
-	errs = append(errs, checkCredential(spec.Child("docker"), object.Spec.Docker)...)
+	if object.Spec.TCR == nil {
+		errs = append(errs, checkCredential(spec.Child("docker"), object.Spec.Docker)...)
+	} else {
+		errs = append(errs, checkBeside(spec.Child("docker"), object.Spec.Docker)...)
+		rule.Registry, more = parseRegistry(spec.Child("tcr"), object.Spec.TCR, object.Spec.Docker.AdditionalServers)
+		errs = append(errs, more...)
+		rule.Servers = rule.Registry.servers("")
+	}
 	if len(errs) > 0 {
 		return nil, errs
 	}

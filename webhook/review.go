@@ -83,8 +83,19 @@ func (o *reviewedObject) decode(decoder *jsontext.Decoder) error {
 						field{"server", text(&docker.Server)},
 						field{"additionalServers", texts(&docker.AdditionalServers, pullsecret.MaxAdditionalServers)},
 						field{"secretRef", optional(&docker.SecretRef, decodeReference)})
-				}})
+				}},
+				field{"tcr", optional(&o.spec.TCR, decodeRegistry)})
 		}})
+}
+
+func decodeRegistry(registry *v1.RegistryInstance, decoder *jsontext.Decoder) error {
+	return members(decoder,
+		field{"registryId", text(&registry.RegistryID)},
+		field{"region", text(&registry.Region)},
+		field{"tokenType", text(&registry.TokenType)},
+		field{"rotateAfter", text(&registry.RotateAfter)},
+		field{"onDelete", text(&registry.OnDelete)},
+		field{"credentialsSecretRef", optional(&registry.CredentialsSecretRef, decodeReference)})
 }
 
 func decodeReference(reference *v1.SecretReference, decoder *jsontext.Decoder) error {

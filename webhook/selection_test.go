@@ -89,8 +89,11 @@ func TestEveryFieldOfASpecIsRead(t *testing.T) {
 		Docker: v1.DockerCredential{
 			Username: "u", Password: "p", Server: "s", AdditionalServers: []v1.Host{"t"}, SecretRef: &v1.SecretReference{Name: "m"},
 		},
+		TCR: &v1.RegistryInstance{
+			RegistryID: "n", Region: "o", TokenType: "q", RotateAfter: "r", OnDelete: "v", CredentialsSecretRef: &v1.SecretReference{Name: "w"},
+		},
 	}
-	for _, of := range []any{spec, spec.Docker, *spec.NamespaceSelector, spec.NamespaceSelector.MatchExpressions[0]} {
+	for _, of := range []any{spec, spec.Docker, *spec.TCR, *spec.NamespaceSelector, spec.NamespaceSelector.MatchExpressions[0]} {
 		for i := range reflect.TypeOf(of).NumField() {
 			require.False(t, reflect.ValueOf(of).Field(i).IsZero(), "%T.%s is to be set here", of, reflect.TypeOf(of).Field(i).Name)
 		}

@@ -33,6 +33,9 @@ type ImagePullSecret struct {
 
 // ImagePullSecretSpec says who gets which credential.
 //
+// +kubebuilder:validation:XValidation:rule="has(self.tcr) || has(self.docker) && (has(self.docker.username) || has(self.docker.password) || has(self.docker.secretRef))",message="must hold a credential: write spec.docker.username and spec.docker.password, or in spec.docker.secretRef the name of a Secret that holds them, or spec.tcr",reason=FieldValueRequired,fieldPath=".docker"
+// +kubebuilder:validation:XValidation:rule="has(self.tcr) || !has(self.docker) || has(self.docker.server)",message="must be set beside a credential: write the registry's host, such as \"registry.example.com\"",reason=FieldValueRequired,fieldPath=".docker.server"
+// +kubebuilder:validation:XValidation:rule="!has(self.tcr) || !has(self.docker) || !has(self.docker.username) && !has(self.docker.password) && !has(self.docker.secretRef) && !has(self.docker.server)",message="must hold nothing but additionalServers beside spec.tcr, which is the source of the credential: leave out the rest, or spec.tcr",reason=FieldValueForbidden,fieldPath=".docker"
 // +kubebuilder:validation:XValidation:rule="!has(self.namespaceSelector) || !has(self.namespaces) || !self.namespaces.contains('*')",message="must not be \"*\" beside spec.namespaceSelector, which would select nothing more: leave it blank for what the selector selects, or write the exact names of namespaces that are to be selected, too",fieldPath=".namespaces"
 type ImagePullSecretSpec struct {
 	// Namespaces that receive the Secret: "*" or blank for every namespace, else exact names separated by ",". Blank beside
@@ -70,22 +73,81 @@ type ImagePullSecretSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[-.a-z0-9]{254}')",message="must hold exact service account names, each of at most 253 characters"
 	ServiceAccounts string `json:"serviceAccounts,omitempty"`
 
-	// Docker is the credential of one registry.
+	// Docker is the credential of one registry. Beside TCR it may be absent, or holds AdditionalServers alone.
+	//
+	// +optional
+	Docker DockerCredential `json:"docker,omitzero"`
+
+	// TCR is the registry instance that the credential is issued for: the manager has the cloud create tokens, renews them and
+	// revokes them at the end.
+	//
+	// +optional
+	TCR *RegistryInstance `json:"tcr,omitempty"`
+}
+
+// RegistryInstance is an instance of Tencent Container Registry, and how tokens of it are made and ended. They are issued for its default
+// domain, for that in private networks, and for spec.docker.additionalServers.
+type RegistryInstance struct {
+	// RegistryID is the id of the instance, such as tcr-xxxxxxxx.
 	//
 	// +required
-	Docker DockerCredential `json:"docker"`
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^tcr-[a-z0-9]+$')",message="must be the id of a registry instance, such as tcr-xxxxxxxx",reason=FieldValueForbidden
+	RegistryID string `json:"registryId"`
+
+	// Region is where the instance is, such as ap-guangzhou.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z]+(-[a-z0-9]+)+$')",message="must be the name of a region, such as ap-guangzhou",reason=FieldValueForbidden
+	Region string `json:"region"`
+
+	// TokenType is longterm, which is the default, or temp: tokens of an hour, which nobody can revoke, and each of which is written
+	// into every Secret.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=longterm;temp
+	TokenType string `json:"tokenType,omitempty"`
+
+	// RotateAfter is how long a long-term token is issued before another one takes its place, in hours, minutes and seconds: 2160h,
+	// 90 days, by default, and 1m at least.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([1-9][0-9]{0,4}h([0-9]{1,5}m)?([0-9]{1,5}s)?|[1-9][0-9]{0,4}m([0-9]{1,5}s)?)?$')",message="must be at least 1m, in hours, minutes and seconds, such as 2160h or 1m30s",reason=FieldValueForbidden
+	RotateAfter string `json:"rotateAfter,omitempty"`
+
+	// OnDelete says what becomes of the tokens once this object is gone: Revoke, which is the default, or Keep.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=Revoke;Keep
+	OnDelete string `json:"onDelete,omitempty"`
+
+	// CredentialsSecretRef names a Secret in the namespace of TCR Assistant's manager that holds secretId and secretKey, to call the
+	// cloud's API with. Without it the manager calls as itself.
+	//
+	// +optional
+	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
 }
+
+const (
+	// TokenTypeLongTerm and TokenTypeTemporary are the values of spec.tcr.tokenType.
+	TokenTypeLongTerm  = "longterm"
+	TokenTypeTemporary = "temp"
+	// OnDeleteRevoke and OnDeleteKeep are the values of spec.tcr.onDelete.
+	OnDeleteRevoke = "Revoke"
+	OnDeleteKeep   = "Keep"
+)
 
 // DockerCredential is what "docker login" asks for: who one is, from exactly one source, and where.
 //
 // Rules whose value may hold a password by mistake have the reason FieldValueForbidden: it is the one with which the API server
 // does not repeat the value.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.username) || has(self.password) || has(self.secretRef)",message="must hold a credential: write spec.docker.username and spec.docker.password, or in spec.docker.secretRef the name of a Secret that holds them",reason=FieldValueRequired
 // +kubebuilder:validation:XValidation:rule="has(self.username) || !has(self.password) || has(self.secretRef)",message="must be set beside spec.docker.password: write the registry's user name",reason=FieldValueRequired,fieldPath=".username"
 // +kubebuilder:validation:XValidation:rule="has(self.password) || !has(self.username) || has(self.secretRef)",message="must be set beside spec.docker.username: write the registry's password or token",reason=FieldValueRequired,fieldPath=".password"
 // +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || !has(self.username) && !has(self.password)",message="must be the only source of the credential: leave out spec.docker.username and spec.docker.password, or spec.docker.secretRef",reason=FieldValueForbidden,fieldPath=".secretRef"
-// +kubebuilder:validation:XValidation:rule="!has(self.additionalServers) || !(self.server in self.additionalServers)",message="must not hold spec.docker.server: leave it out here",reason=FieldValueForbidden,fieldPath=".additionalServers"
+// +kubebuilder:validation:XValidation:rule="!has(self.additionalServers) || !has(self.server) || !(self.server in self.additionalServers)",message="must not hold spec.docker.server: leave it out here",reason=FieldValueForbidden,fieldPath=".additionalServers"
 type DockerCredential struct {
 	// Username of the registry. It holds no ":", which ends the user name in HTTP basic authentication (RFC 7617).
 	//
@@ -112,8 +174,10 @@ type DockerCredential struct {
 	// Server is the registry's host with an optional port, as it stands at the head of an image name:
 	// "registry.example.com" or "registry.example.com:5000".
 	//
-	// +required
-	Server Host `json:"server"`
+	// It is absent beside spec.tcr alone.
+	//
+	// +optional
+	Server Host `json:"server,omitempty"`
 
 	// AdditionalServers are more hosts of the registry, such as its domain inside a private network, that take the same
 	// credential. It stands under each of them in the same Secret.
@@ -196,7 +260,8 @@ type ImagePullSecretStatus struct {
 	Credential *CredentialStatus `json:"credential,omitempty"`
 
 	// Conditions holds "Ready": every selected namespace and service account has the current credential. While what the
-	// admission policy attaches is not what this object says now, it holds "AttachmentsOutdated", too.
+	// admission policy attaches is not what this object says now, it holds "AttachmentsOutdated", too, and with spec.tcr
+	// "CredentialIssued".
 	//
 	// +optional
 	// +listType=map
@@ -207,12 +272,16 @@ type ImagePullSecretStatus struct {
 // CredentialStatus says which credential is issued, and nothing of what it is.
 type CredentialStatus struct {
 	// Source is where the credential stands: "Inline", in this object's spec, or "Secret/" and the name of the Secret in the
-	// manager's namespace.
+	// manager's namespace; or, for one that the cloud issues, "TCR/" and the id of the registry instance.
 	Source string `json:"source"`
 	// IssuedAt is when a Secret was first brought in line with the current credential: the time of the oldest one that holds it.
 	//
 	// +optional
 	IssuedAt *metav1.Time `json:"issuedAt,omitempty"`
+	// ExpiresAt is when the credential ends, where that is known. It is renewed long before.
+	//
+	// +optional
+	ExpiresAt *metav1.Time `json:"expiresAt,omitempty"`
 }
 
 // OptedOut counts what the label tcr.tencentcloudcr.com/opt-out: "true" keeps out.
@@ -248,9 +317,14 @@ const (
 	SourceInline = "Inline"
 	// SourceSecret begins the source of a credential that stands in a Secret; its name follows.
 	SourceSecret = "Secret/"
+	// SourceTCR begins the source of a credential that the cloud issues; the registry instance's id follows.
+	SourceTCR = "TCR/"
 
 	// ConditionReady is the type of the condition that says whether the credential is everywhere it belongs.
 	ConditionReady = "Ready"
+	// ConditionCredentialIssued is the type of a condition of an object with spec.tcr alone: whether the cloud issues and renews its
+	// credential. What was issued last stays, whatever it says.
+	ConditionCredentialIssued = "CredentialIssued"
 	// ConditionAttachmentsOutdated is the type of a condition that is there only while it is True: what the admission policy
 	// attaches for this object inside the API server is not what the object says now. The leader attaches it.
 	ConditionAttachmentsOutdated = "AttachmentsOutdated"

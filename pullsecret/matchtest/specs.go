@@ -70,6 +70,9 @@ func Specs(name string) ([]Spec, error) {
 func manifest(name string, set map[string]any) ([]byte, error) {
 	docker := map[string]any{"username": "robot", "password": Password, "server": "registry.example.com"}
 	ofDocker := []string{"username", "password", "server", "secretRef", "additionalServers"}
+	if set["tcr"] != nil { // it is a source of its own
+		docker = map[string]any{}
+	}
 	spec := map[string]any{"namespaces": "*", "serviceAccounts": "*", "docker": docker}
 	metadata := map[string]any{"name": name}
 	for field, value := range set {
@@ -89,6 +92,9 @@ func manifest(name string, set map[string]any) ([]byte, error) {
 			return nil, fmt.Errorf("%s: %w", field, err)
 		}
 		object[field] = written
+	}
+	if set["tcr"] != nil && len(docker) == 0 {
+		delete(spec, "docker")
 	}
 	return json.Marshal(map[string]any{
 		"apiVersion": v1.GroupVersion.String(), "kind": "ImagePullSecret", "metadata": metadata, "spec": spec,

@@ -65,7 +65,7 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- include "tcr-assistant.validate.selection" (list $faults $path $cr $object.properties.spec) -}}
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.namespaces" $path) $cr.namespaces) -}}
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.serviceAccounts" $path) $cr.serviceAccounts) -}}
-{{- include "tcr-assistant.validate.credential" (list $faults $path $cr $spec.docker) -}}
+{{- include "tcr-assistant.validate.credential" (list $faults $path $cr $object.properties.spec) -}}
 {{- if hasKey $names $name -}}
 {{- include "tcr-assistant.fault" (list $faults (printf "%s.name" $path) (printf "%q is the name of %s already: write another" $name (get $names $name))) -}}
 {{- end -}}
@@ -82,16 +82,22 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- end -}}
 {{- end -}}
 
-{{/* The credential of an entry: each value, and all together. */}}
+{{/*
+The credential of an entry: each value, and all together. What the CRD says of spec.docker beside spec.tcr is asked of the values of both,
+which have no spec.docker about them.
+*/}}
 {{- define "tcr-assistant.validate.credential" -}}
-{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $cr := index . 2 -}}{{- $docker := index . 3 -}}
-{{- $set := dict "server" $cr.dockerServer -}}
+{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $cr := index . 2 -}}{{- $spec := index . 3 -}}{{- $docker := $spec.properties.docker -}}
+{{- $set := dict -}}
+{{- if not (kindIs "invalid" $cr.dockerServer) -}}
+{{- $_ := set $set "server" $cr.dockerServer -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerServer" $path) $cr.dockerServer $docker.properties.server) -}}
+{{- end -}}
 {{- $username := include "tcr-assistant.text" $cr.dockerUsername -}}
 {{- if not (kindIs "invalid" $cr.dockerUsername) -}}
 {{- $_ := set $set "username" $username -}}
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerUsername" $path) $username $docker.properties.username) -}}
 {{- end -}}
-{{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerServer" $path) $cr.dockerServer $docker.properties.server) -}}
 {{- if not (kindIs "invalid" $cr.dockerPassword) -}}
 {{- $_ := set $set "password" $cr.dockerPassword -}}
 {{- if not (kindIs "string" $cr.dockerPassword) -}}
@@ -99,7 +105,7 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- else -}}
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerPassword" $path) $cr.dockerPassword $docker.properties.password) -}}
 {{- $auths := dict -}}
-{{- range prepend ($cr.additionalServers | default list) $cr.dockerServer -}}
+{{- range prepend ($cr.additionalServers | default list) ($cr.dockerServer | default "") -}}
 {{- $_ := set $auths . (dict "username" $username "password" $cr.dockerPassword "auth" (printf "%s:%s" $username $cr.dockerPassword | b64enc)) -}}
 {{- end -}}
 {{- if gt (len (toJson (dict "auths" $auths))) 1048576 -}}
@@ -120,6 +126,26 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- end -}}
 {{- $keys := dict "" ".secretRef" ".username" ".dockerUsername" ".password" ".dockerPassword" ".secretRef" ".secretRef" ".additionalServers" ".additionalServers" -}}
 {{- include "tcr-assistant.rules" (list $faults $path $set $docker $keys) -}}
+{{- if $set -}}{{- $_ := set $set "docker" true -}}{{- end -}}
+{{- with $cr.tcr -}}
+{{- $_ := set $set "tcr" . -}}
+{{- range $key, $value := . -}}
+{{- $at := printf "%s.tcr.%s" $path $key -}}
+{{- if kindIs "map" $value -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.name" $at) $value.name (get $spec.properties.tcr.properties $key).properties.name) -}}
+{{- else if not (kindIs "invalid" $value) -}}
+{{- include "tcr-assistant.rules" (list $faults $at $value (get $spec.properties.tcr.properties $key)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $at := dict ".docker" ".secretRef" ".docker.server" ".dockerServer" -}}
+{{- range index $spec "x-kubernetes-validations" -}}
+{{- if hasPrefix ".docker" (.fieldPath | default "") -}}
+{{- if ne (include "tcr-assistant.rule" (list (replace "self.docker." "self." .rule) $set)) "T" -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s%s" $path (get $at .fieldPath)) .message) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "tcr-assistant.fault" -}}

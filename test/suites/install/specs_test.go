@@ -72,7 +72,7 @@ func entryOf(t *testing.T, manifest []byte) map[string]any {
 }
 
 func untyped(entry map[string]any) bool {
-	required := map[string]bool{"name": true, "dockerServer": true}
+	required := map[string]bool{"name": true}
 	for key, value := range entry {
 		switch key {
 		case "name", "dockerServer", "namespaces", "serviceAccounts", "dockerUsername", "dockerPassword":
@@ -89,7 +89,7 @@ func untyped(entry map[string]any) bool {
 			if !is || slices.ContainsFunc(servers, func(server any) bool { return !isText(server) }) {
 				return true
 			}
-		case "namespaceSelector", "excludedNamespaces":
+		case "namespaceSelector", "excludedNamespaces", "tcr":
 			if !shaped(key, value) {
 				return true
 			}
@@ -117,6 +117,12 @@ func shaped(key string, value any) bool {
 	if key == "excludedNamespaces" {
 		var names []string
 		return strict.Decode(&names) == nil && len(names) <= 1024
+	}
+	if key == "tcr" {
+		var registry v1.RegistryInstance
+		return strict.Decode(&registry) == nil && registry.RegistryID != "" && registry.Region != "" &&
+			slices.Contains([]string{"", v1.TokenTypeLongTerm, v1.TokenTypeTemporary}, registry.TokenType) &&
+			slices.Contains([]string{"", v1.OnDeleteRevoke, v1.OnDeleteKeep}, registry.OnDelete)
 	}
 	var selector v1.LabelSelector
 	if strict.Decode(&selector) != nil || len(selector.MatchLabels) > 64 || len(selector.MatchExpressions) > 32 {

@@ -1,0 +1,129 @@
+package pullsecret
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+)
+
+// Registry is a registry instance for which the cloud issues the credential, as an ImagePullSecret asks for it. It is immutable.
+type Registry struct {
+	ID, Region string
+	// Temporary asks for tokens of an hour, and not for those that are renewed after RotateAfter.
+	Temporary   bool
+	RotateAfter time.Duration
+	// Keep leaves the tokens as they are once the ImagePullSecret is gone.
+	Keep bool
+	// Keys names the Secret of the manager's namespace with the keys to call the cloud with; blank for what the manager runs with.
+	Keys string
+	// Additional are the hosts that the credential is for besides the instance's own.
+	Additional []string
+}
+
+// Renewal is how far the cloud has got with issuing a credential.
+type Renewal struct {
+	// Expires is when the credential ends; zero where that is not known.
+	Expires time.Time
+	// Refused is why the cloud does not issue or renew it; nil where it does.
+	Refused *Unread
+}
+
+func (r Renewal) equal(other Renewal) bool {
+	same := r.Refused == other.Refused || r.Refused != nil && other.Refused != nil && *r.Refused == *other.Refused
+	return same && r.Expires.Equal(other.Expires)
+}
+
+// defaultRotation is how long a long-term token is issued where nothing is said of that.
+const defaultRotation = 90 * 24 * time.Hour
+
+// same reports whether both are issued the same credential, however it is renewed.
+func (r *Registry) same(other *Registry) bool {
+	return r.ID == other.ID && r.Region == other.Region && slices.Equal(r.Additional, other.Additional)
+}
+
+// servers returns the hosts that the credential is for, where the instance has that default domain. While it is not known, a name that
+// no registry ever has stands for it.
+func (r *Registry) servers(domain string) []string {
+	if domain == "" {
+		return append([]string{r.ID + ".invalid"}, r.Additional...)
+	}
+	servers := []string{domain}
+	for _, server := range append([]string{private(domain)}, r.Additional...) {
+		if !slices.Contains(servers, server) {
+			servers = append(servers, server)
+		}
+	}
+	return servers
+}
+
+// private returns the domain in private networks of an instance with a default domain.
+func private(domain string) string {
+	host, rest, _ := strings.Cut(domain, ".")
+	return host + "-vpc." + rest
+}
+
+// Render returns the .dockerconfigjson of a token of the instance, which has that default domain.
+func (r *Registry) Render(domain, username, password string) []byte {
+	servers := r.servers(domain)
+	return Render(v1.DockerCredential{Username: username, Password: password, Server: servers[0], AdditionalServers: servers[1:]})
+}
+
+// checkBeside checks what stands in spec.docker beside spec.tcr.
+func checkBeside(path *field.Path, docker v1.DockerCredential) field.ErrorList {
+	if docker.Username != "" || docker.Password != "" || docker.SecretRef != nil || docker.Server != "" {
+		return field.ErrorList{field.Forbidden(path, "must hold nothing but additionalServers beside spec.tcr, which is the source of the credential: leave out the rest, or spec.tcr")}
+	}
+	return checkAdditional(path, docker)
+}
+
+// What the fields of spec.tcr are held to, as in the CRD.
+var (
+	registryForm = regexp.MustCompile(`^tcr-[a-z0-9]+$`)
+	regionForm   = regexp.MustCompile(`^[a-z]+(-[a-z0-9]+)+$`)
+	periodForm   = regexp.MustCompile(`^([1-9][0-9]{0,4}h([0-9]{1,5}m)?([0-9]{1,5}s)?|[1-9][0-9]{0,4}m([0-9]{1,5}s)?)?$`)
+)
+
+const (
+	maxRegistry = 64
+	maxPeriod   = 32
+)
+
+// parseRegistry reads spec.tcr. A password may stand in a text of it by mistake: none is repeated.
+func parseRegistry(path *field.Path, spec *v1.RegistryInstance, additional []string) (*Registry, field.ErrorList) {
+	var errs field.ErrorList
+	form := func(path *field.Path, value string, longest int, form *regexp.Regexp, says string) {
+		switch {
+		case tooLong(value, longest):
+			errs = append(errs, field.TooLong(path, "", longest))
+		case !form.MatchString(value):
+			errs = append(errs, field.Forbidden(path, says))
+		}
+	}
+	form(path.Child("registryId"), spec.RegistryID, maxRegistry, registryForm, "must be the id of a registry instance, such as tcr-xxxxxxxx")
+	form(path.Child("region"), spec.Region, maxRegistry, regionForm, "must be the name of a region, such as ap-guangzhou")
+	form(path.Child("rotateAfter"), spec.RotateAfter, maxPeriod, periodForm, "must be at least 1m, in hours, minutes and seconds, such as 2160h or 1m30s")
+	one := func(path *field.Path, value string, allowed ...string) {
+		if value != "" && !slices.Contains(allowed, value) {
+			errs = append(errs, field.NotSupported(path, quoted(value), allowed))
+		}
+	}
+	one(path.Child("tokenType"), spec.TokenType, v1.TokenTypeLongTerm, v1.TokenTypeTemporary)
+	one(path.Child("onDelete"), spec.OnDelete, v1.OnDeleteRevoke, v1.OnDeleteKeep)
+	registry := &Registry{
+		ID: spec.RegistryID, Region: spec.Region, Temporary: spec.TokenType == v1.TokenTypeTemporary, RotateAfter: defaultRotation,
+		Keep: spec.OnDelete == v1.OnDeleteKeep, Additional: additional,
+	}
+	if period, err := time.ParseDuration(spec.RotateAfter); err == nil {
+		registry.RotateAfter = period
+	}
+	if reference := spec.CredentialsSecretRef; reference != nil {
+		errs = append(errs, checkReference(path.Child("credentialsSecretRef", "name"), reference.Name)...)
+		registry.Keys = reference.Name
+	}
+	return registry, errs
+}
