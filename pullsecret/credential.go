@@ -20,8 +20,6 @@ import (
 type Credential struct {
 	// Config is the .dockerconfigjson to issue; nil where it is not known.
 	Config []byte
-	// Domain is the default one of the rule's registry instance; blank where it is not known, or for one that stands in a Secret.
-	Domain string
 	// Renewal is how far the cloud has got with issuing it.
 	Renewal Renewal
 	// Unread is why it cannot be read; nil where it can.
@@ -44,7 +42,7 @@ func (r *Rule) with(credential Credential) *Rule {
 	sameProblem := r.Unread == credential.Unread || r.Unread != nil && credential.Unread != nil && *r.Unread == *credential.Unread
 	servers := r.Servers
 	if r.Registry != nil {
-		servers = r.Registry.servers(credential.Domain)
+		servers = r.Registry.servers(credential.Renewal.Domain)
 	}
 	if sameProblem && r.Known() == (credential.Config != nil) && bytes.Equal(r.Config, credential.Config) &&
 		slices.Equal(r.Servers, servers) && r.Renewal.equal(credential.Renewal) {

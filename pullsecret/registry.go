@@ -27,6 +27,8 @@ type Registry struct {
 
 // Renewal is how far the cloud has got with issuing a credential.
 type Renewal struct {
+	// Domain is the registry instance's default one; blank where it is not known.
+	Domain string
 	// Expires is when the credential ends; zero where that is not known.
 	Expires time.Time
 	// Refused is why the cloud does not issue or renew it; nil where it does.
@@ -35,7 +37,7 @@ type Renewal struct {
 
 func (r Renewal) equal(other Renewal) bool {
 	same := r.Refused == other.Refused || r.Refused != nil && other.Refused != nil && *r.Refused == *other.Refused
-	return same && r.Expires.Equal(other.Expires)
+	return same && r.Domain == other.Domain && r.Expires.Equal(other.Expires)
 }
 
 // defaultRotation is how long a long-term token is issued where nothing is said of that.

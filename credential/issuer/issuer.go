@@ -29,6 +29,7 @@ type Records interface {
 
 // Registry is what is asked of a registry instance. tencentcloud.Registry is one.
 type Registry interface {
+	Domain(ctx context.Context) (string, error)
 	Tokens(ctx context.Context) ([]tencentcloud.Listed, error)
 	CreateLongTermToken(ctx context.Context, description string) (tencentcloud.Token, error)
 	CreateTemporaryToken(ctx context.Context) (tencentcloud.Token, error)
@@ -54,6 +55,8 @@ type Issuer struct {
 type Outcome struct {
 	// Issue is the token that every Secret is to hold; nil leaves them as they are.
 	Issue *rotation.Token
+	// Domain is the default one of the registry that it is for; blank where it is not known.
+	Domain string
 	// Again is when to sync again where nothing else happens; zero where nothing is left to do.
 	Again time.Time
 }
@@ -69,18 +72,41 @@ func (i *Issuer) Sync(ctx context.Context, uid string, policy *rotation.Policy, 
 		if err != nil {
 			return Outcome{}, fmt.Errorf("loading the record of tokens of %s: %w", uid, err)
 		}
+		var missing error
+		policy, missing = i.located(ctx, policy, record)
 		decision := rotation.Plan(rotation.State{
 			Cluster: i.Cluster, Policy: policy, Record: record, Listings: i.known(), Held: held(record), Now: i.Now(),
 		})
 		outcome := Outcome{Issue: decision.Issue, Again: decision.Again}
-		if len(decision.Actions) == 0 {
-			return outcome, nil
+		if decision.Issue != nil {
+			outcome.Domain = record.Domain(decision.Issue.Instance)
+		}
+		if missing != nil || len(decision.Actions) == 0 {
+			return outcome, missing // a token of a registry without a name could not be issued
 		}
 		if err := i.make(ctx, decision.Actions, record, version, policy); err != nil {
 			return outcome, err
 		}
 	}
 	return Outcome{}, fmt.Errorf("syncing the tokens of %s: %d decisions were not enough", uid, maxRounds)
+}
+
+// located returns the policy with the domain of its registry, which is asked for once and then known from the record.
+func (i *Issuer) located(ctx context.Context, policy *rotation.Policy, record rotation.Record) (*rotation.Policy, error) {
+	if policy == nil || policy.Domain != "" || record.Domain(policy.Instance) != "" {
+		return policy, nil
+	}
+	registry, err := i.Registry(rotation.Place{Instance: policy.Instance, Key: policy.Key})
+	if err != nil {
+		return policy, err
+	}
+	domain, err := registry.Domain(ctx)
+	if err != nil {
+		return policy, err
+	}
+	located := *policy
+	located.Domain = domain
+	return &located, nil
 }
 
 // make makes the actions and returns the first error. After a conflict everything is decided anew.

@@ -18,7 +18,9 @@ const (
 type Policy struct {
 	UID, Name string
 	Instance  Instance
-	Kind      Kind
+	// Domain is the registry's default one; blank where that was not asked for.
+	Domain string
+	Kind   Kind
 	// Key names the Secret of the keys to call with; blank for the manager's own identity.
 	Key string
 	// RotateAfter is how long a long-term token is issued.
@@ -189,6 +191,9 @@ func (p *planner) header() {
 		p.record.Places = append(p.record.Places, Place{Instance: p.Policy.Instance})
 	}
 	p.record.Places[at].Key = p.Policy.Key
+	if p.Policy.Domain != "" {
+		p.record.Places[at].Domain = p.Policy.Domain
+	}
 	if p.Policy.Kind == LongTerm {
 		p.record.Places[at].LongTerm = true
 	}

@@ -32,6 +32,8 @@ type Place struct {
 	Key string `json:"key,omitempty"`
 	// LongTerm says whether there may be tokens that can be listed.
 	LongTerm bool `json:"longTerm,omitempty"`
+	// Domain is the registry's default one; blank while it is not known. It is kept, so that a token is issued while the cloud is away.
+	Domain string `json:"domain,omitempty"`
 }
 
 // Token is one that is stored.
@@ -84,6 +86,16 @@ func (r Record) With(token Token) Record {
 	token.Serial = r.Last
 	r.Tokens = append(r.Tokens, token)
 	return r
+}
+
+// Domain returns the default one of a registry; blank where it is not known.
+func (r Record) Domain(of Instance) string {
+	for _, place := range r.Places {
+		if place.Instance == of {
+			return place.Domain
+		}
+	}
+	return ""
 }
 
 func (r Record) clone() Record {

@@ -145,6 +145,22 @@ func (s *State) Complete(rule *pullsecret.Rule) bool {
 	return (s.complete.issued || s.named[secret]) && s.complete.namespaces && s.complete.accounts
 }
 
+// Sums returns the sums of what the Secrets of a rule hold, wherever they stand; false where they are not all known.
+func (s *State) Sums(rule *pullsecret.Rule) (sums map[[32]byte]bool, known bool) {
+	if !s.Complete(rule) {
+		return nil, false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	sums = map[[32]byte]bool{}
+	for _, namespace := range s.namespaces {
+		if secret, found := namespace.Secret(rule.Secret); found && secret.Managed && namespace.Live {
+			sums[secret.Sum] = true
+		}
+	}
+	return sums, true
+}
+
 // Mentioning returns the live namespaces in which a Secret of ours or an entry of that name is left.
 func (s *State) Mentioning(name string) (namespaces []string) {
 	s.mu.RLock()

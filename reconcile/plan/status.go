@@ -31,6 +31,9 @@ const (
 	ReasonCredentialUnread = "CredentialUnread"
 )
 
+// ReasonIssued is that of the condition CredentialIssued where it is True. Otherwise it is what the cloud's API says.
+const ReasonIssued = "Issued"
+
 // Summarize counts how far a rule has got, and lists the newest of what is done and the worst of what fails. old is what
 // the status was: it knows of writes that were made before this process watched, so that a restart changes nothing. unseen
 // is why the cluster cannot be seen, which counts as failing too.
@@ -86,9 +89,16 @@ func credentialStatus(rule *pullsecret.Rule, issued int64) *v1.CredentialStatus 
 	if rule.Reference != "" {
 		status.Source = v1.SourceSecret + rule.Reference
 	}
+	if rule.Registry != nil {
+		status.Source = v1.SourceTCR + rule.Registry.ID
+	}
 	if issued > 0 {
 		at := metav1.Unix(issued, 0)
 		status.IssuedAt = &at
+	}
+	if !rule.Renewal.Expires.IsZero() {
+		at := metav1.NewTime(rule.Renewal.Expires.Truncate(time.Second))
+		status.ExpiresAt = &at
 	}
 	return status
 }
@@ -144,6 +154,23 @@ func SetOutdated(conditions []metav1.Condition, problem *pullsecret.Outdated, na
 		Type: v1.ConditionAttachmentsOutdated, Status: metav1.ConditionTrue, Reason: problem.Reason, Message: shortened(explained(problem.Message) + "; meanwhile " + problem.Meanwhile),
 		ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(now),
 	})
+	return conditions
+}
+
+// SetIssued returns the conditions with the one that says whether the cloud issues and renews a rule's credential, where it is to.
+func SetIssued(conditions []metav1.Condition, rule *pullsecret.Rule, now time.Time) []metav1.Condition {
+	if rule.Registry == nil {
+		meta.RemoveStatusCondition(&conditions, v1.ConditionCredentialIssued)
+		return conditions
+	}
+	condition := metav1.Condition{
+		Type: v1.ConditionCredentialIssued, Status: metav1.ConditionTrue, Reason: ReasonIssued, Message: "the cloud issues the credential",
+		ObservedGeneration: rule.Generation, LastTransitionTime: metav1.NewTime(now),
+	}
+	if refused := rule.Renewal.Refused; refused != nil {
+		condition.Status, condition.Reason, condition.Message = metav1.ConditionFalse, refused.Reason, shortened(refused.Message)
+	}
+	meta.SetStatusCondition(&conditions, condition)
 	return conditions
 }
 

@@ -224,6 +224,7 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 		} else {
 			return status, false // it is looked at again once everything has been seen
 		}
+		status.Conditions = plan.SetIssued(status.Conditions, rule, now)
 		if again := w.events.record(name, rule.UID, status, failures, time.Now()); again > 0 {
 			w.queue.AddAfter(name, again)
 		}
