@@ -128,7 +128,9 @@ func NewController(config Config) *Controller {
 func (c *Controller) Progress() []plan.Progress { return c.status.Progress() }
 
 // Issued returns the sums of what the Secrets of a rule hold; false where they are not all known.
-func (c *Controller) Issued(rule *pullsecret.Rule) (sums map[[32]byte]bool, known bool) { return c.state.Sums(rule) }
+func (c *Controller) Issued(rule *pullsecret.Rule) (sums map[[32]byte]bool, known bool) {
+	return c.state.Sums(rule)
+}
 
 // Run brings the cluster in line until ctx ends, and returns once everything it started has stopped.
 func (c *Controller) Run(ctx context.Context) {

@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/credential/tencentcloud"
 	"github.com/tcr-assistant/tcr-assistant/secretsrole"
 )
 
@@ -40,6 +41,7 @@ type options struct {
 	certSigner    string
 	certDuration  time.Duration
 	shutdownDelay time.Duration
+	cloud         tencentcloud.Options
 	logFormat     string
 	logLevel      string
 	cleanup       bool
@@ -70,6 +72,9 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.StringVar(&o.certSigner, "cert-signer", certs.DefaultSigner, "`signer` to request the serving certificate from")
 	flags.DurationVar(&o.certDuration, "cert-duration", certs.DefaultDuration, "`lifetime` of the serving certificate, 10m at least")
 	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "how long admission requests are still answered after SIGTERM, until the Service no longer routes to this replica")
+	flags.StringVar(&o.cloud.Endpoint, "tencentcloud-endpoint", tencentcloud.DefaultEndpoint, "`URL` of the cloud's API, which issues the credentials of ImagePullSecrets with spec.tcr; {service} in it stands for the service's name")
+	flags.StringVar(&o.cloud.MetadataEndpoint, "tencentcloud-metadata-endpoint", tencentcloud.DefaultMetadataEndpoint, "`URL` of the cloud's metadata service, which has the node's role")
+	flags.StringVar(&o.cloud.CAFile, "tencentcloud-ca-file", "", "`file` of PEM certificates that the cloud's API is trusted by, beside those of the system; empty for none")
 	flags.StringVar(&o.logFormat, "log-format", "text", "`text` or json")
 	flags.StringVar(&o.logLevel, "log-level", "info", "`debug`, info, warn or error")
 	flags.BoolVar(&o.cleanup, "cleanup", false, "delete every ImagePullSecret, remove its entry from every ServiceAccount, and exit: for an uninstall")

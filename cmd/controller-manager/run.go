@@ -37,6 +37,7 @@ type manager struct {
 	imagePullSecrets *typed.Client
 	attachments      *typed.DerivedAttachments
 	owner            ownerLookup
+	cloud            *cloud
 
 	leads     atomic.Bool // in a term of leadership
 	labels    *namespaces.Cache
@@ -95,6 +96,9 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 		log: log, options: o, client: client, imagePullSecrets: imagePullSecrets, attachments: attachments,
 		owner: ownership(log, client, managerRole), labels: namespaces.NewCache(log, client.Namespaces()), recorder: events.NewRecorder(ctx, client),
 		fits: make(chan struct{}), complete: make(chan struct{}),
+	}
+	if m.cloud, err = newCloud(client, o); err != nil {
+		return nil, err
 	}
 	m.known = newKnowledge(derived.NewFollower(log, attachments), m.labels, o.webhook && o.mutating)
 	owner := ownership(log, client, webhookRole)
@@ -214,6 +218,7 @@ func (m *manager) lead(ctx context.Context) {
 	if !wait(ctx, source.Synced()) {
 		return
 	}
+	leading.Go(func() { m.cloud.keeper(m.log, m.imagePullSecrets, index, controller).Run(ctx) })
 	leading.Go(func() { reference.NewFollower(m.log, m.client, m.options.namespace, index).Run(ctx) })
 	m.known.lead(index)
 	if m.options.webhook {

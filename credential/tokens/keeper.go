@@ -166,8 +166,12 @@ func (k *Keeper) keep(ctx context.Context, uid string) time.Duration {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	k.mu.Lock()
-	name := k.objects[uid].name
+	one, known := k.objects[uid]
 	k.mu.Unlock()
+	if !known {
+		return 0
+	}
+	name := one.name
 	rule := k.Index.Rules().Get(name)
 	switch {
 	case k.Index.Rules().Invalid(name) != nil:
