@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -17,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
@@ -54,7 +56,9 @@ func nameFor(uid string) string {
 // Secrets reads and writes Secrets of one namespace.
 type Secrets interface {
 	Get(ctx context.Context, name string, options metav1.GetOptions) (*corev1.Secret, error)
-	Create(ctx context.Context, secret *corev1.Secret, options metav1.CreateOptions) (*corev1.Secret, error)
+	Patch(
+		ctx context.Context, name string, kind types.PatchType, data []byte, options metav1.PatchOptions, subresources ...string,
+	) (*corev1.Secret, error)
 	Update(ctx context.Context, secret *corev1.Secret, options metav1.UpdateOptions) (*corev1.Secret, error)
 	Delete(ctx context.Context, name string, options metav1.DeleteOptions) error
 }
@@ -139,7 +143,7 @@ func (s Store) change(ctx context.Context, uid, expected string, change func(map
 			return err
 		}
 		if secret == nil {
-			secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue}}}
+			secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		}
 		if version(secret.Data[uid+suffix]) != expected {
 			return issuer.ErrConflict
@@ -148,25 +152,42 @@ func (s Store) change(ctx context.Context, uid, expected string, change func(map
 			secret.Data = map[string][]byte{}
 		}
 		change(secret.Data)
+		if secret.ResourceVersion == "" && len(secret.Data) > 0 {
+			if err := s.begin(ctx, name); err != nil {
+				return fmt.Errorf("storing %s in secret %s: %w", uid, name, err)
+			}
+			continue // now there is one, perhaps with something in it
+		}
 		err = s.write(ctx, secret)
 		if err == nil {
 			return nil
 		}
-		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !clientset.Gone(err) {
+		if !apierrors.IsConflict(err) && !clientset.Gone(err) {
 			return fmt.Errorf("storing %s in secret %s: %w", uid, name, err)
 		}
 	}
 	return fmt.Errorf("storing %s in secret %s: it was changed by others %d times in a row", uid, name, attempts)
 }
 
+// begin creates a Secret without records. It is applied, and not posted: RBAC can then name what is created.
+func (s Store) begin(ctx context.Context, name string) error {
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": "Secret", "type": corev1.SecretTypeOpaque,
+		"metadata": map[string]any{"name": name, "labels": map[string]string{v1.ManagedByLabel: v1.ManagedByValue}},
+	})
+	if err != nil {
+		return err
+	}
+	force := true
+	_, err = s.secrets.Patch(ctx, name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: v1.FieldManager, Force: &force})
+	return err
+}
+
 // write writes a Secret in place of the version that it was read in.
 func (s Store) write(ctx context.Context, secret *corev1.Secret) error {
 	switch {
-	case secret.ResourceVersion == "" && len(secret.Data) == 0:
-		return nil
 	case secret.ResourceVersion == "":
-		_, err := s.secrets.Create(ctx, secret, metav1.CreateOptions{FieldManager: v1.FieldManager})
-		return err
+		return nil // there is nothing, and nothing to write
 	case len(secret.Data) == 0:
 		return s.secrets.Delete(ctx, secret.Name, metav1.DeleteOptions{
 			Preconditions: &metav1.Preconditions{UID: &secret.UID, ResourceVersion: &secret.ResourceVersion},

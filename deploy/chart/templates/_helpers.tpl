@@ -75,3 +75,10 @@ every API that Helm knows: the version is asked for too.
 {{- $mutating := toString .Values.webhook.mutating -}}
 {{- if and .Values.webhook.enabled (or (eq $mutating "true") (and (eq $mutating "auto") (not (include "tcr-assistant.attaches" .)))) }}true{{ end -}}
 {{- end -}}
+
+{{/* The Secrets of the manager's namespace in which the records of tokens are, as a JSON list. */}}
+{{- define "tcr-assistant.tokens" -}}
+{{- $names := list -}}
+{{- range until 8 -}}{{- $names = append $names (printf "tcr-assistant-tokens-%d" .) -}}{{- end -}}
+{{- toJson $names -}}
+{{- end -}}
