@@ -173,14 +173,10 @@ func (k *Keeper) keep(ctx context.Context, uid string) time.Duration {
 	}
 	name := one.name
 	rule := k.Index.Rules().Get(name)
-	switch {
-	case k.Index.Rules().Invalid(name) != nil:
-		return doubt // what it asks for is not known, and what it has stays as it is
-	case rule != nil && string(rule.UID) == uid && rule.Registry != nil:
+	if rule != nil && string(rule.UID) == uid && rule.Registry != nil {
 		return k.issue(ctx, rule)
-	default:
-		return k.revoke(ctx, uid, name, rule)
 	}
+	return k.revoke(ctx, uid, name, rule)
 }
 
 // issue has the token of a rule issued.
@@ -248,7 +244,7 @@ func (k *Keeper) failed(uid, name string, err error) time.Duration {
 	return failure.Backoff(one.failures, rand.Float64())
 }
 
-// revoke ends the tokens of an ImagePullSecret that is gone, or has its credential from elsewhere by now.
+// revoke ends the tokens of an ImagePullSecret that is gone, or has its credential from elsewhere by now. One that cannot be read keeps them.
 func (k *Keeper) revoke(ctx context.Context, uid, name string, rule *pullsecret.Rule) time.Duration {
 	live, err := k.Live(ctx, name)
 	switch {

@@ -132,7 +132,7 @@ func (o *object) live() int {
 	return live
 }
 
-func TestTheFirstTokenTakesThreeCalls(t *testing.T) {
+func TestTheFirstTokenTakesFourCalls(t *testing.T) {
 	t.Parallel()
 	o := newObject(start(t))
 	outcome, err := o.sync(100)
@@ -143,7 +143,9 @@ func TestTheFirstTokenTakesThreeCalls(t *testing.T) {
 	for _, call := range o.Calls() {
 		actions = append(actions, call.Action)
 	}
-	assert.Equal(t, []string{"DescribeInstanceToken", "CreateInstanceToken", "DescribeInstanceToken"}, actions)
+	assert.Equal(t, []string{"DescribeInstances", "DescribeInstanceToken", "CreateInstanceToken", "DescribeInstanceToken"}, actions)
+	assert.NotEmpty(t, outcome.Domain)
+	assert.Equal(t, o.records.record.Places[0].Domain, outcome.Domain)
 	assert.Equal(t, "TKE cluster (cls-abcdefgh) dedicated access credential, ImagePullSecret demo, "+uid, o.Tokens(demo)[0].Description)
 	before := len(o.Calls())
 	for range 5 {
@@ -247,7 +249,7 @@ func TestTemporaryTokensNeedOneCall(t *testing.T) {
 		o.now = o.now.Add(passes)
 	}
 	assert.Equal(t, 3, o.Count("CreateInstanceToken"))
-	assert.Len(t, o.Calls(), 3)
+	assert.Len(t, o.Calls(), 4, "and the registry's name is asked for once")
 	assert.Len(t, o.records.record.Tokens, 2, "the one before goes when every Secret has the new one")
 	_, err := o.sync(100)
 	require.NoError(t, err)
