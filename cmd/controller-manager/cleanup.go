@@ -4,7 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
+	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/credential/tokens"
 	"github.com/tcr-assistant/tcr-assistant/secretsrole"
 	"github.com/tcr-assistant/tcr-assistant/uninstall"
 )
@@ -26,5 +29,25 @@ func cleanUp(ctx context.Context, log *slog.Logger, o *options) error {
 		defer cancel()
 		remover.Grants = granted
 	}
-	return remover.Run(ctx)
+	if err := remover.Run(ctx); err != nil {
+		return err
+	}
+	return revoke(ctx, log, client, o)
+}
+
+// revokeTimeout is how long an uninstall waits for the cloud. What is left then is revoked by the next installation.
+const revokeTimeout = time.Minute
+
+// revoke ends the tokens that the cloud has issued. An uninstall goes on where the cloud does not answer, or nobody may ask it.
+func revoke(ctx context.Context, log *slog.Logger, client *clientset.Clientset, o *options) error {
+	cloud, err := newCloud(client, o)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	if err := (tokens.Config{Sync: cloud.sync, Records: cloud.store.All}).End(ctx); err != nil {
+		log.Warn("tokens were not revoked: disable and delete those of this cluster in the registry's console", "error", err)
+	}
+	return nil
 }
