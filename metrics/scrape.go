@@ -22,6 +22,8 @@ var (
 	accountsPresent = description("service_accounts_present", "Service accounts that list the image pull secret's Secret, of those that should.", "image_pull_secret")
 	isReady         = description("image_pull_secret_ready", "1 while the condition Ready of the image pull secret is True, else 0.", "image_pull_secret")
 	failures        = description("failures", "What is not as it should be of the image pull secret, by the reason its status gives.", "image_pull_secret", "reason")
+	isIssued        = description("credential_issued", "1 while the cloud issues and renews the credential of the image pull secret, else 0; only of those with spec.tcr.", "image_pull_secret")
+	expiry          = description("credential_expiry_timestamp_seconds", "Unix time at which the credential that the cloud has issued for the image pull secret ends.", "image_pull_secret")
 )
 
 // progressCollector asks the controller, while there is one, at each scrape.
@@ -31,7 +33,7 @@ type progressCollector struct {
 
 // Describe sends what Collect may send.
 func (c *progressCollector) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{secretsDesired, secretsPresent, accountsDesired, accountsPresent, isReady, failures} {
+	for _, d := range []*prometheus.Desc{secretsDesired, secretsPresent, accountsDesired, accountsPresent, isReady, failures, isIssued, expiry} {
 		descriptions <- d
 	}
 }
@@ -51,6 +53,12 @@ func (c *progressCollector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(accountsDesired, float64(p.AccountsDesired))
 		gauge(accountsPresent, float64(p.AccountsServed))
 		gauge(isReady, truth(p.Ready))
+		if p.Cloud != nil {
+			gauge(isIssued, truth(p.Cloud.Issued))
+		}
+		if p.Cloud != nil && !p.Cloud.Expires.IsZero() {
+			gauge(expiry, float64(p.Cloud.Expires.Unix()))
+		}
 		// These are always there, so that it can be seen that nothing fails.
 		for _, reason := range []string{plan.ReasonForbidden, plan.ReasonForeignSecret, plan.ReasonContended} {
 			if _, counted := p.Failures[reason]; !counted {

@@ -37,6 +37,12 @@ func TestTheStatusSaysHowFarTheCloudHasGot(t *testing.T) {
 	assert.Equal(t, "Unauthorized", condition.Reason)
 	assert.Equal(t, "allow the action", condition.Message)
 
+	progress := ProgressOf("r", v1.ImagePullSecretStatus{Conditions: conditions, Credential: status}, nil)
+	require.NotNil(t, progress.Cloud)
+	assert.False(t, progress.Cloud.Issued)
+	assert.Equal(t, now.Add(time.Hour), progress.Cloud.Expires.UTC())
+	assert.Nil(t, ProgressOf("r", v1.ImagePullSecretStatus{}, nil).Cloud)
+
 	rule.Registry, rule.Renewal = nil, pullsecret.Renewal{}
 	assert.Empty(t, SetIssued(conditions, rule, now), "nobody asks the cloud any more")
 	assert.Nil(t, credentialStatus(rule, 0).ExpiresAt)

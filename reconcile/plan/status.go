@@ -250,8 +250,29 @@ type Progress struct {
 	SecretsDesired, SecretsPresent  int32
 	AccountsDesired, AccountsServed int32
 	Ready                           bool
+	// Cloud is how far the cloud has got with the credential; nil where it stands somewhere.
+	Cloud *Issuance
 	// Failures counts what fails by reason, all of it.
 	Failures map[string]int
+}
+
+// Issuance is whether the cloud issues and renews a credential, and when the last one ends; zero where that is not known.
+type Issuance struct {
+	Issued  bool
+	Expires time.Time
+}
+
+// issuanceOf returns what a status tells of the cloud.
+func issuanceOf(status v1.ImagePullSecretStatus) *Issuance {
+	condition := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialIssued)
+	if condition == nil {
+		return nil
+	}
+	issuance := &Issuance{Issued: condition.Status == metav1.ConditionTrue}
+	if status.Credential != nil && status.Credential.ExpiresAt != nil {
+		issuance.Expires = status.Credential.ExpiresAt.Time
+	}
+	return issuance
 }
 
 // ProgressOf returns the progress that a status tells of, with all the failures, of which the status lists the worst.
@@ -261,6 +282,7 @@ func ProgressOf(name string, status v1.ImagePullSecretStatus, failures []v1.Fail
 		SecretsDesired:  status.SecretsDesired, SecretsPresent: status.SecretsSuccess,
 		AccountsDesired: status.SAsDesired, AccountsServed: status.SAsSuccess,
 		Ready:    meta.IsStatusConditionTrue(status.Conditions, v1.ConditionReady),
+		Cloud:    issuanceOf(status),
 		Failures: countReasons(failures),
 	}
 }
