@@ -150,6 +150,10 @@ func managersTries(ctx context.Context, w *world) map[string][]try {
 			asks(ctx, "patch", ipsGroup, "derivedattachments", "", ""),
 			asks(ctx, "update", "coordination.k8s.io", "leases", manager.Namespace, "tcr-assistant-leader-election"),
 		},
+		"read and change the records of the tokens that the cloud has issued, with these in them": {
+			asks(ctx, "get", "", "secrets", manager.Namespace, "tcr-assistant-tokens-0"),
+			asks(ctx, "update", "", "secrets", manager.Namespace, "tcr-assistant-tokens-7"),
+		},
 		"rewrite what anybody writes, and so [become cluster admin](#what-a-stolen-token-of-the-manager-can-still-do)": configuration("mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration"),
 		"read and refuse what anybody writes": configuration("validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration"),
 		"have the signer certify any server": {
@@ -193,6 +197,10 @@ func othersTries(ctx context.Context) map[string][]try {
 		"list or watch Secrets": {asks(ctx, "list", "", "secrets", "", ""),
 			asks(ctx, "watch", "", "secrets", "", ""),
 			asks(ctx, "list", "", "secrets", "team", "database")},
+		"read, change and delete the records of tokens": {
+			asks(ctx, "get", "", "secrets", manager.Namespace, "tcr-assistant-tokens-0"),
+			asks(ctx, "delete", "", "secrets", manager.Namespace, "tcr-assistant-tokens-7"),
+		},
 		"create, change or delete a Secret":                          append(foreign, create, apply),
 		"read the credentials in ImagePullSecrets, and delete these": {asks(ctx, "list", ipsGroup, "imagepullsecrets", "", "")},
 		"remove entries `tcr.ips…` from ServiceAccounts":             {accountTry(ctx, attaching)},
