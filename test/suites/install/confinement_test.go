@@ -127,6 +127,7 @@ func attemptsOnSecrets(ctx context.Context) []attempt {
 		{"to delete a foreign Secret of such name", remove("team", "tcr.ipsforeign"), secretsOnly},
 		{"to issue a Secret", create("team", "tcr.ipsx"), allowed},
 		{"to keep records of tokens", create(manager.Namespace, "tcr-assistant-tokens-0", opaque), allowed},
+		{"to forget records of tokens", remove(manager.Namespace, "tcr-assistant-tokens-0"), allowed},
 		{"to change what it issued", change("tcr.ipsx", `{"data":{".dockerconfigjson":"e30="}}`), allowed},
 		{"to take its mark off what it issued", change("tcr.ipsx", `{"metadata":{"labels":null}}`), secretsOnly},
 		{"to delete what it issued", remove("team", "tcr.ipsx"), allowed},
