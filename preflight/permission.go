@@ -1,6 +1,8 @@
 package preflight
 
 import (
+	"strings"
+
 	authorizationv1 "k8s.io/api/authorization/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
@@ -12,6 +14,7 @@ const (
 	certificateRole = "Role tcr-assistant-webhook-server-cert-role"
 	leaseRole       = "Role tcr-assistant-leader-election-role"
 	credentialsRole = "Role tcr-assistant-credentials-role"
+	tokensRole      = "Role tcr-assistant-tokens-role"
 )
 
 func clusterRole(name string) string { return "ClusterRole " + name }
@@ -22,6 +25,7 @@ type permission struct {
 	verbs                        string
 	group, resource, subresource string
 	name                         string // all objects where it is blank
+	others                       string // the names that the role grants with it, after a comma
 	namespaced                   bool   // in this process' own namespace
 	role                         string // which grants it, with its kind
 	// without says what goes wrong without it; blank where nothing works then.
@@ -39,6 +43,12 @@ func (c Config) permissions() []permission {
 		{verbs: "list,watch,patch", resource: "serviceaccounts", role: own},
 		{verbs: "create,patch", resource: "events", role: own, without: "no events will tell what happens"},
 		{verbs: "list,watch", resource: "secrets", namespaced: true, role: credentialsRole, without: "ImagePullSecrets that refer to a Secret, by spec.docker.secretRef, get no credential"},
+	}
+	if len(c.Tokens) > 0 {
+		needed = append(needed, permission{
+			verbs: "get,create,patch,update,delete", resource: "secrets", name: c.Tokens[0], others: strings.Join(append([]string{""}, c.Tokens[1:]...), ","),
+			namespaced: true, role: tokensRole, without: "ImagePullSecrets of a registry instance, by spec.tcr, get no credential",
+		})
 	}
 	if c.SecretsRole != "" {
 		needed = append(needed,
@@ -104,7 +114,7 @@ func (p permission) String() string {
 		name += "." + p.group
 	}
 	if p.name != "" {
-		name += " " + p.name
+		name += " " + p.name + p.others
 	}
 	return name
 }

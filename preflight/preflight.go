@@ -31,6 +31,8 @@ type Config struct {
 	Namespace string
 	// Signer issues the webhook's serving certificate.
 	Signer string
+	// Tokens are the Secrets with the records of tokens, which one role grants together; none where none are kept.
+	Tokens []string
 	// Lease is what replicas compete for; blank where there is one replica.
 	Lease string
 	// SecretsRole is the ClusterRole in which the manager lists the Secrets that it may read; blank where it keeps none.

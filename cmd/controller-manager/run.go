@@ -15,6 +15,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/credential/records"
 	"github.com/tcr-assistant/tcr-assistant/credential/reference"
 	"github.com/tcr-assistant/tcr-assistant/derived"
 	"github.com/tcr-assistant/tcr-assistant/events"
@@ -166,6 +167,7 @@ func (m *manager) check(ctx context.Context) error {
 func (m *manager) preflight(ctx context.Context) error {
 	config := preflight.Config{
 		Log: m.log, Clients: m.client, Namespace: m.options.namespace, Role: managerRole, Owner: m.owner,
+		Tokens: records.Names(),
 	}
 	if m.options.webhook {
 		config.Signer, config.WebhookRole = m.options.certSigner, webhookRole
