@@ -29,6 +29,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/credential/records"
 )
 
 // server is an API server with one namespace. It allows what allows says, and fails the requests for which fail says so.
@@ -239,14 +240,14 @@ func TestPermissions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var asked []grant
 			config := Config{Signer: "kubernetes.io/kubelet-serving", Lease: test.lease, SecretsRole: test.secrets,
-				Role: "tcr-assistant-manager-role", WebhookRole: test.webhook, MutatingWebhookRole: test.mutating}
+				Role: "tcr-assistant-manager-role", WebhookRole: test.webhook, MutatingWebhookRole: test.mutating, Tokens: records.Names()}
 			for _, needed := range config.permissions() {
 				resource := needed.resource
 				if needed.subresource != "" {
 					resource += "/" + needed.subresource
 				}
 				for verb := range strings.SplitSeq(needed.verbs, ",") {
-					asked = append(asked, grant{needed.role, verb, schema.GroupResource{Group: needed.group, Resource: resource}.String(), needed.name})
+					asked = append(asked, grant{needed.role, verb, schema.GroupResource{Group: needed.group, Resource: resource}.String(), needed.name + needed.others})
 				}
 			}
 			want := slices.DeleteFunc(slices.Clone(granted), func(g grant) bool {
