@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 
@@ -132,7 +133,11 @@ func (k *Keeper) sweep(ctx context.Context) {
 		}
 		pause := sweepPeriod
 		if err != nil && ctx.Err() == nil {
-			k.Log.Warn("records of tokens were not read, trying again", "error", err)
+			level := slog.LevelWarn
+			if apierrors.IsForbidden(err) {
+				level = slog.LevelDebug // what is missing was told at the start, and nobody may ask for tokens
+			}
+			k.Log.Log(ctx, level, "records of tokens were not read, trying again", "error", err)
 			pause = sweepRetry
 		}
 		select {
