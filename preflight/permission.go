@@ -46,7 +46,8 @@ func (c Config) permissions() []permission {
 	}
 	if len(c.Tokens) > 0 {
 		needed = append(needed, permission{
-			verbs: "get,create,patch,update,delete", resource: "secrets", name: c.Tokens[0], others: strings.Join(append([]string{""}, c.Tokens[1:]...), ","),
+			verbs: "get,create,patch,update,delete", resource: "secrets",
+			name: c.Tokens[0], others: strings.Join(append([]string{""}, c.Tokens[1:]...), ","),
 			namespaced: true, role: tokensRole, without: "ImagePullSecrets of a registry instance, by spec.tcr, get no credential",
 		})
 	}

@@ -49,7 +49,9 @@ func newCloud(client *clientset.Clientset, o *options) (*cloud, error) {
 }
 
 // keeper returns what keeps tokens for a term of leadership.
-func (c *cloud) keeper(log *slog.Logger, imagePullSecrets *typed.Client, index *pullsecret.Index, controller *reconcile.Controller) *tokens.Keeper {
+func (c *cloud) keeper(
+	log *slog.Logger, imagePullSecrets *typed.Client, index *pullsecret.Index, controller *reconcile.Controller,
+) *tokens.Keeper {
 	return tokens.NewKeeper(tokens.Config{
 		Log: log, Index: index, Sync: c.sync, Records: c.store.All, Issued: controller.Issued, Now: time.Now,
 		Live: func(ctx context.Context, name string) (types.UID, error) { return live(ctx, imagePullSecrets, name) },

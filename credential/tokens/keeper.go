@@ -249,7 +249,8 @@ func (k *Keeper) failed(uid, name string, err error) time.Duration {
 	return failure.Backoff(one.failures, rand.Float64())
 }
 
-// revoke ends the tokens of an ImagePullSecret that is gone, or has its credential from elsewhere by now. One that cannot be read keeps them.
+// revoke ends the tokens of an ImagePullSecret that is gone, or has its credential from elsewhere by now. One that cannot be read keeps
+// them.
 func (k *Keeper) revoke(ctx context.Context, uid, name string, rule *pullsecret.Rule) time.Duration {
 	live, err := k.Live(ctx, name)
 	switch {
