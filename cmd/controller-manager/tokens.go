@@ -31,9 +31,9 @@ type cloud struct {
 	api       *tencentcloud.Client
 	ambient   *tencentcloud.Caller // as this process itself
 	store     records.Store
-	issuer    *issuer.Issuer
+	issuer    *issuer.Issuer // of this term
 
-	mu sync.Mutex // held while the issuer is made
+	mu sync.Mutex // guards issuer
 }
 
 // newCloud returns one that asks as the flags say. It asks for nothing yet.
@@ -52,6 +52,9 @@ func newCloud(client *clientset.Clientset, o *options) (*cloud, error) {
 func (c *cloud) keeper(
 	log *slog.Logger, imagePullSecrets *typed.Client, index *pullsecret.Index, controller *reconcile.Controller,
 ) *tokens.Keeper {
+	c.mu.Lock()
+	c.issuer = nil // what it has listed is of another term, after which somebody else may have created tokens
+	c.mu.Unlock()
 	return tokens.NewKeeper(tokens.Config{
 		Log: log, Index: index, Sync: c.sync, Records: c.store.All, Issued: controller.Issued, Now: time.Now,
 		Live: func(ctx context.Context, name string) (types.UID, error) { return live(ctx, imagePullSecrets, name) },
