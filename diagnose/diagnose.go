@@ -9,7 +9,7 @@ import (
 
 // Diagnose says what is wrong with the pulls of the pod.
 func (e Evidence) Diagnose() Report {
-	report := Report{Unseen: e.Unseen}
+	var report Report
 	var failing []Pull
 	for _, pull := range e.Pod.Pulls {
 		if pull.Waiting != "" {
@@ -26,6 +26,7 @@ func (e Evidence) Diagnose() Report {
 	}
 	for _, pull := range failing {
 		failure := failure{Evidence: &e, Pull: pull, class: classify(pull)}
+		report.see(e.Unseen, failure.class)
 		if failure.class.ofCredentials() && len(broken) > 0 {
 			continue // the kubelet has sent none of the pod's credentials
 		}
@@ -35,6 +36,16 @@ func (e Evidence) Diagnose() Report {
 	}
 	report.NextTry = nextTry(failing, e.Now)
 	return report
+}
+
+// see takes in what could not be looked at and may matter to a failure of a class.
+func (r *Report) see(unseen []Unseen, class class) {
+	for _, one := range unseen {
+		local := one.Part == PartNode || one.Part == PartEvents
+		if (local || class.ofCredentials() || class == unknown) && !slices.Contains(r.Unseen, one) {
+			r.Unseen = append(r.Unseen, one)
+		}
+	}
 }
 
 // nextTry returns when the first of several pulls is tried again.
@@ -110,7 +121,7 @@ var plain = map[class]struct {
 // said is a finding that the error itself names.
 func (f failure) said() []Finding {
 	what := plain[f.class]
-	message := fmt.Sprintf("pulling %s on node %s ended in: %s", f.Image, f.node(), f.excerpt())
+	message := fmt.Sprintf("pulling %s%s ended in: %s", f.Image, f.onNode(), f.excerpt())
 	if f.class == notFound && !f.covered() {
 		message += fmt.Sprintf(". The pod has no credential for %s, so it asked as nobody", f.host)
 	}
@@ -144,7 +155,7 @@ func (f failure) unreached() []Finding {
 			break
 		}
 	}
-	said := fmt.Sprintf("pulling %s on node %s ended in: %s", f.Image, f.node(), f.excerpt())
+	said := fmt.Sprintf("pulling %s%s ended in: %s", f.Image, f.onNode(), f.excerpt())
 	switch {
 	case want == nil:
 		return []Finding{{Reason: reason, Object: "image " + f.Image, Message: said, Action: action}}
@@ -208,6 +219,13 @@ func (e *Evidence) node() string {
 		return "(none)"
 	}
 	return e.Pod.Node
+}
+
+func (e *Evidence) onNode() string {
+	if e.Pod.Node == "" {
+		return ""
+	}
+	return " on node " + e.Pod.Node
 }
 
 func (e *Evidence) pod() string     { return "pod " + e.Pod.Namespace + "/" + e.Pod.Name }

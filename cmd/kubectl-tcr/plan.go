@@ -81,7 +81,7 @@ type document struct {
 // read returns the ImagePullSecrets of files.
 func (o *options) read(files resource.FilenameOptions) ([]document, error) {
 	var wanted []document
-	result := resource.NewLocalBuilder().Unstructured().StdinInUse().FilenameParam(false, &files).ContinueOnError().Flatten().Do()
+	result := resource.NewLocalBuilder().Unstructured().FilenameParam(false, &files).ContinueOnError().Flatten().Do()
 	err := result.Visit(func(info *resource.Info, err error) error {
 		if err != nil {
 			return err
