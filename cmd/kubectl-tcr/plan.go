@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -95,11 +96,17 @@ func (o *options) read(files resource.FilenameOptions) ([]document, error) {
 		wanted = append(wanted, read)
 		return err
 	})
-	if err == nil && len(wanted) == 0 {
-		err = errors.New("reading the files: there is no ImagePullSecret in them")
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the files: %s", repeated.ReplaceAllString(err.Error(), "…"))
+	case len(wanted) == 0:
+		return nil, errors.New("reading the files: there is no ImagePullSecret in them")
 	}
-	return wanted, err
+	return wanted, nil
 }
+
+// repeated is what YAML's errors repeat of a file: a password that begins with "*" is taken for the name of an anchor.
+var repeated = regexp.MustCompile("`[^`]*`|'[^']*'")
 
 // parse reads an ImagePullSecret as the API server does. It repeats no value: any may be a password by mistake.
 func parse(object *unstructured.Unstructured) (document, error) {
