@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,22 @@ func TestDiagnose(t *testing.T) {
 				assert.Equal(t, c.NextTry, report.NextTry)
 			}
 		})
+	}
+}
+
+// TestEveryReasonHasACaseAndIsDocumented reads the reasons from their source.
+func TestEveryReasonHasACaseAndIsDocumented(t *testing.T) {
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		return string(text)
+	}
+	cases, page := read("testdata/cases.yaml"), read("../docs/kubectl-tcr.md")
+	reasons := regexp.MustCompile(`Reason = "(\w+)"`).FindAllStringSubmatch(read("finding.go"), -1)
+	require.Greater(t, len(reasons), 25)
+	for _, reason := range reasons {
+		assert.Contains(t, cases, "reason: "+reason[1])
+		assert.Contains(t, page, "`"+reason[1]+"`")
 	}
 }
 

@@ -171,9 +171,9 @@ func (s overview) text(p page) {
 	}
 	if s.saw(diagnose.PartNode) {
 		if s.Hosts.Installed {
-			p.printf("hosts: %d lines on %d of %d nodes\n", len(s.Hosts.Lines), s.Hosts.Ready, s.Hosts.Nodes)
+			p.printf("hosts-updater: ready on %d of %d nodes, domains: %d\n", s.Hosts.Ready, s.Hosts.Nodes, len(s.Hosts.Lines))
 		} else {
-			p.printf("hosts: hosts-updater is not installed\n")
+			p.printf("hosts-updater: not installed\n")
 		}
 	}
 	p.unseen(s.Unseen)
