@@ -142,19 +142,7 @@ func (f failure) unreached() []Finding {
 		reason, action = NameNotResolved, "look at the node's DNS and at the image's name; if the registry has a private address here, put it into global.hosts"
 	}
 	host, _, _ := strings.Cut(f.host, ":")
-	var want, have *HostsLine
-	for i, line := range f.Node.Configured {
-		if strings.EqualFold(line.Domain, host) {
-			want = &f.Node.Configured[i]
-			break
-		}
-	}
-	for i, line := range f.Node.Lines {
-		if strings.EqualFold(line.Domain, host) {
-			have = &f.Node.Lines[i] // a resolver takes the first one
-			break
-		}
-	}
+	want, have := lineOf(f.Node.Configured, host), lineOf(f.Node.Lines, host)
 	said := fmt.Sprintf("pulling %s%s ended in: %s", f.Image, f.onNode(), f.excerpt())
 	switch {
 	case want == nil:
@@ -169,6 +157,15 @@ func (f failure) unreached() []Finding {
 	}
 	return f.found(reason, "image "+f.Image, "%s. hosts-updater gives %s the address %s there",
 		"look whether that is still the registry's address, and at the way to it", said, host, want.IP)
+}
+
+// lineOf returns the line that a resolver takes for a host: the first one.
+func lineOf(lines []HostsLine, host string) *HostsLine {
+	i := slices.IndexFunc(lines, func(line HostsLine) bool { return strings.EqualFold(line.Domain, host) })
+	if i < 0 {
+		return nil
+	}
+	return &lines[i]
 }
 
 func (f failure) updater() string {

@@ -32,7 +32,7 @@ func TestDiagnose(t *testing.T) {
 			Name    string          `json:"name"`
 			Change  json.RawMessage `json:"change"`
 			Want    []wanted        `json:"want"`
-			NextTry time.Time       `json:"nextTry"`
+			NextTry *time.Time      `json:"nextTry"`
 		} `json:"cases"`
 	}
 	require.NoError(t, yaml.UnmarshalStrict(text, &file))
@@ -69,8 +69,8 @@ func TestDiagnose(t *testing.T) {
 			}
 			assert.Equal(t, c.Want[0].Reason != Undecided, report.Decided())
 			assert.Equal(t, c.Want[0].Reason == Healthy, report.Healthy())
-			if !c.NextTry.IsZero() {
-				assert.Equal(t, c.NextTry, report.NextTry)
+			if c.NextTry != nil {
+				assert.Equal(t, *c.NextTry, report.NextTry)
 			}
 		})
 	}

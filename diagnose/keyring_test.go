@@ -50,6 +50,8 @@ func TestCovers(t *testing.T) {
 		{"*.example.com", "r.example.com/app", true},
 		{"*.example.com", "a.b.example.com/app", false},
 		{"r*.example.com", "r2.example.com/app", true},
+		{"r.example", "r.example.com/app", false},
+		{"r.example.com.org", "r.example.com/app", false},
 		{"r.example.com", "r.example.com:5000/app", false},
 		{"r.example.com:5000", "r.example.com:5000/app", true},
 		{"r.example.com:443", "r.example.com/app", false},
