@@ -41,7 +41,8 @@ func Covers(server, repository string) bool {
 	if err != nil {
 		return false
 	}
-	if kept.Host == dockerHub && kept.Path == "" && target.Host == "docker.io" {
+	// To a kubelet, a host without a dot or a port is a user of Docker Hub.
+	if kept.Host == dockerHub && kept.Path == "" && (target.Host == "docker.io" || !strings.ContainsAny(target.Host, ".:")) {
 		return true
 	}
 	keptLabels, keptPort := labels(kept.Host)

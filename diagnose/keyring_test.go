@@ -59,6 +59,7 @@ func TestCovers(t *testing.T) {
 		{"index.docker.io", "docker.io/library/nginx", true},
 		{"https://index.docker.io/v1/", "docker.io/library/nginx", true},
 		{"docker.io", "docker.io/library/nginx", true},
+		{"index.docker.io", "localhost/app", true},
 		{"registry-1.docker.io", "docker.io/library/nginx", false},
 		{"index.docker.io", "r.example.com/app", false},
 		{"https://[", "r.example.com/app", false},
