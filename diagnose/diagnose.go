@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -91,9 +92,12 @@ func (f failure) findings() []Finding {
 	}
 }
 
+// silent is a kubelet that tells that it waits, and not what for.
+var silent = regexp.MustCompile(`^Back-off pulling image "[^"]*"$`)
+
 // unexplained is a failure whose error is gone, or none that is known. Where the credential is not there, that is why.
 func (f failure) unexplained() []Finding {
-	if f.Error == "" || strings.HasPrefix(f.Error, "Back-off pulling image") {
+	if f.Error == "" || silent.MatchString(f.Error) {
 		if found := f.refused(); found[0].Reason != CredentialRefused && found[0].Reason != NoCredentialForServer {
 			return found
 		}
@@ -113,6 +117,7 @@ var plain = map[class]struct {
 	plainHTTP:     {PlainHTTP, "serve the registry over HTTPS, or tell the node's container runtime that it is plain HTTP; look whether the port is right"},
 	notFound:      {ImageNotFound, "look at the image's name and tag; some registries say so, too, of an image that the credential may not see"},
 	platform:      {PlatformMissing, "push the image for the node's platform, too, or hold the pod to nodes of another one by a nodeSelector"},
+	throttled:     {PullThrottled, "wait: the kubelet tries again by itself; its registryPullQPS bounds how many pulls it begins in a second"},
 	diskFull:      {NodeDiskFull, "make room on the node"},
 	registryFails: {RegistryFails, "look at the registry: it answers, with an error of its own"},
 	unknown:       {PullFailed, "see the message: it is the container runtime's"},
@@ -185,18 +190,13 @@ const maxExcerpt = 300
 // noise is what would break a line.
 var noise = strings.NewReplacer("\n", " ", "\t", " ")
 
-// excerpt is the end of the error: its beginning repeats the image's name again and again.
+// preamble is what kubelets and container runtimes put before what went wrong.
+var preamble = regexp.MustCompile(`^(Back-off pulling image "[^"]*": |ErrImagePull: |Failed to pull image "[^"]*": |rpc error: code = \w+ desc = |` +
+	`failed to pull and unpack image "[^"]*": |failed to resolve reference "[^"]*": )+`)
+
+// excerpt is what the error says behind its preamble.
 func (f failure) excerpt() string {
-	text := noise.Replace(redacted(f.Error))
-	if _, after, found := strings.Cut(text, `Failed to pull image "`+f.Image+`": `); found {
-		text = after
-	}
-	for _, prefix := range []string{
-		`Back-off pulling image "` + f.Image + `": `, "ErrImagePull: ", "rpc error: code = Unknown desc = ", "rpc error: code = NotFound desc = ",
-		`failed to pull and unpack image "` + f.Image + `": `, `failed to resolve reference "` + f.Image + `": `,
-	} {
-		text = strings.TrimPrefix(text, prefix)
-	}
+	text := preamble.ReplaceAllString(noise.Replace(redacted(f.Error)), "")
 	text = strings.ToValidUTF8(text, "?")
 	if text == "" {
 		return f.Waiting

@@ -71,6 +71,8 @@ const (
 	ImageNotOnNode Reason = "ImageNotOnNode"
 	// PlatformMissing is that the image is not made for the node's platform.
 	PlatformMissing Reason = "PlatformMissing"
+	// PullThrottled is that the kubelet has more pulls to do than it may begin in a second.
+	PullThrottled Reason = "PullThrottled"
 	// NodeDiskFull is that the node has no room for the image.
 	NodeDiskFull Reason = "NodeDiskFull"
 	// PullFailed is a failure that is none of the others.
