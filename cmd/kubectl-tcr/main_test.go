@@ -27,7 +27,9 @@ func TestLinked(t *testing.T) {
 		require.NoError(t, err)
 		return string(out)
 	}
-	for _, only := range []string{"github.com/spf13/cobra", "k8s.io/cli-runtime/", "sigs.k8s.io/kustomize/", "k8s.io/client-go/dynamic", "github.com/distribution/reference", "tcr-assistant/diagnose", "tcr-assistant/preview"} {
+	for _, only := range []string{"github.com/spf13/cobra", "k8s.io/cli-runtime/", "sigs.k8s.io/kustomize/", "k8s.io/client-go/dynamic", "github.com/distribution/reference", "tcr-assistant/diagnose", "tcr-assistant/preview",
+		// The manager will link these once it checks, too.
+		"oras.land/", "tcr-assistant/credential/check"} {
 		assert.Contains(t, deps("."), only)
 		for _, other := range []string{"../controller-manager", "../hosts-updater"} {
 			assert.NotContains(t, deps(other), only, other)
@@ -46,7 +48,7 @@ func ask(args ...string) (out string, code int) {
 
 func TestWhatCannotBeReadEndsWithTwo(t *testing.T) {
 	for _, args := range [][]string{
-		{"unknown"}, {"why", "a", "b"}, {"why", "-o", "table"}, {"plan"}, {"plan", "-f", "/nonexistent"}, {"status", "--kubeconfig=/nonexistent"},
+		{"unknown"}, {"why", "a", "b"}, {"why", "-o", "table"}, {"plan"}, {"plan", "-f", "/nonexistent"}, {"status", "--kubeconfig=/nonexistent"}, {"check"},
 	} {
 		out, code := ask(args...)
 		assert.Equal(t, 2, code, args)

@@ -122,3 +122,8 @@ func (u *unseen) note(part diagnose.Part, err error) {
 func (c *Cluster) Objects(ctx context.Context) ([]v1.ImagePullSecret, error) {
 	return list[v1.ImagePullSecret](ctx, c, imagePullSecrets, "", metav1.ListOptions{})
 }
+
+// Object returns the ImagePullSecret of that name.
+func (c *Cluster) Object(ctx context.Context, name string) (*v1.ImagePullSecret, error) {
+	return get[v1.ImagePullSecret](ctx, c, imagePullSecrets, "", name)
+}

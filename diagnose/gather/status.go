@@ -39,7 +39,7 @@ func (c *Cluster) Overview(ctx context.Context, name string) (Overview, error) {
 		found.Objects, err = c.Objects(ctx)
 	} else {
 		var object *v1.ImagePullSecret
-		if object, err = get[v1.ImagePullSecret](ctx, c, imagePullSecrets, "", name); err == nil {
+		if object, err = c.Object(ctx, name); err == nil {
 			found.Objects = []v1.ImagePullSecret{*object}
 		}
 	}

@@ -137,7 +137,7 @@ func (p *plugin) examples(t *testing.T) {
 			return nil
 		})
 		var ran []string
-		for _, command := range []string{"why", "plan", "status"} {
+		for _, command := range []string{"why", "plan", "status", "check"} {
 			help, code := p.ask("", command, "--help")
 			require.Equal(t, 0, code)
 			_, examples, found := strings.Cut(help, "Examples:\n")
@@ -147,7 +147,11 @@ func (p *plugin) examples(t *testing.T) {
 				line = strings.TrimSpace(line)
 				if at := strings.Index(line, "kubectl tcr "); at >= 0 && !strings.HasPrefix(line, "#") {
 					_, code := p.ask(document("new", "shop"), strings.Fields(line[at+len("kubectl tcr "):])...)
-					assert.Less(t, code, 2, line)
+					if command == "check" {
+						assert.Equal(t, 2, code, "there is no such registry: %s", line)
+					} else {
+						assert.Less(t, code, 2, line)
+					}
 					ran = append(ran, line)
 				}
 			}
