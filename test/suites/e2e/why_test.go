@@ -60,6 +60,7 @@ func TestWhy(t *testing.T) {
 		for _, s := range situations {
 			t.Run(s.name, func(t *testing.T) { w.judge(t, s) })
 		}
+		t.Run("check", w.check)
 		require.NoError(t, w.manager.Stop())
 		w.Kubectl("delete", "validatingwebhookconfigurations", "--all")
 		for _, s := range w.withoutManager() {
@@ -287,6 +288,35 @@ func (w *whyWorld) create(namespace, image string, change func(*corev1.PodSpec))
 	}
 	_, err := w.Client.CoreV1().Pods(namespace).Create(w.Ctx, pod, metav1.CreateOptions{})
 	return err
+}
+
+// check logs in to the registry.
+func (w *whyWorld) check(t *testing.T) {
+	w.T = t
+	authority := "--registry-ca-file=/etc/containerd/certs.d/" + node.RegistryHost + "/ca.crt"
+	w.give("refused", node.RegistryHost, "hush", "check")
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"demo", authority}, 0, "Valid: imagepullsecret demo, asked from "},
+		{[]string{"demo", authority, "--image=docker/app:1"}, 0, "LoggedIn: "},
+		{[]string{"demo", authority, "--image=" + image}, 0, "LoggedIn: "},
+		{[]string{"refused", authority}, 1, "Unauthorized: " + node.RegistryHost + " answered 401"},
+		{[]string{"demo", authority, "--image=docker/app:none"}, 2, "ImageNotFound: "},
+		{[]string{"demo"}, 2, "CertificateUnknown: "},
+		{[]string{"none"}, 2, "not found"},
+	} {
+		out, err := exec.CommandContext(w.Ctx, w.plugin, append([]string{"check", "--kubeconfig=" + w.Kubeconfig()}, c.args...)...).CombinedOutput()
+		code := 0
+		if exit := new(exec.ExitError); errors.As(err, &exit) {
+			code = exit.ExitCode()
+		}
+		assert.Equal(t, c.code, code, c.args)
+		assert.Contains(t, string(out), c.says, c.args)
+		assert.NotContains(t, string(out), "hush", c.args)
+	}
 }
 
 // judge waits until the pod runs or has failed to, and asks why.
