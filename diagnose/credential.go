@@ -108,7 +108,8 @@ func (f failure) refusedOurs(issuer Issuer, secret Secret) []Finding {
 		return f.found(InsufficientScope, object, "the registry %s knows its user, who may not pull %s: %s",
 			"give the user of the ImagePullSecret the right to pull "+f.repository+" there, or look whether that repository exists", f.host, f.Image, f.excerpt())
 	case !issuer.ExpiresAt.IsZero() && issuer.ExpiresAt.Before(f.Now):
-		return f.found(CredentialExpired, object, "its credential for %s ended at %s", "write a new one into the ImagePullSecret, or what it refers to; every Secret follows within seconds",
+		return f.found(CredentialExpired, object, "its credential for %s ended at %s",
+			"write a new one into the ImagePullSecret, or what it refers to; every Secret follows within seconds",
 			f.host, issuer.ExpiresAt.UTC().Format("2006-01-02 15:04 MST"))
 	default:
 		said := f.excerpt()
@@ -191,7 +192,8 @@ func (f failure) notCovered(issuers []Issuer) []Finding {
 	object := "imagepullsecret " + issuer.Name
 	switch {
 	case issuer.Invalid != "":
-		return f.found(InvalidObject, object, "it is for %s, and its spec cannot be read: %s", "correct the field that the message names", f.host, issuer.Invalid)
+		return f.found(InvalidObject, object, "it is for %s, and its spec cannot be read: %s", "correct the field that the message names",
+			f.host, issuer.Invalid)
 	case f.Namespace.OptedOut:
 		return f.optedOut("namespace "+f.Pod.Namespace, issuer)
 	case f.Account.OptedOut:

@@ -22,7 +22,8 @@ const optOutLabel = "tcr.tencentcloudcr.com/opt-out"
 func declines(labels map[string]string) bool { return labels[optOutLabel] == "true" }
 
 // running are the waits that are about something else than the image, which is there by then.
-var running = []string{"ContainerCreating", "PodInitializing", "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+var running = []string{"ContainerCreating", "PodInitializing", "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError",
+	"RunContainerError"}
 
 // ReadPod reads a pod and the events about it.
 func ReadPod(pod *corev1.Pod, events []corev1.Event) Pod {
@@ -34,7 +35,8 @@ func ReadPod(pod *corev1.Pod, events []corev1.Event) Pod {
 	if owner := metav1.GetControllerOf(pod); owner != nil {
 		read.Owner = owner.Kind + " " + owner.Name
 	}
-	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses) {
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses,
+		pod.Status.EphemeralContainerStatuses) {
 		pull := Pull{Container: status.Name, Image: imageOf(pod, status)}
 		if waiting := status.State.Waiting; waiting != nil && waiting.Reason != "" && !slices.Contains(running, waiting.Reason) {
 			pull.Waiting, pull.Error = waiting.Reason, waiting.Message

@@ -167,7 +167,8 @@ func inTheWay(namespace Namespace, after *pullsecret.Rule) string {
 	}
 	where := "secret " + namespace.Name + "/" + after.Secret
 	if secret.Type != "kubernetes.io/dockerconfigjson" {
-		return fmt.Sprintf("%s is of type %s: it is left alone, and the namespace gets no credential until it is deleted or renamed", where, secret.Type)
+		return fmt.Sprintf("%s is of type %s: it is left alone, and the namespace gets no credential until it is deleted or renamed", where,
+			secret.Type)
 	}
 	return where + " is somebody else's: it would be taken over, and what it holds overwritten"
 }
@@ -194,7 +195,8 @@ func conflicts(after *pullsecret.Rule, others []*pullsecret.Rule, namespaces []N
 		if more := len(common) - maxNamed; more > 0 {
 			where += fmt.Sprintf(" and %d more", more)
 		}
-		texts = append(texts, fmt.Sprintf("imagepullsecret %s gives %s another credential in %s: a kubelet tries both", other.Name, after.Server, where))
+		texts = append(texts, fmt.Sprintf("imagepullsecret %s gives %s another credential in %s: a kubelet tries both", other.Name,
+			after.Server, where))
 	}
 	slices.Sort(texts)
 	return texts

@@ -49,20 +49,24 @@ func TestFor(t *testing.T) {
 	}{
 		{
 			name: "a new object gives what it selects", object: object("r", "*", "default"), cluster: cluster(),
-			want: Preview{New: true, Effects: []Effect{{Op: Gain, Namespace: "a", Secret: true, Gain: []string{"default"}}, {Op: Gain, Namespace: "b", Secret: true, Gain: []string{"default"}}}},
+			want: Preview{New: true, Effects: []Effect{{Op: Gain, Namespace: "a", Secret: true, Gain: []string{"default"}},
+				{Op: Gain, Namespace: "b", Secret: true, Gain: []string{"default"}}}},
 		},
 		{
 			name: "an entry that is there already is no gain", object: object("r", "a", "*"), cluster: cluster("tcr.ipsr"),
 			want: Preview{New: true, Effects: []Effect{{Op: Gain, Namespace: "a", Secret: true}}},
 		},
-		{name: "the same object changes nothing", object: object("r", "a", "*"), existing: []v1.ImagePullSecret{*mine}, cluster: cluster("tcr.ipsr")},
+		{name: "the same object changes nothing", object: object("r", "a", "*"), existing: []v1.ImagePullSecret{*mine},
+			cluster: cluster("tcr.ipsr")},
 		{
 			name: "another namespace gains, and the one from before loses", object: object("r", "b", "*"), existing: []v1.ImagePullSecret{*mine},
 			cluster: []Namespace{cluster("tcr.ipsr")[0], cluster()[1]},
-			want:    Preview{Effects: []Effect{{Op: Lose, Namespace: "a", Secret: true, Lose: []string{"builder", "default"}}, {Op: Gain, Namespace: "b", Secret: true, Gain: []string{"default"}}}},
+			want: Preview{Effects: []Effect{{Op: Lose, Namespace: "a", Secret: true, Lose: []string{"builder", "default"}},
+				{Op: Gain, Namespace: "b", Secret: true, Gain: []string{"default"}}}},
 		},
 		{
-			name: "an account that is no longer selected loses", object: object("r", "a", "builder"), existing: []v1.ImagePullSecret{*mine}, cluster: cluster("tcr.ipsr"),
+			name: "an account that is no longer selected loses", object: object("r", "a",
+				"builder"), existing: []v1.ImagePullSecret{*mine}, cluster: cluster("tcr.ipsr"),
 			want: Preview{Effects: []Effect{{Op: Change, Namespace: "a", Lose: []string{"default"}}}},
 		},
 		{
@@ -77,7 +81,8 @@ func TestFor(t *testing.T) {
 		{
 			name:   "another server is told",
 			object: with(object("r", "a", "*"), func(c *v1.DockerCredential) { c.Server = "s.example.com" }), existing: []v1.ImagePullSecret{*mine}, cluster: cluster("tcr.ipsr"),
-			want: Preview{Credential: true, Server: []string{"r.example.com", "s.example.com"}, Effects: []Effect{{Op: Change, Namespace: "a", Secret: true}}},
+			want: Preview{Credential: true, Server: []string{"r.example.com", "s.example.com"},
+				Effects: []Effect{{Op: Change, Namespace: "a", Secret: true}}},
 		},
 		{
 			name:   "another object with another credential is a conflict, where both are",
@@ -89,7 +94,8 @@ func TestFor(t *testing.T) {
 			want: Preview{Conflicts: []string{"imagepullsecret s gives r.example.com another credential in a: a kubelet tries both"}},
 		},
 		{
-			name: "a bad object is refused", object: with(object("r", "team-*", "*"), func(c *v1.DockerCredential) { c.Username = "robot:hush" }), cluster: cluster(),
+			name: "a bad object is refused", object: with(object("r", "team-*", "*"),
+				func(c *v1.DockerCredential) { c.Username = "robot:hush" }), cluster: cluster(),
 			want: Preview{New: true, Refused: []string{
 				`spec.namespaces: Invalid value: "team-*": must be an exact namespace name: patterns are not supported; list the names, or write "*" alone for all`,
 				`spec.docker.username: Forbidden: must not hold ":", which separates user name and password in HTTP basic authentication`,

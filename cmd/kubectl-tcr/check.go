@@ -47,7 +47,8 @@ It ends with 0 where the registry takes the credential, with 1 where it does not
 	}
 	command.Flags().StringVar(&how.image, "image", "", "`image` that the credential should be able to pull")
 	command.Flags().StringSliceVar(&how.realms, "realm", nil, "`host` of another domain that the registry may want the credential sent to")
-	command.Flags().StringVar(&how.caFile, "registry-ca-file", "", "`file` of the PEM certificates of the authorities that the registry's is of, if not of the system's")
+	command.Flags().StringVar(&how.caFile, "registry-ca-file", "",
+		"`file` of the PEM certificates of the authorities that the registry's is of, if not of the system's")
 	return command
 }
 
@@ -94,7 +95,8 @@ func (o *options) check(cmd *cobra.Command, name string, how trial) error {
 // loginOf returns how an object's credential is tried.
 func loginOf(object *v1.ImagePullSecret, how trial) (check.Login, error) {
 	credential := object.Spec.Docker
-	login := check.Login{Server: credential.Server, Username: credential.Username, Password: credential.Password, Image: how.image, Realms: how.realms}
+	login := check.Login{Server: credential.Server, Username: credential.Username, Password: credential.Password, Image: how.image,
+		Realms: how.realms}
 	if how.caFile == "" {
 		return login, nil
 	}
@@ -111,5 +113,6 @@ func loginOf(object *v1.ImagePullSecret, how trial) (check.Login, error) {
 
 func (c checked) text(p page) {
 	tone := map[check.Verdict]colour{check.Valid: green, check.Refused: red, check.Unknown: yellow}[c.Verdict]
-	p.printf("%s: imagepullsecret %s, asked from %s\n  %s: %s\n", p.in(tone, string(c.Verdict)), c.Name, c.From, c.Reason, printable(c.Message))
+	p.printf("%s: imagepullsecret %s, asked from %s\n  %s: %s\n", p.in(tone, string(c.Verdict)), c.Name, c.From, c.Reason,
+		printable(c.Message))
 }

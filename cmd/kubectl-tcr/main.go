@@ -86,8 +86,10 @@ It ends with 0 where nothing is wrong or would change, with 1 where something is
 	root.PersistentFlags().StringVarP(&o.output, "output", "o", "", "`format` of what is printed: json or yaml; blank for text")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return o.checkOutput() }
 	root.AddCommand(newWhy(o), newPlan(o), newStatus(o), newCheck(o))
-	cobra.CheckErr(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)))
-	cobra.CheckErr(root.RegisterFlagCompletionFunc("namespace", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	cobra.CheckErr(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"},
+		cobra.ShellCompDirectiveNoFileComp)))
+	cobra.CheckErr(root.RegisterFlagCompletionFunc("namespace", func(cmd *cobra.Command, _ []string, _ string) ([]string,
+		cobra.ShellCompDirective) {
 		return o.complete(cmd, "namespaces", "")
 	}))
 	return root

@@ -27,7 +27,8 @@ func TestLinked(t *testing.T) {
 		require.NoError(t, err)
 		return string(out)
 	}
-	for _, only := range []string{"github.com/spf13/cobra", "k8s.io/cli-runtime/", "sigs.k8s.io/kustomize/", "k8s.io/client-go/dynamic", "github.com/distribution/reference", "tcr-assistant/diagnose", "tcr-assistant/preview",
+	for _, only := range []string{"github.com/spf13/cobra", "k8s.io/cli-runtime/", "sigs.k8s.io/kustomize/", "k8s.io/client-go/dynamic",
+		"github.com/distribution/reference", "tcr-assistant/diagnose", "tcr-assistant/preview",
 		// The manager will link these once it checks, too.
 		"oras.land/", "tcr-assistant/credential/check"} {
 		assert.Contains(t, deps("."), only)
@@ -48,7 +49,8 @@ func ask(args ...string) (out string, code int) {
 
 func TestWhatCannotBeReadEndsWithTwo(t *testing.T) {
 	for _, args := range [][]string{
-		{"unknown"}, {"why", "a", "b"}, {"why", "-o", "table"}, {"plan"}, {"plan", "-f", "/nonexistent"}, {"status", "--kubeconfig=/nonexistent"}, {"check"},
+		{"unknown"}, {"why", "a", "b"}, {"why", "-o", "table"}, {"plan"}, {"plan", "-f", "/nonexistent"}, {"status",
+			"--kubeconfig=/nonexistent"}, {"check"},
 	} {
 		out, code := ask(args...)
 		assert.Equal(t, 2, code, args)
@@ -101,7 +103,8 @@ func TestFindingsOfManyPodsAreToldOnce(t *testing.T) {
 		{Reason: diagnose.PodOlderThanEntry, Object: "pod a/4", Message: "m", Action: "do"},
 		{Reason: diagnose.PodOlderThanEntry, Object: "pod a/5", Message: "m", Action: "do"},
 		{Reason: diagnose.RateLimited, Object: "image \x1b[31mnginx", Message: "m\nn", Action: "wait"},
-	}, NextTry: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC), Unseen: []diagnose.Unseen{{Part: diagnose.PartNode, Why: "why"}, {Part: diagnose.PartSecrets, Why: "why"}}}
+	}, NextTry: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC), Unseen: []diagnose.Unseen{{Part: diagnose.PartNode,
+		Why: "why"}, {Part: diagnose.PartSecrets, Why: "why"}}}
 	var out bytes.Buffer
 	e.text(page{Writer: &out})
 	assert.Equal(t, `PodOlderThanEntry: pod a/1

@@ -39,7 +39,8 @@ It ends with 0 where nothing would change, with 1 where something would, or woul
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.plan(cmd, files) },
 	}
-	command.Flags().StringSliceVarP(&files.Filenames, "filename", "f", nil, "`file`, folder or address of the ImagePullSecrets; - for standard input")
+	command.Flags().StringSliceVarP(&files.Filenames, "filename", "f", nil,
+		"`file`, folder or address of the ImagePullSecrets; - for standard input")
 	command.Flags().BoolVarP(&files.Recursive, "recursive", "R", false, "read folders within folders, too")
 	cobra.CheckErr(command.MarkFlagRequired("filename"))
 	return command

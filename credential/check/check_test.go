@@ -114,7 +114,8 @@ func TestRun(t *testing.T) {
 		{"too many tokens", tokens(says(http.StatusTooManyRequests), ok), nil, Unknown, "RateLimited"},
 		{"an error of its own", basic(says(http.StatusBadGateway)), nil, Unknown, "RegistryFails"},
 		{"an error of the token server", tokens(says(http.StatusBadGateway), ok), nil, Unknown, "RegistryFails"},
-		{"tokens that are none", tokens(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hush{") }, ok), nil, Unknown, "NotUnderstood"},
+		{"tokens that are none", tokens(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hush{") }, ok), nil, Unknown,
+			"NotUnderstood"},
 		{"nobody is asked", func(_ *registry, w http.ResponseWriter, r *http.Request) { ok(w, r) }, nil, Unknown, "AnonymousAccess"},
 		{"an unknown way to log in", func(_ *registry, w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("WWW-Authenticate", "Negotiate")

@@ -189,7 +189,8 @@ func (g *gatherer) inCommon(ctx context.Context) *common {
 	if g.target.Kind == "pod" {
 		selector["involvedObject.name"] = g.target.Name
 	}
-	if found.events, err = list[corev1.Event](ctx, g.Cluster, events, g.target.Namespace, metav1.ListOptions{FieldSelector: selector.String()}); err != nil {
+	if found.events, err = list[corev1.Event](ctx, g.Cluster, events, g.target.Namespace,
+		metav1.ListOptions{FieldSelector: selector.String()}); err != nil {
 		g.hidden.note(diagnose.PartEvents, err)
 	}
 	if namespace, err := get[corev1.Namespace](ctx, g.Cluster, namespaces, "", g.target.Namespace); err != nil {

@@ -209,8 +209,10 @@ func (w *whyWorld) situations() []situation {
 		{name: "wrong", image: image, want: is(diagnose.CredentialRefused)},
 		{name: "outside", image: image, want: is(diagnose.NotSelected)},
 		{name: "own", image: image, pod: listing("mine"), want: is(diagnose.PodListsItsOwn)},
-		{name: "base64", image: image, before: keeps("sibling", `{"auths":{"x.example.com":{"auth":"%%hush"}}}`), pod: listing("tcr.ipsdemo", "sibling"), want: is(diagnose.SiblingSecretBroken)},
-		{name: "list", image: image, before: keeps("sibling", `{"auths":["hush"]}`), pod: listing("tcr.ipsdemo", "sibling"), want: is(diagnose.SiblingSecretBroken)},
+		{name: "base64", image: image, before: keeps("sibling", `{"auths":{"x.example.com":{"auth":"%%hush"}}}`),
+			pod: listing("tcr.ipsdemo", "sibling"), want: is(diagnose.SiblingSecretBroken)},
+		{name: "list", image: image, before: keeps("sibling", `{"auths":["hush"]}`), pod: listing("tcr.ipsdemo", "sibling"),
+			want: is(diagnose.SiblingSecretBroken)},
 		{name: "foreign", image: image, before: func(namespace string) {
 			w.secret(namespace, "tcr.ipsforeign", corev1.SecretTypeOpaque, "")
 			w.give("foreign", node.RegistryHost, "right", namespace)
@@ -218,7 +220,8 @@ func (w *whyWorld) situations() []situation {
 		}, want: is(diagnose.SecretForeign)},
 		{name: "old", image: image, want: is(diagnose.PodOlderThanEntry)},
 		{name: "none", image: "none.example.com/app", want: is(diagnose.NoCredentialForServer)},
-		{name: "theirs", image: "theirs.example.com/app", before: keeps("theirs", `{"auths":{"theirs.example.com":{"username":"u","password":"hush"}}}`), pod: listing("theirs"), want: is(diagnose.OtherRegistry)},
+		{name: "theirs", image: "theirs.example.com/app", before: keeps("theirs",
+			`{"auths":{"theirs.example.com":{"username":"u","password":"hush"}}}`), pod: listing("theirs"), want: is(diagnose.OtherRegistry)},
 		{name: "scope", image: "scope.example.com/app", want: is(diagnose.InsufficientScope)},
 		{name: "forbidden", image: "forbidden.example.com/app", want: is(diagnose.InsufficientScope)},
 		{name: "limit", image: "limit.example.com/app", want: is(diagnose.RateLimited)},
@@ -231,7 +234,8 @@ func (w *whyWorld) situations() []situation {
 			w.Holds(namespace, "wrong")
 		}, want: is(diagnose.BackingOff)},
 		{name: "hosts", image: "line.example.com/app", after: func(string) {
-			w.Kubectl("create", "configmap", "updater-config", "-n", manager.Namespace, `--from-literal=hosts.yaml={"hosts":[{"domain":"line.example.com","ip":"10.200.0.20"}]}`)
+			w.Kubectl("create", "configmap", "updater-config", "-n", manager.Namespace,
+				`--from-literal=hosts.yaml={"hosts":[{"domain":"line.example.com","ip":"10.200.0.20"}]}`)
 		}, want: is(diagnose.HostsLineMissing)},
 	}
 }
@@ -247,7 +251,8 @@ func (w *whyWorld) withoutManager() []situation {
 		}, want: is(diagnose.SecretMissing)},
 		{name: "young", image: image, want: is(diagnose.EntryMissing)},
 		{name: "stale", image: image, before: func(namespace string) {
-			w.secret(namespace, "tcr.ipsdemo", corev1.SecretTypeDockerConfigJson, `{"auths":{"`+node.RegistryHost+`":{"username":"u","password":"hush"}}}`)
+			w.secret(namespace, "tcr.ipsdemo", corev1.SecretTypeDockerConfigJson,
+				`{"auths":{"`+node.RegistryHost+`":{"username":"u","password":"hush"}}}`)
 		}, pod: listing("tcr.ipsdemo"), want: is(diagnose.SecretStale)},
 		{name: "broken-ours", image: image, before: func(namespace string) {
 			w.secret(namespace, "tcr.ipsdemo", corev1.SecretTypeDockerConfigJson, `{"auths":{"x":{"auth":"hush"}}}`)
@@ -308,7 +313,8 @@ func (w *whyWorld) check(t *testing.T) {
 		{[]string{"demo"}, 2, "CertificateUnknown: "},
 		{[]string{"none"}, 2, "not found"},
 	} {
-		out, err := exec.CommandContext(w.Ctx, w.plugin, append([]string{"check", "--kubeconfig=" + w.Kubeconfig()}, c.args...)...).CombinedOutput()
+		out, err := exec.CommandContext(w.Ctx, w.plugin, append([]string{"check", "--kubeconfig=" + w.Kubeconfig()},
+			c.args...)...).CombinedOutput()
 		code := 0
 		if exit := new(exec.ExitError); errors.As(err, &exit) {
 			code = exit.ExitCode()
@@ -332,7 +338,8 @@ func (w *whyWorld) judge(t *testing.T, s situation) {
 		if s.want[0] == diagnose.Healthy {
 			return err
 		}
-		if waiting = fmt.Sprint(err); err == nil || strings.Contains(waiting, "ContainerCreating") || strings.Contains(waiting, "pull QPS exceeded") || !strings.Contains(waiting, ": ") {
+		if waiting = fmt.Sprint(err); err == nil || strings.Contains(waiting, "ContainerCreating") || strings.Contains(waiting,
+			"pull QPS exceeded") || !strings.Contains(waiting, ": ") {
 			return fmt.Errorf("it does not say why it does not run: %s", waiting)
 		}
 		return nil

@@ -92,7 +92,8 @@ func (p *plugin) fails(namespace, name, message string) {
 	require.NoError(p.T, err)
 	image := pod.Spec.Containers[0].Image
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", Image: image, State: corev1.ContainerState{
-		Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: `Back-off pulling image "` + image + `": ErrImagePull: ` + message},
+		Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff",
+			Message: `Back-off pulling image "` + image + `": ErrImagePull: ` + message},
 	}}}
 	_, err = p.Client.CoreV1().Pods(namespace).UpdateStatus(p.Ctx, pod, metav1.UpdateOptions{})
 	require.NoError(p.T, err)
@@ -130,13 +131,17 @@ func TestKubectlTCRSaysWhy(t *testing.T) {
 		before                    func()
 		want                      []diagnose.Reason
 	}{
-		"refused":  {namespace: "shop", image: "demo.example.com/app", message: unauthorized, want: []diagnose.Reason{diagnose.CredentialRefused}},
+		"refused": {namespace: "shop", image: "demo.example.com/app", message: unauthorized,
+			want: []diagnose.Reason{diagnose.CredentialRefused}},
 		"resolved": {namespace: "shop", image: "demo.example.com/app", message: noSuchHost, want: []diagnose.Reason{diagnose.NameNotResolved}},
-		"nobody":   {namespace: "shop", image: "nobody.example.com/app", message: unauthorized, want: []diagnose.Reason{diagnose.NoCredentialForServer}},
-		"apart":    {namespace: "other", image: "demo.example.com/app", message: unauthorized, want: []diagnose.Reason{diagnose.NotSelected}},
-		"own":      {namespace: "shop", image: "demo.example.com/app", message: unauthorized, entries: []string{"own"}, want: []diagnose.Reason{diagnose.PodListsItsOwn}},
-		"sibling": {namespace: "shop", image: "demo.example.com/app", message: "illegal base64 data at input byte 4", entries: []string{"tcr.ipsdemo", "broken"},
-			before: func() { p.secret("shop", "broken", `{"auths":{"x.example.com":{"auth":"%%hush"}}}`) }, want: []diagnose.Reason{diagnose.SiblingSecretBroken}},
+		"nobody": {namespace: "shop", image: "nobody.example.com/app", message: unauthorized,
+			want: []diagnose.Reason{diagnose.NoCredentialForServer}},
+		"apart": {namespace: "other", image: "demo.example.com/app", message: unauthorized, want: []diagnose.Reason{diagnose.NotSelected}},
+		"own": {namespace: "shop", image: "demo.example.com/app", message: unauthorized, entries: []string{"own"},
+			want: []diagnose.Reason{diagnose.PodListsItsOwn}},
+		"sibling": {namespace: "shop", image: "demo.example.com/app", message: "illegal base64 data at input byte 4",
+			entries: []string{"tcr.ipsdemo", "broken"},
+			before:  func() { p.secret("shop", "broken", `{"auths":{"x.example.com":{"auth":"%%hush"}}}`) }, want: []diagnose.Reason{diagnose.SiblingSecretBroken}},
 		"theirs": {namespace: "shop", image: "theirs.example.com/app", message: unauthorized, entries: []string{"theirs"},
 			before: func() {
 				p.secret("shop", "theirs", `{"auths":{"theirs.example.com":{"username":"u","password":"hush"}}}`)
@@ -225,7 +230,8 @@ func (p *plugin) secret(namespace, name, config string) {
 
 func (p *plugin) foreignSecret(namespace, name string) {
 	p.T.Helper()
-	_, err := p.Client.CoreV1().Secrets(namespace).Create(p.Ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}, metav1.CreateOptions{})
+	_, err := p.Client.CoreV1().Secrets(namespace).Create(p.Ctx,
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}, metav1.CreateOptions{})
 	require.NoError(p.T, err)
 }
 
@@ -272,7 +278,8 @@ func (p *plugin) narrowUser(t *testing.T) {
 			}
 			return nil
 		})
-		for _, missing := range []string{`cannot get resource "secrets"`, `cannot list resource "imagepullsecrets"`, `cannot get resource "serviceaccounts"`, `cannot list resource "events"`} {
+		for _, missing := range []string{`cannot get resource "secrets"`, `cannot list resource "imagepullsecrets"`,
+			`cannot get resource "serviceaccounts"`, `cannot list resource "events"`} {
 			assert.Contains(t, out, missing)
 		}
 		assert.Contains(t, out, "401 Unauthorized", "what could be seen is still told")
