@@ -250,3 +250,12 @@ func TestPath(t *testing.T) {
 		assert.Equal(t, c.want, path)
 	}
 }
+
+func TestNothingIsSentInTheClear(t *testing.T) {
+	g := &guard{host: "r.example.com", next: http.DefaultTransport}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://r.example.com/token", nil)
+	require.NoError(t, err)
+	_, err = g.RoundTrip(request) //nolint:bodyclose // there is no answer
+	assert.ErrorAs(t, err, new(*plainError))
+	assert.Equal(t, "PlainHTTP", (&Login{}).unreached(err).Reason)
+}

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
@@ -72,35 +73,32 @@ func until(lease *coordinationv1.Lease) time.Time {
 // hosts is what hosts-updater is to keep, and where it does.
 type hosts struct {
 	configured []diagnose.HostsLine
-	installed  bool
+	namespace  string // that hosts-updater is in; blank where it is not installed
 	nodes      map[string]diagnose.UpdaterState
 }
 
 // on returns what is known of a node.
 func (h hosts) on(node string) diagnose.Node {
-	if node == "" || !h.installed {
+	if node == "" || h.namespace == "" {
 		return diagnose.Node{}
 	}
 	return diagnose.Node{Configured: h.configured, Updater: cmp.Or(h.nodes[node], diagnose.UpdaterMissing)}
 }
 
 func (c *Cluster) hosts(ctx context.Context) (hosts, error) {
-	config, err := get[corev1.ConfigMap](ctx, c, configMaps, c.product, updaterConfig)
-	if apierrors.IsNotFound(err) {
-		return hosts{}, nil
-	}
-	if err != nil {
+	config, err := c.updaterConfig(ctx)
+	if config == nil || err != nil {
 		return hosts{}, err
 	}
 	parsed, err := hostsd.ParseConfig([]byte(config.Data[hostsd.ConfigFile]))
 	if err != nil {
-		return hosts{}, fmt.Errorf("reading the config map %s/%s: %w", c.product, updaterConfig, err)
+		return hosts{}, fmt.Errorf("reading the config map %s/%s: %w", config.Namespace, updaterConfig, err)
 	}
-	found := hosts{installed: true, nodes: map[string]diagnose.UpdaterState{}}
+	found := hosts{namespace: config.Namespace, nodes: map[string]diagnose.UpdaterState{}}
 	for _, entry := range parsed.Entries {
 		found.configured = append(found.configured, diagnose.HostsLine{Domain: entry.Domain(), IP: entry.Addr().String()})
 	}
-	updaters, err := list[corev1.Pod](ctx, c, pods, c.product, metav1.ListOptions{LabelSelector: updaterPodsAre})
+	updaters, err := list[corev1.Pod](ctx, c, pods, config.Namespace, metav1.ListOptions{LabelSelector: updaterPodsAre})
 	if err != nil {
 		return hosts{}, err
 	}
@@ -113,6 +111,20 @@ func (c *Cluster) hosts(ctx context.Context) (hosts, error) {
 		}
 	}
 	return found, nil
+}
+
+// updaterConfig returns what hosts-updater is configured with; nil where it is not installed. It may be in another namespace than the rest.
+func (c *Cluster) updaterConfig(ctx context.Context) (*corev1.ConfigMap, error) {
+	config, err := get[corev1.ConfigMap](ctx, c, configMaps, c.product, updaterConfig)
+	if !apierrors.IsNotFound(err) {
+		return config, err
+	}
+	selector := fields.OneTermEqualSelector("metadata.name", updaterConfig).String()
+	found, err := list[corev1.ConfigMap](ctx, c, configMaps, "", metav1.ListOptions{FieldSelector: selector})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return &found[0], nil
 }
 
 func stateOf(pod *corev1.Pod) diagnose.UpdaterState {

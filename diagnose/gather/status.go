@@ -53,9 +53,9 @@ func (c *Cluster) Overview(ctx context.Context, name string) (Overview, error) {
 	if err != nil {
 		hidden.note(diagnose.PartNode, err)
 	}
-	found.Hosts = Hosts{Installed: config.installed, Lines: config.configured}
-	if config.installed {
-		set, err := get[appsv1.DaemonSet](ctx, c, daemonSets, c.product, updaterName)
+	found.Hosts = Hosts{Installed: config.namespace != "", Lines: config.configured}
+	if config.namespace != "" {
+		set, err := get[appsv1.DaemonSet](ctx, c, daemonSets, config.namespace, updaterName)
 		switch {
 		case err == nil:
 			found.Hosts.Nodes, found.Hosts.Ready = set.Status.DesiredNumberScheduled, set.Status.NumberReady

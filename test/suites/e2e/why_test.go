@@ -234,7 +234,7 @@ func (w *whyWorld) situations() []situation {
 			w.Holds(namespace, "wrong")
 		}, want: is(diagnose.BackingOff)},
 		{name: "hosts", image: "line.example.com/app", after: func(string) {
-			w.Kubectl("create", "configmap", "updater-config", "-n", manager.Namespace,
+			w.Kubectl("create", "configmap", "updater-config", "-n", "kube-system",
 				`--from-literal=hosts.yaml={"hosts":[{"domain":"line.example.com","ip":"10.200.0.20"}]}`)
 		}, want: is(diagnose.HostsLineMissing)},
 	}
