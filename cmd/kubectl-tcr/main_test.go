@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"sigs.k8s.io/yaml"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
@@ -160,4 +161,31 @@ func TestStatusIsAboutWhatIsTrueNow(t *testing.T) {
 	found.Unseen = []diagnose.Unseen{{Part: diagnose.PartManager}}
 	shown = summarize(found, now)
 	assert.True(t, shown.fine(), "what cannot be seen is not called broken")
+}
+
+// TestKrewManifest holds the manifest to what "make krew" fills in.
+func TestKrewManifest(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/krew/tcr.yaml")
+	require.NoError(t, err)
+	var manifest struct {
+		Spec struct {
+			Version   string `json:"version"`
+			Platforms []struct {
+				Selector metav1.LabelSelector `json:"selector"`
+				URI      string               `json:"uri"`
+				SHA256   string               `json:"sha256"`
+				Bin      string               `json:"bin"`
+			} `json:"platforms"`
+		} `json:"spec"`
+	}
+	require.NoError(t, yaml.Unmarshal(text, &manifest))
+	assert.Equal(t, "@VERSION@", manifest.Spec.Version)
+	require.Len(t, manifest.Spec.Platforms, 5)
+	for _, one := range manifest.Spec.Platforms {
+		system := one.Selector.MatchLabels["os"]
+		platform := system + "_" + one.Selector.MatchLabels["arch"]
+		assert.Equal(t, "@URL@/kubectl-tcr_"+platform+".tar.gz", one.URI)
+		assert.Equal(t, "@"+platform+"@", one.SHA256)
+		assert.Equal(t, system == "windows", strings.HasSuffix(one.Bin, ".exe"))
+	}
 }

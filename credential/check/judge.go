@@ -28,16 +28,13 @@ func (l *Login) judge(guard *guard, status int, err error) Result {
 		return Result{Unknown, "RateLimited", said + ": it wants fewer requests"}
 	case code >= http.StatusInternalServerError:
 		return Result{Unknown, "RegistryFails", said + ", which is an error of its own"}
-	case code == http.StatusUnauthorized && last.token:
-		return l.denied(said)
-	case code == http.StatusUnauthorized && last.login:
-		return Result{Refused, "Unauthorized", said + " to the user name and password: write valid ones"}
-	case code == http.StatusForbidden && l.Image != "" && (last.login || last.token):
-		return l.denied(said)
-	case code >= http.StatusOK && code < http.StatusMultipleChoices && guard.loggedIn():
+	case l.refuses(last):
+		return l.refused(last, said)
+	case succeeded(code) && guard.loggedIn():
 		return Result{Valid, "LoggedIn", fmt.Sprintf("%s took the credential%s", l.Server, l.forImage())}
-	case code >= http.StatusOK && code < http.StatusMultipleChoices:
-		return Result{Unknown, "AnonymousAccess", l.Server + " asks nobody for a credential here, which proves nothing: name an image that is private"}
+	case succeeded(code):
+		return Result{Unknown, "AnonymousAccess",
+			l.Server + " asks nobody for a credential here, which proves nothing: name an image that is private"}
 	case code == http.StatusNotFound && l.Image != "":
 		return Result{Unknown, "ImageNotFound", fmt.Sprintf("%s: there is no %s, or the credential may not see it", said, l.Image)}
 	case code >= http.StatusMultipleChoices && code < http.StatusBadRequest:
@@ -47,11 +44,25 @@ func (l *Login) judge(guard *guard, status int, err error) Result {
 	}
 }
 
-func (l *Login) denied(said string) Result {
-	if l.Image == "" {
+// refuses reports whether an answer is about the credential: a 401 to it, or a 403 where an image was asked for.
+func (l *Login) refuses(last hop) bool {
+	asked := last.login || last.token
+	return asked && (last.status == http.StatusUnauthorized || last.status == http.StatusForbidden && l.Image != "")
+}
+
+func (l *Login) refused(last hop, said string) Result {
+	switch {
+	case last.status == http.StatusUnauthorized && last.login:
+		return Result{Refused, "Unauthorized", said + " to the user name and password: write valid ones"}
+	case l.Image == "":
 		return Result{Refused, "Unauthorized", said + " to the token that it had issued for the credential"}
+	default:
+		return Result{Refused, "InsufficientScope", fmt.Sprintf("%s: the credential may not pull %s", said, l.Image)}
 	}
-	return Result{Refused, "InsufficientScope", fmt.Sprintf("%s: the credential may not pull %s", said, l.Image)}
+}
+
+func succeeded(status int) bool {
+	return status >= http.StatusOK && status < http.StatusMultipleChoices
 }
 
 func (l *Login) forImage() string {
@@ -64,7 +75,7 @@ func (l *Login) forImage() string {
 // loggedIn reports whether somebody took the credential itself.
 func (g *guard) loggedIn() bool {
 	for _, hop := range g.hops {
-		if hop.login && hop.status >= http.StatusOK && hop.status < http.StatusMultipleChoices {
+		if hop.login && succeeded(hop.status) {
 			return true
 		}
 	}
