@@ -35,8 +35,8 @@ func (r *Rule) hold(config []byte) {
 	r.Config, r.Sum = config, sha256.Sum256(config)
 }
 
-// with returns the rule with that credential, and itself where it has it.
-func (r *Rule) with(credential Credential) *Rule {
+// With returns the rule with that credential, and itself where it has it.
+func (r *Rule) With(credential Credential) *Rule {
 	sameProblem := r.Unread == credential.Unread || r.Unread != nil && credential.Unread != nil && *r.Unread == *credential.Unread
 	if sameProblem && r.Known() == (credential.Config != nil) && bytes.Equal(r.Config, credential.Config) {
 		return r
@@ -72,7 +72,7 @@ func (i *Index) Supply(credentials map[*Rule]Credential) {
 		if !valid || !current.sameSource(rule) {
 			continue
 		}
-		next := current.with(credential)
+		next := current.With(credential)
 		if next == current {
 			continue
 		}

@@ -13,8 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/distribution/reference"
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
 // Login is a credential, and what it is tried on.
@@ -55,11 +56,8 @@ const (
 	maxBody    = 1 << 20
 )
 
-// dockerHub is how credentials name Docker Hub, and hub where it answers.
-const (
-	dockerHub = "index.docker.io"
-	hub       = "registry-1.docker.io"
-)
+// hub is where Docker Hub answers.
+const hub = "registry-1.docker.io"
 
 // accepted are the kinds of manifests that a kubelet's container runtime asks for.
 var accepted = strings.Join([]string{
@@ -73,7 +71,7 @@ func Run(ctx context.Context, login Login) Result {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	host := login.Server
-	if host == dockerHub {
+	if host == image.DockerHub {
 		host = hub
 	}
 	path, err := login.path()
@@ -121,22 +119,9 @@ func (l *Login) path() (string, error) {
 	if l.Image == "" {
 		return "/v2/", nil
 	}
-	image := l.Image
-	if host, _, found := strings.Cut(image, "/"); !found || !strings.EqualFold(host, l.Server) {
-		if l.Server != dockerHub {
-			image = l.Server + "/" + image
-		}
-	}
-	named, err := reference.ParseNormalizedNamed(image)
+	name, err := image.ParseAt(l.Image, l.Server)
 	if err != nil {
 		return "", fmt.Errorf("the image %q is no image's name", l.Image)
 	}
-	what := "latest"
-	switch named := named.(type) {
-	case reference.Digested:
-		what = named.Digest().String()
-	case reference.Tagged:
-		what = named.Tag()
-	}
-	return "/v2/" + reference.Path(named) + "/manifests/" + what, nil
+	return "/v2/" + name.Path + "/manifests/" + name.Version, nil
 }

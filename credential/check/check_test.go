@@ -86,7 +86,7 @@ func issues(response http.ResponseWriter, request *http.Request) {
 }
 
 func wrong(login *Login) { login.Password = "hush hush" }
-func image(login *Login) { login.Image = "team/app:v1" }
+func forImage(login *Login) { login.Image = "team/app:v1" }
 
 func TestRun(t *testing.T) {
 	ok := says(http.StatusOK)
@@ -98,17 +98,17 @@ func TestRun(t *testing.T) {
 		reason  string
 	}{
 		{"a right password", basic(ok), nil, Valid, "LoggedIn"},
-		{"a right password, for an image", basic(ok), image, Valid, "LoggedIn"},
+		{"a right password, for an image", basic(ok), forImage, Valid, "LoggedIn"},
 		{"a wrong password", basic(ok), wrong, Refused, "Unauthorized"},
 		{"a right password, for tokens", tokens(issues, ok), nil, Valid, "LoggedIn"},
-		{"a right password, for tokens and an image", tokens(issues, ok), image, Valid, "LoggedIn"},
+		{"a right password, for tokens and an image", tokens(issues, ok), forImage, Valid, "LoggedIn"},
 		{"a wrong password, for tokens", tokens(issues, ok), wrong, Refused, "Unauthorized"},
 		{"a token that is refused", tokens(issues, says(http.StatusUnauthorized)), nil, Refused, "Unauthorized"},
-		{"a token that does not do for the image", tokens(issues, says(http.StatusUnauthorized)), image, Refused, "InsufficientScope"},
-		{"no permission for the image", basic(says(http.StatusForbidden)), image, Refused, "InsufficientScope"},
+		{"a token that does not do for the image", tokens(issues, says(http.StatusUnauthorized)), forImage, Refused, "InsufficientScope"},
+		{"no permission for the image", basic(says(http.StatusForbidden)), forImage, Refused, "InsufficientScope"},
 		{"no permission, for no image", basic(says(http.StatusForbidden)), nil, Unknown, "NotUnderstood"},
-		{"no permission of the token server, for the image", tokens(says(http.StatusForbidden), ok), image, Refused, "InsufficientScope"},
-		{"no such image", basic(says(http.StatusNotFound)), image, Unknown, "ImageNotFound"},
+		{"no permission of the token server, for the image", tokens(says(http.StatusForbidden), ok), forImage, Refused, "InsufficientScope"},
+		{"no such image", basic(says(http.StatusNotFound)), forImage, Unknown, "ImageNotFound"},
 		{"no registry", basic(says(http.StatusNotFound)), nil, Unknown, "NotUnderstood"},
 		{"too many requests", basic(says(http.StatusTooManyRequests)), nil, Unknown, "RateLimited"},
 		{"too many tokens", tokens(says(http.StatusTooManyRequests), ok), nil, Unknown, "RateLimited"},
@@ -132,7 +132,7 @@ func TestRun(t *testing.T) {
 			if r.Method == http.MethodHead {
 				w.WriteHeader(http.StatusMethodNotAllowed)
 			}
-		}), image, Valid, "LoggedIn"},
+		}), forImage, Valid, "LoggedIn"},
 		{"a body without an end", basic(func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
 				if _, err := w.Write(make([]byte, 1<<16)); err != nil {
