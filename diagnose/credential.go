@@ -5,6 +5,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
 // redacted takes out of an error what addresses in it may hold of credentials.
@@ -24,7 +27,7 @@ func (e *Evidence) broken() (findings []Finding) {
 		if !found || secret.Problem == "" {
 			continue
 		}
-		if issuer, ours := e.issuerOf(name); ours && issuer.Sum != "" {
+		if issuer, ours := e.issuerOf(name); ours && issuer.Invalid == "" {
 			findings = append(findings, e.stale(issuer, "no kubelet can read it: "+secret.Problem)...)
 			continue
 		}
@@ -108,17 +111,53 @@ func (f failure) refusedOurs(issuer Issuer, secret Secret) []Finding {
 		return f.found(InsufficientScope, object, "the registry %s knows its user, who may not pull %s: %s",
 			"give the user of the ImagePullSecret the right to pull "+f.repository+" there, or look whether that repository exists", f.host, f.Image, f.excerpt())
 	case !issuer.ExpiresAt.IsZero() && issuer.ExpiresAt.Before(f.Now):
-		return f.found(CredentialExpired, object, "its credential for %s ended at %s",
-			"write a new one into the ImagePullSecret, or what it refers to; every Secret follows within seconds",
-			f.host, issuer.ExpiresAt.UTC().Format("2006-01-02 15:04 MST"))
+		return append(issuer.unread(), f.found(CredentialExpired, object, "its credential for %s ended at %s",
+			"write a new one into "+issuer.source()+"; every Secret follows within seconds",
+			f.host, issuer.ExpiresAt.UTC().Format("2006-01-02 15:04 MST"))...)
 	default:
-		said := f.excerpt()
-		if issuer.Refused != "" {
-			said += ". To the manager it said: " + issuer.Refused
-		}
-		return f.found(CredentialRefused, object, "the registry %s refused its credential, which the pod has: %s",
-			"write a valid user name and password into the ImagePullSecret; every Secret follows within seconds", f.host, said)
+		return append(issuer.unread(), f.found(CredentialRefused, object, "the registry %s refused its credential, which the pod has: %s",
+			"write a valid user name and password into "+issuer.source()+"; every Secret follows within seconds", f.host, f.refusal(issuer))...)
 	}
+}
+
+// refusal is what is known of a credential that was refused.
+func (f failure) refusal(issuer Issuer) string {
+	said := f.excerpt()
+	if issuer.Refused != "" {
+		said += ". To the manager it said: " + issuer.Refused
+	}
+	if issuer.Sum == "" && issuer.Unread == "" {
+		said += ". Whether that is what " + issuer.Source + " holds now could not be seen"
+	}
+	return said
+}
+
+// source is where the credential is written.
+func (i *Issuer) source() string {
+	if i.Source == "" {
+		return "the ImagePullSecret"
+	}
+	return "the " + i.Source
+}
+
+// unread is a finding where the credential cannot be read where it stands.
+func (i *Issuer) unread() []Finding {
+	if i.Unread == "" {
+		return nil
+	}
+	return []Finding{{
+		Reason: CredentialUnread, Object: i.Source,
+		Message: fmt.Sprintf("ImagePullSecret %s takes its credential from there, and what it issued before stays: %s", i.Name, i.Unread),
+		Action:  "do what the message says; what is there is then issued everywhere within seconds",
+	}}
+}
+
+// mended says when the manager mends a Secret.
+func (i *Issuer) mended(does string) string {
+	if i.Unread != "" {
+		return "the manager " + does + " it as soon as the credential can be read"
+	}
+	return "the manager " + does + " it within seconds; if it does not, see kubectl tcr status " + i.Name
 }
 
 // refusedOther is a pull that the registry refused although the pod has a credential of somebody else's.
@@ -142,19 +181,21 @@ func (f failure) refusedOther(secret Secret, issuers []Issuer) []Finding {
 	})
 }
 
-// issuers are the ImagePullSecrets for the image, those that select the account first.
+// issuers are the ImagePullSecrets for the image: first those that select the account, then those that may do so.
 func (f failure) issuers() []Issuer {
-	var selecting, others []Issuer
+	var selecting, undecided, others []Issuer
 	for _, issuer := range f.Issuers {
 		covers := slices.ContainsFunc(issuer.Servers, func(server string) bool { return Covers(server, f.repository) })
 		switch {
 		case covers && issuer.Namespace && issuer.Account && issuer.Invalid == "":
 			selecting = append(selecting, issuer)
+		case covers && issuer.LabelsUnseen && issuer.Account:
+			undecided = append(undecided, issuer)
 		case covers:
 			others = append(others, issuer)
 		}
 	}
-	return append(selecting, others...)
+	return slices.Concat(selecting, undecided, others)
 }
 
 // nobody is a refused pull from a host that nobody names.
@@ -181,7 +222,7 @@ func (f failure) nobody() []Finding {
 
 func (f failure) serverToWrite() string {
 	if f.host == "docker.io" {
-		return dockerHub
+		return image.DockerHub
 	}
 	return f.host
 }
@@ -189,36 +230,51 @@ func (f failure) serverToWrite() string {
 // notCovered is a pull for which an ImagePullSecret has the credential, and the pod has it not.
 func (f failure) notCovered(issuers []Issuer) []Finding {
 	issuer := issuers[0]
-	object := "imagepullsecret " + issuer.Name
 	switch {
 	case issuer.Invalid != "":
-		return f.found(InvalidObject, object, "it is for %s, and its spec cannot be read: %s", "correct the field that the message names",
+		return f.found(InvalidObject, "imagepullsecret "+issuer.Name, "it is for %s, and its spec cannot be read: %s", "correct the field that the message names",
 			f.host, issuer.Invalid)
 	case f.Namespace.OptedOut:
 		return f.optedOut("namespace "+f.Pod.Namespace, issuer)
 	case f.Account.OptedOut:
 		return f.optedOut(f.account(), issuer)
-	case !issuer.Namespace:
-		return f.found(NotSelected, object, "it has the credential for %s, and does not select the namespace %s",
-			"add the namespace to the spec of the ImagePullSecret, then "+f.recreate(), f.host, f.Pod.Namespace)
-	case !issuer.Account:
-		return f.found(NotSelected, object, "it has the credential for %s, and does not select the service account %s",
-			"add the account to spec.serviceAccounts of the ImagePullSecret, then "+f.recreate(), f.host, f.Pod.Account)
+	case !issuer.Namespace && !issuer.LabelsUnseen, !issuer.Account:
+		return f.notSelected(issuer)
 	case slices.Contains(f.Pod.Entries, issuer.Secret):
 		return f.listed(issuer)
 	case !f.saw(PartAccount):
 		return f.found(Undecided, f.pod(), "it does not list the Secret %s. Whether its account does could not be seen",
 			"ask again as someone who may get serviceaccounts in namespace "+f.Pod.Namespace, issuer.Secret)
-	case !slices.Contains(f.Account.Entries, issuer.Secret):
-		return f.entryMissing(issuer)
-	default:
+	case slices.Contains(f.Account.Entries, issuer.Secret):
 		return f.notCopied(issuer)
+	case issuer.LabelsUnseen:
+		return f.found(Undecided, f.pod(), "it has no credential for %s, which ImagePullSecret %s has for namespaces by their labels (%s). Those of %s could not be seen",
+			"ask again as someone who may get namespaces", f.host, issuer.Name, issuer.Selector, f.Pod.Namespace)
+	default:
+		return f.entryMissing(issuer)
 	}
+}
+
+// notSelected is an ImagePullSecret that is for others.
+func (f failure) notSelected(issuer Issuer) []Finding {
+	what, action := "service account "+f.Pod.Account, "add the account to spec.serviceAccounts of the ImagePullSecret"
+	if !issuer.Namespace {
+		what, action = "namespace "+f.Pod.Namespace, "add the namespace to spec.namespaces of the ImagePullSecret"
+		switch {
+		case issuer.Excluded:
+			what, action = what+", which its spec.excludedNamespaces lists", "take the namespace out of spec.excludedNamespaces of the ImagePullSecret"
+		case issuer.Selector != "":
+			what += ", whose labels are not what its spec.namespaceSelector asks for (" + issuer.Selector + ")"
+			action = "label the namespace so, or " + action
+		}
+	}
+	return f.found(NotSelected, "imagepullsecret "+issuer.Name, "it has the credential for %s, and does not select the %s", action+"; then "+f.recreate(),
+		f.host, what)
 }
 
 func (f failure) optedOut(object string, issuer Issuer) []Finding {
 	return f.found(OptedOut, object, "its label %s keeps the credential of ImagePullSecret %s away, which is for %s",
-		"remove the label, then "+f.recreate(), optOutLabel+`: "true"`, issuer.Name, f.host)
+		"remove the label, then "+f.recreate(), v1.OptOutLabel+`: "`+v1.OptOutValue+`"`, issuer.Name, f.host)
 }
 
 // listed is a Secret that the pod lists, and that does not have what it should.
@@ -226,8 +282,8 @@ func (f failure) listed(issuer Issuer) []Finding {
 	secret, found := f.secret(issuer.Secret)
 	switch {
 	case !found:
-		return append(f.managerDown(), f.found(SecretMissing, f.named(issuer.Secret), "the pod lists it and it is not there%s",
-			"the manager makes it within seconds; see kubectl tcr status "+issuer.Name, f.managerSays(issuer, issuer.Secret))...)
+		return slices.Concat(f.managerDown(), issuer.unread(), f.found(SecretMissing, f.named(issuer.Secret), "the pod lists it and it is not there%s",
+			issuer.mended("makes"), f.managerSays(issuer, issuer.Secret)))
 	case secret.Type != "kubernetes.io/dockerconfigjson":
 		return f.found(SecretForeign, f.named(issuer.Secret), "it is of type %s, somebody else's, and stands where the credential for %s belongs",
 			"delete or rename it; the manager then makes its own within seconds", secret.Type, f.host)
@@ -238,11 +294,11 @@ func (f failure) listed(issuer Issuer) []Finding {
 
 // stale is a Secret that is not what its ImagePullSecret issues.
 func (e *Evidence) stale(issuer Issuer, how string) []Finding {
-	return append(e.managerDown(), Finding{
+	return slices.Concat(e.managerDown(), issuer.unread(), []Finding{{
 		Reason: SecretStale, Object: e.named(issuer.Secret),
 		Message: fmt.Sprintf("it is not what ImagePullSecret %s issues now: %s%s", issuer.Name, how, e.managerSays(issuer, issuer.Secret)),
-		Action:  "the manager renews it within seconds; if it does not, see kubectl tcr status " + issuer.Name,
-	})
+		Action:  issuer.mended("renews"),
+	}})
 }
 
 func (f failure) entryMissing(issuer Issuer) []Finding {
@@ -252,6 +308,9 @@ func (f failure) entryMissing(issuer Issuer) []Finding {
 	message := "it does not list the Secret " + issuer.Secret + f.managerSays(issuer, f.Pod.Account)
 	if f.saw(PartManager) && !f.Manager.Attaches {
 		message += ". Accounts are not born with it here: neither is the webhook registered that attaches, nor is the admission policy"
+	}
+	if !f.saw(PartNamespace) {
+		message += ". Whether its namespace has opted out could not be seen"
 	}
 	return append(f.managerDown(), Finding{
 		Reason: EntryMissing, Object: f.account(), Message: message,

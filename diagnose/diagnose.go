@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
 // Diagnose says what is wrong with the pulls of the pod.
@@ -76,10 +78,11 @@ func (f failure) findings() []Finding {
 		return f.found(ImageNotOnNode, f.pod(), "its pull policy is Never, and node %s lacks %s, or the pod's credentials may not use it",
 			"set imagePullPolicy: IfNotPresent, or load the image into the node", f.node(), f.Image)
 	}
-	var err error
-	if f.repository, f.host, err = Repository(f.Image); err != nil {
+	name, err := image.Parse(f.Image)
+	if err != nil {
 		return f.found(ImageNameInvalid, f.pod(), "its image is %q, which is no image's name", "correct the name of the image", f.Image)
 	}
+	f.repository, f.host = name.Repository(), name.Host
 	switch {
 	case f.class.ofCredentials():
 		return f.refused()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 // Evidence is what was seen of a pod and of all that its pulls depend on. What could not be looked at is in Unseen: its absence here
@@ -33,6 +34,7 @@ const (
 	PartAccount          Part = "account"
 	PartSecrets          Part = "secrets"
 	PartImagePullSecrets Part = "imagePullSecrets"
+	PartCredentials      Part = "credentials"
 	PartManager          Part = "manager"
 	PartNode             Part = "node"
 )
@@ -77,6 +79,8 @@ type Pull struct {
 // Namespace is what matters of the pod's namespace.
 type Namespace struct {
 	OptedOut bool `json:"optedOut,omitempty"`
+	// Labels are those that ImagePullSecrets may select it by.
+	Labels pullsecret.Labels `json:"-"`
 }
 
 // Account is what matters of the pod's ServiceAccount.
@@ -104,12 +108,22 @@ type Secret struct {
 type Issuer struct {
 	Name   string `json:"name"`
 	Secret string `json:"secret"`
-	// Servers are what its credential is for, Sum is the checksum of what it issues; blank where it cannot be read.
+	// Servers are what its credential is for.
 	Servers []string `json:"servers,omitempty"`
-	Sum     string   `json:"sum,omitempty"`
+	// Source names the Secret that its credential stands in; blank where that is in its spec.
+	Source string `json:"source,omitempty"`
+	// Sum is the checksum of what it issues; blank where that cannot be read, or Source was not looked at.
+	Sum string `json:"sum,omitempty"`
+	// Unread says why its credential cannot be read where it stands; blank where it can, or that is not known.
+	Unread string `json:"unread,omitempty"`
 	// Namespace is whether it selects the pod's namespace, Account whether it selects the pod's account by name.
 	Namespace bool `json:"namespace"`
 	Account   bool `json:"account"`
+	// LabelsUnseen is whether labels of the namespace decide about Namespace, and could not be seen.
+	LabelsUnseen bool `json:"labelsUnseen,omitempty"`
+	// Excluded is whether it names the namespace among those that it excludes, Selector what it asks of labels; blank for nothing.
+	Excluded bool   `json:"excluded,omitempty"`
+	Selector string `json:"selector,omitempty"`
 	// Invalid says what is wrong with its spec.
 	Invalid string `json:"invalid,omitempty"`
 	// Failures are those of its status that are about the pod's namespace.

@@ -30,6 +30,8 @@ const (
 	SecretForeign Reason = "SecretForeign"
 	// SecretStale is that the Secret is not what its ImagePullSecret issues now.
 	SecretStale Reason = "SecretStale"
+	// CredentialUnread is that what an ImagePullSecret refers to gives no credential: what was issued before stays, and nothing new is.
+	CredentialUnread Reason = "CredentialUnread"
 	// SiblingSecretBroken is that a Secret which the pod lists cannot be read, for which a kubelet drops all of the pod's credentials.
 	SiblingSecretBroken Reason = "SiblingSecretBroken"
 	// CredentialRefused is that the registry refused the credential that the pod has.

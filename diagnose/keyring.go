@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,26 +13,14 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/distribution/reference"
+	"github.com/tcr-assistant/tcr-assistant/credential"
+	"github.com/tcr-assistant/tcr-assistant/image"
 )
-
-// dockerHub is the host under which Docker Hub's credentials are kept, whatever the image's name says.
-const dockerHub = "index.docker.io"
-
-// Repository returns the repository that an image's name means, with its host, as a kubelet looks for its credential: "nginx" is
-// docker.io/library/nginx.
-func Repository(image string) (repository, host string, err error) {
-	named, err := reference.ParseNormalizedNamed(image)
-	if err != nil {
-		return "", "", fmt.Errorf("reading the image's name %q: %w", image, err)
-	}
-	return named.Name(), reference.Domain(named), nil
-}
 
 // Covers reports whether a kubelet sends the credential that is kept for a server to pull from a repository. Paths are prefixes, each
 // label of a host may be a pattern, and ports have to be the same.
 func Covers(server, repository string) bool {
-	kept, ok := keptAs(server)
+	kept, ok := credential.Kept(server)
 	if !ok {
 		return false
 	}
@@ -42,7 +29,7 @@ func Covers(server, repository string) bool {
 		return false
 	}
 	// To a kubelet, a host without a dot or a port is a user of Docker Hub.
-	if kept.Host == dockerHub && kept.Path == "" && (target.Host == "docker.io" || !strings.ContainsAny(target.Host, ".:")) {
+	if kept.Host == image.DockerHub && kept.Path == "" && (target.Host == "docker.io" || !strings.ContainsAny(target.Host, ".:")) {
 		return true
 	}
 	keptLabels, keptPort := labels(kept.Host)
@@ -56,24 +43,6 @@ func Covers(server, repository string) bool {
 		}
 	}
 	return true
-}
-
-// keptAs returns a server as a kubelet keeps it: without scheme, and without the paths that stand for a whole registry.
-func keptAs(server string) (*url.URL, bool) {
-	if !strings.HasPrefix(server, "https://") && !strings.HasPrefix(server, "http://") {
-		server = "https://" + server
-	}
-	parsed, err := url.Parse(server)
-	if err != nil {
-		return nil, false
-	}
-	if strings.HasPrefix(parsed.Path, "/v1/") || strings.HasPrefix(parsed.Path, "/v2/") {
-		parsed.Path = parsed.Path[len("/v1"):]
-	}
-	if parsed.Path == "/" {
-		parsed.Path = ""
-	}
-	return parsed, true
 }
 
 func labels(hostport string) (labels []string, port string) {
@@ -118,30 +87,15 @@ func ReadLegacy(config []byte) ([]string, error) {
 func readAuths(auths map[string]entry) ([]string, error) {
 	servers := slices.Sorted(maps.Keys(auths))
 	for _, server := range servers {
-		if err := checkAuth(auths[server].Auth); err != nil {
+		auth := auths[server].Auth
+		if auth == "" {
+			continue
+		}
+		if _, err := credential.DecodeAuth(auth); err != nil {
 			return nil, fmt.Errorf("the auth of %s %w", server, err)
 		}
 	}
 	return servers, nil
-}
-
-// checkAuth says why a kubelet cannot read a user name and a password out of auth.
-func checkAuth(auth string) error {
-	if auth == "" {
-		return nil
-	}
-	encoding := base64.RawStdEncoding
-	if strings.HasSuffix(strings.TrimSpace(auth), "=") {
-		encoding = base64.StdEncoding
-	}
-	decoded, err := encoding.DecodeString(auth)
-	switch {
-	case err != nil:
-		return errors.New("is no base64")
-	case !strings.Contains(string(decoded), ":"):
-		return errors.New("is not the base64 of a user name, a colon and a password")
-	}
-	return nil
 }
 
 // problem says what is wrong with a document without repeating any of it.

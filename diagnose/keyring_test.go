@@ -8,32 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRepository(t *testing.T) {
-	for image, want := range map[string][2]string{
-		"nginx":                                 {"docker.io/library/nginx", "docker.io"},
-		"acme/app:v1":                           {"docker.io/acme/app", "docker.io"},
-		"docker.io/nginx":                       {"docker.io/library/nginx", "docker.io"},
-		"index.docker.io/acme/app":              {"docker.io/acme/app", "docker.io"},
-		"localhost/app":                         {"localhost/app", "localhost"},
-		"localhost:5000/app":                    {"localhost:5000/app", "localhost:5000"},
-		"r.example.com/team/app:v1":             {"r.example.com/team/app", "r.example.com"},
-		"r.example.com:443/team/app":            {"r.example.com:443/team/app", "r.example.com:443"},
-		"[2001:db8::1]:5000/app":                {"[2001:db8::1]:5000/app", "[2001:db8::1]:5000"},
-		"example/app@sha256:" + zeroes:          {"docker.io/example/app", "docker.io"},
-		"r.example.com/app:v1@sha256:" + zeroes: {"r.example.com/app", "r.example.com"},
-	} {
-		repository, host, err := Repository(image)
-		require.NoError(t, err, image)
-		assert.Equal(t, want, [2]string{repository, host}, image)
-	}
-	for _, image := range []string{"", "r.example.com/Team", "https://r.example.com/app", "a b"} {
-		_, _, err := Repository(image)
-		assert.Error(t, err, image)
-	}
-}
-
-const zeroes = "0000000000000000000000000000000000000000000000000000000000000000"
-
 func TestCovers(t *testing.T) {
 	for _, c := range []struct {
 		server, repository string

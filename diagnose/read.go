@@ -10,16 +10,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
-
-// optOutLabel keeps everything away from a Namespace or ServiceAccount where its value is "true".
-const optOutLabel = "tcr.tencentcloudcr.com/opt-out"
-
-// declines reports whether an object with these labels wants nothing of ours.
-func declines(labels map[string]string) bool { return labels[optOutLabel] == "true" }
 
 // running are the waits that are about something else than the image, which is there by then.
 var running = []string{"ContainerCreating", "PodInitializing", "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError",
@@ -100,7 +96,7 @@ func lastSeen(event corev1.Event) time.Time {
 
 // ReadNamespace reads a Namespace.
 func ReadNamespace(namespace *corev1.Namespace) Namespace {
-	return Namespace{OptedOut: declines(namespace.Labels)}
+	return Namespace{OptedOut: optedOut(namespace.Labels), Labels: pullsecret.PackLabels(namespace.Labels)}
 }
 
 // ReadAccount reads a ServiceAccount; nil is one that is not there.
@@ -108,7 +104,11 @@ func ReadAccount(account *corev1.ServiceAccount) Account {
 	if account == nil {
 		return Account{}
 	}
-	return Account{Found: true, OptedOut: declines(account.Labels), Entries: names(account.ImagePullSecrets)}
+	return Account{Found: true, OptedOut: optedOut(account.Labels), Entries: names(account.ImagePullSecrets)}
+}
+
+func optedOut(labels map[string]string) bool {
+	return pullsecret.OptOutOf(labels) == pullsecret.OptedOut
 }
 
 func names(entries []corev1.LocalObjectReference) (names []string) {
@@ -141,23 +141,70 @@ func ReadSecret(secret *corev1.Secret) Secret {
 	return read
 }
 
-// ReadIssuer reads an ImagePullSecret as it concerns the pods of an account. Nothing of its credential is kept but a checksum.
-func ReadIssuer(object *v1.ImagePullSecret, namespace, account string) Issuer {
+// ReadIssuer reads an ImagePullSecret as it concerns a pod, in a namespace with these labels. What it refers to is among seen, where
+// somebody has looked. Nothing of its credential is kept but a checksum.
+func ReadIssuer(object *v1.ImagePullSecret, seen credential.Seen, pod Pod, labels pullsecret.Labels) Issuer {
 	read := Issuer{Name: object.Name, Secret: pullsecret.SecretName(object.Name)}
 	for _, failure := range object.Status.Failures {
-		if strings.HasPrefix(failure.NamespacedName, namespace+"/") {
+		if strings.HasPrefix(failure.NamespacedName, pod.Namespace+"/") {
 			read.Failures = append(read.Failures, failure)
 		}
 	}
 	rule, errs := pullsecret.Parse(object)
 	if len(errs) > 0 {
 		read.Invalid = errs.ToAggregate().Error()
-		if server := object.Spec.Docker.Server; server != "" && !strings.Contains(server, "@") {
-			read.Servers = []string{server}
+		for _, server := range append([]string{object.Spec.Docker.Server}, object.Spec.Docker.AdditionalServers...) {
+			if server != "" && !strings.Contains(server, "@") {
+				read.Servers = append(read.Servers, server)
+			}
 		}
 		return read
 	}
-	read.Servers, read.Sum = []string{rule.Server}, hex.EncodeToString(rule.Sum[:])
-	read.Namespace, read.Account = rule.Namespaces.Matches(namespace), rule.ServiceAccounts.Matches(account)
+	if rule = seen.Supply(rule); rule.Known() {
+		read.Sum = hex.EncodeToString(rule.Sum[:])
+	}
+	if rule.Reference != "" {
+		source := seen.Name(rule.Reference)
+		read.Source = "secret " + source.String()
+		if read.Unread = told(object, source, rule.Known()); rule.Unread != nil {
+			read.Unread = rule.Unread.Message
+		}
+	}
+	read.Servers = rule.Servers
+	selected, known := rule.Namespaces.Selects(pod.Namespace, labels)
+	read.Namespace, read.LabelsUnseen = selected, !known
+	read.Excluded = slices.Contains(object.Spec.ExcludedNamespaces, v1.NamespaceName(pod.Namespace))
+	read.Selector = selectorText(object.Spec.NamespaceSelector)
+	read.Account = rule.ServiceAccounts.Matches(pod.Account)
 	return read
+}
+
+// told returns what the manager says of why it cannot read the Secret that an object refers to. Of one that can be read by now, that
+// it may not counts alone.
+func told(object *v1.ImagePullSecret, source types.NamespacedName, read bool) string {
+	for _, failure := range object.Status.Failures {
+		if failure.NamespacedName == source.Namespace+"/*" || !read && failure.NamespacedName == source.String() {
+			return failure.Message
+		}
+	}
+	return ""
+}
+
+// selectorText writes a selector as kubectl does.
+func selectorText(selector *v1.LabelSelector) string {
+	if selector == nil {
+		return ""
+	}
+	written := metav1.LabelSelector{MatchLabels: map[string]string{}}
+	for key, value := range selector.MatchLabels {
+		written.MatchLabels[key] = string(value)
+	}
+	for _, one := range selector.MatchExpressions {
+		requirement := metav1.LabelSelectorRequirement{Key: string(one.Key), Operator: metav1.LabelSelectorOperator(one.Operator)}
+		for _, value := range one.Values {
+			requirement.Values = append(requirement.Values, string(value))
+		}
+		written.MatchExpressions = append(written.MatchExpressions, requirement)
+	}
+	return metav1.FormatLabelSelector(&written)
 }
