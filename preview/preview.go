@@ -3,6 +3,7 @@
 package preview
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,12 +11,16 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 // Namespace is what matters of a namespace.
 type Namespace struct {
-	Name string
+	Name   string
+	Labels pullsecret.Labels
+	// OptedOut is whether its owner keeps it out, whatever selects it.
+	OptedOut bool
 	// Ending is whether it is being deleted: it gets nothing.
 	Ending   bool
 	Accounts []Account
@@ -25,8 +30,10 @@ type Namespace struct {
 
 // Account is what matters of a ServiceAccount.
 type Account struct {
-	Name    string
-	Entries []string
+	Name string
+	// OptedOut is whether its owner keeps it out, whatever selects it.
+	OptedOut bool
+	Entries  []string
 }
 
 // Secret is what matters of a Secret in the place of ours.
@@ -63,11 +70,16 @@ type Preview struct {
 	New bool `json:"new"`
 	// Refused is what is wrong with the object: it would not be taken.
 	Refused []string `json:"refused,omitempty"`
-	// Server is set where it changes: from and to.
-	Server []string `json:"server,omitempty"`
+	// GainServers and LoseServers are the hosts that the credential is for from then on, and no longer.
+	GainServers []string `json:"gainServers,omitempty"`
+	LoseServers []string `json:"loseServers,omitempty"`
 	// Credential is whether another credential is issued than before.
-	Credential bool     `json:"credential"`
-	Effects    []Effect `json:"effects,omitempty"`
+	Credential bool `json:"credential"`
+	// Unread is why the credential cannot be read where it stands: until it can, no Secret is written.
+	Unread  string   `json:"unread,omitempty"`
+	Effects []Effect `json:"effects,omitempty"`
+	// OptedOut are the namespaces and accounts that would gain, but for the label of their owners.
+	OptedOut []string `json:"optedOut,omitempty"`
 	// InTheWay are Secrets that stand where ours belong, Conflicts other ImagePullSecrets with another credential for the server.
 	InTheWay  []string `json:"inTheWay,omitempty"`
 	Conflicts []string `json:"conflicts,omitempty"`
@@ -75,22 +87,28 @@ type Preview struct {
 
 // Empty reports whether nothing would become of it.
 func (p *Preview) Empty() bool {
-	return len(p.Refused) == 0 && len(p.Effects) == 0 && len(p.InTheWay) == 0 && len(p.Conflicts) == 0 && !p.Credential && !p.New && len(p.Server) == 0
+	told := len(p.Refused) + len(p.Effects) + len(p.InTheWay) + len(p.Conflicts) + len(p.GainServers) + len(p.LoseServers)
+	return told == 0 && !p.Credential && !p.New && p.Unread == ""
 }
 
-// For compares an ImagePullSecret as it would be with those that there are, in a cluster of these namespaces. Nothing that it returns
-// holds a part of a credential.
-func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, namespaces []Namespace) Preview {
+// For compares an ImagePullSecret as it would be with those that there are, in a cluster of these namespaces. What they refer to is
+// among seen, where somebody has looked; of what nobody has looked at, it supposes that it gives a credential. Nothing that it returns
+// holds a part of one.
+func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credential.Seen, namespaces []Namespace) Preview {
 	preview := Preview{Name: object.Name, New: true}
 	after, errs := pullsecret.Parse(object)
 	if preview.Refused = texts(errs); len(errs) > 0 {
 		preview.New = !slices.ContainsFunc(existing, func(e v1.ImagePullSecret) bool { return e.Name == object.Name })
 		return preview
 	}
+	after = seen.Supply(after)
 	var before *pullsecret.Rule
 	var others []*pullsecret.Rule
 	for i := range existing {
 		rule, errs := pullsecret.Parse(&existing[i])
+		if len(errs) == 0 {
+			rule = seen.Supply(rule)
+		}
 		switch {
 		case existing[i].Name == object.Name:
 			preview.New, before = false, rule
@@ -99,24 +117,53 @@ func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, namespaces [
 		}
 	}
 	if before != nil {
-		preview.Credential = before.Sum != after.Sum
-		if before.Server != after.Server {
-			preview.Server = []string{before.Server, after.Server}
-		}
+		preview.Credential = reissues(before, after)
+		preview.GainServers, preview.LoseServers = lacking(before.Servers, after.Servers), lacking(after.Servers, before.Servers)
+	}
+	if after.Unread != nil {
+		preview.Unread = after.Unread.Message
 	}
 	for _, namespace := range namespaces {
-		if namespace.Ending {
-			continue
-		}
-		if effect, any := effectOn(namespace, before, after); any {
-			preview.Effects = append(preview.Effects, effect)
-		}
-		if text := inTheWay(namespace, after); text != "" {
-			preview.InTheWay = append(preview.InTheWay, text)
+		if !namespace.Ending {
+			preview.take(namespace, before, after)
 		}
 	}
 	preview.Conflicts = conflicts(after, others, namespaces)
 	return preview
+}
+
+// take takes in what becomes of a namespace.
+func (p *Preview) take(namespace Namespace, before, after *pullsecret.Rule) {
+	if effect, any := effectOn(namespace, before, after); any {
+		p.Effects = append(p.Effects, effect)
+	}
+	p.OptedOut = append(p.OptedOut, optedOut(namespace, before, after)...)
+	if text := inTheWay(namespace, after); text != "" {
+		p.InTheWay = append(p.InTheWay, text)
+	}
+}
+
+// lacking returns what of some names is not among others.
+func lacking(others, names []string) (lacking []string) {
+	for _, name := range names {
+		if !slices.Contains(others, name) {
+			lacking = append(lacking, name)
+		}
+	}
+	return lacking
+}
+
+// reissues reports whether Secrets are written anew. Where a credential is not known that counts, it goes by where it stands.
+func reissues(before, after *pullsecret.Rule) bool {
+	switch {
+	case after.Unread != nil:
+		return false // what was issued stays
+	case before.Known() && after.Known():
+		return before.Sum != after.Sum
+	case before.Unread != nil:
+		return true
+	}
+	return before.Reference != after.Reference || !slices.Equal(before.Servers, after.Servers)
 }
 
 func texts(errs field.ErrorList) (texts []string) {
@@ -126,23 +173,35 @@ func texts(errs field.ErrorList) (texts []string) {
 	return texts
 }
 
-// selects reports whether a rule selects a namespace; no rule selects none.
-func selects(rule *pullsecret.Rule, namespace string) bool {
-	return rule != nil && rule.Namespaces.Matches(namespace)
+// names reports whether a rule selects a namespace, whatever the owner of that says; no rule selects none.
+func names(rule *pullsecret.Rule, namespace Namespace) bool {
+	if rule == nil {
+		return false
+	}
+	selected, _ := rule.Namespaces.Selects(namespace.Name, namespace.Labels)
+	return selected
+}
+
+// selects reports whether a namespace gets what a rule issues.
+func selects(rule *pullsecret.Rule, namespace Namespace) bool {
+	return !namespace.OptedOut && names(rule, namespace)
 }
 
 func effectOn(namespace Namespace, before, after *pullsecret.Rule) (Effect, bool) {
-	had, has := selects(before, namespace.Name), selects(after, namespace.Name)
+	had, has := selects(before, namespace), selects(after, namespace)
 	effect := Effect{Namespace: namespace.Name}
 	switch {
 	case has && !had:
-		effect.Op, effect.Secret = Gain, true
+		effect.Op, effect.Secret = Gain, after.Unread == nil
 	case had && !has:
 		effect.Op, effect.Secret = Lose, true
-	case had && has && before.Sum != after.Sum:
+	case had && has && reissues(before, after):
 		effect.Op, effect.Secret = Change, true
 	}
 	for _, account := range namespace.Accounts {
+		if account.OptedOut {
+			continue
+		}
 		listed := slices.Contains(account.Entries, after.Secret)
 		wanted := has && after.ServiceAccounts.Matches(account.Name)
 		unwanted := had && before.ServiceAccounts.Matches(account.Name) && !wanted
@@ -159,10 +218,28 @@ func effectOn(namespace Namespace, before, after *pullsecret.Rule) (Effect, bool
 	return effect, effect.Secret || len(effect.Gain)+len(effect.Lose) > 0
 }
 
+// optedOut names what would gain, but for its label.
+func optedOut(namespace Namespace, before, after *pullsecret.Rule) (kept []string) {
+	had, has := names(before, namespace), names(after, namespace)
+	switch {
+	case has && namespace.OptedOut && !had:
+		return []string{"namespace " + namespace.Name}
+	case !has || namespace.OptedOut:
+		return nil
+	}
+	for _, account := range namespace.Accounts {
+		gained := after.ServiceAccounts.Matches(account.Name) && !(had && before.ServiceAccounts.Matches(account.Name))
+		if account.OptedOut && gained {
+			kept = append(kept, "serviceaccount "+namespace.Name+"/"+account.Name)
+		}
+	}
+	return kept
+}
+
 // inTheWay tells of a Secret that stands where ours belongs.
 func inTheWay(namespace Namespace, after *pullsecret.Rule) string {
 	secret := namespace.Secret
-	if secret == nil || secret.Managed || !selects(after, namespace.Name) {
+	if secret == nil || secret.Managed || !selects(after, namespace) {
 		return ""
 	}
 	where := "secret " + namespace.Name + "/" + after.Secret
@@ -179,12 +256,13 @@ const maxNamed = 5
 // conflicts tells which others give the same server another credential in a common namespace.
 func conflicts(after *pullsecret.Rule, others []*pullsecret.Rule, namespaces []Namespace) (texts []string) {
 	for _, other := range others {
-		if !strings.EqualFold(other.Server, after.Server) || other.Sum == after.Sum {
+		servers := contested(after, other)
+		if len(servers) == 0 {
 			continue
 		}
 		var common []string
 		for _, namespace := range namespaces {
-			if !namespace.Ending && selects(after, namespace.Name) && selects(other, namespace.Name) {
+			if !namespace.Ending && selects(after, namespace) && selects(other, namespace) {
 				common = append(common, namespace.Name)
 			}
 		}
@@ -195,9 +273,37 @@ func conflicts(after *pullsecret.Rule, others []*pullsecret.Rule, namespaces []N
 		if more := len(common) - maxNamed; more > 0 {
 			where += fmt.Sprintf(" and %d more", more)
 		}
-		texts = append(texts, fmt.Sprintf("imagepullsecret %s gives %s another credential in %s: a kubelet tries both", other.Name,
-			after.Server, where))
+		what := "another credential in %s: a kubelet tries both"
+		if !after.Known() || !other.Known() {
+			what = "a credential, too, in %s: a kubelet tries both where they differ, which could not be seen"
+		}
+		texts = append(texts, fmt.Sprintf("imagepullsecret %s gives %s "+what, other.Name, strings.Join(servers, ", "), where))
 	}
 	slices.Sort(texts)
 	return texts
+}
+
+// contested returns the servers for which two rules have different credentials, or may have.
+func contested(one, other *pullsecret.Rule) (servers []string) {
+	mine, theirs := entries(one), entries(other)
+	for _, server := range one.Servers {
+		i := slices.IndexFunc(other.Servers, func(theirs string) bool { return strings.EqualFold(server, theirs) })
+		if i >= 0 && (!one.Known() || !other.Known() || mine[server] != theirs[other.Servers[i]]) {
+			servers = append(servers, server)
+		}
+	}
+	return servers
+}
+
+// entries returns what a rule issues for each server, as it is written.
+func entries(rule *pullsecret.Rule) map[string]string {
+	var config struct {
+		Auths map[string]json.RawMessage `json:"auths"`
+	}
+	_ = json.Unmarshal(rule.Config, &config) // it was rendered from entries, or is not known
+	written := map[string]string{}
+	for server, entry := range config.Auths {
+		written[server] = string(entry)
+	}
+	return written
 }
