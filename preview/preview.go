@@ -132,6 +132,23 @@ func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credent
 	return preview
 }
 
+// Compared returns those of existing whose credential For compares with that of an object.
+func Compared(object *v1.ImagePullSecret, existing []v1.ImagePullSecret) (compared []v1.ImagePullSecret) {
+	servers := func(of *v1.ImagePullSecret) []string {
+		return append([]string{of.Spec.Docker.Server}, of.Spec.Docker.AdditionalServers...)
+	}
+	mine := servers(object)
+	for i := range existing {
+		shared := slices.ContainsFunc(servers(&existing[i]), func(theirs string) bool {
+			return slices.ContainsFunc(mine, func(server string) bool { return strings.EqualFold(server, theirs) })
+		})
+		if shared || existing[i].Name == object.Name {
+			compared = append(compared, existing[i])
+		}
+	}
+	return compared
+}
+
 // take takes in what becomes of a namespace.
 func (p *Preview) take(namespace Namespace, before, after *pullsecret.Rule) {
 	if effect, any := effectOn(namespace, before, after); any {

@@ -12,13 +12,17 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/yaml"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
+	"github.com/tcr-assistant/tcr-assistant/credential/check"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 	"github.com/tcr-assistant/tcr-assistant/diagnose/gather"
+	"github.com/tcr-assistant/tcr-assistant/preview"
 )
 
 // TestLinked holds what only this command needs out of the others.
@@ -29,7 +33,7 @@ func TestLinked(t *testing.T) {
 		return string(out)
 	}
 	for _, only := range []string{"github.com/spf13/cobra", "k8s.io/cli-runtime/", "sigs.k8s.io/kustomize/", "k8s.io/client-go/dynamic",
-		"github.com/distribution/reference", "tcr-assistant/diagnose", "tcr-assistant/preview",
+		"github.com/distribution/reference", "tcr-assistant/diagnose", "tcr-assistant/preview", "tcr-assistant/image",
 		// The manager will link these once it checks, too.
 		"oras.land/", "tcr-assistant/credential/check"} {
 		assert.Contains(t, deps("."), only)
@@ -149,7 +153,7 @@ func TestStatusIsAboutWhatIsTrueNow(t *testing.T) {
 	found := gather.Overview{Objects: []v1.ImagePullSecret{object}, Manager: diagnose.Manager{LeaseUntil: now.Add(time.Second)}}
 	shown := summarize(found, now)
 	assert.Equal(t, "Unknown", shown.Objects[0].Ready, "a status of an older spec says nothing of this one")
-	assert.NotContains(t, shown.Objects[0].Server, "hush")
+	assert.Equal(t, []string{"(invalid)"}, shown.Objects[0].Servers)
 	assert.False(t, shown.fine())
 
 	found.Objects[0].Status.ObservedGeneration = 2
@@ -188,4 +192,123 @@ func TestKrewManifest(t *testing.T) {
 		assert.Equal(t, "@"+platform+"@", one.SHA256)
 		assert.Equal(t, system == "windows", strings.HasSuffix(one.Bin, ".exe"))
 	}
+}
+
+// team is an ImagePullSecret of two servers whose credential stands in a Secret.
+func team() *v1.ImagePullSecret {
+	object := &v1.ImagePullSecret{ObjectMeta: metav1.ObjectMeta{Name: "r"}}
+	object.Spec.Docker = v1.DockerCredential{Server: "r.example.com", AdditionalServers: []string{"vpc.example.com", "x.example.com"},
+		SecretRef: &v1.SecretReference{Name: "team-a"}}
+	object.Status.Conditions = []metav1.Condition{{Type: v1.ConditionReady, Status: metav1.ConditionTrue}}
+	return object
+}
+
+func holding(secret *corev1.Secret) credential.Seen {
+	return credential.Seen{Namespace: "system", Secrets: map[string]*corev1.Secret{"team-a": secret}}
+}
+
+func basicAuth(username, password string) *corev1.Secret {
+	return &corev1.Secret{Type: corev1.SecretTypeBasicAuth, Data: map[string][]byte{"username": []byte(username), "password": []byte(password)}}
+}
+
+func TestStatusTellsWhereTheCredentialStands(t *testing.T) {
+	shown := func(name string, referred credential.Seen) (overview, string) {
+		found := gather.Overview{Objects: []v1.ImagePullSecret{*team()}, Referred: referred, Manager: diagnose.Manager{LeaseUntil: time.Now().Add(time.Hour)}}
+		found.Objects[0].Status.OptedOut = &v1.OptedOut{Namespaces: 2, ServiceAccounts: 1}
+		all := summarize(found, time.Now())
+		all.all = name != ""
+		var out bytes.Buffer
+		all.text(page{Writer: &out})
+		assert.NotContains(t, out.String(), "hush")
+		return all, out.String()
+	}
+	all, text := shown("", holding(basicAuth("robot", "hush")))
+	assert.True(t, all.fine())
+	assert.Contains(t, text, "Secret/team-a   r.example.com +2\n")
+	assert.NotContains(t, text, "opted out")
+	_, text = shown("r", holding(basicAuth("robot", "hush")))
+	assert.Contains(t, text, "r.example.com,vpc.example.com,x.example.com\n")
+	assert.Contains(t, text, "opted out: 2 namespaces, 1 service accounts\n")
+	all, text = shown("", holding(basicAuth("robot:hush", "hush")))
+	assert.False(t, all.fine(), "the manager has told nothing of it yet")
+	assert.Contains(t, text, "CredentialUnread r: secret system/team-a holds a credential whose user name must not hold")
+	all, _ = shown("", credential.Seen{})
+	assert.True(t, all.fine(), "what cannot be seen is not called broken")
+}
+
+func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
+	for _, c := range []struct {
+		image string
+		want  []string
+	}{
+		{"", []string{"r.example.com", "vpc.example.com", "x.example.com"}},
+		{"team/app:v1", []string{"r.example.com", "vpc.example.com", "x.example.com"}},
+		{"vpc.example.com/team/app:v1", []string{"vpc.example.com"}},
+	} {
+		logins, came, err := loginsOf(team(), holding(basicAuth("robot", "hush")), c.image)
+		require.NoError(t, err)
+		assert.Empty(t, came)
+		var servers []string
+		for _, login := range logins {
+			servers = append(servers, login.Server)
+			assert.Equal(t, check.Login{Server: login.Server, Username: "robot", Password: "hush", Image: c.image}, login)
+		}
+		assert.Equal(t, c.want, servers, c.image)
+	}
+	inline := team()
+	inline.Spec.Docker = v1.DockerCredential{Server: "r.example.com", Username: "me", Password: "hush"}
+	logins, _, err := loginsOf(inline, credential.Seen{}, "")
+	require.NoError(t, err)
+	assert.Equal(t, []check.Login{{Server: "r.example.com", Username: "me", Password: "hush"}}, logins)
+
+	for name, secret := range map[string]*corev1.Secret{"does not exist": nil, "must not hold": basicAuth("robot:hush", "hush")} {
+		logins, came, err := loginsOf(team(), holding(secret), "")
+		require.NoError(t, err)
+		assert.Empty(t, logins)
+		require.Len(t, came, 1)
+		assert.Equal(t, "CredentialUnread", came[0].Reason)
+		assert.Contains(t, came[0].Message, name)
+		assert.NotContains(t, came[0].Message, "hush")
+	}
+	inline.Spec.Docker.Server = "robot:hush@r.example.com"
+	_, _, err = loginsOf(inline, credential.Seen{}, "")
+	require.ErrorContains(t, err, "reading imagepullsecret r: spec.docker.server: Forbidden")
+	assert.NotContains(t, err.Error(), "hush")
+}
+
+func TestOneServerThatRefusesDecides(t *testing.T) {
+	verdict := func(verdicts ...check.Verdict) error {
+		var c checked
+		for _, one := range verdicts {
+			c.Servers = append(c.Servers, attempt{Result: check.Result{Verdict: one}})
+		}
+		return c.verdict()
+	}
+	assert.NoError(t, verdict(check.Valid, check.Valid))
+	assert.Equal(t, errBlocked, verdict(check.Valid, check.Unknown))
+	assert.Equal(t, errFound, verdict(check.Unknown, check.Refused, check.Valid))
+}
+
+func TestPlanAsText(t *testing.T) {
+	var out bytes.Buffer
+	planned{Objects: []preview.Preview{
+		{Name: "r", GainServers: []string{"vpc.example.com"}, LoseServers: []string{"x.example.com"}, Credential: true, Unread: "secret system/gone does not exist",
+			Effects: []preview.Effect{{Op: preview.Gain, Namespace: "a", Secret: true, Gain: []string{"default", "builder"}},
+				{Op: preview.Lose, Namespace: "b", Secret: true, Lose: []string{"default"}},
+				{Op: preview.Change, Namespace: "c", Gain: []string{"one"}, Lose: []string{"two", "three"}}},
+			OptedOut: []string{"namespace scratch", "serviceaccount a/quiet"}},
+		{Name: "s", OptedOut: []string{"namespace scratch"}},
+	}}.text(page{Writer: &out})
+	assert.Equal(t, `imagepullsecret r would be changed
+~ servers: +vpc.example.com -x.example.com
+~ credential: every Secret is written anew, in place
++ namespace a: secret tcr.ipsr; serviceaccounts default builder
+- namespace b: secret tcr.ipsr; serviceaccounts default
+~ namespace c: serviceaccounts +one -two -three
+= namespace scratch: opted out by its label tcr.tencentcloudcr.com/opt-out, gets nothing
+= serviceaccount a/quiet: opted out by its label tcr.tencentcloudcr.com/opt-out, gets nothing
+! the credential cannot be read, and until it can, no Secret is written: secret system/gone does not exist
+imagepullsecret s would change nothing
+= namespace scratch: opted out by its label tcr.tencentcloudcr.com/opt-out, gets nothing
+`, out.String())
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/term"
@@ -81,6 +82,16 @@ func printable(text string) string {
 		}
 		return r
 	}, text)
+}
+
+// merged returns what could not be looked at, each once.
+func merged(all, more []diagnose.Unseen) []diagnose.Unseen {
+	for _, one := range more {
+		if !slices.Contains(all, one) {
+			all = append(all, one)
+		}
+	}
+	return all
 }
 
 // unseen tells what could not be looked at, once for each reason.

@@ -148,12 +148,9 @@ func compare(cmd *cobra.Command, cluster *gather.Cluster, wanted []document) (pl
 			continue
 		}
 		occupied, hidden := cluster.Occupied(cmd.Context(), document.object.Name, namespaces)
-		for _, one := range hidden {
-			if !slices.Contains(found.Unseen, one) {
-				found.Unseen = append(found.Unseen, one)
-			}
-		}
-		found.Objects = append(found.Objects, preview.For(document.object, existing, occupied))
+		referred, unread := cluster.Referred(cmd.Context(), append(preview.Compared(document.object, existing), *document.object)...)
+		found.Unseen = merged(merged(found.Unseen, hidden), unread)
+		found.Objects = append(found.Objects, preview.For(document.object, existing, referred, occupied))
 		existing = replaced(existing, *document.object)
 	}
 	return found, nil
@@ -183,14 +180,13 @@ func textOf(p page, object preview.Preview) {
 		return
 	case object.Empty():
 		p.printf("%s would change nothing\n", name)
-		return
 	case object.New:
 		p.printf("%s would be created\n", name)
 	default:
 		p.printf("%s would be changed\n", name)
 	}
-	if len(object.Server) == 2 {
-		p.printf("~ server: %s -> %s\n", object.Server[0], object.Server[1])
+	if servers := signed(object.GainServers, object.LoseServers); servers != "" {
+		p.printf("~ servers: %s\n", servers)
 	}
 	if object.Credential {
 		p.printf("~ credential: every Secret is written anew, in place\n")
@@ -198,9 +194,27 @@ func textOf(p page, object preview.Preview) {
 	for _, effect := range object.Effects {
 		p.effect(effect, object.Name)
 	}
+	for _, kept := range object.OptedOut {
+		p.printf("= %s: opted out by its label %s, gets nothing\n", kept, v1.OptOutLabel)
+	}
+	if object.Unread != "" {
+		p.printf("%s the credential cannot be read, and until it can, no Secret is written: %s\n", p.in(yellow, "!"), printable(object.Unread))
+	}
 	for _, text := range slices.Concat(object.InTheWay, object.Conflicts) {
 		p.printf("%s %s\n", p.in(yellow, "!"), printable(text))
 	}
+}
+
+// signed lists what is gained and what is lost.
+func signed(gain, lose []string) string {
+	var all []string
+	for _, name := range gain {
+		all = append(all, string(preview.Gain)+name)
+	}
+	for _, name := range lose {
+		all = append(all, string(preview.Lose)+name)
+	}
+	return strings.Join(all, " ")
 }
 
 func (p page) effect(effect preview.Effect, name string) {
@@ -209,19 +223,12 @@ func (p page) effect(effect preview.Effect, name string) {
 		parts = append(parts, "secret tcr.ips"+name)
 	}
 	tones := map[preview.Op]colour{preview.Gain: green, preview.Lose: red, preview.Change: yellow}
-	signed := effect.Op == preview.Change
-	for _, accounts := range []struct {
-		op    preview.Op
-		names []string
-	}{{preview.Gain, effect.Gain}, {preview.Lose, effect.Lose}} {
-		if len(accounts.names) == 0 {
-			continue
-		}
-		sign := ""
-		if signed {
-			sign = string(accounts.op)
-		}
-		parts = append(parts, "serviceaccounts "+sign+strings.Join(accounts.names, " "+sign))
+	accounts := signed(effect.Gain, effect.Lose)
+	if effect.Op != preview.Change { // its sign is that of all
+		accounts = strings.Join(slices.Concat(effect.Gain, effect.Lose), " ")
+	}
+	if accounts != "" {
+		parts = append(parts, "serviceaccounts "+accounts)
 	}
 	p.printf("%s namespace %s: %s\n", p.in(tones[effect.Op], string(effect.Op)), effect.Namespace, strings.Join(parts, "; "))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,8 +13,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 	"github.com/tcr-assistant/tcr-assistant/diagnose/gather"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 func newStatus(o *options) *cobra.Command {
@@ -61,7 +64,8 @@ type overview struct {
 // row is how one ImagePullSecret fares.
 type row struct {
 	Name            string       `json:"name"`
-	Server          string       `json:"server"`
+	Servers         []string     `json:"servers"`
+	Source          string       `json:"source,omitempty"`
 	Ready           string       `json:"ready"`
 	Reason          string       `json:"reason,omitempty"`
 	Message         string       `json:"message,omitempty"`
@@ -70,7 +74,10 @@ type row struct {
 	AccountsDesired int32        `json:"sAsDesired"`
 	AccountsSuccess int32        `json:"sAsSuccess"`
 	ValidUntil      time.Time    `json:"validUntil,omitzero"`
+	OptedOut        *v1.OptedOut `json:"optedOut,omitempty"`
 	Failures        []v1.Failure `json:"failures,omitempty"`
+	// Unread is why the credential cannot be read where it stands.
+	Unread string `json:"unread,omitempty"`
 }
 
 // managerRow is how the manager fares.
@@ -110,21 +117,29 @@ func summarize(found gather.Overview, now time.Time) overview {
 		},
 	}
 	for i := range found.Objects {
-		shown.Objects = append(shown.Objects, rowOf(&found.Objects[i]))
+		shown.Objects = append(shown.Objects, rowOf(&found.Objects[i], found.Referred))
 	}
 	slices.SortFunc(shown.Objects, func(a, b row) int { return strings.Compare(a.Name, b.Name) })
 	return shown
 }
 
-func rowOf(object *v1.ImagePullSecret) row {
+func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
 	status := object.Status
 	shown := row{
-		Name: object.Name, Server: object.Spec.Docker.Server, Ready: string(metav1.ConditionUnknown), Failures: status.Failures,
+		Name: object.Name, Ready: string(metav1.ConditionUnknown), Failures: status.Failures, OptedOut: status.OptedOut,
 		SecretsDesired: status.SecretsDesired, SecretsSuccess: status.SecretsSuccess,
 		AccountsDesired: status.SAsDesired, AccountsSuccess: status.SAsSuccess,
 	}
-	if strings.Contains(shown.Server, "@") {
-		shown.Server = "(invalid)" // what stands before it may be a password
+	if rule, errs := pullsecret.Check(object); len(errs) > 0 {
+		shown.Servers = []string{"(invalid)"} // what is written there may be a password
+	} else {
+		shown.Servers, shown.Source = rule.Servers, "Inline"
+		if rule.Reference != "" {
+			shown.Source = "Secret/" + rule.Reference
+		}
+		if unread := referred.Supply(rule).Unread; unread != nil {
+			shown.Unread = unread.Message
+		}
 	}
 	if ready := meta.FindStatusCondition(status.Conditions, v1.ConditionReady); ready != nil && status.ObservedGeneration == object.Generation {
 		shown.Ready, shown.Reason, shown.Message = string(ready.Status), ready.Reason, ready.Message
@@ -138,7 +153,7 @@ func (s overview) saw(part diagnose.Part) bool {
 
 // fine reports whether everything that could be seen is as it should be.
 func (s overview) fine() bool {
-	ready := !slices.ContainsFunc(s.Objects, func(r row) bool { return r.Ready != string(metav1.ConditionTrue) })
+	ready := !slices.ContainsFunc(s.Objects, func(r row) bool { return r.Ready != string(metav1.ConditionTrue) || r.Unread != "" })
 	manager := !s.saw(diagnose.PartManager) || s.Manager.Leads
 	hosts := !s.saw(diagnose.PartNode) || s.Hosts.Ready >= s.Hosts.Nodes
 	return ready && manager && hosts
@@ -149,14 +164,14 @@ const maxFailures = 3
 
 func (s overview) text(p page) {
 	table := tabwriter.NewWriter(p, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "NAME\tREADY\tVALID UNTIL\tNAMESPACES\tACCOUNTS\tFAILURES\tSERVER")
+	fmt.Fprintln(table, "NAME\tREADY\tVALID UNTIL\tNAMESPACES\tACCOUNTS\tFAILURES\tSOURCE\tSERVERS")
 	for _, r := range s.Objects {
 		until := "-"
 		if !r.ValidUntil.IsZero() {
 			until = r.ValidUntil.UTC().Format("2006-01-02 15:04")
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d/%d\t%d/%d\t%d\t%s\n", r.Name, r.Ready, until,
-			r.SecretsSuccess, r.SecretsDesired, r.AccountsSuccess, r.AccountsDesired, len(r.Failures), printable(r.Server))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d/%d\t%d/%d\t%d\t%s\t%s\n", r.Name, r.Ready, until,
+			r.SecretsSuccess, r.SecretsDesired, r.AccountsSuccess, r.AccountsDesired, len(r.Failures), cmp.Or(r.Source, "-"), s.servers(r))
 	}
 	table.Flush()
 	for _, r := range s.Objects {
@@ -179,10 +194,24 @@ func (s overview) text(p page) {
 	p.unseen(s.Unseen)
 }
 
+// servers are the first one and how many more there are, unless one object is asked for.
+func (s overview) servers(r row) string {
+	if more := len(r.Servers) - 1; more > 0 && !s.all {
+		return fmt.Sprintf("%s +%d", r.Servers[0], more)
+	}
+	return strings.Join(r.Servers, ",")
+}
+
 // troubles shows what is wrong with an object.
 func (s overview) troubles(p page, r row) {
 	if r.Ready != string(metav1.ConditionTrue) && r.Message != "" {
 		p.printf("%s %s: %s\n", p.in(red, r.Reason), r.Name, printable(r.Message))
+	}
+	if r.Unread != "" && !strings.Contains(r.Message, r.Unread) {
+		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialUnread)), r.Name, printable(r.Unread))
+	}
+	if r.OptedOut != nil && s.all {
+		p.printf("opted out: %d namespaces, %d service accounts\n", r.OptedOut.Namespaces, r.OptedOut.ServiceAccounts)
 	}
 	shown := r.Failures
 	if !s.all {

@@ -90,11 +90,7 @@ func explain(target gather.Target, evidence []diagnose.Evidence) explanation {
 				all.Findings = append(all.Findings, finding)
 			}
 		}
-		for _, hidden := range report.Unseen {
-			if !slices.Contains(all.Unseen, hidden) {
-				all.Unseen = append(all.Unseen, hidden)
-			}
-		}
+		all.Unseen = merged(all.Unseen, report.Unseen)
 		if !report.NextTry.IsZero() && (all.NextTry.IsZero() || report.NextTry.Before(all.NextTry)) {
 			all.NextTry = report.NextTry
 		}

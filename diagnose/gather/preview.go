@@ -15,7 +15,7 @@ import (
 // Namespaces returns what a preview of some ImagePullSecrets needs of every namespace, and what of it could not be seen. It is an error
 // where not even the namespaces' names could be.
 func (c *Cluster) Namespaces(ctx context.Context) ([]preview.Namespace, []diagnose.Unseen, error) {
-	found, err := list[metav1.PartialObjectMetadata](ctx, c, namespaces, "", metav1.ListOptions{})
+	found, err := list[corev1.Namespace](ctx, c, namespaces, "", metav1.ListOptions{})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -27,11 +27,15 @@ func (c *Cluster) Namespaces(ctx context.Context) ([]preview.Namespace, []diagno
 	of := map[string][]preview.Account{}
 	for i := range accounts {
 		account := &accounts[i]
-		of[account.Namespace] = append(of[account.Namespace], preview.Account{Name: account.Name, Entries: diagnose.ReadAccount(account).Entries})
+		read := diagnose.ReadAccount(account)
+		of[account.Namespace] = append(of[account.Namespace], preview.Account{Name: account.Name, OptedOut: read.OptedOut, Entries: read.Entries})
 	}
 	var all []preview.Namespace
-	for _, namespace := range found {
-		all = append(all, preview.Namespace{Name: namespace.Name, Ending: namespace.DeletionTimestamp != nil, Accounts: of[namespace.Name]})
+	for i := range found {
+		namespace, read := &found[i], diagnose.ReadNamespace(&found[i])
+		all = append(all, preview.Namespace{
+			Name: namespace.Name, Labels: read.Labels, OptedOut: read.OptedOut, Ending: namespace.DeletionTimestamp != nil, Accounts: of[namespace.Name],
+		})
 	}
 	return all, hidden, nil
 }

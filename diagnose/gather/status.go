@@ -10,15 +10,18 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 )
 
 // Overview is how the product fares.
 type Overview struct {
 	Objects []v1.ImagePullSecret
-	Manager diagnose.Manager
-	Hosts   Hosts
-	Unseen  []diagnose.Unseen
+	// Referred are the Secrets that they refer to.
+	Referred credential.Seen
+	Manager  diagnose.Manager
+	Hosts    Hosts
+	Unseen   []diagnose.Unseen
 }
 
 // Hosts is how hosts-updater fares.
@@ -46,6 +49,7 @@ func (c *Cluster) Overview(ctx context.Context, name string) (Overview, error) {
 	if err != nil {
 		return found, err
 	}
+	found.Referred, hidden = c.Referred(ctx, found.Objects...)
 	if found.Manager, err = c.manager(ctx); err != nil {
 		hidden.note(diagnose.PartManager, err)
 	}

@@ -15,7 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 // Target is what is asked about: a pod, the pods of a workload, or those of a namespace where Name is blank.
@@ -80,7 +82,8 @@ func (c *Cluster) Evidence(ctx context.Context, target Target, now time.Time) ([
 	if err != nil {
 		return nil, err
 	}
-	g := &gatherer{Cluster: c, now: now, target: target, accounts: map[string]*corev1.ServiceAccount{}, secrets: map[string]*corev1.Secret{}}
+	g := &gatherer{Cluster: c, now: now, target: target, referred: c.noneSeen(),
+		accounts: map[string]*corev1.ServiceAccount{}, secrets: map[string]*corev1.Secret{}}
 	var all []diagnose.Evidence
 	for i := range found {
 		all = append(all, g.of(ctx, &found[i]))
@@ -130,6 +133,7 @@ type gatherer struct {
 	target   Target
 	accounts map[string]*corev1.ServiceAccount
 	secrets  map[string]*corev1.Secret
+	referred credential.Seen
 
 	common *common
 	hidden unseen // of the namespace
@@ -163,12 +167,17 @@ func (g *gatherer) of(ctx context.Context, pod *corev1.Pod) diagnose.Evidence {
 		hidden.note(diagnose.PartAccount, err)
 	}
 	evidence.Account = diagnose.ReadAccount(account)
-	names := slices.Clone(evidence.Pod.Entries)
 	for i := range g.common.objects {
-		issuer := diagnose.ReadIssuer(&g.common.objects[i], pod.Namespace, evidence.Pod.Account)
-		evidence.Issuers = append(evidence.Issuers, issuer)
+		object := &g.common.objects[i]
+		// Where the pod does not list what it issues, what it would issue decides nothing.
+		if slices.Contains(evidence.Pod.Entries, pullsecret.SecretName(object.Name)) {
+			if err := g.refer(ctx, g.referred, object); err != nil {
+				hidden.note(diagnose.PartCredentials, err)
+			}
+		}
+		evidence.Issuers = append(evidence.Issuers, diagnose.ReadIssuer(object, g.referred, evidence.Pod, evidence.Namespace.Labels))
 	}
-	for _, name := range names {
+	for _, name := range evidence.Pod.Entries {
 		secret, err := g.secret(ctx, pod.Namespace, name)
 		if err != nil {
 			hidden.note(diagnose.PartSecrets, err)
