@@ -34,7 +34,8 @@ func (e *Evidence) broken() (findings []Finding) {
 		findings = append(findings, Finding{
 			Reason: SiblingSecretBroken, Object: e.named(name),
 			Message: fmt.Sprintf("no kubelet can read it: %s. For that, it drops all credentials of every pod that lists it", secret.Problem),
-			Action:  "correct the Secret (kubectl create secret docker-registry writes a good one), or take it off the service account and delete the pod",
+			Action: "correct the Secret (kubectl create secret docker-registry writes a good one), or take it off the service " +
+				"account and delete the pod",
 		})
 	}
 	return findings
@@ -84,7 +85,8 @@ func (f failure) unread() []Finding {
 }
 
 func (f failure) undecided() []Finding {
-	return f.found(Undecided, f.pod(), "the registry %s refused %s: %s. Why, the Secrets of the namespace would tell, and they could not be read",
+	return f.found(Undecided, f.pod(), "the registry %s refused %s: %s. Why, the Secrets of the namespace would tell, and they "+
+		"could not be read",
 		"ask again as someone who may get secrets in namespace "+f.Pod.Namespace, f.host, f.Image, f.excerpt())
 }
 
@@ -163,7 +165,8 @@ func (i *Issuer) mended(does string) string {
 // refusedOther is a pull that the registry refused although the pod has a credential of somebody else's.
 func (f failure) refusedOther(secret Secret, issuers []Issuer) []Finding {
 	if !f.saw(PartImagePullSecrets) {
-		return f.found(CredentialRefused, f.named(secret.Name), "the registry %s refused its credential, and whether that is the one that is issued now could not be seen: %s",
+		return f.found(CredentialRefused, f.named(secret.Name), "the registry %s refused its credential, and whether that is the "+
+			"one that is issued now could not be seen: %s",
 			"ask again as someone who may list imagepullsecrets.tcr.tencentcloudcr.com", f.host, f.excerpt())
 	}
 	if len(issuers) == 0 {
@@ -209,7 +212,8 @@ func (f failure) nobody() []Finding {
 			"ask again as someone who may list imagepullsecrets.tcr.tencentcloudcr.com", f.host)
 	}
 	if !f.saw(PartImagePullSecrets) {
-		return f.found(Undecided, f.pod(), "the registry %s refused %s, for which the pod has no credential. Whether an ImagePullSecret names that host could not be seen",
+		return f.found(Undecided, f.pod(), "the registry %s refused %s, for which the pod has no credential. Whether an "+
+			"ImagePullSecret names that host could not be seen",
 			"ask again as someone who may list imagepullsecrets.tcr.tencentcloudcr.com", f.host, f.Image)
 	}
 	lists := "no Secret that the pod lists covers it"
@@ -232,7 +236,8 @@ func (f failure) notCovered(issuers []Issuer) []Finding {
 	issuer := issuers[0]
 	switch {
 	case issuer.Invalid != "":
-		return f.found(InvalidObject, "imagepullsecret "+issuer.Name, "it is for %s, and its spec cannot be read: %s", "correct the field that the message names",
+		return f.found(InvalidObject, "imagepullsecret "+issuer.Name, "it is for %s, and its spec cannot be read: %s",
+			"correct the field that the message names",
 			f.host, issuer.Invalid)
 	case f.Namespace.OptedOut:
 		return f.optedOut("namespace "+f.Pod.Namespace, issuer)
@@ -248,7 +253,8 @@ func (f failure) notCovered(issuers []Issuer) []Finding {
 	case slices.Contains(f.Account.Entries, issuer.Secret):
 		return f.notCopied(issuer)
 	case issuer.LabelsUnseen:
-		return f.found(Undecided, f.pod(), "it has no credential for %s, which ImagePullSecret %s has for namespaces by their labels (%s). Those of %s could not be seen",
+		return f.found(Undecided, f.pod(), "it has no credential for %s, which ImagePullSecret %s has for namespaces by their "+
+			"labels (%s). Those of %s could not be seen",
 			"ask again as someone who may get namespaces", f.host, issuer.Name, issuer.Selector, f.Pod.Namespace)
 	default:
 		return f.entryMissing(issuer)
@@ -262,7 +268,8 @@ func (f failure) notSelected(issuer Issuer) []Finding {
 		what, action = "namespace "+f.Pod.Namespace, "add the namespace to spec.namespaces of the ImagePullSecret"
 		switch {
 		case issuer.Excluded:
-			what, action = what+", which its spec.excludedNamespaces lists", "take the namespace out of spec.excludedNamespaces of the ImagePullSecret"
+			what, action = what+", which its spec.excludedNamespaces lists", "take the namespace out of spec.excludedNamespaces "+
+				"of the ImagePullSecret"
 		case issuer.Selector != "":
 			what += ", whose labels are not what its spec.namespaceSelector asks for (" + issuer.Selector + ")"
 			action = "label the namespace so, or " + action
@@ -282,10 +289,12 @@ func (f failure) listed(issuer Issuer) []Finding {
 	secret, found := f.secret(issuer.Secret)
 	switch {
 	case !found:
-		return slices.Concat(f.managerDown(), issuer.unread(), f.found(SecretMissing, f.named(issuer.Secret), "the pod lists it and it is not there%s",
+		return slices.Concat(f.managerDown(), issuer.unread(), f.found(SecretMissing, f.named(issuer.Secret),
+			"the pod lists it and it is not there%s",
 			issuer.mended("makes"), f.managerSays(issuer, issuer.Secret)))
 	case secret.Type != "kubernetes.io/dockerconfigjson":
-		return f.found(SecretForeign, f.named(issuer.Secret), "it is of type %s, somebody else's, and stands where the credential for %s belongs",
+		return f.found(SecretForeign, f.named(issuer.Secret), "it is of type %s, somebody else's, and stands where the "+
+			"credential for %s belongs",
 			"delete or rename it; the manager then makes its own within seconds", secret.Type, f.host)
 	default:
 		return f.stale(issuer, "it holds no credential for "+f.host)
@@ -322,10 +331,12 @@ func (f failure) entryMissing(issuer Issuer) []Finding {
 func (f failure) notCopied(issuer Issuer) []Finding {
 	foreign := slices.DeleteFunc(slices.Clone(f.Pod.Entries), func(name string) bool { return slices.Contains(f.Account.Entries, name) })
 	if len(foreign) > 0 {
-		return f.found(PodListsItsOwn, f.pod(), "it lists imagePullSecrets of its own (%s), so the account's are not copied into it: %s is missing",
+		return f.found(PodListsItsOwn, f.pod(), "it lists imagePullSecrets of its own (%s), so the account's are not copied into "+
+			"it: %s is missing",
 			"take imagePullSecrets out of the pod's template, or add "+issuer.Secret+" to it", strings.Join(foreign, ", "), issuer.Secret)
 	}
-	return f.found(PodOlderThanEntry, f.pod(), "its service account lists %s and did not when the pod was made, and a pod's list never changes",
+	return f.found(PodOlderThanEntry, f.pod(), "its service account lists %s and did not when the pod was made, and a pod's list "+
+		"never changes",
 		f.recreate(), issuer.Secret)
 }
 

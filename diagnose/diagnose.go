@@ -115,12 +115,17 @@ var plain = map[class]struct {
 	reason Reason
 	action string
 }{
-	rateLimit:     {RateLimited, "wait, pull less often (imagePullPolicy: IfNotPresent), or pull as a user of whom the registry takes more"},
-	certificate:   {CertificateUnknown, "give the node's container runtime the registry's CA (containerd: certs.d/HOST/hosts.toml), or the registry a certificate of a known CA; an address in the hosts file must be the registry's"},
-	plainHTTP:     {PlainHTTP, "serve the registry over HTTPS, or tell the node's container runtime that it is plain HTTP; look whether the port is right"},
-	notFound:      {ImageNotFound, "look at the image's name and tag; some registries say so, too, of an image that the credential may not see"},
-	platform:      {PlatformMissing, "push the image for the node's platform, too, or hold the pod to nodes of another one by a nodeSelector"},
-	throttled:     {PullThrottled, "wait: the kubelet tries again by itself; its registryPullQPS bounds how many pulls it begins in a second"},
+	rateLimit: {RateLimited, "wait, pull less often (imagePullPolicy: IfNotPresent), or pull as a user of whom the registry takes more"},
+	certificate: {CertificateUnknown, "give the node's container runtime the registry's CA (containerd: " +
+		"certs.d/HOST/hosts.toml), or the registry a certificate of a known CA; an address in the hosts file must be the registry's"},
+	plainHTTP: {PlainHTTP, "serve the registry over HTTPS, or tell the node's container runtime that it is plain HTTP; look " +
+		"whether the port is right"},
+	notFound: {ImageNotFound, "look at the image's name and tag; some registries say so, too, of an image that the " +
+		"credential may not see"},
+	platform: {PlatformMissing, "push the image for the node's platform, too, or hold the pod to nodes of another one by a " +
+		"nodeSelector"},
+	throttled: {PullThrottled, "wait: the kubelet tries again by itself; its registryPullQPS bounds how many pulls it begins " +
+		"in a second"},
 	diskFull:      {NodeDiskFull, "make room on the node"},
 	registryFails: {RegistryFails, "look at the registry: it answers, with an error of its own"},
 	unknown:       {PullFailed, "see the message: it is the container runtime's"},
@@ -145,9 +150,11 @@ func (f failure) covered() bool {
 
 // unreached is a registry that the node did not get to.
 func (f failure) unreached() []Finding {
-	reason, action := Timeout, "look at the way from the node to the registry: routes, security groups, proxies; if the registry has a private address here, put it into global.hosts"
+	reason, action := Timeout, "look at the way from the node to the registry: routes, security groups, proxies; if the registry "+
+		"has a private address here, put it into global.hosts"
 	if f.class == noSuchHost {
-		reason, action = NameNotResolved, "look at the node's DNS and at the image's name; if the registry has a private address here, put it into global.hosts"
+		reason, action = NameNotResolved, "look at the node's DNS and at the image's name; if the registry has a private address "+
+			"here, put it into global.hosts"
 	}
 	host, _, _ := strings.Cut(f.host, ":")
 	want, have := lineOf(f.Node.Configured, host), lineOf(f.Node.Lines, host)
@@ -157,7 +164,8 @@ func (f failure) unreached() []Finding {
 		return []Finding{{Reason: reason, Object: "image " + f.Image, Message: said, Action: action}}
 	case f.Node.Known && have == nil, !f.Node.Known && (f.Node.Updater == UpdaterMissing || f.Node.Updater == UpdaterNotReady):
 		return f.found(HostsLineMissing, "node "+f.node(), "its hosts file should give %s the address %s: %s. %s",
-			"kubectl get pods -n tcr-assistant-system -l app.kubernetes.io/component=hosts-updater -o wide, and the log of the one on this node",
+			"kubectl get pods -n tcr-assistant-system -l app.kubernetes.io/component=hosts-updater -o wide, and the log of the "+
+				"one on this node",
 			host, want.IP, f.updater(), said)
 	case f.Node.Known && have.IP != want.IP:
 		return f.found(HostsLineOverruled, "node "+f.node(), "its hosts file gives %s the address %s, before the line with %s. %s",
@@ -194,7 +202,8 @@ const maxExcerpt = 300
 var noise = strings.NewReplacer("\n", " ", "\t", " ")
 
 // preamble is what kubelets and container runtimes put before what went wrong.
-var preamble = regexp.MustCompile(`^(Back-off pulling image "[^"]*": |ErrImagePull: |Failed to pull image "[^"]*": |rpc error: code = \w+ desc = |` +
+var preamble = regexp.MustCompile(`^(Back-off pulling image "[^"]*": |ErrImagePull: |Failed to pull image "[^"]*": |` +
+	`rpc error: code = \w+ desc = |` +
 	`failed to pull and unpack image "[^"]*": |failed to resolve reference "[^"]*": )+`)
 
 // excerpt is what the error says behind its preamble.

@@ -50,7 +50,8 @@ It ends with 0 where each server takes the credential, with 1 where one does not
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return o.check(cmd, args[0], how) },
 	}
-	command.Flags().StringVar(&how.image, "image", "", "`image` that the credential should be able to pull; it is asked for at each server, unless its name begins with one")
+	command.Flags().StringVar(&how.image, "image", "", "`image` that the credential should be able to pull; it is asked for at "+
+		"each server, unless its name begins with one")
 	command.Flags().StringSliceVar(&how.realms, "realm", nil, "`host` of another domain that the registry may want the credential sent to")
 	command.Flags().StringVar(&how.caFile, "registry-ca-file", "",
 		"`file` of the PEM certificates of the authorities that the registry's is of, if not of the system's")

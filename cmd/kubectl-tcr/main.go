@@ -82,7 +82,8 @@ It ends with 0 where nothing is wrong or would change, with 1 where something is
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
 	o.config.AddFlags(root.PersistentFlags())
-	root.PersistentFlags().StringVar(&o.product, "product-namespace", "tcr-assistant-system", "`namespace` that TCR Assistant is installed in")
+	root.PersistentFlags().StringVar(&o.product, "product-namespace", "tcr-assistant-system", "`namespace` that TCR Assistant is "+
+		"installed in")
 	root.PersistentFlags().StringVarP(&o.output, "output", "o", "", "`format` of what is printed: json or yaml; blank for text")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return o.checkOutput() }
 	root.AddCommand(newWhy(o), newPlan(o), newStatus(o), newCheck(o))

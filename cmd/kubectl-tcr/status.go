@@ -133,9 +133,9 @@ func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
 	if rule, errs := pullsecret.Check(object); len(errs) > 0 {
 		shown.Servers = []string{"(invalid)"} // what is written there may be a password
 	} else {
-		shown.Servers, shown.Source = rule.Servers, "Inline"
+		shown.Servers, shown.Source = rule.Servers, v1.SourceInline
 		if rule.Reference != "" {
-			shown.Source = "Secret/" + rule.Reference
+			shown.Source = v1.SourceSecret + rule.Reference
 		}
 		if unread := referred.Supply(rule).Unread; unread != nil {
 			shown.Unread = unread.Message

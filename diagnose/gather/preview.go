@@ -28,13 +28,16 @@ func (c *Cluster) Namespaces(ctx context.Context) ([]preview.Namespace, []diagno
 	for i := range accounts {
 		account := &accounts[i]
 		read := diagnose.ReadAccount(account)
-		of[account.Namespace] = append(of[account.Namespace], preview.Account{Name: account.Name, OptedOut: read.OptedOut, Entries: read.Entries})
+		of[account.Namespace] = append(of[account.Namespace], preview.Account{
+			Name: account.Name, OptedOut: read.OptedOut, Entries: read.Entries,
+		})
 	}
 	var all []preview.Namespace
 	for i := range found {
 		namespace, read := &found[i], diagnose.ReadNamespace(&found[i])
 		all = append(all, preview.Namespace{
-			Name: namespace.Name, Labels: read.Labels, OptedOut: read.OptedOut, Ending: namespace.DeletionTimestamp != nil, Accounts: of[namespace.Name],
+			Name: namespace.Name, Labels: read.Labels, OptedOut: read.OptedOut, Ending: namespace.DeletionTimestamp != nil,
+			Accounts: of[namespace.Name],
 		})
 	}
 	return all, hidden, nil

@@ -71,7 +71,8 @@ func ParseTarget(argument, namespace string) (Target, error) {
 	}
 	workload, known := workloads[kind]
 	if !known {
-		return Target{}, fmt.Errorf("reading %q: a %s has no pods that are known: write pod, deployment, statefulset, daemonset, replicaset, job or namespace", argument, kind)
+		return Target{}, fmt.Errorf("reading %q: a %s has no pods that are known: write pod, deployment, statefulset, daemonset, "+
+			"replicaset, job or namespace", argument, kind)
 	}
 	return Target{Kind: strings.TrimSuffix(workload.Resource, "s"), Namespace: namespace, Name: name}, nil
 }
