@@ -138,3 +138,20 @@ func TestLoginOfASecretIsWhatIsIssuedOfIt(t *testing.T) {
 	assert.Equal(t, "SecretInvalid", unread.Reason)
 	assert.NotContains(t, unread.Message, "hidden")
 }
+
+func TestAuthIsReadAsKubeletsDo(t *testing.T) {
+	padded := encoded("robot:hide")
+	for auth, want := range map[string]string{
+		padded: "", strings.TrimRight(padded, "="): "", padded + "\n": "", padded + "=": "is no base64", " " + padded: "is no base64", "%": "is no base64",
+		encoded("robot"): "is not the base64 of a user name, a colon and a password",
+	} {
+		login, err := credential.DecodeAuth(auth)
+		if want == "" {
+			require.NoError(t, err, auth)
+			assert.Equal(t, credential.Login{Username: "robot", Password: "hide"}, login)
+		} else {
+			require.EqualError(t, err, want, auth)
+		}
+	}
+	require.True(t, strings.HasSuffix(padded, "="))
+}

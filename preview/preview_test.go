@@ -241,6 +241,19 @@ func TestWhatStandsInTheWayIsTold(t *testing.T) {
 	}
 }
 
+func TestComparedAreTheObjectItselfAndThoseForTheSameHosts(t *testing.T) {
+	existing := []v1.ImagePullSecret{
+		*with(object("r", "a", "*"), func(c *v1.DockerCredential) { c.Server = "before.example.com" }), *object("same", "a", "*"),
+		*with(object("apart", "a", "*"), func(c *v1.DockerCredential) { c.Server = "apart.example.com" }),
+		*with(also(object("also", "a", "*"), "VPC.example.com"), func(c *v1.DockerCredential) { c.Server = "s.example.com" }),
+	}
+	var names []string
+	for _, one := range Compared(also(object("r", "a", "*"), "vpc.example.com"), existing) {
+		names = append(names, one.Name)
+	}
+	assert.Equal(t, []string{"r", "same", "also"}, names)
+}
+
 // TestPure holds the package free of clients: what it compares is looked up by others.
 func TestPure(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()

@@ -85,7 +85,7 @@ func issues(response http.ResponseWriter, request *http.Request) {
 	fmt.Fprint(response, `{"token":"hush"}`)
 }
 
-func wrong(login *Login) { login.Password = "hush hush" }
+func wrong(login *Login)    { login.Password = "hush hush" }
 func forImage(login *Login) { login.Image = "team/app:v1" }
 
 func TestRun(t *testing.T) {
