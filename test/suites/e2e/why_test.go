@@ -305,7 +305,7 @@ func (w *whyWorld) check(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"demo", authority}, 0, "Valid: imagepullsecret demo, asked from "},
+		{[]string{"demo", authority}, 0, "Valid: imagepullsecret demo at " + node.RegistryHost + ", asked from "},
 		{[]string{"demo", authority, "--image=docker/app:1"}, 0, "LoggedIn: "},
 		{[]string{"demo", authority, "--image=" + image}, 0, "LoggedIn: "},
 		{[]string{"refused", authority}, 1, "Unauthorized: " + node.RegistryHost + " answered 401"},

@@ -108,7 +108,7 @@ func TestKubectlTCRPlansWhatThenHappens(t *testing.T) {
 			return nil
 		})
 		out, _ := p.ask("", "status", "demo")
-		assert.Regexp(t, `(?m)^demo +True +- +2/2 +3/3 +0 +demo.example.com$`, out)
+		assert.Regexp(t, `(?m)^demo +True +- +2/2 +3/3 +0 +Inline +demo.example.com$`, out)
 		assert.Contains(t, out, "manager: a replica leads")
 		p.foreignSecret("c", "tcr.ipssecond")
 		p.Create("second", suite.InNamespaces("c"))
