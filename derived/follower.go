@@ -28,7 +28,7 @@ type Follower struct {
 	objects *typed.DerivedAttachments
 
 	current atomic.Pointer[pullsecret.Attachments] // nil while that is not known
-	observe func(*pullsecret.Attachments)
+	observe func()
 
 	mu      sync.Mutex
 	parts   map[string]v1.DerivedAttachmentsSpec // by name, as in the API
@@ -38,7 +38,7 @@ type Follower struct {
 
 // NewFollower returns a follower that knows nothing yet.
 func NewFollower(log *slog.Logger, objects *typed.DerivedAttachments) *Follower {
-	f := &Follower{log: log, objects: objects, observe: func(*pullsecret.Attachments) {}}
+	f := &Follower{log: log, objects: objects, observe: func() {}}
 	f.reset()
 	return f
 }
@@ -50,8 +50,8 @@ func (f *Follower) reset() {
 	f.parts, f.leaving, f.listed = map[string]v1.DerivedAttachmentsSpec{}, map[string]time.Time{}, false
 }
 
-// Observe has f told of what is attached, whenever that becomes known or changes. It comes before everything else.
-func (f *Follower) Observe(observe func(*pullsecret.Attachments)) { f.observe = observe }
+// Observe has observe called whenever what is attached has become known, or has changed. It comes before everything else.
+func (f *Follower) Observe(observe func()) { f.observe = observe }
 
 // Run watches what is stored until ctx ends. What is known stays known after that.
 func (f *Follower) Run(ctx context.Context) {
@@ -76,7 +76,7 @@ func (f *Follower) Run(ctx context.Context) {
 // Assume takes in what was known by other means, until Run knows what is stored. Nil is nothing.
 func (f *Follower) Assume(attachments *pullsecret.Attachments) {
 	f.current.Store(attachments)
-	f.observe(attachments)
+	f.observe()
 }
 
 // Get returns what is attached, nil while that is not known.
@@ -106,7 +106,7 @@ func (f *Follower) change(edit func()) {
 		}
 		attachments := pullsecret.NewAttachments(parts...)
 		f.current.Store(attachments)
-		f.observe(attachments)
+		f.observe()
 	}
 }
 

@@ -30,6 +30,11 @@ type Unread struct {
 	Reason, Object, Message string
 }
 
+// Equal reports whether both say the same, or neither says anything.
+func (u *Unread) Equal(other *Unread) bool {
+	return u == other || u != nil && other != nil && *u == *other
+}
+
 // hold gives a rule that nobody has seen yet its credential.
 func (r *Rule) hold(config []byte) {
 	r.Config, r.Sum = config, sha256.Sum256(config)
@@ -37,8 +42,7 @@ func (r *Rule) hold(config []byte) {
 
 // With returns the rule with that credential, and itself where it has it.
 func (r *Rule) With(credential Credential) *Rule {
-	sameProblem := r.Unread == credential.Unread || r.Unread != nil && credential.Unread != nil && *r.Unread == *credential.Unread
-	if sameProblem && r.Known() == (credential.Config != nil) && bytes.Equal(r.Config, credential.Config) {
+	if r.Unread.Equal(credential.Unread) && r.Known() == (credential.Config != nil) && bytes.Equal(r.Config, credential.Config) {
 		return r
 	}
 	next := *r

@@ -30,7 +30,7 @@ var _ webhook.Attachments = (*knowledge)(nil)
 
 func newKnowledge(follower *derived.Follower, labels *namespaces.Cache, attaches bool) *knowledge {
 	k := &knowledge{follower: follower, labels: labels, attaches: attaches, changed: make(chan struct{})}
-	follower.Observe(func(*pullsecret.Attachments) { k.needLabels() })
+	follower.Observe(k.needLabels)
 	return k
 }
 

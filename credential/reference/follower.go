@@ -226,7 +226,7 @@ func (f *Follower) credentialOf(rule *pullsecret.Rule, secret *corev1.Secret) pu
 // hand gives the index credentials, and logs which are not read any more.
 func (f *Follower) hand(credentials map[*pullsecret.Rule]pullsecret.Credential) {
 	for rule, given := range credentials {
-		if given.Unread != nil && (rule.Unread == nil || *rule.Unread != *given.Unread) {
+		if given.Unread != nil && !given.Unread.Equal(rule.Unread) {
 			f.log.Warn("credential was not read", "imagePullSecret", rule.Name, "namespace", f.namespace, "secret", rule.Reference, "error", given.Unread.Message)
 		}
 	}
@@ -292,13 +292,13 @@ func (f *Follower) answered(verb string, err error) {
 func (f *Follower) refuse(why *pullsecret.Unread) {
 	before := f.refused
 	f.refused = why
-	if before == why {
+	if before.Equal(why) {
 		return
 	}
 	credentials := map[*pullsecret.Rule]pullsecret.Credential{}
 	for _, rules := range f.referring() {
 		for _, rule := range rules {
-			if rule.Unread == nil || rule.Unread == before { // else it has a problem of its own
+			if rule.Unread == nil || rule.Unread.Equal(before) { // else it has a problem of its own
 				credentials[rule] = pullsecret.Credential{Config: rule.Config, Unread: why}
 			}
 		}

@@ -223,3 +223,21 @@ func TestForbidden(t *testing.T) {
 	r.has(t, "b", "other")
 	assert.NotContains(t, r.log.String(), "one")
 }
+
+func TestForbiddenAgainAndAgain(t *testing.T) {
+	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), "", nil)
+	r := newRig(t)
+	r.refers("a", "ref")
+	r.listed(10, false, secret("ref", "5", "one"))
+	for range 2 { // nobody refers to a Secret between them
+		r.since = time.Now().Add(-time.Minute)
+		r.answered("watch", forbidden)
+		require.NotNil(t, r.index.Rules().Get("a").Unread)
+		r.unwatch()
+	}
+	r.since = time.Now().Add(-time.Minute)
+	r.answered("watch", forbidden)
+	r.listed(12, false, secret("ref", "5", "one"))
+	r.answered("watch", nil)
+	r.has(t, "a", "one")
+}
