@@ -12,7 +12,7 @@ help: ## list the targets
 	@awk 'BEGIN{FS=":.*## "} /^[a-z0-9-]+:.*## /{printf "  %-16s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build both commands into bin/
+build: ## build the commands into bin/, kubectl-tcr among them
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/...
 
 .PHONY: run
@@ -144,6 +144,26 @@ image: ## build the image for all platforms into dist/image and dist/image.tar; 
 .PHONY: test-image
 test-image: ## test the image: two builds, one digest
 	cd deploy/image && go vet ./... && go test -count=1 -timeout 20m ./...
+
+# --- kubectl tcr ---
+
+KREW_URL ?= https://tcr-assistant.invalid/$(VERSION)
+HOMEPAGE ?= https://tcr-assistant.invalid
+
+.PHONY: krew
+krew: ## build kubectl tcr for all platforms into dist/krew, with its manifest; KREW_URL=https://... says where the archives will be
+	@case $(VERSION) in v*) ;; *) echo "krew takes versions like v0.1.0: make krew VERSION=v0.1.0" >&2; exit 1;; esac
+	rm -rf dist/krew && mkdir -p dist/krew
+	sed -e 's|@VERSION@|$(VERSION)|; s|@URL@|$(KREW_URL)|; s|@HOMEPAGE@|$(HOMEPAGE)|' deploy/krew/tcr.yaml > dist/krew/tcr.yaml
+	@set -e; for platform in $$(sed -n 's/.*"@\([a-z]*_[a-z0-9]*\)@".*/\1/p' deploy/krew/tcr.yaml); do \
+		echo "Building kubectl-tcr for $$platform."; \
+		folder=dist/krew/$$platform; archive=dist/krew/kubectl-tcr_$$platform.tar.gz; \
+		CGO_ENABLED=0 GOOS=$${platform%_*} GOARCH=$${platform#*_} go build -trimpath -buildvcs=false \
+			-ldflags "-s -w -buildid= -X main.version=$(VERSION)" -o $$folder/ ./cmd/kubectl-tcr; \
+		tar -C $$folder --owner=0 --group=0 --numeric-owner --mtime=@0 --mode=0755 -cf - $$(ls $$folder) | gzip -n > $$archive; \
+		sed -i "s/@$$platform@/$$(sha256sum $$archive | cut -d' ' -f1)/" dist/krew/tcr.yaml; \
+		rm -r $$folder; \
+	done
 
 # --- the oldest Kubernetes ---
 

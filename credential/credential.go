@@ -6,6 +6,7 @@ package credential
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -31,8 +32,8 @@ const (
 // Reasons are all of them.
 var Reasons = []string{ReasonSecretMissing, ReasonSecretOtherType, ReasonServerMissing, ReasonSecretInvalid}
 
-// login is who one is to a registry.
-type login struct{ username, password string }
+// Login is who one is to a registry. It is never to be printed.
+type Login struct{ Username, Password string }
 
 // flaw is what is wrong with a Secret.
 type flaw struct{ reason, message string }
@@ -45,34 +46,51 @@ func invalid(format string, args ...any) *flaw {
 // nil where there is none.
 func Of(name types.NamespacedName, secret *corev1.Secret, servers []string) pullsecret.Credential {
 	one, wrong := read(secret, servers[0])
+	if wrong != nil {
+		return pullsecret.Credential{Unread: wrong.of(name)}
+	}
+	config := pullsecret.Render(v1.DockerCredential{
+		Username: one.Username, Password: one.Password, Server: servers[0], AdditionalServers: servers[1:],
+	})
+	if pullsecret.Oversized(len(config)) {
+		wrong = invalid("holds a password that makes a Secret of more than 1 MiB, which cannot be stored: write a shorter one, or fewer servers")
+		return pullsecret.Credential{Unread: wrong.of(name)}
+	}
+	return pullsecret.Credential{Config: config}
+}
+
+// LoginOf returns what the Secret of that name gives for a server, or why it gives nothing. The Secret is nil where there is none.
+func LoginOf(name types.NamespacedName, secret *corev1.Secret, server string) (Login, *pullsecret.Unread) {
+	one, wrong := read(secret, server)
+	if wrong != nil {
+		return Login{}, wrong.of(name)
+	}
+	return one, nil
+}
+
+func (f *flaw) of(name types.NamespacedName) *pullsecret.Unread {
+	return &pullsecret.Unread{Reason: f.reason, Object: name.String(), Message: fmt.Sprintf("secret %s %s", name, f.message)}
+}
+
+func read(secret *corev1.Secret, server string) (Login, *flaw) {
+	one, wrong := holds(secret, server)
 	if wrong == nil {
 		wrong = check(one)
 	}
-	if wrong == nil {
-		config := pullsecret.Render(v1.DockerCredential{
-			Username: one.username, Password: one.password, Server: servers[0], AdditionalServers: servers[1:],
-		})
-		if !pullsecret.Oversized(len(config)) {
-			return pullsecret.Credential{Config: config}
-		}
-		wrong = invalid("holds a password that makes a Secret of more than 1 MiB, which cannot be stored: write a shorter one, or fewer servers")
-	}
-	return pullsecret.Credential{Unread: &pullsecret.Unread{
-		Reason: wrong.reason, Object: name.String(), Message: fmt.Sprintf("secret %s %s", name, wrong.message),
-	}}
+	return one, wrong
 }
 
-func read(secret *corev1.Secret, server string) (login, *flaw) {
+func holds(secret *corev1.Secret, server string) (Login, *flaw) {
 	const wanted = "of type kubernetes.io/basic-auth, with username and password, or of type kubernetes.io/dockerconfigjson, with an entry for "
 	switch {
 	case secret == nil:
-		return login{}, &flaw{ReasonSecretMissing, "does not exist, or is of a type that holds no credential: create it, " + wanted + server}
+		return Login{}, &flaw{ReasonSecretMissing, "does not exist, or is of a type that holds no credential: create it, " + wanted + server}
 	case secret.Type == corev1.SecretTypeBasicAuth:
-		return login{string(secret.Data[corev1.BasicAuthUsernameKey]), string(secret.Data[corev1.BasicAuthPasswordKey])}, nil
+		return Login{string(secret.Data[corev1.BasicAuthUsernameKey]), string(secret.Data[corev1.BasicAuthPasswordKey])}, nil
 	case secret.Type == corev1.SecretTypeDockerConfigJson:
 		return find(secret.Data[corev1.DockerConfigJsonKey], server)
 	default:
-		return login{}, &flaw{ReasonSecretOtherType, fmt.Sprintf("is of type %.100s, which nobody can change: delete it and create it anew, %s%s", secret.Type, wanted, server)}
+		return Login{}, &flaw{ReasonSecretOtherType, fmt.Sprintf("is of type %.100s, which nobody can change: delete it and create it anew, %s%s", secret.Type, wanted, server)}
 	}
 }
 
@@ -83,28 +101,28 @@ type entry struct {
 }
 
 // find returns what a .dockerconfigjson holds for a server. What it holds for others may be anything.
-func find(config []byte, server string) (login, *flaw) {
+func find(config []byte, server string) (Login, *flaw) {
 	var parsed struct {
 		Auths map[string]json.RawMessage
 	}
 	if json.Unmarshal(config, &parsed) != nil {
-		return login{}, invalid("holds no .dockerconfigjson that can be read: write what kubectl create secret docker-registry writes, {\"auths\": {%q: {\"username\": …, \"password\": …}}}", server)
+		return Login{}, invalid("holds no .dockerconfigjson that can be read: write what kubectl create secret docker-registry writes, {\"auths\": {%q: {\"username\": …, \"password\": …}}}", server)
 	}
 	key, found := keyOf(parsed.Auths, server)
 	if !found {
-		return login{}, &flaw{ReasonServerMissing, fmt.Sprintf("holds no entry for %s: write one under \"auths\", or set spec.docker.server to a server that it has one for", server)}
+		return Login{}, &flaw{ReasonServerMissing, fmt.Sprintf("holds no entry for %s: write one under \"auths\", or set spec.docker.server to a server that it has one for", server)}
 	}
 	var one entry
 	if json.Unmarshal(parsed.Auths[key], &one) != nil {
-		return login{}, invalid("holds an entry for %s that can't be read: write {\"username\": …, \"password\": …}", server)
+		return Login{}, invalid("holds an entry for %s that can't be read: write {\"username\": …, \"password\": …}", server)
 	}
 	switch {
 	case one.Auth != "":
 		return decode(one.Auth, server)
 	case one.Username == "" && one.Password == "" && one.IdentityToken+one.RegistryToken != "":
-		return login{}, invalid("holds an identity or registry token for %s, which nodes cannot pull with: write a user name and a password, such as those of a robot account", server)
+		return Login{}, invalid("holds an identity or registry token for %s, which nodes cannot pull with: write a user name and a password, such as those of a robot account", server)
 	}
-	return login{one.Username, one.Password}, nil
+	return Login{one.Username, one.Password}, nil
 }
 
 // keyOf returns the key of a server's entry: the server itself, or one of the spellings that docker login has had, which kubelets know,
@@ -115,12 +133,7 @@ func keyOf(auths map[string]json.RawMessage, server string) (key string, found b
 	}
 	var keys []string
 	for key := range auths {
-		text := key
-		if !strings.HasPrefix(text, "https://") && !strings.HasPrefix(text, "http://") {
-			text = "https://" + text
-		}
-		at, err := url.Parse(text)
-		if err == nil && at.Host == server && slices.Contains([]string{"", "/", "/v1", "/v1/", "/v2", "/v2/"}, at.Path) {
+		if at, ok := Kept(key); ok && at.Host == server && slices.Contains([]string{"", "/v1", "/v2"}, at.Path) {
 			keys = append(keys, key)
 		}
 	}
@@ -130,24 +143,58 @@ func keyOf(auths map[string]json.RawMessage, server string) (key string, found b
 	return slices.Min(keys), true
 }
 
-// decode reads the field "auth", as kubelets do: it counts for more than the fields beside it, and may lack its padding.
-func decode(auth, server string) (login, *flaw) {
-	decoded, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(auth), "="))
-	username, password, found := strings.Cut(string(decoded), ":")
-	if err != nil || !found {
-		return login{}, invalid("holds an \"auth\" for %s that is no user name and password: write them in base64, with a \":\" between them, or leave \"auth\" out and write \"username\" and \"password\"", server)
+// Kept returns a key of "auths" as kubelets keep it: without scheme, and without the paths that stand for a whole registry.
+func Kept(key string) (*url.URL, bool) {
+	if !strings.HasPrefix(key, "https://") && !strings.HasPrefix(key, "http://") {
+		key = "https://" + key
 	}
-	return login{username, password}, nil
+	parsed, err := url.Parse(key)
+	if err != nil {
+		return nil, false
+	}
+	if strings.HasPrefix(parsed.Path, "/v1/") || strings.HasPrefix(parsed.Path, "/v2/") {
+		parsed.Path = parsed.Path[len("/v1"):]
+	}
+	if parsed.Path == "/" {
+		parsed.Path = ""
+	}
+	return parsed, true
+}
+
+// decode reads the field "auth", which counts for more than the fields beside it.
+func decode(auth, server string) (Login, *flaw) {
+	one, err := DecodeAuth(strings.TrimSpace(auth))
+	if err != nil {
+		return Login{}, invalid("holds an \"auth\" for %s that is no user name and password: write them in base64, with a \":\" between them, or leave \"auth\" out and write \"username\" and \"password\"", server)
+	}
+	return one, nil
+}
+
+// DecodeAuth reads a field "auth" as kubelets do: it may lack its padding. Its errors hold nothing of it.
+func DecodeAuth(auth string) (Login, error) {
+	encoding := base64.RawStdEncoding
+	if strings.HasSuffix(strings.TrimSpace(auth), "=") {
+		encoding = base64.StdEncoding
+	}
+	decoded, err := encoding.DecodeString(auth)
+	if err != nil {
+		return Login{}, errors.New("is no base64")
+	}
+	username, password, found := strings.Cut(string(decoded), ":")
+	if !found {
+		return Login{}, errors.New("is not the base64 of a user name, a colon and a password")
+	}
+	return Login{username, password}, nil
 }
 
 // check holds a credential to what holds for one in a spec.
-func check(one login) *flaw {
+func check(one Login) *flaw {
 	fields := []struct {
 		name, value string
 		check       func(*field.Path, string) field.ErrorList
 	}{
-		{"user name", one.username, pullsecret.CheckUsername},
-		{"password", one.password, pullsecret.CheckPassword},
+		{"user name", one.Username, pullsecret.CheckUsername},
+		{"password", one.Password, pullsecret.CheckPassword},
 	}
 	for _, field := range fields {
 		errs := field.check(nil, field.value)

@@ -113,3 +113,45 @@ func TestPure(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotContains(t, string(out), "k8s.io/client-go")
 }
+
+func TestSeenSecretsSupplyTheRulesThatReferToThem(t *testing.T) {
+	rule := &pullsecret.Rule{Reference: "team-a", Servers: []string{server, "vpc.example.com"}}
+	seen := credential.Seen{Namespace: "manager", Secrets: map[string]*corev1.Secret{"team-a": basic("robot", "hidden")}}
+	supplied := seen.Supply(rule)
+	assert.Equal(t, credential.Of(seen.Name("team-a"), basic("robot", "hidden"), rule.Servers).Config, supplied.Config)
+	assert.Nil(t, supplied.Unread)
+
+	seen.Secrets["team-a"] = nil
+	assert.Equal(t, "SecretMissing", seen.Supply(rule).Unread.Reason)
+	assert.Equal(t, "manager/team-a", seen.Supply(rule).Unread.Object)
+	assert.Same(t, rule, credential.Seen{}.Supply(rule), "nothing is known of what was not looked at")
+	inline := &pullsecret.Rule{Servers: []string{server}}
+	assert.Same(t, inline, seen.Supply(inline))
+}
+
+func TestLoginOfASecretIsWhatIsIssuedOfIt(t *testing.T) {
+	login, unread := credential.LoginOf(name, basic("robot", "hidden"), server)
+	assert.Nil(t, unread)
+	assert.Equal(t, credential.Login{Username: "robot", Password: "hidden"}, login)
+	login, unread = credential.LoginOf(name, basic("robot", "hidden\n"), server)
+	assert.Empty(t, login)
+	assert.Equal(t, "SecretInvalid", unread.Reason)
+	assert.NotContains(t, unread.Message, "hidden")
+}
+
+func TestAuthIsReadAsKubeletsDo(t *testing.T) {
+	padded := encoded("robot:hide")
+	for auth, want := range map[string]string{
+		padded: "", strings.TrimRight(padded, "="): "", padded + "\n": "", padded + "=": "is no base64", " " + padded: "is no base64", "%": "is no base64",
+		encoded("robot"): "is not the base64 of a user name, a colon and a password",
+	} {
+		login, err := credential.DecodeAuth(auth)
+		if want == "" {
+			require.NoError(t, err, auth)
+			assert.Equal(t, credential.Login{Username: "robot", Password: "hide"}, login)
+		} else {
+			require.EqualError(t, err, want, auth)
+		}
+	}
+	require.True(t, strings.HasSuffix(padded, "="))
+}

@@ -42,8 +42,8 @@ func (r *Rule) hold(config []byte) {
 	r.Config, r.Sum = config, sha256.Sum256(config)
 }
 
-// with returns the rule with that credential, and itself where it has it.
-func (r *Rule) with(credential Credential) *Rule {
+// With returns the rule with that credential, and itself where it has it.
+func (r *Rule) With(credential Credential) *Rule {
 	servers := r.Servers
 	if r.Registry != nil {
 		servers = r.Registry.servers(credential.Renewal.Domain)
@@ -88,7 +88,7 @@ func (i *Index) Supply(credentials map[*Rule]Credential) {
 		if !valid || !current.sameSource(rule) {
 			continue
 		}
-		next := current.with(credential)
+		next := current.With(credential)
 		if next == current {
 			continue
 		}

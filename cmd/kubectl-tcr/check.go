@@ -1,0 +1,174 @@
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
+	"github.com/tcr-assistant/tcr-assistant/credential/check"
+	"github.com/tcr-assistant/tcr-assistant/diagnose"
+	"github.com/tcr-assistant/tcr-assistant/image"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// trial is how a credential is tried.
+type trial struct {
+	image  string
+	realms []string
+	caFile string
+}
+
+func newCheck(o *options) *cobra.Command {
+	var how trial
+	command := &cobra.Command{
+		Use:   "check NAME",
+		Short: "Log in to the registry of an ImagePullSecret, now and from here",
+		Long: `Log in to the registry of an ImagePullSecret, now and from here: with its credential, as a kubelet would, at each of its servers.
+
+The credential is sent over HTTPS alone, to the registry's own domain and to the realms that you list, and across no redirect. That it
+works from here does not say that it works from the nodes: kubectl tcr why says that.
+It ends with 0 where each server takes the credential, with 1 where one does not, and with 2 where nothing can be said.`,
+		Example: `  # Is the credential right?
+  kubectl tcr check imagepullsecret-sample
+
+  # May it pull this image?
+  kubectl tcr check imagepullsecret-sample --image=team/app:v1
+
+  # For a program
+  kubectl tcr check imagepullsecret-sample -o json`,
+		Args: cobra.ExactArgs(1),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return o.complete(cmd, "imagepullsecrets", "")
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return o.check(cmd, args[0], how) },
+	}
+	command.Flags().StringVar(&how.image, "image", "", "`image` that the credential should be able to pull; it is asked for at "+
+		"each server, unless its name begins with one")
+	command.Flags().StringSliceVar(&how.realms, "realm", nil, "`host` of another domain that the registry may want the credential sent to")
+	command.Flags().StringVar(&how.caFile, "registry-ca-file", "",
+		"`file` of the PEM certificates of the authorities that the registry's is of, if not of the system's")
+	return command
+}
+
+// checked is what "check" prints.
+type checked struct {
+	Name string `json:"name"`
+	// From is the host that asked.
+	From    string    `json:"from"`
+	Servers []attempt `json:"servers"`
+}
+
+// attempt is what came of it at one server.
+type attempt struct {
+	Server string `json:"server"`
+	check.Result
+}
+
+func (o *options) check(cmd *cobra.Command, name string, how trial) error {
+	cluster, _, err := o.connect()
+	if err != nil {
+		return err
+	}
+	object, err := cluster.Object(cmd.Context(), name)
+	if err != nil {
+		return err
+	}
+	referred, hidden := cluster.Referred(cmd.Context(), *object)
+	if len(hidden) > 0 {
+		return fmt.Errorf("reading the credential of imagepullsecret %s: %s", name, hidden[0].Why)
+	}
+	roots, err := how.roots()
+	if err != nil {
+		return err
+	}
+	logins, unread, err := loginsOf(object, referred, how.image)
+	if err != nil {
+		return err
+	}
+	found := checked{Name: name, Servers: unread}
+	if found.From, err = os.Hostname(); err != nil {
+		found.From = "this host"
+	}
+	for _, login := range logins {
+		login.Realms, login.Roots = how.realms, roots
+		found.Servers = append(found.Servers, attempt{login.Server, check.Run(cmd.Context(), login)})
+	}
+	if err := o.print(found, found.text); err != nil {
+		return err
+	}
+	return found.verdict()
+}
+
+// verdict is how the command ends.
+func (c checked) verdict() error {
+	came := func(verdict check.Verdict) bool {
+		return slices.ContainsFunc(c.Servers, func(a attempt) bool { return a.Verdict == verdict })
+	}
+	switch {
+	case came(check.Refused):
+		return errFound
+	case came(check.Unknown):
+		return errBlocked
+	default:
+		return nil
+	}
+}
+
+// loginsOf returns how an object's credential is tried, at each of its servers, or at the one that the image names. Where the
+// credential cannot be read where it stands, it returns what came of that instead.
+func loginsOf(object *v1.ImagePullSecret, referred credential.Seen, wanted string) ([]check.Login, []attempt, error) {
+	rule, errs := pullsecret.Check(object)
+	if len(errs) > 0 {
+		return nil, nil, fmt.Errorf("reading imagepullsecret %s: %w", object.Name, errs.ToAggregate())
+	}
+	one := credential.Login{Username: object.Spec.Docker.Username, Password: object.Spec.Docker.Password}
+	if rule.Reference != "" {
+		var unread *pullsecret.Unread
+		one, unread = credential.LoginOf(referred.Name(rule.Reference), referred.Secrets[rule.Reference], rule.Servers[0])
+		if unread != nil {
+			came := check.Result{Verdict: check.Unknown, Reason: string(diagnose.CredentialUnread), Message: unread.Message}
+			return nil, []attempt{{rule.Servers[0], came}}, nil
+		}
+	}
+	servers := rule.Servers
+	if i := slices.IndexFunc(servers, func(server string) bool { return image.IsOf(wanted, server) }); i >= 0 {
+		servers = servers[i : i+1]
+	}
+	var logins []check.Login
+	for _, server := range servers {
+		logins = append(logins, check.Login{Server: server, Username: one.Username, Password: one.Password, Image: wanted})
+	}
+	return logins, nil, nil
+}
+
+// roots are the authorities that registries' certificates may be of; nil for those of the system.
+func (t trial) roots() (*x509.CertPool, error) {
+	if t.caFile == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(t.caFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading the registry's authorities: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("reading the registry's authorities: %s holds no PEM certificate", t.caFile)
+	}
+	return roots, nil
+}
+
+func (c checked) text(p page) {
+	tones := map[check.Verdict]colour{check.Valid: green, check.Refused: red, check.Unknown: yellow}
+	for _, one := range c.Servers {
+		p.printf("%s: imagepullsecret %s at %s, asked from %s\n  %s: %s\n", p.in(tones[one.Verdict], string(one.Verdict)), c.Name, one.Server, c.From,
+			one.Reason, printable(one.Message))
+	}
+}

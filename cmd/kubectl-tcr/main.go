@@ -1,0 +1,120 @@
+// Command kubectl-tcr is a plugin of kubectl: it says why a pod cannot pull, what an ImagePullSecret would change, and how all of
+// them fare.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/tcr-assistant/tcr-assistant/diagnose/gather"
+)
+
+var version = "dev"
+
+// The codes that the command ends with.
+const (
+	exitFine    = 0 // nothing is wrong, nothing would change
+	exitFound   = 1 // something is
+	exitBlocked = 2 // it could not look
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}))
+}
+
+// errFound ends the command with exitFound, and says nothing more.
+var errFound = errors.New("something was found")
+
+// errBlocked ends it with exitBlocked.
+var errBlocked = errors.New("what decides could not be seen")
+
+func run(ctx context.Context, args []string, streams genericiooptions.IOStreams) int {
+	root := newRoot(streams)
+	root.SetArgs(args)
+	switch err := root.ExecuteContext(ctx); {
+	case err == nil:
+		return exitFine
+	case errors.Is(err, errFound):
+		return exitFound
+	case errors.Is(err, errBlocked):
+		return exitBlocked
+	default:
+		fmt.Fprintln(streams.ErrOut, "error:", err)
+		return exitBlocked
+	}
+}
+
+// options are what all commands have in common.
+type options struct {
+	genericiooptions.IOStreams
+	config  *genericclioptions.ConfigFlags
+	product string
+	output  string
+}
+
+func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
+	o := &options{IOStreams: streams, config: genericclioptions.NewConfigFlags(true)}
+	root := &cobra.Command{
+		Use:   "kubectl-tcr",
+		Short: "Say why a pod cannot pull, what an ImagePullSecret would change, and how all of them fare",
+		Long: `Say why a pod cannot pull, what an ImagePullSecret would change, and how all of them fare.
+
+It only reads, as you: what you may not see it names, and tells what it could see. It prints no password.
+It ends with 0 where nothing is wrong or would change, with 1 where something is, and with 2 where it could not look.`,
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl tcr"},
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.ErrOut)
+	o.config.AddFlags(root.PersistentFlags())
+	root.PersistentFlags().StringVar(&o.product, "product-namespace", "tcr-assistant-system", "`namespace` that TCR Assistant is "+
+		"installed in")
+	root.PersistentFlags().StringVarP(&o.output, "output", "o", "", "`format` of what is printed: json or yaml; blank for text")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return o.checkOutput() }
+	root.AddCommand(newWhy(o), newPlan(o), newStatus(o), newCheck(o))
+	cobra.CheckErr(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"},
+		cobra.ShellCompDirectiveNoFileComp)))
+	cobra.CheckErr(root.RegisterFlagCompletionFunc("namespace", func(cmd *cobra.Command, _ []string, _ string) ([]string,
+		cobra.ShellCompDirective) {
+		return o.complete(cmd, "namespaces", "")
+	}))
+	return root
+}
+
+// connect returns the cluster that the flags and the kubeconfig name, and the namespace that they do.
+func (o *options) connect() (cluster *gather.Cluster, namespace string, err error) {
+	config, err := o.config.ToRESTConfig()
+	if err != nil {
+		return nil, "", fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	config.QPS, config.Burst = 50, 300 // as kubectl: the API server is who limits
+	if namespace, _, err = o.config.ToRawKubeConfigLoader().Namespace(); err != nil {
+		return nil, "", fmt.Errorf("reading the namespace of the kubeconfig: %w", err)
+	}
+	cluster, err = gather.New(config, o.product)
+	return cluster, namespace, err
+}
+
+// complete offers the names of objects of a kind.
+func (o *options) complete(cmd *cobra.Command, kind, namespace string) ([]string, cobra.ShellCompDirective) {
+	cluster, _, err := o.connect()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return cluster.Names(cmd.Context(), kind, namespace), cobra.ShellCompDirectiveNoFileComp
+}

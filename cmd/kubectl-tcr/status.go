@@ -1,0 +1,226 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
+	"github.com/tcr-assistant/tcr-assistant/diagnose"
+	"github.com/tcr-assistant/tcr-assistant/diagnose/gather"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+func newStatus(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status [NAME]",
+		Short: "Show how ImagePullSecrets, the manager and hosts-updater fare, on one screen",
+		Long: `Show how ImagePullSecrets, the manager and hosts-updater fare, on one screen.
+
+It ends with 0 where everything is as it should be, with 1 where something is not, and with 2 where it could not look.`,
+		Example: `  # All of them
+  kubectl tcr status
+
+  # One of them, with all of its failures
+  kubectl tcr status imagepullsecret-sample
+
+  # For a program
+  kubectl tcr status -o json`,
+		Args: cobra.MaximumNArgs(1),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return o.complete(cmd, "imagepullsecrets", "")
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := ""
+			if len(args) > 0 {
+				name = args[0]
+			}
+			return o.status(cmd, name)
+		},
+	}
+}
+
+// overview is what "status" prints. It holds nothing of a spec but what is public.
+type overview struct {
+	Objects []row             `json:"objects"`
+	Manager managerRow        `json:"manager"`
+	Hosts   gather.Hosts      `json:"hosts"`
+	Unseen  []diagnose.Unseen `json:"unseen,omitempty"`
+
+	all bool // show every failure
+}
+
+// row is how one ImagePullSecret fares.
+type row struct {
+	Name            string       `json:"name"`
+	Servers         []string     `json:"servers"`
+	Source          string       `json:"source,omitempty"`
+	Ready           string       `json:"ready"`
+	Reason          string       `json:"reason,omitempty"`
+	Message         string       `json:"message,omitempty"`
+	SecretsDesired  int32        `json:"secretsDesired"`
+	SecretsSuccess  int32        `json:"secretsSuccess"`
+	AccountsDesired int32        `json:"sAsDesired"`
+	AccountsSuccess int32        `json:"sAsSuccess"`
+	ValidUntil      time.Time    `json:"validUntil,omitzero"`
+	OptedOut        *v1.OptedOut `json:"optedOut,omitempty"`
+	Failures        []v1.Failure `json:"failures,omitempty"`
+	// Unread is why the credential cannot be read where it stands.
+	Unread string `json:"unread,omitempty"`
+}
+
+// managerRow is how the manager fares.
+type managerRow struct {
+	Leads     bool  `json:"leads"`
+	Replicas  int32 `json:"replicas"`
+	Available int32 `json:"available"`
+	Attaches  bool  `json:"attaches"`
+}
+
+func (o *options) status(cmd *cobra.Command, name string) error {
+	cluster, _, err := o.connect()
+	if err != nil {
+		return err
+	}
+	found, err := cluster.Overview(cmd.Context(), name)
+	if err != nil {
+		return err
+	}
+	shown := summarize(found, time.Now())
+	shown.all = name != ""
+	if err := o.print(shown, shown.text); err != nil {
+		return err
+	}
+	if !shown.fine() {
+		return errFound
+	}
+	return nil
+}
+
+func summarize(found gather.Overview, now time.Time) overview {
+	shown := overview{
+		Objects: []row{}, Hosts: found.Hosts, Unseen: found.Unseen,
+		Manager: managerRow{
+			Leads: found.Manager.LeaseUntil.After(now), Attaches: found.Manager.Attaches,
+			Replicas: found.Manager.Replicas, Available: found.Manager.Available,
+		},
+	}
+	for i := range found.Objects {
+		shown.Objects = append(shown.Objects, rowOf(&found.Objects[i], found.Referred))
+	}
+	slices.SortFunc(shown.Objects, func(a, b row) int { return strings.Compare(a.Name, b.Name) })
+	return shown
+}
+
+func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
+	status := object.Status
+	shown := row{
+		Name: object.Name, Ready: string(metav1.ConditionUnknown), Failures: status.Failures, OptedOut: status.OptedOut,
+		SecretsDesired: status.SecretsDesired, SecretsSuccess: status.SecretsSuccess,
+		AccountsDesired: status.SAsDesired, AccountsSuccess: status.SAsSuccess,
+	}
+	if rule, errs := pullsecret.Check(object); len(errs) > 0 {
+		shown.Servers = []string{"(invalid)"} // what is written there may be a password
+	} else {
+		shown.Servers, shown.Source = rule.Servers, v1.SourceInline
+		if rule.Reference != "" {
+			shown.Source = v1.SourceSecret + rule.Reference
+		}
+		if unread := referred.Supply(rule).Unread; unread != nil {
+			shown.Unread = unread.Message
+		}
+	}
+	if ready := meta.FindStatusCondition(status.Conditions, v1.ConditionReady); ready != nil && status.ObservedGeneration == object.Generation {
+		shown.Ready, shown.Reason, shown.Message = string(ready.Status), ready.Reason, ready.Message
+	}
+	return shown
+}
+
+func (s overview) saw(part diagnose.Part) bool {
+	return !slices.ContainsFunc(s.Unseen, func(u diagnose.Unseen) bool { return u.Part == part })
+}
+
+// fine reports whether everything that could be seen is as it should be.
+func (s overview) fine() bool {
+	ready := !slices.ContainsFunc(s.Objects, func(r row) bool { return r.Ready != string(metav1.ConditionTrue) || r.Unread != "" })
+	manager := !s.saw(diagnose.PartManager) || s.Manager.Leads
+	hosts := !s.saw(diagnose.PartNode) || s.Hosts.Ready >= s.Hosts.Nodes
+	return ready && manager && hosts
+}
+
+// maxFailures is how many failures of each object are shown unless one object is asked for.
+const maxFailures = 3
+
+func (s overview) text(p page) {
+	table := tabwriter.NewWriter(p, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "NAME\tREADY\tVALID UNTIL\tNAMESPACES\tACCOUNTS\tFAILURES\tSOURCE\tSERVERS")
+	for _, r := range s.Objects {
+		until := "-"
+		if !r.ValidUntil.IsZero() {
+			until = r.ValidUntil.UTC().Format("2006-01-02 15:04")
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d/%d\t%d/%d\t%d\t%s\t%s\n", r.Name, r.Ready, until,
+			r.SecretsSuccess, r.SecretsDesired, r.AccountsSuccess, r.AccountsDesired, len(r.Failures), cmp.Or(r.Source, "-"), s.servers(r))
+	}
+	table.Flush()
+	for _, r := range s.Objects {
+		s.troubles(p, r)
+	}
+	if s.saw(diagnose.PartManager) {
+		leads, tone := "a replica leads", green
+		if !s.Manager.Leads {
+			leads, tone = "no replica leads", red
+		}
+		p.printf("manager: %s, %d of %d are available\n", p.in(tone, leads), s.Manager.Available, s.Manager.Replicas)
+	}
+	if s.saw(diagnose.PartNode) {
+		if s.Hosts.Installed {
+			p.printf("hosts-updater: ready on %d of %d nodes, domains: %d\n", s.Hosts.Ready, s.Hosts.Nodes, len(s.Hosts.Lines))
+		} else {
+			p.printf("hosts-updater: not installed\n")
+		}
+	}
+	p.unseen(s.Unseen)
+}
+
+// servers are the first one and how many more there are, unless one object is asked for.
+func (s overview) servers(r row) string {
+	if more := len(r.Servers) - 1; more > 0 && !s.all {
+		return fmt.Sprintf("%s +%d", r.Servers[0], more)
+	}
+	return strings.Join(r.Servers, ",")
+}
+
+// troubles shows what is wrong with an object.
+func (s overview) troubles(p page, r row) {
+	if r.Ready != string(metav1.ConditionTrue) && r.Message != "" {
+		p.printf("%s %s: %s\n", p.in(red, r.Reason), r.Name, printable(r.Message))
+	}
+	if r.Unread != "" && !strings.Contains(r.Message, r.Unread) {
+		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialUnread)), r.Name, printable(r.Unread))
+	}
+	if r.OptedOut != nil && s.all {
+		p.printf("opted out: %d namespaces, %d service accounts\n", r.OptedOut.Namespaces, r.OptedOut.ServiceAccounts)
+	}
+	shown := r.Failures
+	if !s.all {
+		shown = shown[:min(len(shown), maxFailures)]
+	}
+	for _, failure := range shown {
+		p.printf("%s %s: %s\n", p.in(red, failure.Reason), failure.NamespacedName, printable(failure.Message))
+	}
+	if more := len(r.Failures) - len(shown); more > 0 {
+		p.printf("and %d more of %s: kubectl tcr status %s\n", more, r.Name, r.Name)
+	}
+}

@@ -1,0 +1,127 @@
+// Package check logs in to a registry as a kubelet's container runtime would, and says what came of it. It repeats nothing that a
+// registry answers: what is sent back may hold what was sent.
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/tcr-assistant/tcr-assistant/image"
+)
+
+// Login is a credential, and what it is tried on.
+type Login struct {
+	// Server is the registry's host, as an ImagePullSecret has it.
+	Server             string
+	Username, Password string
+	// Image, where set, is one that the credential should be able to pull: as its name stands in a pod, with or without the host.
+	Image string
+	// Realms are the hosts beside the server's own domain that the credential may be sent to.
+	Realms []string
+	// Roots, where set, are the authorities that the registry's certificate may be of; else those of the system.
+	Roots *x509.CertPool
+}
+
+// Verdict is whether a registry takes a credential.
+type Verdict string
+
+// What may come of a check.
+const (
+	Valid   Verdict = "Valid"
+	Refused Verdict = "Refused"
+	Unknown Verdict = "Unknown"
+)
+
+// Result is what came of a check. It holds no part of a credential.
+type Result struct {
+	Verdict Verdict `json:"verdict"`
+	// Reason is a word for it, Message says who said what, and what to do.
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// Bounds of what a registry may take.
+const (
+	patience   = 20 * time.Second
+	maxHeaders = 64 << 10
+	maxBody    = 1 << 20
+)
+
+// hub is where Docker Hub answers.
+const hub = "registry-1.docker.io"
+
+// accepted are the kinds of manifests that a kubelet's container runtime asks for.
+var accepted = strings.Join([]string{
+	"application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json",
+	"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json",
+}, ", ")
+
+// Run logs in. It sends the credential over HTTPS alone, to the server's own registrable domain and the realms that are listed, and
+// follows no redirect.
+func Run(ctx context.Context, login Login) Result {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	host := login.Server
+	if host == image.DockerHub {
+		host = hub
+	}
+	path, err := login.path()
+	if err != nil {
+		return Result{Unknown, "ImageNameInvalid", err.Error()}
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxResponseHeaderBytes, transport.DisableKeepAlives = maxHeaders, true
+	transport.TLSClientConfig = &tls.Config{RootCAs: login.Roots, MinVersion: tls.VersionTLS12}
+	guard := &guard{next: transport, host: host, realms: login.Realms}
+	client := &auth.Client{
+		Client: &http.Client{Transport: guard, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		Cache:  auth.NewCache(),
+		Credential: func(context.Context, string) (auth.Credential, error) {
+			return auth.Credential{Username: login.Username, Password: login.Password}, nil
+		},
+	}
+	method := http.MethodHead
+	if login.Image == "" {
+		method = http.MethodGet
+	}
+	status, err := ask(ctx, client, method, host, path)
+	if err == nil && method == http.MethodHead && (status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented) {
+		status, err = ask(ctx, client, http.MethodGet, host, path)
+	}
+	return login.judge(guard, status, err)
+}
+
+func ask(ctx context.Context, client *auth.Client, method, host, path string) (status int, err error) {
+	request, err := http.NewRequestWithContext(ctx, method, "https://"+host+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	request.Header.Set("Accept", accepted)
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, response.Body)
+	return response.StatusCode, errors.Join(err, response.Body.Close())
+}
+
+// path is what is asked for: whether the API is there, or the manifest of the image.
+func (l *Login) path() (string, error) {
+	if l.Image == "" {
+		return "/v2/", nil
+	}
+	name, err := image.ParseAt(l.Image, l.Server)
+	if err != nil {
+		return "", fmt.Errorf("the image %q is no image's name", l.Image)
+	}
+	return "/v2/" + name.Path + "/manifests/" + name.Version, nil
+}

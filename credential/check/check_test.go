@@ -1,0 +1,261 @@
+package check
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// registry is one that goes wrong on purpose: a real one does not.
+type registry struct {
+	*httptest.Server
+	basic atomic.Int32 // requests with the credential
+}
+
+func serve(t *testing.T, handler func(*registry, http.ResponseWriter, *http.Request)) *registry {
+	t.Helper()
+	r := &registry{}
+	r.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		if _, _, has := request.BasicAuth(); has {
+			r.basic.Add(1)
+		}
+		handler(r, response, request)
+	}))
+	r.Config.ErrorLog = log.New(io.Discard, "", 0)
+	r.StartTLS()
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *registry) host() string { return strings.TrimPrefix(r.URL, "https://") }
+
+func (r *registry) login() Login {
+	roots := x509.NewCertPool()
+	roots.AddCert(r.Certificate())
+	return Login{Server: r.host(), Username: "robot", Password: "hush", Roots: roots}
+}
+
+// basic asks for a user name and a password, and then answers by answer.
+func basic(answer http.HandlerFunc) func(*registry, http.ResponseWriter, *http.Request) {
+	return func(_ *registry, response http.ResponseWriter, request *http.Request) {
+		if _, password, _ := request.BasicAuth(); password != "hush" {
+			response.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			http.Error(response, "hush", http.StatusUnauthorized)
+			return
+		}
+		answer(response, request)
+	}
+}
+
+// tokens gives tokens to those that issue approves of, and then answers by answer.
+func tokens(issue, answer http.HandlerFunc) func(*registry, http.ResponseWriter, *http.Request) {
+	return func(r *registry, response http.ResponseWriter, request *http.Request) {
+		switch {
+		case request.URL.Path == "/token":
+			issue(response, request)
+		case !strings.HasPrefix(request.Header.Get("Authorization"), "Bearer "):
+			response.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="x",scope="repository:app:pull"`, r.URL))
+			response.WriteHeader(http.StatusUnauthorized)
+		default:
+			answer(response, request)
+		}
+	}
+}
+
+func says(status int) http.HandlerFunc {
+	return func(response http.ResponseWriter, _ *http.Request) { http.Error(response, "hush", status) }
+}
+
+func issues(response http.ResponseWriter, request *http.Request) {
+	if _, password, _ := request.BasicAuth(); password != "hush" {
+		http.Error(response, "hush", http.StatusUnauthorized)
+		return
+	}
+	fmt.Fprint(response, `{"token":"hush"}`)
+}
+
+func wrong(login *Login)    { login.Password = "hush hush" }
+func forImage(login *Login) { login.Image = "team/app:v1" }
+
+func TestRun(t *testing.T) {
+	ok := says(http.StatusOK)
+	for _, c := range []struct {
+		name    string
+		serve   func(*registry, http.ResponseWriter, *http.Request)
+		login   func(*Login)
+		verdict Verdict
+		reason  string
+	}{
+		{"a right password", basic(ok), nil, Valid, "LoggedIn"},
+		{"a right password, for an image", basic(ok), forImage, Valid, "LoggedIn"},
+		{"a wrong password", basic(ok), wrong, Refused, "Unauthorized"},
+		{"a right password, for tokens", tokens(issues, ok), nil, Valid, "LoggedIn"},
+		{"a right password, for tokens and an image", tokens(issues, ok), forImage, Valid, "LoggedIn"},
+		{"a wrong password, for tokens", tokens(issues, ok), wrong, Refused, "Unauthorized"},
+		{"a token that is refused", tokens(issues, says(http.StatusUnauthorized)), nil, Refused, "Unauthorized"},
+		{"a token that does not do for the image", tokens(issues, says(http.StatusUnauthorized)), forImage, Refused, "InsufficientScope"},
+		{"no permission for the image", basic(says(http.StatusForbidden)), forImage, Refused, "InsufficientScope"},
+		{"no permission, for no image", basic(says(http.StatusForbidden)), nil, Unknown, "NotUnderstood"},
+		{"no permission of the token server, for the image", tokens(says(http.StatusForbidden), ok), forImage, Refused, "InsufficientScope"},
+		{"no such image", basic(says(http.StatusNotFound)), forImage, Unknown, "ImageNotFound"},
+		{"no registry", basic(says(http.StatusNotFound)), nil, Unknown, "NotUnderstood"},
+		{"too many requests", basic(says(http.StatusTooManyRequests)), nil, Unknown, "RateLimited"},
+		{"too many tokens", tokens(says(http.StatusTooManyRequests), ok), nil, Unknown, "RateLimited"},
+		{"an error of its own", basic(says(http.StatusBadGateway)), nil, Unknown, "RegistryFails"},
+		{"an error of the token server", tokens(says(http.StatusBadGateway), ok), nil, Unknown, "RegistryFails"},
+		{"tokens that are none", tokens(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hush{") }, ok), nil, Unknown,
+			"NotUnderstood"},
+		{"nobody is asked", func(_ *registry, w http.ResponseWriter, r *http.Request) { ok(w, r) }, nil, Unknown, "AnonymousAccess"},
+		{"an unknown way to log in", func(_ *registry, w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WWW-Authenticate", "Negotiate")
+			w.WriteHeader(http.StatusUnauthorized)
+		}, nil, Unknown, "NotUnderstood"},
+		{"an authority that is not known", basic(ok), func(login *Login) { login.Roots = x509.NewCertPool() }, Unknown, "CertificateUnknown"},
+		{"a realm without TLS", func(_ *registry, w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://127.0.0.1/token"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}, nil, Unknown, "NotUnderstood"},
+		{"an image's name that is none", basic(ok), func(login *Login) { login.Image = "Team" }, Unknown, "ImageNameInvalid"},
+		{"a host that does not exist", basic(ok), func(login *Login) { login.Server = "nowhere.invalid" }, Unknown, "NameNotResolved"},
+		{"HEAD is not known", basic(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodHead {
+				w.WriteHeader(http.StatusMethodNotAllowed)
+			}
+		}), forImage, Valid, "LoggedIn"},
+		{"a body without an end", basic(func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+					return
+				}
+			}
+		}), nil, Valid, "LoggedIn"},
+		{"headers without an end", basic(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X", strings.Repeat("hush", 1<<18))
+		}), nil, Unknown, "NotUnderstood"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := serve(t, c.serve)
+			login := r.login()
+			if c.login != nil {
+				c.login(&login)
+			}
+			result := Run(t.Context(), login)
+			assert.Equal(t, Result{c.verdict, c.reason, result.Message}, result)
+			assert.NotEmpty(t, result.Message)
+			assert.NotContains(t, result.Message, "hush")
+		})
+	}
+}
+
+func TestNoCredentialGoesElsewhere(t *testing.T) {
+	stranger := serve(t, func(_ *registry, w http.ResponseWriter, r *http.Request) { issues(w, r) })
+	r := serve(t, func(_ *registry, w http.ResponseWriter, request *http.Request) {
+		if request.Header.Get("Authorization") == "Bearer hush" {
+			return
+		}
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token"`, stranger.URL))
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	login := r.login()
+	login.Roots.AddCert(stranger.Certificate())
+	result := Run(t.Context(), login)
+	assert.Equal(t, "RealmElsewhere", result.Reason)
+	assert.Contains(t, result.Message, stranger.host(), "it is named")
+	assert.Zero(t, stranger.basic.Load())
+
+	login.Realms = []string{stranger.host()}
+	assert.Equal(t, Valid, Run(t.Context(), login).Verdict)
+	assert.EqualValues(t, 1, stranger.basic.Load())
+}
+
+func TestNoCredentialGoesAcrossARedirect(t *testing.T) {
+	stranger := serve(t, basic(says(http.StatusOK)))
+	for _, where := range []string{stranger.URL, "/other"} {
+		r := serve(t, basic(func(w http.ResponseWriter, request *http.Request) {
+			assert.Equal(t, "/v2/", request.URL.Path)
+			http.Redirect(w, request, where, http.StatusTemporaryRedirect)
+		}))
+		result := Run(t.Context(), r.login())
+		assert.Equal(t, Unknown, result.Verdict)
+		assert.Equal(t, "Redirected", result.Reason)
+	}
+	assert.Zero(t, stranger.basic.Load())
+}
+
+func TestASlowRegistryIsLeftAlone(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	r := serve(t, func(_ *registry, _ http.ResponseWriter, request *http.Request) { <-request.Context().Done() })
+	result := Run(ctx, r.login())
+	assert.Equal(t, Unknown, result.Verdict)
+	assert.Equal(t, "Timeout", result.Reason)
+}
+
+func TestARegistryWithoutTLSIsSentNothing(t *testing.T) {
+	var asked atomic.Int32
+	open := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer open.Close()
+	result := Run(t.Context(), Login{Server: strings.TrimPrefix(open.URL, "http://"), Username: "robot", Password: "hush"})
+	assert.Equal(t, Unknown, result.Verdict)
+	assert.Equal(t, "PlainHTTP", result.Reason)
+	assert.Zero(t, asked.Load())
+}
+
+func TestAllows(t *testing.T) {
+	for _, c := range []struct {
+		host, realm string
+		allowed     bool
+	}{
+		{"demo.tencentcloudcr.com", "demo.tencentcloudcr.com", true},
+		{"demo.tencentcloudcr.com", "auth.tencentcloudcr.com", true},
+		{"demo.tencentcloudcr.com:443", "auth.tencentcloudcr.com", true},
+		{"demo.tencentcloudcr.com", "tencentcloudcr.com.evil.com", false},
+		{"a.co.uk", "b.co.uk", false},
+		{"registry-1.docker.io", "auth.docker.io", true},
+		{"a.github.io", "b.github.io", false},
+		{"10.0.0.1", "10.0.0.1", true},
+		{"10.0.0.1", "10.0.0.2", false},
+		{"10.0.0.1:5000", "10.0.0.1:5001", false},
+		{"registry", "auth", false},
+		{"r.example.com", "listed.example.org", true},
+	} {
+		g := &guard{host: c.host, realms: []string{"listed.example.org"}}
+		assert.Equal(t, c.allowed, g.allows(c.realm), "%s, %s", c.host, c.realm)
+	}
+}
+
+func TestPath(t *testing.T) {
+	for _, c := range []struct{ server, image, want string }{
+		{"r.example.com", "", "/v2/"},
+		{"r.example.com", "team/app:v1", "/v2/team/app/manifests/v1"},
+		{"r.example.com", "r.example.com/team/app", "/v2/team/app/manifests/latest"},
+		{"r.example.com:5000", "app", "/v2/app/manifests/latest"},
+		{"index.docker.io", "nginx", "/v2/library/nginx/manifests/latest"},
+		{"r.example.com", "app@sha256:" + strings.Repeat("0", 64), "/v2/app/manifests/sha256:" + strings.Repeat("0", 64)},
+	} {
+		path, err := (&Login{Server: c.server, Image: c.image}).path()
+		require.NoError(t, err)
+		assert.Equal(t, c.want, path)
+	}
+}
+
+func TestNothingIsSentInTheClear(t *testing.T) {
+	g := &guard{host: "r.example.com", next: http.DefaultTransport}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://r.example.com/token", nil)
+	require.NoError(t, err)
+	_, err = g.RoundTrip(request) //nolint:bodyclose // there is no answer
+	assert.ErrorAs(t, err, new(*plainError))
+	assert.Equal(t, "PlainHTTP", (&Login{}).unreached(err).Reason)
+}

@@ -1,0 +1,89 @@
+package check
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/publicsuffix"
+)
+
+// guard lets requests pass to where a credential may be sent, and notes what came of them.
+type guard struct {
+	next   http.RoundTripper
+	host   string
+	realms []string
+	hops   []hop
+}
+
+// hop is a request that was answered.
+type hop struct {
+	host   string
+	status int
+	// login is whether it held the credential itself, token whether it held what the credential was changed into.
+	login, token bool
+}
+
+// elsewhereError is a request that was not sent, because it would have taken the credential to where it does not belong.
+type elsewhereError struct{ host string }
+
+func (e *elsewhereError) Error() string {
+	return fmt.Sprintf("the registry wants the credential sent to %s, which is of another domain", e.host)
+}
+
+// plainError is a request that was not sent, because it would have taken the credential over the network in the clear.
+type plainError struct{ host string }
+
+func (e *plainError) Error() string {
+	return fmt.Sprintf("the registry wants the credential sent to %s without TLS", e.host)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (g *guard) RoundTrip(request *http.Request) (*http.Response, error) {
+	switch {
+	case request.URL.Scheme != "https":
+		return nil, &plainError{request.URL.Host}
+	case !g.allows(request.URL.Host):
+		return nil, &elsewhereError{request.URL.Host}
+	}
+	response, err := g.next.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	authorization := request.Header.Get("Authorization")
+	g.hops = append(g.hops, hop{
+		host: request.URL.Host, status: response.StatusCode,
+		login: strings.HasPrefix(authorization, "Basic "), token: strings.HasPrefix(authorization, "Bearer "),
+	})
+	response.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(response.Body, maxBody), response.Body}
+	return response, nil
+}
+
+func (g *guard) allows(host string) bool {
+	if strings.EqualFold(host, g.host) || slices.ContainsFunc(g.realms, func(realm string) bool { return strings.EqualFold(realm, host) }) {
+		return true
+	}
+	own, theirs := domainOf(g.host), domainOf(host)
+	return own != "" && own == theirs
+}
+
+// domainOf returns the domain that somebody has registered; blank for an address, and for a name in no public domain.
+func domainOf(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if net.ParseIP(strings.Trim(host, "[]")) != nil {
+		return ""
+	}
+	domain, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(host))
+	if err != nil {
+		return ""
+	}
+	return domain
+}

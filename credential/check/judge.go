@@ -1,0 +1,114 @@
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+)
+
+// judge says what the answers of a registry mean.
+func (l *Login) judge(guard *guard, status int, err error) Result {
+	last := hop{}
+	if len(guard.hops) > 0 {
+		last = guard.hops[len(guard.hops)-1]
+	}
+	if err != nil && (last.status < http.StatusBadRequest || !last.login) {
+		return l.unreached(err)
+	}
+	if err == nil {
+		last.status = status
+	}
+	said := fmt.Sprintf("%s answered %d", last.host, last.status)
+	switch code := last.status; {
+	case code == http.StatusTooManyRequests:
+		return Result{Unknown, "RateLimited", said + ": it wants fewer requests"}
+	case code >= http.StatusInternalServerError:
+		return Result{Unknown, "RegistryFails", said + ", which is an error of its own"}
+	case l.refuses(last):
+		return l.refused(last, said)
+	case succeeded(code) && guard.loggedIn():
+		return Result{Valid, "LoggedIn", fmt.Sprintf("%s took the credential%s", l.Server, l.forImage())}
+	case succeeded(code):
+		return Result{Unknown, "AnonymousAccess",
+			l.Server + " asks nobody for a credential here, which proves nothing: name an image that is private"}
+	case code == http.StatusNotFound && l.Image != "":
+		return Result{Unknown, "ImageNotFound", fmt.Sprintf("%s: there is no %s, or the credential may not see it", said, l.Image)}
+	case code >= http.StatusMultipleChoices && code < http.StatusBadRequest:
+		return Result{Unknown, "Redirected", said + ", a redirect, across which no credential is sent: name the host that it leads to"}
+	default:
+		return Result{Unknown, "NotUnderstood", said + ", which says nothing of the credential: look whether this is a registry"}
+	}
+}
+
+// refuses reports whether an answer is about the credential: a 401 to it, or a 403 where an image was asked for.
+func (l *Login) refuses(last hop) bool {
+	asked := last.login || last.token
+	return asked && (last.status == http.StatusUnauthorized || last.status == http.StatusForbidden && l.Image != "")
+}
+
+func (l *Login) refused(last hop, said string) Result {
+	switch {
+	case last.status == http.StatusUnauthorized && last.login:
+		return Result{Refused, "Unauthorized", said + " to the user name and password: write valid ones"}
+	case l.Image == "":
+		return Result{Refused, "Unauthorized", said + " to the token that it had issued for the credential"}
+	default:
+		return Result{Refused, "InsufficientScope", fmt.Sprintf("%s: the credential may not pull %s", said, l.Image)}
+	}
+}
+
+func succeeded(status int) bool {
+	return status >= http.StatusOK && status < http.StatusMultipleChoices
+}
+
+func (l *Login) forImage() string {
+	if l.Image == "" {
+		return ""
+	}
+	return " for " + l.Image
+}
+
+// loggedIn reports whether somebody took the credential itself.
+func (g *guard) loggedIn() bool {
+	for _, hop := range g.hops {
+		if hop.login && succeeded(hop.status) {
+			return true
+		}
+	}
+	return false
+}
+
+// unreached says why there is no answer that decides. It repeats nothing of an error whose words may be a registry's.
+func (l *Login) unreached(err error) Result {
+	var elsewhere *elsewhereError
+	var plain *plainError
+	var name *net.DNSError
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var record tls.RecordHeaderError
+	var timeout net.Error
+	var operation *net.OpError
+	switch {
+	case errors.As(err, &elsewhere):
+		return Result{Unknown, "RealmElsewhere", elsewhere.Error() + ": if that is right, list it in the realms of the check"}
+	case errors.As(err, &plain):
+		return Result{Unknown, "PlainHTTP", plain.Error() + ": it is not sent"}
+	case errors.As(err, &name):
+		return Result{Unknown, "NameNotResolved", fmt.Sprintf("%s has no address here", name.Name)}
+	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, &invalid):
+		return Result{Unknown, "CertificateUnknown", "the certificate of " + l.Server + " is not trusted here: name the authority that it is of"}
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		return Result{Unknown, "PlainHTTP", l.Server + " answers without TLS"}
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return Result{Unknown, "Timeout", l.Server + " did not answer in time"}
+	case errors.As(err, &operation):
+		return Result{Unknown, "Unreachable", l.Server + " cannot be reached from here"}
+	default:
+		return Result{Unknown, "NotUnderstood", "what " + l.Server + " answers is not what a registry does"}
+	}
+}

@@ -1,0 +1,29 @@
+package diagnose
+
+import "time"
+
+// How kubelets wait between pulls of a pod's image.
+const (
+	firstBackoff = 10 * time.Second
+	maxBackoff   = 300 * time.Second
+)
+
+// Backoff returns how long a kubelet waits after so many failed pulls of an image for a pod before it tries again. It looks every ten
+// to fifteen seconds whether that is over.
+func Backoff(failures int) time.Duration {
+	wait := firstBackoff
+	for range failures - 1 {
+		if wait *= 2; wait >= maxBackoff {
+			return maxBackoff
+		}
+	}
+	return wait
+}
+
+// nextTry returns when the kubelet tries the pull again; zero where that is not known.
+func (p *Pull) nextTry() time.Time {
+	if p.Failures == 0 || p.FailedAt.IsZero() {
+		return time.Time{}
+	}
+	return p.FailedAt.Add(Backoff(p.Failures))
+}

@@ -1,0 +1,371 @@
+package diagnose
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/image"
+)
+
+// redacted takes out of an error what addresses in it may hold of credentials.
+func redacted(text string) string {
+	return userInfo.ReplaceAllString(query.ReplaceAllString(text, "?…"), "://…@")
+}
+
+var (
+	query    = regexp.MustCompile(`\?[^\s"]+`)
+	userInfo = regexp.MustCompile(`://[^\s"/@]+@`)
+)
+
+// broken are the Secrets of the pod's entries for which its kubelet drops all of its credentials.
+func (e *Evidence) broken() (findings []Finding) {
+	for _, name := range e.Pod.Entries {
+		secret, found := e.secret(name)
+		if !found || secret.Problem == "" {
+			continue
+		}
+		if issuer, ours := e.issuerOf(name); ours && issuer.Invalid == "" {
+			findings = append(findings, e.stale(issuer, "no kubelet can read it: "+secret.Problem)...)
+			continue
+		}
+		findings = append(findings, Finding{
+			Reason: SiblingSecretBroken, Object: e.named(name),
+			Message: fmt.Sprintf("no kubelet can read it: %s. For that, it drops all credentials of every pod that lists it", secret.Problem),
+			Action: "correct the Secret (kubectl create secret docker-registry writes a good one), or take it off the service " +
+				"account and delete the pod",
+		})
+	}
+	return findings
+}
+
+func (e *Evidence) issuerOf(secret string) (Issuer, bool) {
+	i := slices.IndexFunc(e.Issuers, func(issuer Issuer) bool { return issuer.Secret == secret })
+	if i < 0 {
+		return Issuer{}, false
+	}
+	return e.Issuers[i], true
+}
+
+// refused is a pull that a credential decides about.
+func (f failure) refused() []Finding {
+	if f.class == unreadable {
+		return f.unread()
+	}
+	if !f.saw(PartSecrets) && len(f.Pod.Entries) > 0 {
+		return f.undecided()
+	}
+	for _, name := range f.Pod.Entries {
+		if secret, found := f.secret(name); found && secret.covers(f.repository) {
+			if issuer, ours := f.issuerOf(name); ours {
+				return f.refusedOurs(issuer, secret)
+			}
+		}
+	}
+	issuers := f.issuers()
+	for _, name := range f.Pod.Entries {
+		if secret, found := f.secret(name); found && secret.covers(f.repository) {
+			return f.refusedOther(secret, issuers)
+		}
+	}
+	if len(issuers) == 0 {
+		return f.nobody()
+	}
+	return f.notCovered(issuers)
+}
+
+// unread is a kubelet's complaint about a Secret that is none any more.
+func (f failure) unread() []Finding {
+	if !f.saw(PartSecrets) {
+		return f.undecided()
+	}
+	return f.backingOff("every Secret that the pod lists can be read now")
+}
+
+func (f failure) undecided() []Finding {
+	return f.found(Undecided, f.pod(), "the registry %s refused %s: %s. Why, the Secrets of the namespace would tell, and they "+
+		"could not be read",
+		"ask again as someone who may get secrets in namespace "+f.Pod.Namespace, f.host, f.Image, f.excerpt())
+}
+
+func (f failure) backingOff(why string) []Finding {
+	when := "within five minutes"
+	if next := f.nextTry(); !next.IsZero() {
+		when = "at about " + next.UTC().Format("15:04:05 MST")
+		if !next.After(f.Now) {
+			when = "within seconds"
+		}
+	}
+	return f.found(BackingOff, f.pod(), "%s, and its last attempt was before that: it tries again %s",
+		"wait, or "+f.recreate(), why, when)
+}
+
+// refusedOurs is a pull that the registry refused although the pod has the credential that an ImagePullSecret issues.
+func (f failure) refusedOurs(issuer Issuer, secret Secret) []Finding {
+	switch object := "imagepullsecret " + issuer.Name; {
+	case issuer.Sum != "" && issuer.Sum != secret.Sum:
+		return f.stale(issuer, "it holds another credential")
+	case !f.FailedAt.IsZero() && secret.Updated.After(f.FailedAt):
+		return f.backingOff(fmt.Sprintf("its Secret %s was renewed at %s", secret.Name, secret.Updated.UTC().Format("15:04:05 MST")))
+	case f.class == scope:
+		return f.found(InsufficientScope, object, "the registry %s knows its user, who may not pull %s: %s",
+			"give the user of the ImagePullSecret the right to pull "+f.repository+" there, or look whether that repository exists", f.host, f.Image, f.excerpt())
+	case !issuer.ExpiresAt.IsZero() && issuer.ExpiresAt.Before(f.Now):
+		return append(issuer.unread(), f.found(CredentialExpired, object, "its credential for %s ended at %s",
+			"write a new one into "+issuer.source()+"; every Secret follows within seconds",
+			f.host, issuer.ExpiresAt.UTC().Format("2006-01-02 15:04 MST"))...)
+	default:
+		return append(issuer.unread(), f.found(CredentialRefused, object, "the registry %s refused its credential, which the pod has: %s",
+			"write a valid user name and password into "+issuer.source()+"; every Secret follows within seconds", f.host, f.refusal(issuer))...)
+	}
+}
+
+// refusal is what is known of a credential that was refused.
+func (f failure) refusal(issuer Issuer) string {
+	said := f.excerpt()
+	if issuer.Refused != "" {
+		said += ". To the manager it said: " + issuer.Refused
+	}
+	if issuer.Sum == "" && issuer.Unread == "" {
+		said += ". Whether that is what " + issuer.Source + " holds now could not be seen"
+	}
+	return said
+}
+
+// source is where the credential is written.
+func (i *Issuer) source() string {
+	if i.Source == "" {
+		return "the ImagePullSecret"
+	}
+	return "the " + i.Source
+}
+
+// unread is a finding where the credential cannot be read where it stands.
+func (i *Issuer) unread() []Finding {
+	if i.Unread == "" {
+		return nil
+	}
+	return []Finding{{
+		Reason: CredentialUnread, Object: i.Source,
+		Message: fmt.Sprintf("ImagePullSecret %s takes its credential from there, and what it issued before stays: %s", i.Name, i.Unread),
+		Action:  "do what the message says; what is there is then issued everywhere within seconds",
+	}}
+}
+
+// mended says when the manager mends a Secret.
+func (i *Issuer) mended(does string) string {
+	if i.Unread != "" {
+		return "the manager " + does + " it as soon as the credential can be read"
+	}
+	return "the manager " + does + " it within seconds; if it does not, see kubectl tcr status " + i.Name
+}
+
+// refusedOther is a pull that the registry refused although the pod has a credential of somebody else's.
+func (f failure) refusedOther(secret Secret, issuers []Issuer) []Finding {
+	if !f.saw(PartImagePullSecrets) {
+		return f.found(CredentialRefused, f.named(secret.Name), "the registry %s refused its credential, and whether that is the "+
+			"one that is issued now could not be seen: %s",
+			"ask again as someone who may list imagepullsecrets.tcr.tencentcloudcr.com", f.host, f.excerpt())
+	}
+	if len(issuers) == 0 {
+		return f.found(OtherRegistry, f.named(secret.Name), "the registry %s refused its credential. No ImagePullSecret names that host: %s",
+			"correct that Secret, or create an ImagePullSecret for "+f.host, f.host, f.excerpt())
+	}
+	if found := f.notCovered(issuers); found[0].Reason == PodListsItsOwn || found[0].Reason == OptedOut || found[0].Reason == NotSelected {
+		found[0].Message += fmt.Sprintf(". It has a credential for %s in its Secret %s, which the registry refused", f.host, secret.Name)
+		return found
+	}
+	return append(f.notCovered(issuers), Finding{
+		Reason: CredentialRefused, Object: f.named(secret.Name),
+		Message: fmt.Sprintf("the registry %s refused its credential: %s", f.host, f.excerpt()),
+		Action:  "correct that Secret, which is none of ours, or take it off",
+	})
+}
+
+// issuers are the ImagePullSecrets for the image: first those that select the account, then those that may do so.
+func (f failure) issuers() []Issuer {
+	var selecting, undecided, others []Issuer
+	for _, issuer := range f.Issuers {
+		covers := slices.ContainsFunc(issuer.Servers, func(server string) bool { return Covers(server, f.repository) })
+		switch {
+		case covers && issuer.Namespace && issuer.Account && issuer.Invalid == "":
+			selecting = append(selecting, issuer)
+		case covers && issuer.LabelsUnseen && issuer.Account:
+			undecided = append(undecided, issuer)
+		case covers:
+			others = append(others, issuer)
+		}
+	}
+	return slices.Concat(selecting, undecided, others)
+}
+
+// nobody is a refused pull from a host that nobody names.
+func (f failure) nobody() []Finding {
+	absent := slices.DeleteFunc(slices.Clone(f.Pod.Entries), func(name string) bool {
+		_, found := f.secret(name)
+		return found
+	})
+	if !f.saw(PartImagePullSecrets) && len(absent) > 0 {
+		return f.found(SecretMissing, f.named(absent[0]), "the pod lists it and it is not there, and nothing else covers %s",
+			"ask again as someone who may list imagepullsecrets.tcr.tencentcloudcr.com", f.host)
+	}
+	if !f.saw(PartImagePullSecrets) {
+		return f.found(Undecided, f.pod(), "the registry %s refused %s, for which the pod has no credential. Whether an "+
+			"ImagePullSecret names that host could not be seen",
+			"ask again as someone who may list imagepullsecrets.tcr.tencentcloudcr.com", f.host, f.Image)
+	}
+	lists := "no Secret that the pod lists covers it"
+	if len(absent) > 0 {
+		lists += " (" + strings.Join(absent, ", ") + ": not there)"
+	}
+	return f.found(NoCredentialForServer, "image "+f.Image, "no ImagePullSecret is for the host %s, and %s: %s",
+		"create an ImagePullSecret with docker.server: "+f.serverToWrite()+", or look whether the image's name is right", f.host, lists, f.excerpt())
+}
+
+func (f failure) serverToWrite() string {
+	if f.host == "docker.io" {
+		return image.DockerHub
+	}
+	return f.host
+}
+
+// notCovered is a pull for which an ImagePullSecret has the credential, and the pod has it not.
+func (f failure) notCovered(issuers []Issuer) []Finding {
+	issuer := issuers[0]
+	switch {
+	case issuer.Invalid != "":
+		return f.found(InvalidObject, "imagepullsecret "+issuer.Name, "it is for %s, and its spec cannot be read: %s",
+			"correct the field that the message names",
+			f.host, issuer.Invalid)
+	case f.Namespace.OptedOut:
+		return f.optedOut("namespace "+f.Pod.Namespace, issuer)
+	case f.Account.OptedOut:
+		return f.optedOut(f.account(), issuer)
+	case !issuer.Namespace && !issuer.LabelsUnseen, !issuer.Account:
+		return f.notSelected(issuer)
+	case slices.Contains(f.Pod.Entries, issuer.Secret):
+		return f.listed(issuer)
+	case !f.saw(PartAccount):
+		return f.found(Undecided, f.pod(), "it does not list the Secret %s. Whether its account does could not be seen",
+			"ask again as someone who may get serviceaccounts in namespace "+f.Pod.Namespace, issuer.Secret)
+	case slices.Contains(f.Account.Entries, issuer.Secret):
+		return f.notCopied(issuer)
+	case issuer.LabelsUnseen:
+		return f.found(Undecided, f.pod(), "it has no credential for %s, which ImagePullSecret %s has for namespaces by their "+
+			"labels (%s). Those of %s could not be seen",
+			"ask again as someone who may get namespaces", f.host, issuer.Name, issuer.Selector, f.Pod.Namespace)
+	default:
+		return f.entryMissing(issuer)
+	}
+}
+
+// notSelected is an ImagePullSecret that is for others.
+func (f failure) notSelected(issuer Issuer) []Finding {
+	what, action := "service account "+f.Pod.Account, "add the account to spec.serviceAccounts of the ImagePullSecret"
+	if !issuer.Namespace {
+		what, action = "namespace "+f.Pod.Namespace, "add the namespace to spec.namespaces of the ImagePullSecret"
+		switch {
+		case issuer.Excluded:
+			what, action = what+", which its spec.excludedNamespaces lists", "take the namespace out of spec.excludedNamespaces "+
+				"of the ImagePullSecret"
+		case issuer.Selector != "":
+			what += ", whose labels are not what its spec.namespaceSelector asks for (" + issuer.Selector + ")"
+			action = "label the namespace so, or " + action
+		}
+	}
+	return f.found(NotSelected, "imagepullsecret "+issuer.Name, "it has the credential for %s, and does not select the %s", action+"; then "+f.recreate(),
+		f.host, what)
+}
+
+func (f failure) optedOut(object string, issuer Issuer) []Finding {
+	return f.found(OptedOut, object, "its label %s keeps the credential of ImagePullSecret %s away, which is for %s",
+		"remove the label, then "+f.recreate(), v1.OptOutLabel+`: "`+v1.OptOutValue+`"`, issuer.Name, f.host)
+}
+
+// listed is a Secret that the pod lists, and that does not have what it should.
+func (f failure) listed(issuer Issuer) []Finding {
+	secret, found := f.secret(issuer.Secret)
+	switch {
+	case !found:
+		return slices.Concat(f.managerDown(), issuer.unread(), f.found(SecretMissing, f.named(issuer.Secret),
+			"the pod lists it and it is not there%s",
+			issuer.mended("makes"), f.managerSays(issuer, issuer.Secret)))
+	case secret.Type != "kubernetes.io/dockerconfigjson":
+		return f.found(SecretForeign, f.named(issuer.Secret), "it is of type %s, somebody else's, and stands where the "+
+			"credential for %s belongs",
+			"delete or rename it; the manager then makes its own within seconds", secret.Type, f.host)
+	default:
+		return f.stale(issuer, "it holds no credential for "+f.host)
+	}
+}
+
+// stale is a Secret that is not what its ImagePullSecret issues.
+func (e *Evidence) stale(issuer Issuer, how string) []Finding {
+	return slices.Concat(e.managerDown(), issuer.unread(), []Finding{{
+		Reason: SecretStale, Object: e.named(issuer.Secret),
+		Message: fmt.Sprintf("it is not what ImagePullSecret %s issues now: %s%s", issuer.Name, how, e.managerSays(issuer, issuer.Secret)),
+		Action:  issuer.mended("renews"),
+	}})
+}
+
+func (f failure) entryMissing(issuer Issuer) []Finding {
+	if !f.Account.Found {
+		return f.found(EntryMissing, f.account(), "it is not there any more", "create the service account, then "+f.recreate())
+	}
+	message := "it does not list the Secret " + issuer.Secret + f.managerSays(issuer, f.Pod.Account)
+	if f.saw(PartManager) && !f.Manager.Attaches {
+		message += ". Accounts are not born with it here: neither is the webhook registered that attaches, nor is the admission policy"
+	}
+	if !f.saw(PartNamespace) {
+		message += ". Whether its namespace has opted out could not be seen"
+	}
+	return append(f.managerDown(), Finding{
+		Reason: EntryMissing, Object: f.account(), Message: message,
+		Action: "the manager adds it within seconds; then " + f.recreate(),
+	})
+}
+
+// notCopied is an entry that the account has and the pod has not.
+func (f failure) notCopied(issuer Issuer) []Finding {
+	foreign := slices.DeleteFunc(slices.Clone(f.Pod.Entries), func(name string) bool { return slices.Contains(f.Account.Entries, name) })
+	if len(foreign) > 0 {
+		return f.found(PodListsItsOwn, f.pod(), "it lists imagePullSecrets of its own (%s), so the account's are not copied into "+
+			"it: %s is missing",
+			"take imagePullSecrets out of the pod's template, or add "+issuer.Secret+" to it", strings.Join(foreign, ", "), issuer.Secret)
+	}
+	return f.found(PodOlderThanEntry, f.pod(), "its service account lists %s and did not when the pod was made, and a pod's list "+
+		"never changes",
+		f.recreate(), issuer.Secret)
+}
+
+// managerSays is what the status tells of an object in the pod's namespace.
+func (e *Evidence) managerSays(issuer Issuer, name string) string {
+	for _, failure := range issuer.Failures {
+		if failure.NamespacedName == e.Pod.Namespace+"/"+name {
+			return fmt.Sprintf(". The manager says: %s: %s", failure.Reason, failure.Message)
+		}
+	}
+	return ""
+}
+
+// managerDown is a finding where no manager runs that would mend what is missing.
+func (e *Evidence) managerDown() []Finding {
+	if !e.saw(PartManager) || e.Manager.LeaseUntil.After(e.Now) {
+		return nil
+	}
+	message := "no replica leads"
+	if !e.Manager.LeaseUntil.IsZero() {
+		message += " since " + e.Manager.LeaseUntil.UTC().Format("2006-01-02 15:04:05 MST")
+	}
+	if e.Manager.Found {
+		message += fmt.Sprintf(", and %d of %d are available", e.Manager.Available, e.Manager.Replicas)
+	} else {
+		message += ", and there is no such Deployment"
+	}
+	return []Finding{{
+		Reason: ManagerDown, Object: "deployment tcr-assistant-system/tcr-assistant-controller-manager", Message: message,
+		Action: "kubectl describe deployment -n tcr-assistant-system tcr-assistant-controller-manager, and its pods' logs",
+	}}
+}

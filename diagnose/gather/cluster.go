@@ -1,0 +1,130 @@
+// Package gather reads of a cluster what diagnose judges. It only reads, asks for as little as will do, and goes on where it may
+// not look: what it could not see is told.
+package gather
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/diagnose"
+)
+
+// What is read.
+var (
+	imagePullSecrets = v1.GroupVersion.WithResource("imagepullsecrets")
+	pods             = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
+	events           = schema.GroupVersionResource{Version: "v1", Resource: "events"}
+	namespaces       = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	serviceAccounts  = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
+	secrets          = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+	configMaps       = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	deployments      = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+	daemonSets       = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"}
+	leases           = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
+	webhooks         = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1",
+		Resource: "mutatingwebhookconfigurations"}
+	policies = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingadmissionpolicies"}
+)
+
+// Cluster is read from.
+type Cluster struct {
+	client dynamic.Interface
+	// product is the namespace that the product is installed in.
+	product string
+}
+
+// New returns the cluster that config names, in which the product is installed in a namespace.
+func New(config *rest.Config, product string) (*Cluster, error) {
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("configuring the client: %w", err)
+	}
+	return &Cluster{client: client, product: product}, nil
+}
+
+// get reads an object.
+func get[T any](ctx context.Context, c *Cluster, kind schema.GroupVersionResource, namespace, name string) (*T, error) {
+	object, err := c.client.Resource(kind).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", title(kind, namespace, name), err)
+	}
+	read := new(T)
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, read); err != nil {
+		// What is wrong with the object may be said with a part of it.
+		return nil, fmt.Errorf("reading %s: it is not of its kind's form", title(kind, namespace, name))
+	}
+	return read, nil
+}
+
+// pageSize is how many objects one request lists.
+const pageSize = 500
+
+// list reads all objects of a kind that the options select.
+func list[T any](ctx context.Context, c *Cluster, kind schema.GroupVersionResource, namespace string, options metav1.ListOptions) ([]T, error) {
+	var all []T
+	options.Limit = pageSize
+	for {
+		page, err := c.client.Resource(kind).Namespace(namespace).List(ctx, options)
+		if err != nil {
+			return nil, fmt.Errorf("listing %s: %w", title(kind, namespace, ""), err)
+		}
+		for _, object := range page.Items {
+			var read T
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &read); err != nil {
+				return nil, fmt.Errorf("listing %s: %s is not of its kind's form", title(kind, namespace, ""), object.GetName())
+			}
+			all = append(all, read)
+		}
+		if options.Continue = page.GetContinue(); options.Continue == "" {
+			return all, nil
+		}
+	}
+}
+
+func title(kind schema.GroupVersionResource, namespace, name string) string {
+	switch {
+	case name == "" && namespace == "":
+		return kind.Resource
+	case name == "":
+		return kind.Resource + " of " + namespace
+	case namespace == "":
+		return kind.Resource + " " + name
+	default:
+		return kind.Resource + " " + namespace + "/" + name
+	}
+}
+
+// unseen collects what could not be looked at.
+type unseen []diagnose.Unseen
+
+// note takes in that a part could not be read.
+func (u *unseen) note(part diagnose.Part, err error) {
+	why := err.Error()
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) && apierrors.IsForbidden(err) {
+		why = status.Status().Message // it names the user, the verb and the resource
+	}
+	found := diagnose.Unseen{Part: part, Why: why}
+	if !slices.Contains(*u, found) {
+		*u = append(*u, found)
+	}
+}
+
+// Objects returns all ImagePullSecrets.
+func (c *Cluster) Objects(ctx context.Context) ([]v1.ImagePullSecret, error) {
+	return list[v1.ImagePullSecret](ctx, c, imagePullSecrets, "", metav1.ListOptions{})
+}
+
+// Object returns the ImagePullSecret of that name.
+func (c *Cluster) Object(ctx context.Context, name string) (*v1.ImagePullSecret, error) {
+	return get[v1.ImagePullSecret](ctx, c, imagePullSecrets, "", name)
+}

@@ -1,0 +1,137 @@
+package gather
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/tcr-assistant/tcr-assistant/diagnose"
+	"github.com/tcr-assistant/tcr-assistant/hostsd"
+)
+
+// The names of what is installed.
+const (
+	managerName    = "tcr-assistant-controller-manager"
+	leaseName      = "tcr-assistant-leader-election"
+	webhookName    = "tcr-assistant-mutating-webhook-configuration"
+	policyName     = "tcr-assistant-attach-image-pull-secrets"
+	updaterName    = "hosts-updater"
+	updaterConfig  = "updater-config"
+	updaterPodsAre = "app.kubernetes.io/name=tcr-assistant,app.kubernetes.io/component=hosts-updater"
+)
+
+// manager reads how the manager fares.
+func (c *Cluster) manager(ctx context.Context) (diagnose.Manager, error) {
+	var manager diagnose.Manager
+	deployment, err := get[appsv1.Deployment](ctx, c, deployments, c.product, managerName)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return manager, err
+	}
+	if deployment != nil {
+		manager.Found, manager.Available, manager.Replicas = true, deployment.Status.AvailableReplicas, 1
+		if deployment.Spec.Replicas != nil {
+			manager.Replicas = *deployment.Spec.Replicas
+		}
+	}
+	lease, err := get[coordinationv1.Lease](ctx, c, leases, c.product, leaseName)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return manager, err
+	}
+	manager.LeaseUntil = until(lease)
+	for kind, name := range map[schema.GroupVersionResource]string{webhooks: webhookName, policies: policyName} {
+		switch _, err := get[metav1.PartialObjectMetadata](ctx, c, kind, "", name); {
+		case err == nil:
+			manager.Attaches = true
+		case !apierrors.IsNotFound(err): // so is a kind that an older API server does not know
+			return manager, err
+		}
+	}
+	return manager, nil
+}
+
+// until returns until when whoever holds the Lease is known to lead.
+func until(lease *coordinationv1.Lease) time.Time {
+	if lease == nil || lease.Spec.RenewTime == nil {
+		return time.Time{}
+	}
+	seconds := int32(0)
+	if lease.Spec.HolderIdentity != nil && *lease.Spec.HolderIdentity != "" && lease.Spec.LeaseDurationSeconds != nil {
+		seconds = *lease.Spec.LeaseDurationSeconds
+	}
+	return lease.Spec.RenewTime.Add(time.Duration(seconds) * time.Second).UTC()
+}
+
+// hosts is what hosts-updater is to keep, and where it does.
+type hosts struct {
+	configured []diagnose.HostsLine
+	namespace  string // that hosts-updater is in; blank where it is not installed
+	nodes      map[string]diagnose.UpdaterState
+}
+
+// on returns what is known of a node.
+func (h hosts) on(node string) diagnose.Node {
+	if node == "" || h.namespace == "" {
+		return diagnose.Node{}
+	}
+	return diagnose.Node{Configured: h.configured, Updater: cmp.Or(h.nodes[node], diagnose.UpdaterMissing)}
+}
+
+func (c *Cluster) hosts(ctx context.Context) (hosts, error) {
+	config, err := c.updaterConfig(ctx)
+	if config == nil || err != nil {
+		return hosts{}, err
+	}
+	parsed, err := hostsd.ParseConfig([]byte(config.Data[hostsd.ConfigFile]))
+	if err != nil {
+		return hosts{}, fmt.Errorf("reading the config map %s/%s: %w", config.Namespace, updaterConfig, err)
+	}
+	found := hosts{namespace: config.Namespace, nodes: map[string]diagnose.UpdaterState{}}
+	for _, entry := range parsed.Entries {
+		found.configured = append(found.configured, diagnose.HostsLine{Domain: entry.Domain(), IP: entry.Addr().String()})
+	}
+	updaters, err := list[corev1.Pod](ctx, c, pods, config.Namespace, metav1.ListOptions{LabelSelector: updaterPodsAre})
+	if err != nil {
+		return hosts{}, err
+	}
+	for _, pod := range updaters {
+		if pod.Spec.NodeName == "" {
+			continue
+		}
+		if found.nodes[pod.Spec.NodeName] != diagnose.UpdaterReady {
+			found.nodes[pod.Spec.NodeName] = stateOf(&pod)
+		}
+	}
+	return found, nil
+}
+
+// updaterConfig returns what hosts-updater is configured with; nil where it is not installed. It may be in another namespace than the rest.
+func (c *Cluster) updaterConfig(ctx context.Context) (*corev1.ConfigMap, error) {
+	config, err := get[corev1.ConfigMap](ctx, c, configMaps, c.product, updaterConfig)
+	if !apierrors.IsNotFound(err) {
+		return config, err
+	}
+	selector := fields.OneTermEqualSelector("metadata.name", updaterConfig).String()
+	found, err := list[corev1.ConfigMap](ctx, c, configMaps, "", metav1.ListOptions{FieldSelector: selector})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return &found[0], nil
+}
+
+func stateOf(pod *corev1.Pod) diagnose.UpdaterState {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue {
+			return diagnose.UpdaterReady
+		}
+	}
+	return diagnose.UpdaterNotReady
+}

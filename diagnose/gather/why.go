@@ -1,0 +1,247 @@
+package gather
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
+	"github.com/tcr-assistant/tcr-assistant/diagnose"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// Target is what is asked about: a pod, the pods of a workload, or those of a namespace where Name is blank.
+type Target struct {
+	Kind      string
+	Namespace string
+	Name      string
+}
+
+// String names the target as findings name objects.
+func (t Target) String() string {
+	if t.Name == "" {
+		return "namespace " + t.Namespace
+	}
+	return t.Kind + " " + t.Namespace + "/" + t.Name
+}
+
+// workloads are the kinds that have pods, by each name that kubectl knows them by.
+var workloads = map[string]schema.GroupVersionResource{
+	"deployment": deployments, "deployments": deployments, "deploy": deployments,
+	"daemonset": daemonSets, "daemonsets": daemonSets, "ds": daemonSets,
+	"statefulset": apps("statefulsets"), "statefulsets": apps("statefulsets"), "sts": apps("statefulsets"),
+	"replicaset": apps("replicasets"), "replicasets": apps("replicasets"), "rs": apps("replicasets"),
+	"job": batch("jobs"), "jobs": batch("jobs"),
+}
+
+func apps(resource string) schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: resource}
+}
+
+func batch(resource string) schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: resource}
+}
+
+// ParseTarget reads what a user asks about: nothing, POD, pod/POD, KIND/NAME or namespace/NAME.
+func ParseTarget(argument, namespace string) (Target, error) {
+	kind, name, found := strings.Cut(argument, "/")
+	if argument != "" && !found {
+		kind, name = "pod", argument
+	}
+	kind, _, _ = strings.Cut(strings.ToLower(kind), ".")
+	switch {
+	case argument == "":
+		return Target{Kind: "namespace", Namespace: namespace}, nil
+	case name == "":
+		return Target{}, fmt.Errorf("reading %q: write KIND/NAME, such as deployment/web", argument)
+	case slices.Contains([]string{"namespace", "namespaces", "ns"}, kind):
+		return Target{Kind: "namespace", Namespace: name}, nil
+	case slices.Contains([]string{"pod", "pods", "po"}, kind):
+		return Target{Kind: "pod", Namespace: namespace, Name: name}, nil
+	}
+	workload, known := workloads[kind]
+	if !known {
+		return Target{}, fmt.Errorf("reading %q: a %s has no pods that are known: write pod, deployment, statefulset, daemonset, "+
+			"replicaset, job or namespace", argument, kind)
+	}
+	return Target{Kind: strings.TrimSuffix(workload.Resource, "s"), Namespace: namespace, Name: name}, nil
+}
+
+// Evidence reads all that concerns the pods of a target.
+func (c *Cluster) Evidence(ctx context.Context, target Target, now time.Time) ([]diagnose.Evidence, error) {
+	found, err := c.podsOf(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	g := &gatherer{Cluster: c, now: now, target: target, referred: c.noneSeen(),
+		accounts: map[string]*corev1.ServiceAccount{}, secrets: map[string]*corev1.Secret{}}
+	var all []diagnose.Evidence
+	for i := range found {
+		all = append(all, g.of(ctx, &found[i]))
+	}
+	return all, nil
+}
+
+func (c *Cluster) podsOf(ctx context.Context, target Target) ([]corev1.Pod, error) {
+	switch {
+	case target.Name == "":
+		if _, err := get[corev1.Namespace](ctx, c, namespaces, "", target.Namespace); apierrors.IsNotFound(err) {
+			return nil, err
+		}
+		return list[corev1.Pod](ctx, c, pods, target.Namespace, metav1.ListOptions{})
+	case target.Kind == "pod":
+		pod, err := get[corev1.Pod](ctx, c, pods, target.Namespace, target.Name)
+		if err != nil {
+			return nil, err
+		}
+		return []corev1.Pod{*pod}, nil
+	}
+	type workload struct {
+		Spec struct {
+			Selector metav1.LabelSelector `json:"selector"`
+			Replicas *int32               `json:"replicas"`
+		} `json:"spec"`
+	}
+	found, err := get[workload](ctx, c, workloads[target.Kind], target.Namespace, target.Name)
+	if err != nil {
+		return nil, err
+	}
+	selector, err := metav1.LabelSelectorAsSelector(&found.Spec.Selector)
+	if err != nil || selector.Empty() {
+		selector = labels.Nothing()
+	}
+	selected, err := list[corev1.Pod](ctx, c, pods, target.Namespace, metav1.ListOptions{LabelSelector: selector.String()})
+	if err == nil && len(selected) == 0 && (found.Spec.Replicas == nil || *found.Spec.Replicas > 0) {
+		err = fmt.Errorf("looking at the pods of %s: there are none: kubectl describe says why", target)
+	}
+	return selected, err
+}
+
+// gatherer reads what several pods have in common once, and what only a pod with trouble needs not before there is one.
+type gatherer struct {
+	*Cluster
+	now      time.Time
+	target   Target
+	accounts map[string]*corev1.ServiceAccount
+	secrets  map[string]*corev1.Secret
+	referred credential.Seen
+
+	common *common
+	hidden unseen // of the namespace
+}
+
+// common is what does not depend on the pod.
+type common struct {
+	events    []corev1.Event
+	namespace diagnose.Namespace
+	objects   []v1.ImagePullSecret
+	manager   diagnose.Manager
+	hosts     hosts
+}
+
+func (g *gatherer) of(ctx context.Context, pod *corev1.Pod) diagnose.Evidence {
+	evidence := diagnose.Evidence{Now: g.now, Pod: diagnose.ReadPod(pod, nil)}
+	if !slices.ContainsFunc(evidence.Pod.Pulls, func(p diagnose.Pull) bool { return p.Waiting != "" }) {
+		return evidence // nothing else matters
+	}
+	if g.common == nil {
+		g.common = g.inCommon(ctx)
+	}
+	about := slices.DeleteFunc(slices.Clone(g.common.events), func(event corev1.Event) bool { return event.InvolvedObject.UID != pod.UID })
+	evidence.Pod = diagnose.ReadPod(pod, about)
+	evidence.Namespace, evidence.Manager = g.common.namespace, g.common.manager
+	evidence.Node = g.common.hosts.on(pod.Spec.NodeName)
+
+	hidden := slices.Clone(g.hidden)
+	account, err := g.account(ctx, pod.Namespace, evidence.Pod.Account)
+	if err != nil {
+		hidden.note(diagnose.PartAccount, err)
+	}
+	evidence.Account = diagnose.ReadAccount(account)
+	for i := range g.common.objects {
+		object := &g.common.objects[i]
+		// Where the pod does not list what it issues, what it would issue decides nothing.
+		if slices.Contains(evidence.Pod.Entries, pullsecret.SecretName(object.Name)) {
+			if err := g.refer(ctx, g.referred, object); err != nil {
+				hidden.note(diagnose.PartCredentials, err)
+			}
+		}
+		evidence.Issuers = append(evidence.Issuers, diagnose.ReadIssuer(object, g.referred, evidence.Pod, evidence.Namespace.Labels))
+	}
+	for _, name := range evidence.Pod.Entries {
+		secret, err := g.secret(ctx, pod.Namespace, name)
+		if err != nil {
+			hidden.note(diagnose.PartSecrets, err)
+			continue
+		}
+		if secret != nil {
+			evidence.Secrets = append(evidence.Secrets, diagnose.ReadSecret(secret))
+		}
+	}
+	evidence.Unseen = hidden
+	return evidence
+}
+
+func (g *gatherer) inCommon(ctx context.Context) *common {
+	found := &common{}
+	var err error
+	selector := fields.Set{"involvedObject.kind": "Pod"}
+	if g.target.Kind == "pod" {
+		selector["involvedObject.name"] = g.target.Name
+	}
+	if found.events, err = list[corev1.Event](ctx, g.Cluster, events, g.target.Namespace,
+		metav1.ListOptions{FieldSelector: selector.String()}); err != nil {
+		g.hidden.note(diagnose.PartEvents, err)
+	}
+	if namespace, err := get[corev1.Namespace](ctx, g.Cluster, namespaces, "", g.target.Namespace); err != nil {
+		g.hidden.note(diagnose.PartNamespace, err)
+	} else {
+		found.namespace = diagnose.ReadNamespace(namespace)
+	}
+	if found.objects, err = g.Objects(ctx); err != nil {
+		g.hidden.note(diagnose.PartImagePullSecrets, err)
+	}
+	if found.manager, err = g.manager(ctx); err != nil {
+		g.hidden.note(diagnose.PartManager, err)
+	}
+	if found.hosts, err = g.hosts(ctx); err != nil {
+		g.hidden.note(diagnose.PartNode, err)
+	}
+	return found
+}
+
+// account returns an account; nil where it is not there.
+func (g *gatherer) account(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
+	if account, known := g.accounts[name]; known {
+		return account, nil
+	}
+	account, err := get[corev1.ServiceAccount](ctx, g.Cluster, serviceAccounts, namespace, name)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return nil, err
+	}
+	g.accounts[name] = account
+	return account, nil
+}
+
+// secret returns a Secret; nil where it is not there.
+func (g *gatherer) secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	if secret, known := g.secrets[name]; known {
+		return secret, nil
+	}
+	secret, err := get[corev1.Secret](ctx, g.Cluster, secrets, namespace, name)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return nil, err
+	}
+	g.secrets[name] = secret
+	return secret, nil
+}

@@ -1,0 +1,210 @@
+package diagnose
+
+import (
+	"cmp"
+	"encoding/hex"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// running are the waits that are about something else than the image, which is there by then.
+var running = []string{"ContainerCreating", "PodInitializing", "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError",
+	"RunContainerError"}
+
+// ReadPod reads a pod and the events about it.
+func ReadPod(pod *corev1.Pod, events []corev1.Event) Pod {
+	read := Pod{
+		Namespace: pod.Namespace, Name: pod.Name, Node: pod.Spec.NodeName,
+		Account: cmp.Or(pod.Spec.ServiceAccountName, "default"),
+		Entries: names(pod.Spec.ImagePullSecrets),
+	}
+	if owner := metav1.GetControllerOf(pod); owner != nil {
+		read.Owner = owner.Kind + " " + owner.Name
+	}
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses,
+		pod.Status.EphemeralContainerStatuses) {
+		pull := Pull{Container: status.Name, Image: imageOf(pod, status)}
+		if waiting := status.State.Waiting; waiting != nil && waiting.Reason != "" && !slices.Contains(running, waiting.Reason) {
+			pull.Waiting, pull.Error = waiting.Reason, waiting.Message
+			// An image that is mounted as a volume fails under the name of the container.
+			if named := pulling.FindStringSubmatch(waiting.Message); named != nil {
+				pull.Image = named[1]
+			}
+			pull.take(events)
+		}
+		read.Pulls = append(read.Pulls, pull)
+	}
+	return read
+}
+
+// pulling is how kubelets name the image in what they tell of a pull.
+var pulling = regexp.MustCompile(`(?:Back-off pulling image|Failed to pull image) "([^"]+)"`)
+
+// imageOf returns the image as the pod's author wrote it: a status has it as the runtime calls it.
+func imageOf(pod *corev1.Pod, status corev1.ContainerStatus) string {
+	for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		if container.Name == status.Name {
+			return container.Image
+		}
+	}
+	for _, container := range pod.Spec.EphemeralContainers {
+		if container.Name == status.Name {
+			return container.Image
+		}
+	}
+	return status.Image
+}
+
+// take takes in what events tell of the pull. Kubelets before 1.30 tell a waiting container's error nowhere else.
+func (p *Pull) take(events []corev1.Event) {
+	prefix := `Failed to pull image "` + p.Image + `": `
+	for _, event := range events {
+		if event.Reason != "Failed" || !strings.Contains(event.Message, prefix) {
+			continue
+		}
+		p.Failures += int(max(event.Count, 1))
+		if at := lastSeen(event); at.After(p.FailedAt) {
+			p.FailedAt = at
+			_, message, _ := strings.Cut(event.Message, prefix)
+			if classify(Pull{Image: p.Image, Error: p.Error, Waiting: p.Waiting}) == unknown {
+				p.Error = message
+			}
+		}
+	}
+}
+
+func lastSeen(event corev1.Event) time.Time {
+	switch {
+	case event.Series != nil && !event.Series.LastObservedTime.IsZero():
+		return event.Series.LastObservedTime.UTC()
+	case !event.LastTimestamp.IsZero():
+		return event.LastTimestamp.UTC()
+	default:
+		return event.EventTime.UTC()
+	}
+}
+
+// ReadNamespace reads a Namespace.
+func ReadNamespace(namespace *corev1.Namespace) Namespace {
+	return Namespace{OptedOut: optedOut(namespace.Labels), Labels: pullsecret.PackLabels(namespace.Labels)}
+}
+
+// ReadAccount reads a ServiceAccount; nil is one that is not there.
+func ReadAccount(account *corev1.ServiceAccount) Account {
+	if account == nil {
+		return Account{}
+	}
+	return Account{Found: true, OptedOut: optedOut(account.Labels), Entries: names(account.ImagePullSecrets)}
+}
+
+func optedOut(labels map[string]string) bool {
+	return pullsecret.OptOutOf(labels) == pullsecret.OptedOut
+}
+
+func names(entries []corev1.LocalObjectReference) (names []string) {
+	for _, entry := range entries {
+		names = append(names, entry.Name)
+	}
+	return names
+}
+
+// ReadSecret reads a Secret. Nothing of its credentials is kept but a checksum.
+func ReadSecret(secret *corev1.Secret) Secret {
+	read := Secret{Name: secret.Name, Type: string(secret.Type)}
+	var err error
+	switch {
+	case secret.Type == corev1.SecretTypeDockerConfigJson && len(secret.Data[corev1.DockerConfigJsonKey]) > 0:
+		read.Sum = sum(secret.Data[corev1.DockerConfigJsonKey])
+		read.Servers, err = Read(secret.Data[corev1.DockerConfigJsonKey])
+	case secret.Type == corev1.SecretTypeDockercfg && len(secret.Data[corev1.DockerConfigKey]) > 0:
+		read.Servers, err = ReadLegacy(secret.Data[corev1.DockerConfigKey])
+	}
+	if err != nil {
+		read.Problem = err.Error()
+	}
+	read.Updated = secret.CreationTimestamp.UTC()
+	for _, managed := range secret.ManagedFields {
+		if managed.Time != nil && managed.Time.After(read.Updated) {
+			read.Updated = managed.Time.UTC()
+		}
+	}
+	return read
+}
+
+// ReadIssuer reads an ImagePullSecret as it concerns a pod, in a namespace with these labels. What it refers to is among seen, where
+// somebody has looked. Nothing of its credential is kept but a checksum.
+func ReadIssuer(object *v1.ImagePullSecret, seen credential.Seen, pod Pod, labels pullsecret.Labels) Issuer {
+	read := Issuer{Name: object.Name, Secret: pullsecret.SecretName(object.Name)}
+	for _, failure := range object.Status.Failures {
+		if strings.HasPrefix(failure.NamespacedName, pod.Namespace+"/") {
+			read.Failures = append(read.Failures, failure)
+		}
+	}
+	rule, errs := pullsecret.Parse(object)
+	if len(errs) > 0 {
+		read.Invalid = errs.ToAggregate().Error()
+		for _, server := range append([]string{object.Spec.Docker.Server}, object.Spec.Docker.AdditionalServers...) {
+			if server != "" && !strings.Contains(server, "@") {
+				read.Servers = append(read.Servers, server)
+			}
+		}
+		return read
+	}
+	if rule = seen.Supply(rule); rule.Known() {
+		read.Sum = hex.EncodeToString(rule.Sum[:])
+	}
+	if rule.Reference != "" {
+		source := seen.Name(rule.Reference)
+		read.Source = "secret " + source.String()
+		if read.Unread = told(object, source, rule.Known()); rule.Unread != nil {
+			read.Unread = rule.Unread.Message
+		}
+	}
+	read.Servers = rule.Servers
+	selected, known := rule.Namespaces.Selects(pod.Namespace, labels)
+	read.Namespace, read.LabelsUnseen = selected, !known
+	read.Excluded = slices.Contains(object.Spec.ExcludedNamespaces, v1.NamespaceName(pod.Namespace))
+	read.Selector = selectorText(object.Spec.NamespaceSelector)
+	read.Account = rule.ServiceAccounts.Matches(pod.Account)
+	return read
+}
+
+// told returns what the manager says of why it cannot read the Secret that an object refers to. Of one that can be read by now, that
+// it may not counts alone.
+func told(object *v1.ImagePullSecret, source types.NamespacedName, read bool) string {
+	for _, failure := range object.Status.Failures {
+		if failure.NamespacedName == source.Namespace+"/*" || !read && failure.NamespacedName == source.String() {
+			return failure.Message
+		}
+	}
+	return ""
+}
+
+// selectorText writes a selector as kubectl does.
+func selectorText(selector *v1.LabelSelector) string {
+	if selector == nil {
+		return ""
+	}
+	written := metav1.LabelSelector{MatchLabels: map[string]string{}}
+	for key, value := range selector.MatchLabels {
+		written.MatchLabels[key] = string(value)
+	}
+	for _, one := range selector.MatchExpressions {
+		requirement := metav1.LabelSelectorRequirement{Key: string(one.Key), Operator: metav1.LabelSelectorOperator(one.Operator)}
+		for _, value := range one.Values {
+			requirement.Values = append(requirement.Values, string(value))
+		}
+		written.MatchExpressions = append(written.MatchExpressions, requirement)
+	}
+	return metav1.FormatLabelSelector(&written)
+}

@@ -1,0 +1,53 @@
+// Package image reads the names of images as container runtimes do.
+package image
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/distribution/reference"
+)
+
+// DockerHub is how credentials name Docker Hub; images' names call it docker.io, or leave it out.
+const DockerHub = "index.docker.io"
+
+// Name is what an image's name means.
+type Name struct {
+	// Host is the registry's, with its port, Path the repository in it: "nginx" is docker.io and library/nginx.
+	Host, Path string
+	// Version is the digest or else the tag: "latest" where there is neither.
+	Version string
+}
+
+// Repository is the host and the path.
+func (n Name) Repository() string { return n.Host + "/" + n.Path }
+
+// Parse reads an image's name.
+func Parse(text string) (Name, error) {
+	named, err := reference.ParseNormalizedNamed(text)
+	if err != nil {
+		return Name{}, fmt.Errorf("reading the image's name %q: %w", text, err)
+	}
+	name := Name{Host: reference.Domain(named), Path: reference.Path(named), Version: "latest"}
+	switch named := named.(type) {
+	case reference.Digested:
+		name.Version = named.Digest().String()
+	case reference.Tagged:
+		name.Version = named.Tag()
+	}
+	return name, nil
+}
+
+// IsOf reports whether an image's name begins with the host of a server.
+func IsOf(text, server string) bool {
+	host, _, found := strings.Cut(text, "/")
+	return found && strings.EqualFold(host, server)
+}
+
+// ParseAt reads the name of an image of a server, with the host or without.
+func ParseAt(text, server string) (Name, error) {
+	if !IsOf(text, server) && server != DockerHub {
+		text = server + "/" + text
+	}
+	return Parse(text)
+}
