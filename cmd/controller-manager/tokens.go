@@ -28,6 +28,7 @@ import (
 type cloud struct {
 	clients   *clientset.Clientset
 	namespace string
+	clusterID string
 	api       *tencentcloud.Client
 	ambient   *tencentcloud.Caller // as this process itself
 	store     records.Store
@@ -43,7 +44,7 @@ func newCloud(client *clientset.Clientset, o *options) (*cloud, error) {
 		return nil, err
 	}
 	return &cloud{
-		clients: client, namespace: o.namespace, api: api, ambient: api.AmbientCaller(os.Getenv),
+		clients: client, namespace: o.namespace, clusterID: o.clusterID, api: api, ambient: api.AmbientCaller(os.Getenv),
 		store: records.New(client.Secrets(o.namespace)),
 	}, nil
 }
@@ -101,7 +102,7 @@ func (c *cloud) identified(ctx context.Context) (*issuer.Issuer, error) {
 		return nil, fmt.Errorf("looking up namespace %s, whose UID tells clusters apart: it was not found", metav1.NamespaceSystem)
 	}
 	c.issuer = &issuer.Issuer{
-		Cluster: rotation.Cluster{UID: string(namespaces.Items[0].UID)},
+		Cluster: rotation.Cluster{ID: c.clusterID, UID: string(namespaces.Items[0].UID)},
 		Records: c.store, Registry: c.registry, Now: time.Now,
 	}
 	return c.issuer, nil
