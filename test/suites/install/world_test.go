@@ -80,7 +80,8 @@ func TestMain(m *testing.M) {
 // world is a control plane with an empty namespace for the product.
 type world struct {
 	*suite.World
-	helm string
+	helm   string
+	jobLog string // what the jobs have logged that runJobs ran, once that has ended
 }
 
 // newWorld starts a control plane on which the product was never installed. No promise of these tests is of time, so all run
