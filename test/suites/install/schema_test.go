@@ -103,7 +103,7 @@ func wrongs() []wrong {
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"name": true})}, "at '/global/imagePullSecretsCrs/0/name': got boolean, want number or string"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"serviceAccounts": []any{"a"}})}, "at '/global/imagePullSecretsCrs/0/serviceAccounts': got array, want null or string"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerUsername": true})}, "at '/global/imagePullSecretsCrs/0/dockerUsername': got boolean, want null or number or string"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerServer": 1})}, "at '/global/imagePullSecretsCrs/0/dockerServer': got number, want string"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerServer": 1})}, "at '/global/imagePullSecretsCrs/0/dockerServer': got number, want null or string"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": "a"})}, "at '/global/imagePullSecretsCrs/0/secretRef': got string, want null or object"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": map[string]any{}})}, "at '/global/imagePullSecretsCrs/0/secretRef': missing property 'name'"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": map[string]any{"name": "a", "namespace": "b"}})}, "at '/global/imagePullSecretsCrs/0/secretRef': additional properties 'namespace' not allowed"},
