@@ -126,7 +126,9 @@ which have no spec.docker about them.
 {{- $_ := set $set "tcr" . -}}
 {{- range $key, $value := . -}}
 {{- $at := printf "%s.tcr.%s" $path $key -}}
-{{- if kindIs "map" $value -}}
+{{- if eq $key "privateNetwork" -}}
+{{- include "tcr-assistant.validate.network" (list $faults $at ($value | default dict) (get $spec.properties.tcr.properties $key).properties) -}}
+{{- else if kindIs "map" $value -}}
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.name" $at) $value.name (get $spec.properties.tcr.properties $key).properties.name) -}}
 {{- else if not (kindIs "invalid" $value) -}}
 {{- include "tcr-assistant.rules" (list $faults $at $value (get $spec.properties.tcr.properties $key)) -}}
@@ -139,6 +141,20 @@ which have no spec.docker about them.
 {{- if ne (include "tcr-assistant.rule" (list (replace "self.docker." "self." .rule) $set)) "T" -}}
 {{- include "tcr-assistant.fault" (list $faults (printf "%s%s" $path (get $at .fieldPath)) .message) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The private network of an entry. */}}
+{{- define "tcr-assistant.validate.network" -}}
+{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $network := index . 2 -}}{{- $schema := index . 3 -}}{{- $domains := $network.domains | default list -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.vpcId" $path) ($network.vpcId | default "") $schema.vpcId) -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.domains" $path) $domains $schema.domains) -}}
+{{- range $i, $domain := $domains -}}
+{{- $at := printf "%s.domains[%d]" $path $i -}}
+{{- include "tcr-assistant.rules" (list $faults $at $domain $schema.domains.items) -}}
+{{- if has $domain (slice $domains 0 $i) -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "Duplicate value: %q" $domain)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
