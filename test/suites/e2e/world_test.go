@@ -67,6 +67,7 @@ type world struct {
 	*suite.World
 	node     *node.Node
 	registry *node.Registry
+	cloud    *cloud
 	built    name.Tag // the product's image
 	helmPath string
 	dir      string

@@ -194,8 +194,10 @@ func othersTries(ctx context.Context) map[string][]try {
 	}
 	return map[string][]try{
 		"**The uninstall job's**, while it runs: read somebody else's Secret": {get},
-		"list or watch Secrets": {asks(ctx, "list", "", "secrets", "", ""),
+		"list the Secrets of the manager's namespace": {asks(ctx, "list", "", "secrets", manager.Namespace, "")},
+		"list others, or watch any": {asks(ctx, "list", "", "secrets", "", ""),
 			asks(ctx, "watch", "", "secrets", "", ""),
+			asks(ctx, "watch", "", "secrets", manager.Namespace, ""),
 			asks(ctx, "list", "", "secrets", "team", "database")},
 		"read, change and delete the records of tokens": {
 			asks(ctx, "get", "", "secrets", manager.Namespace, "tcr-assistant-tokens-0"),
