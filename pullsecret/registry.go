@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -33,6 +34,15 @@ type Network struct {
 	VPC string
 	// Domains are v1.DomainDefault, v1.DomainVPC, or written out; none for these two.
 	Domains []string
+}
+
+// Reach is how far a registry is reached from the private network that was asked for.
+type Reach struct {
+	// Ready is whether every domain leads to the link; unknown while the cloud does not say, and what it said last is in effect.
+	Ready           metav1.ConditionStatus
+	Reason, Message string
+	// Link is nil where there is none.
+	Link *v1.PrivateNetworkStatus
 }
 
 // Renewal is how far the cloud has got with issuing a credential.

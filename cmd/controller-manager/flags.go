@@ -44,6 +44,7 @@ type options struct {
 	shutdownDelay time.Duration
 	cloud         tencentcloud.Options
 	clusterID     string
+	hostsUpdater  string
 	logFormat     string
 	logLevel      string
 	cleanup       bool
@@ -82,6 +83,7 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.StringVar(&o.cloud.MetadataEndpoint, "tencentcloud-metadata-endpoint", tencentcloud.DefaultMetadataEndpoint, "`URL` of the cloud's metadata service, which has the node's role")
 	flags.StringVar(&o.cloud.CAFile, "tencentcloud-ca-file", "", "`file` of PEM certificates that the cloud's API is trusted by, beside those of the system; empty for none")
 	flags.StringVar(&o.clusterID, "tencentcloud-cluster-id", "", "`id` by which the cloud knows this cluster, such as cls-xxxxxxxx, for the descriptions of tokens; empty for the UID of the namespace kube-system")
+	flags.StringVar(&o.hostsUpdater, "hosts-updater-namespace", "", "`namespace` of hosts-updater, for which the private addresses of registries are published; empty for that of --namespace")
 	flags.StringVar(&o.logFormat, "log-format", "text", "`text` or json")
 	flags.StringVar(&o.logLevel, "log-level", "info", "`debug`, info, warn or error")
 	flags.BoolVar(&o.cleanup, "cleanup", false, "delete every ImagePullSecret, remove its entry from every ServiceAccount, and exit: for an uninstall")
@@ -92,6 +94,9 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	}
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q: everything is given by flags", flags.Arg(0))
+	}
+	if o.hostsUpdater == "" {
+		o.hostsUpdater = o.namespace
 	}
 	return &o, o.validate()
 }
@@ -104,6 +109,7 @@ func (o *options) validate() error {
 		}
 	}
 	must(len(validation.IsDNS1123Label(o.namespace)) == 0, "namespace", o.namespace, "the name of a namespace")
+	must(len(validation.IsDNS1123Label(o.hostsUpdater)) == 0, "hosts-updater-namespace", o.hostsUpdater, "the name of a namespace")
 	if o.webhookURL != "" {
 		parsed, err := url.Parse(o.webhookURL)
 		must(err == nil && parsed.Scheme == "https" && parsed.Hostname() != "" && strings.Trim(parsed.Path, "/") == "" && parsed.User == nil && parsed.RawQuery == "",

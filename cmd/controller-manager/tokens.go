@@ -103,7 +103,8 @@ func (c *cloud) identified(ctx context.Context) (*issuer.Issuer, error) {
 	}
 	c.issuer = &issuer.Issuer{
 		Cluster: rotation.Cluster{ID: c.clusterID, UID: string(namespaces.Items[0].UID)},
-		Records: c.store, Registry: c.registry, Now: time.Now,
+		Records: c.store, Now: time.Now,
+		Registry: func(place rotation.Place) (issuer.Registry, error) { return c.registry(place) },
 	}
 	return c.issuer, nil
 }
@@ -112,7 +113,7 @@ func (c *cloud) identified(ctx context.Context) (*issuer.Issuer, error) {
 const keysTimeout = 10 * time.Second
 
 // registry returns the registry of a place, as whoever has the keys that it names sees it.
-func (c *cloud) registry(place rotation.Place) (issuer.Registry, error) {
+func (c *cloud) registry(place rotation.Place) (*tencentcloud.Registry, error) {
 	if place.Key == "" {
 		return c.api.Registry(c.ambient, place.Region, place.ID), nil
 	}
