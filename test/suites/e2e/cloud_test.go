@@ -109,6 +109,7 @@ func issuedByTheCloud(w *world) {
 		return nil
 	})
 	w.Lists("clouded-0", "default", secret)
+	w.Kubectl("delete", "namespace", "clouded-0", "--timeout="+hang.String()) // its pod could not be pulled anew
 }
 
 // nodeRolePath is where the metadata service has the key of the node's role.

@@ -20,7 +20,9 @@ func uninstall(w *world, hosts string) {
 	w.Apply(ofCloud(clouded))
 	w.Kubectl("wait", "ipss/"+clouded, "--for=condition=Ready", "--timeout="+hang.String())
 	require.Len(w.T, w.cloud.Tokens(registryID), 1)
-	w.helm("uninstall", "tcr-assistant", "--namespace="+manager.Namespace, "--wait", "--timeout="+hang.String())
+	said := w.helm("uninstall", "tcr-assistant", "--namespace="+manager.Namespace, "--wait", "--timeout="+hang.String())
+	assert.Contains(w.T, said, "nothing is left to remove", "the log of the job is printed")
+	assert.NotContains(w.T, said, "tokens were not revoked")
 	assert.Empty(w.T, w.cloud.Tokens(registryID), "what the cloud has issued is revoked")
 	w.Eventually("the hosts file is as before the install", func() error {
 		if text := w.hostsFile(); text != hosts {
