@@ -213,8 +213,7 @@ func (k *Keeper) pass(ctx context.Context) (time.Duration, error) {
 	}
 	switch {
 	case errors.Is(err, errPaced):
-		k.report(rules, nil)
-		return writePause, nil
+		return writePause, nil // what is told follows what is published
 	case err != nil && ctx.Err() == nil && wanted(rules):
 		k.Log.Warn("private addresses were not published, trying again", "error", err)
 		k.follow(ctx, rules, time.Now())
