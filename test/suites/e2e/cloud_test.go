@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	clouded        = "clouded" // an ImagePullSecret of which the cloud issues the credential
+	clouded        = "clouded" // an ImagePullSecret of which the cloud knows the credential and the address
 	cloudImage     = node.GuardedHost + "/docker/app:1"
 	registryID     = "tcr-cloud001"
 	registryRegion = "ap-guangzhou"
@@ -64,8 +64,11 @@ func (c *cloud) values() map[string]any {
 
 // ofCloud is an ImagePullSecret with nothing but what the cloud has to know.
 func ofCloud(name string) string {
-	return fmt.Sprintf("{apiVersion: tcr.tencentcloudcr.com/v1, kind: ImagePullSecret, metadata: {name: %s}, spec: {tcr: {registryId: %s, region: %s}}}",
-		name, registryID, registryRegion)
+	return fmt.Sprintf(`apiVersion: tcr.tencentcloudcr.com/v1
+kind: ImagePullSecret
+metadata: {name: %s}
+spec: {tcr: {registryId: %s, region: %s, privateNetwork: {vpcId: %s}}}
+`, name, registryID, registryRegion, vpc)
 }
 
 // ofTheCloud has a pod's image pulled from the cloud's registry, even where it is on the node.
@@ -74,12 +77,29 @@ func ofTheCloud(spec *corev1.PodSpec) {
 	pullAlways(spec)
 }
 
-// issuedByTheCloud has the cloud issue a credential, replace it while pods are created, and take it back.
-func issuedByTheCloud(w *world) {
+// fromTheCloud creates an ImagePullSecret of the cloud, and waits until it is Ready and the registry's domains lead to its address.
+func (w *world) fromTheCloud() {
+	w.T.Helper()
 	began := time.Now()
 	w.Apply(ofCloud(clouded))
 	w.Kubectl("wait", "ipss/"+clouded, "--for=condition=Ready", "--timeout="+hang.String())
 	w.T.Logf("Ready %.1fs after kubectl apply", time.Since(began).Seconds())
+	w.Kubectl("wait", "ipss/"+clouded, "--for=condition=PrivateNetworkReady", "--timeout="+hang.String())
+	w.Eventually("the hosts file has lines for the cloud's registry", func() error {
+		for _, domain := range []string{node.GuardedHost, strings.Replace(node.GuardedHost, ".", "-vpc.", 1)} {
+			if text := w.hostsFile(); !strings.Contains(text, "\n"+node.GuardedAddress+" "+domain+" ") {
+				return fmt.Errorf("it is %q", text)
+			}
+		}
+		return nil
+	})
+	w.T.Logf("in the hosts file %.1fs after kubectl apply", time.Since(began).Seconds())
+}
+
+// issuedByTheCloud has the cloud issue a credential, replace it while pods are created, and take it back.
+func issuedByTheCloud(w *world) {
+	assert.NotContains(w.T, w.hostsFile(), node.GuardedHost)
+	w.fromTheCloud()
 	first := w.cloud.Tokens(registryID)
 	require.Len(w.T, first, 1)
 	assert.Contains(w.T, first[0].Description, "TKE cluster (cls-abcdefgh) dedicated access credential, ImagePullSecret "+clouded)
@@ -109,6 +129,12 @@ func issuedByTheCloud(w *world) {
 		return nil
 	})
 	w.Lists("clouded-0", "default", secret)
+	w.Eventually("the hosts file has no line for its registry any more", func() error {
+		if text := w.hostsFile(); strings.Contains(text, node.GuardedAddress) {
+			return fmt.Errorf("it is %q", text)
+		}
+		return nil
+	})
 	w.Kubectl("delete", "namespace", "clouded-0", "--timeout="+hang.String()) // its pod could not be pulled anew
 }
 

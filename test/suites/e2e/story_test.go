@@ -39,10 +39,7 @@ func (w *world) release(disabled string, credentials ...map[string]any) map[stri
 	}
 	return map[string]any{
 		"global": map[string]any{
-			"hosts": []any{
-				map[string]any{"domain": node.RegistryHost, "ip": node.RegistryAddress, "disabled": disabled},
-				map[string]any{"domain": node.GuardedHost, "ip": node.GuardedAddress, "disabled": disabled},
-			},
+			"hosts":               []any{map[string]any{"domain": node.RegistryHost, "ip": node.RegistryAddress, "disabled": disabled}},
 			"imagePullSecretsCrs": credentials,
 			"tcr":                 w.cloud.values(),
 		},

@@ -17,8 +17,7 @@ import (
 )
 
 func uninstall(w *world, hosts string) {
-	w.Apply(ofCloud(clouded))
-	w.Kubectl("wait", "ipss/"+clouded, "--for=condition=Ready", "--timeout="+hang.String())
+	w.fromTheCloud()
 	require.Len(w.T, w.cloud.Tokens(registryID), 1)
 	said := w.helm("uninstall", "tcr-assistant", "--namespace="+manager.Namespace, "--wait", "--timeout="+hang.String())
 	assert.Contains(w.T, said, "nothing is left to remove", "the log of the job is printed")
