@@ -198,7 +198,7 @@ func othersTries(ctx context.Context) map[string][]try {
 	}
 	return map[string][]try{
 		"**The uninstall job's**, while it runs: read somebody else's Secret": {get},
-		"list the Secrets of the manager's namespace": {asks(ctx, "list", "", "secrets", manager.Namespace, "")},
+		"list the Secrets of the manager's namespace":                         {asks(ctx, "list", "", "secrets", manager.Namespace, "")},
 		"list others, or watch any": {asks(ctx, "list", "", "secrets", "", ""),
 			asks(ctx, "watch", "", "secrets", "", ""),
 			asks(ctx, "watch", "", "secrets", manager.Namespace, ""),
