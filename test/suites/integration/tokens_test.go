@@ -46,12 +46,14 @@ func (w *world) isIssued(name, reason string) metav1.Condition {
 	return issued
 }
 
-// noTokens waits until the registry has no token any more and no record is left.
+// noTokens waits until the registry has no long-term token any more and no record is left.
 func (w *world) noTokens(cloud *suite.Cloud) {
 	w.T.Helper()
 	w.Eventually("its tokens are revoked", func() error {
-		if left := len(cloud.Tokens(suite.RegistryID)); left > 0 {
-			return fmt.Errorf("the registry has %d tokens", left)
+		for _, token := range cloud.Tokens(suite.RegistryID) {
+			if token.ID != "" {
+				return fmt.Errorf("the registry has %q, enabled: %t", token.Description, token.Enabled)
+			}
 		}
 		return nil
 	})
@@ -93,4 +95,104 @@ func TestTheCloudIssuesTheCredential(t *testing.T) {
 
 	w.Kubectl("delete", "ipss", "issued")
 	w.noTokens(cloud)
+}
+
+// TestTokensGoWithTheirObject deletes objects while a manager runs, while none does, and with the wish to keep the tokens.
+func TestTokensGoWithTheirObject(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cloud := w.StartCloud()
+	m := w.run(cloud.Args...)
+	kept := w.Create("kept", suite.InNamespaces("default"), suite.OfRegistry(func(instance *v1.RegistryInstance) {
+		instance.OnDelete = v1.OnDeleteKeep
+	}))
+	away := w.Create("away", suite.InNamespaces("default"), suite.OfRegistry())
+	replaced := w.Create("replaced", suite.InNamespaces("default"), suite.OfRegistry())
+	logins := map[string]suite.Login{}
+	for _, object := range []*v1.ImagePullSecret{kept, away, replaced} {
+		w.ready(object.Name, "Complete")
+		logins[object.Name] = must(w.Login("default", object.Name, vpcDomain))
+		assert.Equal(t, 1, cloud.Live(object), object.Name)
+	}
+	letsIn := func(object *v1.ImagePullSecret) bool {
+		return cloud.Check(logins[object.Name].Username, logins[object.Name].Password)
+	}
+
+	w.edit("replaced", func(spec *v1.ImagePullSecretSpec) {
+		spec.TCR, spec.Docker = nil, v1.DockerCredential{Username: "robot", Password: "password-of-replaced", Server: "r.example.com"}
+	})
+	w.Holds("default", "replaced")
+	w.Eventually("what is not used any more is revoked", func() error {
+		if letsIn(replaced) || len(cloud.TokensOf(replaced)) > 0 {
+			return errors.New("there is a token")
+		}
+		return nil
+	})
+
+	require.NoError(t, m.Stop())
+	w.Kubectl("delete", "ipss", "kept", "away")
+	require.True(t, letsIn(away), "nobody was there to revoke it")
+	w.run(cloud.Args...)
+	w.noRecords()
+	assert.False(t, letsIn(away))
+	assert.Empty(t, cloud.TokensOf(away))
+	assert.True(t, letsIn(kept))
+	assert.Equal(t, 1, cloud.Live(kept))
+}
+
+// TestAnUninstallRevokesTokens cleans up while no manager runs: once while the cloud is there, and once while it is away, which leaves
+// the records to the next installation.
+func TestAnUninstallRevokesTokens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cloud := w.StartCloud()
+	cleanUp := func() (log string) {
+		cleanup := w.StartManager(manager.Options{
+			Binary: binary, Kubeconfig: w.Kubeconfig(), Args: append([]string{"--cleanup"}, cloud.Args...),
+		})
+		select {
+		case <-cleanup.Done():
+		case <-time.After(2 * w.Hang):
+			t.Fatal("it does not end")
+		}
+		require.NoError(t, cleanup.Stop(), "an uninstall goes on")
+		return cleanup.Log()
+	}
+	issue := func() (end func() error) {
+		m := w.run(cloud.Args...)
+		w.Create("issued", suite.InNamespaces("default"), suite.OfRegistry())
+		w.ready("issued", "Complete")
+		require.Len(t, cloud.Tokens(suite.RegistryID), 1)
+		return m.Stop
+	}
+
+	require.NoError(t, issue()())
+	assert.NotContains(t, cleanUp(), "tokens were not revoked")
+	assert.Empty(t, cloud.Tokens(suite.RegistryID))
+	w.noRecords()
+
+	require.NoError(t, issue()())
+	cloud.Fail("*", 0, standin.Failure{Refused: true})
+	assert.Contains(t, cleanUp(), "tokens were not revoked: disable and delete those of this cluster in the registry's console")
+	require.Len(t, cloud.Tokens(suite.RegistryID), 1)
+	cloud.Recover()
+	w.run(cloud.Args...)
+	w.noTokens(cloud)
+}
+
+// TestTheNodesRoleCalls has an object that names no keys.
+func TestTheNodesRoleCalls(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cloud := w.StartCloud()
+	cloud.BindNodeRole("worker", standin.Everything)
+	w.run(cloud.Args...)
+	w.Create("issued", suite.InNamespaces("default"), suite.OfRegistry(func(instance *v1.RegistryInstance) {
+		instance.CredentialsSecretRef = nil
+	}))
+	w.ready("issued", "Complete")
+	require.NoError(t, w.letsIn(cloud, "default", "issued"))
+	for _, call := range cloud.Calls() {
+		assert.NotEqual(t, cloud.Key.SecretID, call.Caller)
+	}
 }
