@@ -165,3 +165,24 @@ func TestAFailingRenewalSaysWhatToDoAndTakesNothingAway(t *testing.T) {
 		assert.NotContains(t, said, secret)
 	}
 }
+
+// TestWhatIsStoredIsIssuedWhileTheCloudIsAway has another leader come meanwhile, and then a namespace.
+func TestWhatIsStoredIsIssuedWhileTheCloudIsAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cloud := w.StartCloud()
+	m := w.run(cloud.Args...)
+	w.Create("issued", suite.OfRegistry())
+	w.ready("issued", "Complete")
+	require.NoError(t, m.Kill())
+	cloud.Fail("*", 0, standin.Failure{Refused: true})
+	w.Kubectl("patch", "lease", "-n", manager.Namespace, "tcr-assistant-leader-election", "--type=merge", "-p", `{"spec":{"holderIdentity":""}}`)
+	w.run(cloud.Args...)
+	w.Namespace("late")
+	w.Eventually("the new namespace holds it", func() error { return w.letsIn(cloud, "late", "issued") })
+	w.isIssued("issued", "NoRoute")
+	assert.Equal(t, metav1.ConditionTrue, w.ready("issued", "Complete").Status)
+	cloud.Recover()
+	w.isIssued("issued", "Issued")
+	assert.Len(t, cloud.Tokens(suite.RegistryID), 1, "it is the same token")
+}
