@@ -14,6 +14,14 @@ const (
 	audit = 24 * time.Hour
 )
 
+// What the Secrets hold where it is no token of the record.
+const (
+	// Strange says that one of them holds something that the record does not explain: the record may have been lost.
+	Strange = -1
+	// Unseen says that it is not known yet what they hold.
+	Unseen = -2
+)
+
 // Policy is what an ImagePullSecret asks for.
 type Policy struct {
 	UID, Name string
@@ -71,7 +79,8 @@ type State struct {
 	Record Record
 	// Listings are what registries were said to have, as far as they were asked.
 	Listings map[Instance]Listing
-	// Held is the serial of the token that each of the object's Secrets holds; 0 while they differ.
+	// Held is the serial of the token that each of the object's Secrets holds; 0 while they hold several of the record, or none. It may
+	// be Strange or Unseen.
 	Held int
 	Now  time.Time
 }
@@ -203,7 +212,7 @@ func (p *planner) header() {
 func (p *planner) observe() {
 	for i := range p.record.Tokens {
 		token := &p.record.Tokens[i]
-		if token.Serial < p.Held && token.Replaced.IsZero() {
+		if token.Replaced.IsZero() && p.isElsewhere(*token) {
 			token.Replaced = p.Now
 		}
 		if token.Disabled.IsZero() && p.isDisabled(*token) {
@@ -254,15 +263,22 @@ func (p *planner) isLeft(place Place) bool {
 	return !place.LongTerm || found && (listing.Gone || p.Now.Sub(listing.At) <= fresh)
 }
 
-// abandon stores what was created and not stored.
+// abandon stores what is not stored: what was created by a process that ended then, or of which the record was lost. Where a Secret may
+// hold it, it is not abandoned, and goes as one that is replaced does.
 func (p *planner) abandon() {
+	if p.Held == Unseen {
+		return
+	}
 	for _, place := range p.record.Places {
-		for _, listed := range p.Listings[place.Instance].Tokens {
+		tokens := slices.Clone(p.Listings[place.Instance].Tokens)
+		slices.SortStableFunc(tokens, func(a, b Listed) int { return b.Created.Compare(a.Created) })
+		for _, listed := range tokens {
 			if p.isStored(place.Instance, listed.ID) || !p.Cluster.owns(listed.Description, p.record.UID) {
 				continue
 			}
 			token := Token{
-				Kind: LongTerm, Instance: place.Instance, ID: listed.ID, Created: listed.Created, Expires: listed.Expires, Abandoned: true,
+				Kind: LongTerm, Instance: place.Instance, ID: listed.ID, Created: listed.Created, Expires: listed.Expires,
+				Abandoned: p.Held != Strange,
 			}
 			if !listed.Enabled {
 				token.Disabled = p.Now

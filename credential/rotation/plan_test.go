@@ -306,3 +306,63 @@ func TestPure(t *testing.T) {
 		}
 	}
 }
+
+// TestARecordThatIsLost has somebody delete the record, or restore an old one: the token that the Secrets hold is listed, and stored no
+// more.
+func TestARecordThatIsLost(t *testing.T) {
+	t.Parallel()
+	in := longTerm(1, noon)
+	_, listings := stored(noon.Add(day), in)
+	state := State{cluster, demo(90 * day), Record{}, listings, Unseen, noon.Add(day)}
+	store := Plan(state).Actions[0].(Store)
+	assert.Empty(t, store.Record.Tokens, "it is not known yet whether a Secret holds it")
+	state.Held = Strange
+	state.Record = Plan(state).Actions[0].(Store).Record
+	require.Len(t, state.Record.Tokens, 1)
+	decision := Plan(state)
+	assert.Equal(t, []Action{Create{home, LongTerm, cluster.Describe("demo", uid)}}, decision.Actions, "what Secrets hold stays")
+	assert.Nil(t, decision.Issue, "its password is not known")
+
+	next := longTerm(0, state.Now)
+	next.ID = "id2"
+	state.Record = state.Record.With(next)
+	listing := listings[guangz]
+	listing.Tokens = append(listing.Tokens, Listed{"id2", cluster.Describe("demo", uid), true, next.Created, next.Expires})
+	listings[guangz] = listing
+	for _, held := range []int{Strange, 0, Unseen} {
+		state.Held = held
+		assert.Empty(t, Plan(state).Actions, held)
+		assert.Equal(t, "id2", Plan(state).Issue.ID)
+	}
+	state.Held = 2
+	state.Record = Plan(state).Actions[0].(Store).Record
+	assert.Empty(t, Plan(state).Actions, "running pulls have a day")
+	state.Now = state.Now.Add(day)
+	listing.At = state.Now
+	listings[guangz] = listing
+	assert.Equal(t, []Action{Disable{home, "id1"}}, Plan(state).Actions)
+}
+
+// TestAnOlderRecord does not know the token that came last. Once every Secret has the one that it knows, the other goes.
+func TestAnOlderRecord(t *testing.T) {
+	t.Parallel()
+	record, listings := stored(noon.Add(day), longTerm(1, noon))
+	listing := listings[guangz]
+	listing.Tokens = append(listing.Tokens, Listed{"id2", cluster.Describe("demo", uid), true, noon, noon.AddDate(10, 0, 0)})
+	listings[guangz] = listing
+	state := State{cluster, demo(90 * day), record, listings, Strange, noon.Add(day)}
+	state.Record = Plan(state).Actions[0].(Store).Record
+	assert.Empty(t, Plan(state).Actions)
+	state.Held = 1
+	store := Plan(state).Actions[0].(Store)
+	assert.Equal(t, state.Now, store.Record.Tokens[1].Replaced)
+}
+
+// TestTwoThatWereFound leave no room for one that can be issued. The older one goes: it was being replaced.
+func TestTwoThatWereFound(t *testing.T) {
+	t.Parallel()
+	_, listings := stored(noon.Add(day), longTerm(1, noon.Add(-90*day)), longTerm(2, noon))
+	state := State{cluster, demo(90 * day), Record{}, listings, Strange, noon.Add(day)}
+	state.Record = Plan(state).Actions[0].(Store).Record
+	assert.Equal(t, []Action{Disable{home, "id1"}}, Plan(state).Actions)
+}

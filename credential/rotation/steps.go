@@ -1,6 +1,9 @@
 package rotation
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // retirement is how long an old token is left after every Secret has the new one: running pulls end, and whoever reads Secrets reads them
 // again.
@@ -49,10 +52,15 @@ func (p *planner) revoke() {
 	}
 }
 
+// isElsewhere says whether every Secret holds a token that came after this one, or, of one that was found, any that is known.
+func (p *planner) isElsewhere(token Token) bool {
+	return p.Held > token.Serial || p.Held > 0 && token.isFound()
+}
+
 // isFree says whether no Secret holds a token any more, nor will one. Secrets that somebody has restored count as well, as long as
 // there is something to issue to them.
 func (p *planner) isFree(token, current Token) bool {
-	return !token.Replaced.IsZero() && (current.Serial == 0 || p.Held > token.Serial)
+	return !token.Replaced.IsZero() && (current.Serial == 0 || p.isElsewhere(token))
 }
 
 // retire disables a token that was replaced everywhere, and long enough ago.
@@ -134,10 +142,17 @@ func (p *planner) isOurs(instance Instance, listed Listed) bool {
 }
 
 // makeRoom disables, ahead of its time, an old token that no Secret holds: without it somebody who corrects the registry of an object
-// twice would wait for a day.
+// twice would wait for a day. Where none can be issued, one that was found has to go: the oldest of those that were found at once, and of
+// others the last, which was created in vain.
 func (p *planner) makeRoom(current Token) {
 	for _, token := range p.record.Tokens {
 		if token.ID != "" && token.Disabled.IsZero() && !token.Abandoned && p.isFree(token, current) {
+			p.disable(p.place(token.Instance), token)
+			return
+		}
+	}
+	for _, token := range slices.Backward(p.record.Tokens) {
+		if current.Serial == 0 && token.isFound() && token.Disabled.IsZero() {
 			p.disable(p.place(token.Instance), token)
 			return
 		}

@@ -132,19 +132,36 @@ func TestATokenIsHeldOnceEverySecretHasIt(t *testing.T) {
 	assert.Equal(t, 1, w.held, "there is no Secret, and what comes next has it")
 	two := sha256.Sum256(w.issue(2, "two"))
 	w.keep()
-	for name, sums := range map[string]map[[sha256.Size]byte]bool{
-		"the one before": {one: true}, "both": {one: true, two: true}, "something else": {two: true, [sha256.Size]byte{}: true},
-	} {
+	for name, sums := range map[string]map[[sha256.Size]byte]bool{"the one before": {one: true}, "both": {one: true, two: true}} {
 		w.sums = sums
 		w.keep()
 		assert.Equal(t, 0, w.held, name)
 	}
+	w.sums = map[[sha256.Size]byte]bool{two: true, {}: true}
+	w.keep()
+	assert.Equal(t, rotation.Strange, w.held, "something else")
 	w.sums = map[[sha256.Size]byte]bool{two: true}
 	w.keep()
 	assert.Equal(t, 2, w.held)
 	w.unknown = true
 	w.keep()
-	assert.Equal(t, 0, w.held, "who knows what there is")
+	assert.Equal(t, rotation.Unseen, w.held, "who knows what there is")
+}
+
+// TestWhatSecretsHoldIsKnownBeforeTheCredentialIs has a manager begin: it knows the Secrets and the record.
+func TestWhatSecretsHoldIsKnownBeforeTheCredentialIs(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.put()
+	one := sha256.Sum256(w.issue(1, "one"))
+	w.sums = map[[sha256.Size]byte]bool{one: true}
+	w.keep()
+	assert.Equal(t, 0, w.held, "it is stored, and not issued yet")
+	w = start(t)
+	w.put()
+	w.sums = map[[sha256.Size]byte]bool{one: true}
+	w.keep()
+	assert.Equal(t, rotation.Strange, w.held, "the record was lost")
 }
 
 func TestARefusalIsToldAndLeavesWhatIsIssued(t *testing.T) {
