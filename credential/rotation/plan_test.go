@@ -82,7 +82,7 @@ func TestRotation(t *testing.T) {
 			t.Parallel()
 			now := noon.Add(test.now)
 			record, listings := stored(now.Add(-test.listed), test.tokens...)
-			decision := Plan(State{cluster, policy, record, listings, test.held, now})
+			decision := Plan(State{cluster, policy, record, listings, nil, test.held, now})
 			if test.again == 0 {
 				want := record.clone()
 				want.Tokens[0].Replaced = now
@@ -129,7 +129,7 @@ func TestTemporaryTokensAreReplacedAtHalfOfTheirLife(t *testing.T) {
 	place := Place{Instance: guangz}
 	token := Token{Serial: 1, Kind: Temporary, Instance: guangz, Created: noon, Expires: noon.Add(time.Hour)}
 	record := Record{UID: uid, Name: "demo", Places: []Place{place}, Tokens: []Token{token}, Last: 1}
-	state := State{cluster, policy, record, nil, 1, noon.Add(29 * time.Minute)}
+	state := State{cluster, policy, record, nil, nil, 1, noon.Add(29 * time.Minute)}
 	assert.Equal(t, Decision{Issue: &token, Again: noon.Add(30 * time.Minute)}, Plan(state), "and nobody asks for a list of them")
 	state.Now = noon.Add(30 * time.Minute)
 	assert.Equal(t, []Action{Create{place, Temporary, cluster.Describe("demo", uid)}}, Plan(state).Actions)
@@ -147,7 +147,7 @@ func TestWhatWasCreatedAndNotStored(t *testing.T) {
 	listing := listings[guangz]
 	listing.Tokens = append(listing.Tokens, Listed{"lost", cluster.Describe("demo", uid), true, noon, noon.Add(day)})
 	listings[guangz] = listing
-	state := State{cluster, demo(90 * day), record, listings, 1, noon}
+	state := State{cluster, demo(90 * day), record, listings, nil, 1, noon}
 	abandoned := record.With(Token{Kind: LongTerm, Instance: guangz, ID: "lost", Created: noon, Expires: noon.Add(day), Abandoned: true})
 	require.Equal(t, []Action{Store{abandoned}}, Plan(state).Actions, "it is stored as abandoned, so that nobody else stores it as their own")
 	state.Record = abandoned
@@ -174,14 +174,14 @@ func TestWhatSomebodyHasDoneByHand(t *testing.T) {
 		dead   bool
 	}{
 		{"a disabled one is replaced", func(l Listing) Listing { return l.Disabled("id1") }, noon.Add(time.Hour), true},
-		{"a deleted one is replaced", func(l Listing) Listing { return l.Deleted("id1") }, noon.Add(time.Hour), true},
-		{"a list that is older than a token does not know it", func(l Listing) Listing { return l.Deleted("id1") }, noon, false},
+		{"a deleted one is replaced", func(l Listing) Listing { return Listing{At: l.At} }, noon.Add(time.Hour), true},
+		{"a list that is older than a token does not know it", func(l Listing) Listing { return Listing{At: l.At} }, noon, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			record, listings := stored(test.at, first)
 			listings[guangz] = test.change(listings[guangz])
-			state := State{cluster, demo(90 * day), record, listings, 1, test.at}
+			state := State{cluster, demo(90 * day), record, listings, nil, 1, test.at}
 			decision := Plan(state)
 			if !test.dead {
 				assert.Empty(t, decision.Actions)
@@ -203,7 +203,7 @@ func TestTokensOfWhichNoExpiryIsTold(t *testing.T) {
 	for i := range listings[guangz].Tokens {
 		listings[guangz].Tokens[i].Expires = time.Time{}
 	}
-	assert.Empty(t, Plan(State{cluster, demo(90 * day), record, listings, 0, noon.Add(90 * day)}).Actions)
+	assert.Empty(t, Plan(State{cluster, demo(90 * day), record, listings, nil, 0, noon.Add(90 * day)}).Actions)
 }
 
 // TestARegistryThatIsCorrectedTwice does not have anybody wait for a day.
@@ -215,7 +215,7 @@ func TestARegistryThatIsCorrectedTwice(t *testing.T) {
 	record, listings := stored(noon.Add(time.Minute), first)
 	record.Places, record.Tokens, record.Last = append(record.Places, other), append(record.Tokens, second), 2
 	listings[beijing] = Listing{At: noon.Add(time.Minute), Tokens: []Listed{{second.ID, "", true, second.Created, second.Expires}}}
-	state := State{cluster, demo(90 * day), record, listings, 2, noon.Add(time.Minute)}
+	state := State{cluster, demo(90 * day), record, listings, nil, 2, noon.Add(time.Minute)}
 	decision := Plan(state)
 	assert.Equal(t, []Action{Disable{home, "id1"}}, decision.Actions, "no Secret holds it")
 	assert.Equal(t, 2, decision.Issue.Serial, "the last good one is issued meanwhile")
@@ -269,7 +269,7 @@ func TestRecordsAreStored(t *testing.T) {
 func TestNothingPrintsAPassword(t *testing.T) {
 	t.Parallel()
 	record, listings := stored(noon, longTerm(1, noon))
-	decision := Plan(State{cluster, demo(day), record, listings, 0, noon})
+	decision := Plan(State{cluster, demo(day), record, listings, nil, 0, noon})
 	var printed bytes.Buffer
 	for _, value := range []any{record, decision, *decision.Issue, Store{record}} {
 		fmt.Fprintf(&printed, "%v %+v %#v\n", value, value, value)
@@ -313,7 +313,7 @@ func TestARecordThatIsLost(t *testing.T) {
 	t.Parallel()
 	in := longTerm(1, noon)
 	_, listings := stored(noon.Add(day), in)
-	state := State{cluster, demo(90 * day), Record{}, listings, Unseen, noon.Add(day)}
+	state := State{cluster, demo(90 * day), Record{}, listings, nil, Unseen, noon.Add(day)}
 	store := Plan(state).Actions[0].(Store)
 	assert.Empty(t, store.Record.Tokens, "it is not known yet whether a Secret holds it")
 	state.Held = Strange
@@ -350,7 +350,7 @@ func TestAnOlderRecord(t *testing.T) {
 	listing := listings[guangz]
 	listing.Tokens = append(listing.Tokens, Listed{"id2", cluster.Describe("demo", uid), true, noon, noon.AddDate(10, 0, 0)})
 	listings[guangz] = listing
-	state := State{cluster, demo(90 * day), record, listings, Strange, noon.Add(day)}
+	state := State{cluster, demo(90 * day), record, listings, nil, Strange, noon.Add(day)}
 	state.Record = Plan(state).Actions[0].(Store).Record
 	assert.Empty(t, Plan(state).Actions)
 	state.Held = 1
@@ -362,7 +362,48 @@ func TestAnOlderRecord(t *testing.T) {
 func TestTwoThatWereFound(t *testing.T) {
 	t.Parallel()
 	_, listings := stored(noon.Add(day), longTerm(1, noon.Add(-90*day)), longTerm(2, noon))
-	state := State{cluster, demo(90 * day), Record{}, listings, Strange, noon.Add(day)}
+	state := State{cluster, demo(90 * day), Record{}, listings, nil, Strange, noon.Add(day)}
 	state.Record = Plan(state).Actions[0].(Store).Record
 	assert.Equal(t, []Action{Disable{home, "id1"}}, Plan(state).Actions)
+}
+
+// TestAListThatLags does not have the token that was just created, or was asked for by a process whose clock is ahead of the other's.
+func TestAListThatLags(t *testing.T) {
+	t.Parallel()
+	record, listings := stored(noon.Add(5*time.Minute), longTerm(1, noon))
+	listing := Listing{At: noon.Add(5 * time.Minute)}
+	listings[guangz] = listing
+	state := State{Cluster: cluster, Policy: demo(time.Minute), Record: record, Listings: listings, Held: 1, Now: listing.At}
+	decision := Plan(state)
+	assert.Equal(t, 1, decision.Issue.Serial, "it is taken for good")
+	assert.Equal(t, []Action{Create{home, LongTerm, cluster.Describe("demo", uid)}}, decision.Actions, "there is one")
+	state.Record = record.With(longTerm(2, noon.Add(time.Minute)))
+	decision = Plan(state)
+	assert.Empty(t, decision.Actions, "there are two")
+	assert.False(t, decision.Again.After(noon.Add(settling+time.Second)), "it is looked again")
+
+	state.Policy, state.Record = nil, record
+	decision = Plan(state)
+	assert.Empty(t, decision.Actions, "nothing is forgotten")
+	assert.Equal(t, noon.Add(settling+time.Second), decision.Again)
+	listings[guangz] = listing.Deleted("id1")
+	assert.Equal(t, []Action{Forget{}}, Plan(state).Actions)
+}
+
+// TestARegistryThatCannotBeListed any more, and is not the one that is asked for, such as one whose keys are gone, is not waited for.
+func TestARegistryThatCannotBeListed(t *testing.T) {
+	t.Parallel()
+	record, _ := stored(noon, longTerm(1, noon.Add(-time.Hour)))
+	policy := demo(90 * day)
+	policy.Instance = beijing
+	there := Place{Instance: beijing, LongTerm: true}
+	record.Places = append(record.Places, there)
+	state := State{Cluster: cluster, Policy: policy, Record: record, Listings: map[Instance]Listing{beijing: {At: noon}}, Held: 1, Now: noon}
+	assert.Equal(t, []Action{List{home}}, Plan(state).Actions)
+	state.Closed = map[Instance]bool{guangz: true}
+	assert.Equal(t, []Action{Create{there, LongTerm, cluster.Describe("demo", uid)}}, Plan(state).Actions)
+	state.Record = record.With(longTerm(0, noon.Add(-time.Hour)))
+	assert.Empty(t, Plan(state).Actions, "there are two that it knows of")
+	state.Record, state.Closed, state.Listings = record, map[Instance]bool{beijing: true}, map[Instance]Listing{guangz: {At: noon}}
+	assert.NotContains(t, Plan(state).Actions, Create{there, LongTerm, cluster.Describe("demo", uid)}, "it is the one that is asked for")
 }

@@ -118,15 +118,21 @@ func (p *planner) create() {
 	p.do(Create{place, p.Policy.Kind, p.Cluster.Describe(p.Policy.Name, p.Policy.UID)})
 }
 
-// live counts the object's tokens that let somebody in.
+// live counts the object's tokens that let somebody in: those that are listed, and those that are stored and not listed yet. Of a registry
+// that cannot be listed, and is not the one that is asked for, it counts what is stored.
 func (p *planner) live() (count int, known bool) {
 	known = true
+	for _, token := range p.record.Tokens {
+		if _, recent := p.recent(token.Instance, fresh); !recent && p.counts(token) || p.isPending(token) {
+			count++
+		}
+	}
 	for _, place := range p.record.Places {
 		if !place.LongTerm {
 			continue
 		}
 		listing, is := p.listed(place, fresh)
-		known = known && is
+		known = known && (is || p.Closed[place.Instance] && place.Instance != p.Policy.Instance)
 		for _, listed := range listing.Tokens {
 			expired := !listed.Expires.IsZero() && !p.Now.Before(listed.Expires)
 			if listed.Enabled && !expired && p.isOurs(place.Instance, listed) {
@@ -135,6 +141,20 @@ func (p *planner) live() (count int, known bool) {
 		}
 	}
 	return count, known
+}
+
+// counts says whether a token that is stored is one that can be listed, and lets somebody in.
+func (p *planner) counts(token Token) bool { return token.ID != "" && !token.dead(p.Now) }
+
+// isPending says whether a stored token that lets somebody in is not listed, and may be yet.
+func (p *planner) isPending(token Token) bool {
+	_, listed := p.Listings[token.Instance]
+	found, known := p.find(token)
+	if !listed || !p.counts(token) || found != nil || known {
+		return false
+	}
+	p.look(token.Created.Add(settling + time.Second))
+	return true
 }
 
 func (p *planner) isOurs(instance Instance, listed Listed) bool {
@@ -185,6 +205,9 @@ func (p *planner) gone() Decision {
 				p.do(Delete{place, listed.ID})
 			}
 		}
+	}
+	for _, token := range p.record.Tokens {
+		over = over && !p.isPending(token)
 	}
 	if over {
 		p.do(Forget{})

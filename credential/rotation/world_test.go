@@ -121,7 +121,7 @@ func (w *world) plan() Decision {
 	for instance, listing := range w.leader.listings {
 		listings[instance] = listing
 	}
-	return Plan(State{cluster, w.policy, record, listings, w.held(), w.now})
+	return Plan(State{cluster, w.policy, record, listings, nil, w.held(), w.now})
 }
 
 // step decides once, and does what was decided, as far as the world lets it.
