@@ -131,6 +131,9 @@ func TestTemporaryTokensAreReplacedAtHalfOfTheirLife(t *testing.T) {
 	record := Record{UID: uid, Name: "demo", Places: []Place{place}, Tokens: []Token{token}, Last: 1}
 	state := State{cluster, policy, record, nil, nil, 1, noon.Add(29 * time.Minute)}
 	assert.Equal(t, Decision{Issue: &token, Again: noon.Add(30 * time.Minute)}, Plan(state), "and nobody asks for a list of them")
+	endless := token
+	endless.Expires = noon.AddDate(1000, 0, 0)
+	assert.Equal(t, noon.Add(30*time.Minute), policy.Due(endless))
 	state.Now = noon.Add(30 * time.Minute)
 	assert.Equal(t, []Action{Create{place, Temporary, cluster.Describe("demo", uid)}}, Plan(state).Actions)
 	next := record.With(Token{Kind: Temporary, Instance: guangz, Created: state.Now, Expires: state.Now.Add(time.Hour)})

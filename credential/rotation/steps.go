@@ -17,7 +17,11 @@ func (p Policy) rotateAfter() time.Duration { return max(p.RotateAfter, time.Min
 
 // Due returns when a token is to be replaced.
 func (p Policy) Due(token Token) time.Time {
-	after := token.Expires.Sub(token.Created) / 2
+	life := token.Expires.Sub(token.Created)
+	if token.Kind == Temporary {
+		life = min(life, time.Hour) // whatever is said of it
+	}
+	after := life / 2
 	if token.Kind == LongTerm {
 		after = min(after, p.rotateAfter())
 	}

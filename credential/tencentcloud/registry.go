@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -76,6 +77,9 @@ func (r *Registry) CreateTemporaryToken(ctx context.Context) (Token, error) {
 	return r.createToken(ctx, map[string]any{"RegistryId": r.id, "TokenType": "temp"})
 }
 
+// maxToken is how long a token may be: Secrets hold it once for every domain, in two forms, and records those of many objects.
+const maxToken = 16 << 10
+
 func (r *Registry) createToken(ctx context.Context, parameters map[string]any) (Token, error) {
 	const action = "CreateInstanceToken"
 	var made struct {
@@ -91,6 +95,9 @@ func (r *Registry) createToken(ctx context.Context, parameters map[string]any) (
 	if token.Username == "" || strings.Contains(token.Username, ":") || token.Password == "" || token.Expires.IsZero() ||
 		longTerm && token.ID == "" {
 		return Token{}, &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region, advice: "the answer lacks a part of the token"}
+	}
+	if len(token.Username)+len(token.Password)+len(token.ID) > maxToken {
+		return Token{}, &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region, advice: fmt.Sprintf("the token is longer than %d bytes", maxToken)}
 	}
 	return token, nil
 }
@@ -140,6 +147,9 @@ func (r *Registry) listTokens(ctx context.Context) (tokens []Listed, whole bool,
 			if token.RegistryID != r.id {
 				return nil, false, r.another("DescribeInstanceToken")
 			}
+			if token.ID == "" {
+				return nil, false, &Error{Reason: BadAnswer, Action: "tcr:DescribeInstanceToken", Region: r.region, advice: "a token without an id is listed"}
+			}
 			if !seen[token.ID] {
 				seen[token.ID] = true
 				tokens = append(tokens, Listed{
@@ -166,6 +176,11 @@ func (r *Registry) DeleteToken(ctx context.Context, id string) error {
 	return r.call(ctx, "DeleteInstanceToken", map[string]any{"RegistryId": r.id, "TokenId": id}, &struct{}{})
 }
 
+// domainForm is that of a default domain: -vpc is put behind the first of its labels, which leaves it room.
+var domainForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,57}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+$`)
+
+const maxDomain = 249
+
 // Domain returns the registry's default domain.
 func (r *Registry) Domain(ctx context.Context) (string, error) {
 	const action = "DescribeInstances"
@@ -178,9 +193,14 @@ func (r *Registry) Domain(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for _, one := range found.Registries {
-		if one.RegistryID == r.id && one.PublicDomain != "" {
-			return one.PublicDomain, nil
+		if one.RegistryID != r.id {
+			continue
 		}
+		if len(one.PublicDomain) > maxDomain || !domainForm.MatchString(one.PublicDomain) {
+			return "", &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region,
+				advice: fmt.Sprintf("the registry instance %q has no domain, or something else in its place: wait until it is created", r.id)}
+		}
+		return one.PublicDomain, nil
 	}
 	if len(found.Registries) > 0 {
 		return "", r.another(action)
@@ -266,8 +286,11 @@ func (t *text) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// end is the last time that anybody can write: JSON ends with the year 9999.
+var end = time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC)
+
 // instant reads a time in milliseconds since 1970, or in seconds where it would otherwise be in that year's first months; zero where
-// it is neither.
+// it is neither. One that never comes is the end.
 func instant(number string) time.Time {
 	value, err := strconv.ParseInt(number, 10, 64)
 	switch {
@@ -275,6 +298,8 @@ func instant(number string) time.Time {
 		return time.Time{}
 	case value < 1e11:
 		return time.Unix(value, 0)
+	case value > end.UnixMilli():
+		return end
 	default:
 		return time.UnixMilli(value)
 	}
@@ -283,8 +308,8 @@ func instant(number string) time.Time {
 // date reads a time in one of the forms that the API writes; zero where it is none of them.
 func date(text string) time.Time {
 	for _, form := range []string{time.RFC3339Nano, "2006-01-02 15:04:05 -0700 MST", time.DateTime} {
-		if at, err := time.Parse(form, text); err == nil {
-			return at
+		if at, err := time.Parse(form, text); err == nil && at.UTC().Before(end) && at.UTC().Year() > 0 {
+			return at.UTC()
 		}
 	}
 	return time.Time{}
