@@ -225,7 +225,8 @@ func (i *Issuer) create(ctx context.Context, action rotation.Create, record rota
 	return err
 }
 
-// isLost says whether a token is known not to be stored. Another process may have forgotten the record, and nobody would look for the token.
+// isLost says whether a token is known not to be stored. Another process may have forgotten the record, and nobody would look for the
+// token.
 func (i *Issuer) isLost(ctx context.Context, uid, id string) bool {
 	record, _, err := i.Records.Load(ctx, uid)
 	return err == nil && !slices.ContainsFunc(record.Tokens, func(token rotation.Token) bool { return token.ID == id })

@@ -94,10 +94,10 @@ func (r *Registry) createToken(ctx context.Context, parameters map[string]any) (
 	longTerm := parameters["TokenType"] == "longterm"
 	if token.Username == "" || strings.Contains(token.Username, ":") || token.Password == "" || token.Expires.IsZero() ||
 		longTerm && token.ID == "" {
-		return Token{}, &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region, advice: "the answer lacks a part of the token"}
+		return Token{}, r.bad(action, "the answer lacks a part of the token")
 	}
 	if len(token.Username)+len(token.Password)+len(token.ID) > maxToken {
-		return Token{}, &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region, advice: fmt.Sprintf("the token is longer than %d bytes", maxToken)}
+		return Token{}, r.bad(action, fmt.Sprintf("the token is longer than %d bytes", maxToken))
 	}
 	return token, nil
 }
@@ -117,8 +117,7 @@ func (r *Registry) Tokens(ctx context.Context) ([]Listed, error) {
 			return tokens, err
 		}
 	}
-	return nil, &Error{Reason: BadAnswer, Action: "tcr:DescribeInstanceToken", Region: r.region,
-		advice: "the list of tokens changes faster than it is read: it is tried again"}
+	return nil, r.bad("DescribeInstanceToken", "the list of tokens changes faster than it is read: it is tried again")
 }
 
 // listTokens reads page by page; whole is false where the list changed meanwhile, so that one may have been missed.
@@ -148,7 +147,7 @@ func (r *Registry) listTokens(ctx context.Context) (tokens []Listed, whole bool,
 				return nil, false, r.another("DescribeInstanceToken")
 			}
 			if token.ID == "" {
-				return nil, false, &Error{Reason: BadAnswer, Action: "tcr:DescribeInstanceToken", Region: r.region, advice: "a token without an id is listed"}
+				return nil, false, r.bad("DescribeInstanceToken", "a token without an id is listed")
 			}
 			if !seen[token.ID] {
 				seen[token.ID] = true
@@ -197,8 +196,8 @@ func (r *Registry) Domain(ctx context.Context) (string, error) {
 			continue
 		}
 		if len(one.PublicDomain) > maxDomain || !domainForm.MatchString(one.PublicDomain) {
-			return "", &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region,
-				advice: fmt.Sprintf("the registry instance %q has no domain, or something else in its place: wait until it is created", r.id)}
+			return "", r.bad(action, fmt.Sprintf("the registry instance %q has no domain, or something else in its place: "+
+				"wait until it is created", r.id))
 		}
 		return one.PublicDomain, nil
 	}
@@ -211,8 +210,12 @@ func (r *Registry) Domain(ctx context.Context) (string, error) {
 
 // another is the error of an answer that is not about the registry.
 func (r *Registry) another(action string) error {
-	return &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region,
-		advice: fmt.Sprintf("the answer is about another registry instance than %q: see what stands between, such as a proxy", r.id)}
+	return r.bad(action, fmt.Sprintf("the answer is about another registry instance than %q: see what stands between, such as a proxy", r.id))
+}
+
+// bad is the error of an answer that is not as documented.
+func (r *Registry) bad(action, advice string) error {
+	return &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region, advice: advice}
 }
 
 // Link is a way to the registry from a private network.

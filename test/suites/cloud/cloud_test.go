@@ -259,8 +259,8 @@ func TestTimesThatNobodyCanWrite(t *testing.T) {
 	o := newObject(start(t))
 	o.Fail("CreateInstanceToken", 1, standin.Failure{Status: 200,
 		Body: `{"Response": {"Username": "a", "Token": "t", "ExpTime": 9223372036854775807, "TokenId": "i"}}`})
-	list := standin.Failure{Status: 200, Body: `{"Response": {"TotalCount": 1, "Tokens": [{"Id": "lost", "RegistryId": "tcr-demo0001", "Enabled": true,
-		"Desc": "TKE cluster (cls-abcdefgh) dedicated access credential, ImagePullSecret demo, ` + uid + `",
+	list := standin.Failure{Status: 200, Body: `{"Response": {"TotalCount": 1, "Tokens": [{"Id": "lost", "RegistryId": "tcr-demo0001",
+		"Enabled": true, "Desc": "TKE cluster (cls-abcdefgh) dedicated access credential, ImagePullSecret demo, ` + uid + `",
 		"CreatedAt": "9999-12-31T23:59:59-24:00", "ExpiredAt": 1893456000000000000}]}}`}
 	o.Fail("DescribeInstanceToken", 1, standin.Failure{})
 	o.Fail("DescribeInstanceToken", 1, list)
@@ -282,7 +282,9 @@ func TestWhatNoTokenAndNoDomainIsIsRefused(t *testing.T) {
 	answer("DescribeInstanceToken", `{"TotalCount": 1, "Tokens": [{"RegistryId": "tcr-demo0001", "Enabled": true}]}`)
 	_, err = w.registry().Tokens(t.Context())
 	assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason)
-	for _, domain := range []string{"", "localhost", "https://demo.example.com", "demo.example.com/a", "demo.example.com:443", "a b.c", "demo.", "*.a.b"} {
+	for _, domain := range []string{
+		"", "localhost", "https://demo.example.com", "demo.example.com/a", "demo.example.com:443", "a b.c", "demo.", "*.a.b",
+	} {
 		answer("DescribeInstances", `{"Registries": [{"RegistryId": "tcr-demo0001", "PublicDomain": "`+domain+`"}]}`)
 		_, err = w.registry().Domain(t.Context())
 		assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason, domain)
