@@ -126,7 +126,7 @@ func (r *Registry) listTokens(ctx context.Context) (tokens []Listed, whole bool,
 	total := -1
 	for offset, pages := 0, 0; pages < maxPages; pages++ {
 		var page struct {
-			TotalCount int
+			TotalCount *int
 			Tokens     []struct {
 				ID, Desc, RegistryID string
 				Enabled              bool
@@ -138,10 +138,13 @@ func (r *Registry) listTokens(ctx context.Context) (tokens []Listed, whole bool,
 		if err != nil {
 			return nil, false, err
 		}
-		if total >= 0 && page.TotalCount != total {
+		if page.TotalCount == nil { // an answer without anything would be one of no tokens
+			return nil, false, r.bad("DescribeInstanceToken", "the answer does not say how many tokens there are")
+		}
+		if total >= 0 && *page.TotalCount != total {
 			return nil, false, nil
 		}
-		total = page.TotalCount
+		total = *page.TotalCount
 		for _, token := range page.Tokens {
 			if token.RegistryID != r.id {
 				return nil, false, r.another("DescribeInstanceToken")

@@ -282,6 +282,11 @@ func TestWhatNoTokenAndNoDomainIsIsRefused(t *testing.T) {
 	answer("DescribeInstanceToken", `{"TotalCount": 1, "Tokens": [{"RegistryId": "tcr-demo0001", "Enabled": true}]}`)
 	_, err = w.registry().Tokens(t.Context())
 	assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason)
+	answer("DescribeInstanceToken", `{}`)
+	_, err = w.registry().Tokens(t.Context())
+	assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason)
+	answer("ModifyInstanceToken", `{"Error": {"Message": "it could not be disabled"}}`)
+	assert.Equal(t, tencentcloud.BadAnswer, w.failure(w.registry().DisableToken(t.Context(), "x")).Reason)
 	for _, domain := range []string{
 		"", "localhost", "https://demo.example.com", "demo.example.com/a", "demo.example.com:443", "a b.c", "demo.", "*.a.b",
 	} {
