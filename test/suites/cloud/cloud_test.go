@@ -3,12 +3,14 @@ package cloud
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,7 +43,9 @@ func start(t *testing.T, adjust ...func(*tencentcloud.Options)) *world {
 	cloud.AddRegistry(standin.Registry{ID: demo, Region: region, Domain: "demo.tencentcloudcr.com"})
 	w := &world{Cloud: cloud, t: t, key: cloud.AddKey(standin.Everything), caFile: filepath.Join(t.TempDir(), "ca.crt")}
 	require.NoError(t, os.WriteFile(w.caFile, cloud.Authority(), 0o600))
-	options := tencentcloud.Options{Endpoint: cloud.URL(), MetadataEndpoint: cloud.MetadataURL(), CAFile: w.caFile, Timeout: 5 * time.Second}
+	options := tencentcloud.Options{
+		Endpoint: cloud.URL(), MetadataEndpoint: cloud.MetadataURL(), CAFile: w.caFile, Timeout: 5 * time.Second, Pace: 10000,
+	}
 	for _, change := range adjust {
 		change(&options)
 	}
@@ -303,4 +307,29 @@ func TestKeysWithALineBreakBehindThem(t *testing.T) {
 	given := w.client.GivenCaller(w.key.SecretID+"\n", w.key.SecretKey+"\n", "Secret x")
 	_, err := w.client.Registry(given, region, demo).Domain(t.Context())
 	require.NoError(t, err)
+}
+
+// TestManyCallsAreNoBurst has many ask at once, as after a start: no more than the cloud answers.
+func TestManyCallsAreNoBurst(t *testing.T) {
+	t.Parallel()
+	w := start(t, func(options *tencentcloud.Options) { options.Pace = 0 })
+	var asking sync.WaitGroup
+	for range 8 {
+		asking.Go(func() {
+			for range 5 {
+				_, err := w.registry().Tokens(t.Context())
+				assert.NoError(t, err)
+			}
+		})
+	}
+	asking.Wait()
+	for _, call := range w.Calls() {
+		assert.Empty(t, call.Code)
+	}
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := w.registry().Tokens(ended)
+	require.ErrorIs(t, err, context.Canceled)
+	w.failure(err)
 }
