@@ -120,52 +120,73 @@ func (r *Registry) Tokens(ctx context.Context) ([]Listed, error) {
 	return nil, r.bad("DescribeInstanceToken", "the list of tokens changes faster than it is read: it is tried again")
 }
 
-// listTokens reads page by page; whole is false where the list changed meanwhile, so that one may have been missed.
+// listTokens reads page by page, each from the last token of the one before; whole is false where the list changed meanwhile, so that one
+// may have been missed.
 func (r *Registry) listTokens(ctx context.Context) (tokens []Listed, whole bool, err error) {
 	seen := map[string]bool{}
-	total := -1
-	for offset, pages := 0, 0; pages < maxPages; pages++ {
-		var page struct {
-			TotalCount *int
-			Tokens     []struct {
-				ID, Desc, RegistryID string
-				Enabled              bool
-				CreatedAt            string
-				ExpiredAt            text
-			}
+	total, overlap := -1, ""
+	for range maxPages {
+		offset := len(tokens)
+		if overlap != "" {
+			offset--
 		}
-		err := r.call(ctx, "DescribeInstanceToken", map[string]any{"RegistryId": r.id, "Limit": pageSize, "Offset": offset}, &page)
-		if err != nil {
+		listed, count, err := r.page(ctx, offset)
+		switch {
+		case err != nil:
 			return nil, false, err
-		}
-		if page.TotalCount == nil { // an answer without anything would be one of no tokens
-			return nil, false, r.bad("DescribeInstanceToken", "the answer does not say how many tokens there are")
-		}
-		if total >= 0 && *page.TotalCount != total {
+		case total >= 0 && count != total, overlap != "" && (len(listed) == 0 || listed[0].ID != overlap):
 			return nil, false, nil
 		}
-		total = *page.TotalCount
-		for _, token := range page.Tokens {
-			if token.RegistryID != r.id {
-				return nil, false, r.another("DescribeInstanceToken")
-			}
-			if token.ID == "" {
-				return nil, false, r.bad("DescribeInstanceToken", "a token without an id is listed")
-			}
+		total = count
+		before := len(tokens)
+		for _, token := range listed {
 			if !seen[token.ID] {
 				seen[token.ID] = true
-				tokens = append(tokens, Listed{
-					ID: token.ID, Description: token.Desc, Enabled: token.Enabled,
-					Created: date(token.CreatedAt), Expires: instant(string(token.ExpiredAt)),
-				})
+				tokens = append(tokens, token)
 			}
 		}
-		offset += len(page.Tokens)
-		if offset >= total || len(page.Tokens) == 0 {
+		if len(tokens) >= total || len(tokens) == before {
 			return tokens, len(tokens) == total, nil
+		}
+		overlap = ""
+		if len(listed) > 1 { // a page of one would bring nothing new
+			overlap = listed[len(listed)-1].ID
 		}
 	}
 	return nil, false, nil
+}
+
+// page returns the tokens from an offset, and how many there are.
+func (r *Registry) page(ctx context.Context, offset int) (tokens []Listed, total int, err error) {
+	const action = "DescribeInstanceToken"
+	var page struct {
+		TotalCount *int
+		Tokens     []struct {
+			ID, Desc, RegistryID string
+			Enabled              bool
+			CreatedAt            string
+			ExpiredAt            text
+		}
+	}
+	if err := r.call(ctx, action, map[string]any{"RegistryId": r.id, "Limit": pageSize, "Offset": offset}, &page); err != nil {
+		return nil, 0, err
+	}
+	if page.TotalCount == nil { // an answer without anything would be one of no tokens
+		return nil, 0, r.bad(action, "the answer does not say how many tokens there are")
+	}
+	for _, token := range page.Tokens {
+		switch {
+		case token.RegistryID != r.id:
+			return nil, 0, r.another(action)
+		case token.ID == "":
+			return nil, 0, r.bad(action, "a token without an id is listed")
+		}
+		tokens = append(tokens, Listed{
+			ID: token.ID, Description: token.Desc, Enabled: token.Enabled,
+			Created: date(token.CreatedAt), Expires: instant(string(token.ExpiredAt)),
+		})
+	}
+	return tokens, *page.TotalCount, nil
 }
 
 // DisableToken has a token let nobody in any more.
