@@ -28,6 +28,7 @@ type world struct {
 	refused map[rotation.Place]error // by registry and key
 	expires time.Time
 	made    int
+	quota   int // of a registry; 0 for none
 	records map[string]rotation.Record
 	version int
 	storing func(rotation.Record) error // comes before a record is stored
@@ -88,6 +89,9 @@ func (s seen) Tokens(context.Context) ([]tencentcloud.Listed, error) {
 }
 
 func (s seen) CreateLongTermToken(_ context.Context, description string) (tencentcloud.Token, error) {
+	if s.quota > 0 && len(s.tokens[s.at]) >= s.quota {
+		return tencentcloud.Token{}, &tencentcloud.Error{Reason: tencentcloud.QuotaExceeded}
+	}
 	s.made++
 	made := tencentcloud.Token{ID: fmt.Sprint("id", s.made), Username: "user", Password: fmt.Sprint("secret", s.made), Expires: s.expires}
 	s.tokens[s.at] = append(s.tokens[s.at], tencentcloud.Listed{
@@ -209,4 +213,23 @@ func TestATokenThatHasExpiredIsNotLeft(t *testing.T) {
 	_, err := w.sync(t, "a", "", guangz, 0)
 	require.ErrorContains(t, err, "it has expired by this machine's clock")
 	assert.Empty(t, w.tokens[guangz])
+}
+
+// TestAQuotaThatIsSpent by tokens that are disabled, and wait to be deleted, is spent no more at the next try.
+func TestAQuotaThatIsSpent(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.quota = 2
+	_, err := w.sync(t, "a", "", guangz, 0)
+	require.NoError(t, err)
+	w.tokens[guangz] = append(w.tokens[guangz], tencentcloud.Listed{ID: "old", Description: w.Cluster.Describe("c", "c"), Created: noon})
+	_, err = w.sync(t, "b", "", guangz, 0)
+	require.Error(t, err, "it is told")
+	outcome, err := w.sync(t, "b", "", guangz, 0)
+	require.NoError(t, err)
+	assert.NotNil(t, outcome.Issue)
+	_, err = w.sync(t, "d", "", guangz, 0)
+	require.Error(t, err)
+	assert.Len(t, w.tokens[guangz], 2, "those that let somebody in stay")
+	assert.True(t, w.tokens[guangz][0].Enabled)
 }

@@ -205,6 +205,9 @@ func (i *Issuer) create(ctx context.Context, action rotation.Create, record rota
 	} else {
 		made, err = registry.CreateLongTermToken(ctx, action.Description)
 	}
+	if is(err, tencentcloud.QuotaExceeded) {
+		i.makeRoom(ctx, registry)
+	}
 	if err != nil {
 		return err
 	}
@@ -223,6 +226,21 @@ func (i *Issuer) create(ctx context.Context, action rotation.Create, record rota
 		discard(ctx, registry, made.ID)
 	}
 	return err
+}
+
+// makeRoom deletes a token that is disabled, ahead of its time, so that the next try finds room. Where it can't, somebody else has to.
+func (i *Issuer) makeRoom(ctx context.Context, registry Registry) {
+	listed, err := registry.Tokens(ctx)
+	if err != nil {
+		return
+	}
+	var tokens []rotation.Listed
+	for _, one := range listed {
+		tokens = append(tokens, rotation.Listed(one))
+	}
+	if spare, found := i.Cluster.Spare(tokens); found {
+		_ = registry.DeleteToken(ctx, spare.ID)
+	}
 }
 
 // isLost says whether a token is known not to be stored. Another process may have forgotten the record, and nobody would look for the

@@ -297,6 +297,24 @@ func TestDescriptions(t *testing.T) {
 	assert.False(t, cluster.owns(cluster.Describe("demo", ""), ""))
 }
 
+func TestASpareToken(t *testing.T) {
+	t.Parallel()
+	other := cluster.Describe("other", "33333333-3333-4333-8333-333333333333")
+	tokens := []Listed{
+		{ID: "in use", Description: other, Enabled: true, Created: noon}, {ID: "by hand", Description: "x", Created: noon},
+		{ID: "another's", Description: Cluster{ID: "cls-another0"}.Describe("other", uid), Created: noon},
+		{ID: "new", Description: other, Created: noon.Add(2 * day)},
+		{ID: "old", Description: cluster.Describe("demo", uid), Created: noon.Add(day)},
+	}
+	spare, found := cluster.Spare(tokens)
+	assert.True(t, found)
+	assert.Equal(t, "old", spare.ID)
+	_, found = cluster.Spare(tokens[:3])
+	assert.False(t, found, "what lets somebody in stays, and what is another's")
+	_, found = Cluster{}.Spare([]Listed{{Description: Cluster{}.Describe("demo", uid)}})
+	assert.False(t, found)
+}
+
 // TestPure holds the package free of clients: what it decides is made by others.
 func TestPure(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
