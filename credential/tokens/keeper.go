@@ -250,13 +250,17 @@ func (k *Keeper) failed(uid, name string, err error) time.Duration {
 }
 
 // revoke ends the tokens of an ImagePullSecret that is gone, or has its credential from elsewhere by now. One that cannot be read keeps
-// them.
+// them, and so does one that was made anew, until every Secret has the new one's.
 func (k *Keeper) revoke(ctx context.Context, uid, name string, rule *pullsecret.Rule) time.Duration {
 	live, err := k.Live(ctx, name)
 	switch {
 	case err != nil:
 		return k.failed(uid, name, err)
-	case string(live) != uid: // it is gone
+	case live == "": // it is gone
+	case string(live) != uid: // it is gone, and another one of its name takes over its Secrets
+		if rule == nil || string(rule.UID) == uid || !k.replaced(rule) {
+			return k.next(uid, issuer.Outcome{}, false)
+		}
 	case rule == nil || string(rule.UID) != uid || !k.replaced(rule):
 		return doubt
 	}

@@ -224,6 +224,28 @@ func TestOnlyWhatIsGoneIsRevoked(t *testing.T) {
 	assert.Len(t, w.revoked, 1)
 }
 
+// TestWhatIsMadeAnew has the Secrets of one of before, which hold its token until they have another.
+func TestWhatIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.put()
+	one := sha256.Sum256(w.issue(1, "one"))
+	w.keep()
+	w.sums = map[[sha256.Size]byte]bool{one: true}
+	w.live = "another"
+	w.index.Remove("demo")
+	assert.Less(t, w.keep(), time.Minute)
+	assert.Empty(t, w.revoked, "the index does not have the new one yet")
+	w.index.Put(&v1.ImagePullSecret{ObjectMeta: metav1.ObjectMeta{Name: "demo", UID: "another"}, Spec: v1.ImagePullSecretSpec{
+		Docker: v1.DockerCredential{Username: "robot", Password: "p", Server: "r.example.com"},
+	}})
+	w.keep()
+	assert.Empty(t, w.revoked, "every Secret has the old one's")
+	w.sums = map[[sha256.Size]byte]bool{w.rule().Sum: true}
+	w.keep()
+	assert.Equal(t, []string{uid}, w.revoked)
+}
+
 func TestWhatHasItsCredentialFromElsewhereIsRevokedOnceThatIsEverywhere(t *testing.T) {
 	t.Parallel()
 	w := start(t)
