@@ -21,7 +21,6 @@ import (
 
 const (
 	ownDomain = "demo.tencentcloudcr.com"
-	vpcDomain = "demo-vpc.tencentcloudcr.com"
 )
 
 // linked has the credential of a registry issued, and the registry reached from a private network.
