@@ -214,8 +214,8 @@ which have no spec.docker about them.
 {{/* How the cloud is reached, as the manager checks it. An address is not repeated: it may hold a password. */}}
 {{- define "tcr-assistant.validate.cloud" -}}
 {{- $faults := index . 0 -}}{{- $cloud := index . 1 -}}
-{{- $host := "([A-Za-z0-9{}._-]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})?/?$" -}}
-{{- if not (regexMatch (printf "^$|^https://%s" $host) ($cloud.endpoint | default "")) -}}
+{{- $host := "([A-Za-z0-9._-]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})?/?$" -}}
+{{- if not (regexMatch (printf "^$|^https://%s" $host) ($cloud.endpoint | default "" | replace "{service}" "tcr")) -}}
 {{- include "tcr-assistant.fault" (list $faults "global.tcr.endpoint" "must be a URL of https and a host alone: write one such as https://{service}.internal.tencentcloudapi.com") -}}
 {{- end -}}
 {{- if not (regexMatch (printf "^$|^https?://%s" $host) ($cloud.metadataEndpoint | default "")) -}}

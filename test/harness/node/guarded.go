@@ -34,7 +34,9 @@ const (
 type GuardedRegistry struct{ transport *http.Transport }
 
 // StartGuardedRegistry starts one that has the images of a registry, behind a guard.
-func (n *Node) StartGuardedRegistry(ctx context.Context, of *Registry, guard func(inside http.Handler) http.Handler) (*GuardedRegistry, error) {
+func (n *Node) StartGuardedRegistry(
+	ctx context.Context, of *Registry, guard func(inside http.Handler) http.Handler,
+) (*GuardedRegistry, error) {
 	config := of.path("guarded.yaml")
 	if err := write(config, fmt.Sprintf(`version: 0.1
 storage: {filesystem: {rootdirectory: %q}, maintenance: {readonly: {enabled: true}}}
@@ -80,7 +82,8 @@ http: {addr: %q}
 func (r *GuardedRegistry) Pull(ctx context.Context, repository, user, password string) error {
 	tag, err := name.NewTag(GuardedHost + "/" + repository)
 	if err == nil {
-		_, err = remote.Image(tag, remote.WithContext(ctx), remote.WithTransport(r.transport), remote.WithAuth(&authn.Basic{Username: user, Password: password}))
+		_, err = remote.Image(tag, remote.WithContext(ctx), remote.WithTransport(r.transport),
+			remote.WithAuth(&authn.Basic{Username: user, Password: password}))
 	}
 	if err != nil {
 		return fmt.Errorf("pulling %s: %w", repository, err)

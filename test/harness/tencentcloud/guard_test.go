@@ -71,7 +71,8 @@ func TestGuardedRegistries(t *testing.T) {
 	require.NoError(t, err)
 	_, err = puller.Get(t.Context(), tag)
 	require.NoError(t, err)
-	_, err = ask(t, cloud, key, "ModifyInstanceToken", map[string]any{"RegistryId": demo, "TokenId": lasting["TokenId"], "Enable": false, "ModifyFlag": 2}, nil)
+	disabling := map[string]any{"RegistryId": demo, "TokenId": lasting["TokenId"], "Enable": false, "ModifyFlag": 2}
+	_, err = ask(t, cloud, key, "ModifyInstanceToken", disabling, nil)
 	require.NoError(t, err)
 	_, err = puller.Get(t.Context(), tag)
 	refused(err)

@@ -87,7 +87,7 @@ func (w *world) fromTheCloud() {
 	w.Kubectl("wait", "ipss/"+clouded, "--for=condition=PrivateNetworkReady", "--timeout="+hang.String())
 	w.Eventually("the hosts file has lines for the cloud's registry", func() error {
 		for _, domain := range []string{node.GuardedHost, strings.Replace(node.GuardedHost, ".", "-vpc.", 1)} {
-			if text := w.hostsFile(); !strings.Contains(text, "\n"+node.GuardedAddress+" "+domain+" ") {
+			if text := w.hostsFile(); strings.Count(text, node.GuardedAddress+" "+domain+" #") != 1 {
 				return fmt.Errorf("it is %q", text)
 			}
 		}

@@ -75,7 +75,8 @@ func (w *clouded) runInstalled() *manager.Manager {
 	args, env := w.container(deployment.Spec.Template.Spec)
 	args = slices.DeleteFunc(args, func(arg string) bool { return !strings.HasPrefix(arg, "--tencentcloud-") })
 	kubeconfig, _ := w.tokenFor(managerAccount)
-	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig, Env: env, Args: append(append(args, w.permissionArgs()...), w.webhookArgs()...)})
+	args = slices.Concat(args, w.permissionArgs(), w.webhookArgs())
+	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig, Env: env, Args: args})
 }
 
 // issued waits until the release's ImagePullSecret has its credential everywhere, and returns what the cloud has issued for it.
