@@ -4,27 +4,22 @@ package node
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/tcr-assistant/tcr-assistant/test/harness/selfsigned"
 )
 
 // RegistryHost is the registry's name. No DNS knows it.
@@ -43,11 +38,13 @@ func (n *Node) StartRegistry(ctx context.Context, user, password string) (*Regis
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return nil, err
 	}
-	certificate, key, err := selfSigned(time.Now(), RegistryHost)
+	certificate, key, err := selfsigned.New(RegistryHost)
 	if err != nil {
 		return nil, fmt.Errorf("starting the registry: %w", err)
 	}
-	authority := filepath.Join(registryHosts, RegistryHost, "ca.crt")
+	if err := trust(RegistryHost, certificate); err != nil {
+		return nil, fmt.Errorf("starting the registry: %w", err)
+	}
 	for path, text := range map[string]string{
 		r.path("tls.crt"): string(certificate),
 		r.path("tls.key"): string(key),
@@ -56,8 +53,6 @@ storage: {filesystem: {rootdirectory: %q}}
 http: {addr: %q, tls: {certificate: %q, key: %q}}
 auth: {htpasswd: {realm: %q, path: %q}}
 `, r.path("storage"), net.JoinHostPort(RegistryAddress, "443"), r.path("tls.crt"), r.path("tls.key"), RegistryHost, r.path("htpasswd")),
-		authority: string(certificate),
-		filepath.Join(registryHosts, RegistryHost, "hosts.toml"): fmt.Sprintf("server = %q\nca = %q\n", "https://"+RegistryHost, authority),
 	} {
 		if err := write(path, text); err != nil {
 			return nil, fmt.Errorf("starting the registry: %w", err)
@@ -69,21 +64,34 @@ auth: {htpasswd: {realm: %q, path: %q}}
 	if err := n.run("/usr/bin/docker-registry", "docker-registry", "serve", r.path("config.yaml")); err != nil {
 		return nil, err
 	}
-	trusted := x509.NewCertPool()
-	trusted.AppendCertsFromPEM(certificate)
-	r.transport = &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: trusted},
-		// The registry's name leads nowhere.
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(RegistryAddress, "443"))
-		},
-	}
+	r.transport = clientOf(certificate, RegistryAddress)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return r, n.await(ctx, "the registry", func() error {
 		_, err := r.Login(ctx, user, password)
 		return err
 	})
+}
+
+// trust has the container runtime trust a registry by its certificate.
+func trust(host string, certificate []byte) error {
+	authority := filepath.Join(registryHosts, host, "ca.crt")
+	if err := write(authority, string(certificate)); err != nil {
+		return err
+	}
+	return write(filepath.Join(registryHosts, host, "hosts.toml"), fmt.Sprintf("server = %q\nca = %q\n", "https://"+host, authority))
+}
+
+// clientOf returns what reaches a registry, whose name leads nowhere.
+func clientOf(certificate []byte, address string) *http.Transport {
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(certificate)
+	return &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: trusted},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(address, "443"))
+		},
+	}
 }
 
 func (r *Registry) path(file string) string { return filepath.Join(r.dir, file) }
@@ -142,32 +150,4 @@ lines:
 		count++
 	}
 	return count, nil
-}
-
-// selfSigned returns a certificate of a host and its key, in PEM.
-func selfSigned(now time.Time, host string) (certificate, key []byte, err error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: host},
-		DNSNames:     []string{host},
-		NotBefore:    now.Add(-time.Hour),
-		NotAfter:     now.Add(24 * time.Hour),
-		KeyUsage:     x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IsCA:         true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		return nil, nil, err
-	}
-	keyDER, err := x509.MarshalECPrivateKey(private)
-	if err != nil {
-		return nil, nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}), nil
 }
