@@ -315,7 +315,7 @@ func (f failure) entryMissing(issuer Issuer) []Finding {
 		return f.found(EntryMissing, f.account(), "it is not there any more", "create the service account, then "+f.recreate())
 	}
 	message := "it does not list the Secret " + issuer.Secret + f.managerSays(issuer, f.Pod.Account)
-	if f.saw(PartManager) && !f.Manager.Attaches {
+	if f.saw(PartAttachment) && !f.Manager.Attaches {
 		message += ". Accounts are not born with it here: neither is the webhook registered that attaches, nor is the admission policy"
 	}
 	if !f.saw(PartNamespace) {
@@ -359,9 +359,10 @@ func (e *Evidence) managerDown() []Finding {
 	if !e.Manager.LeaseUntil.IsZero() {
 		message += " since " + e.Manager.LeaseUntil.UTC().Format("2006-01-02 15:04:05 MST")
 	}
-	if e.Manager.Found {
+	switch {
+	case e.Manager.Found:
 		message += fmt.Sprintf(", and %d of %d are available", e.Manager.Available, e.Manager.Replicas)
-	} else {
+	case e.saw(PartDeployment):
 		message += ", and there is no such Deployment"
 	}
 	return []Finding{{

@@ -36,6 +36,8 @@ const (
 	PartImagePullSecrets Part = "imagePullSecrets"
 	PartCredentials      Part = "credentials"
 	PartManager          Part = "manager"
+	PartDeployment       Part = "deployment"
+	PartAttachment       Part = "attachment"
 	PartNode             Part = "node"
 )
 

@@ -153,7 +153,7 @@ func compare(cmd *cobra.Command, cluster *gather.Cluster, wanted []document) (pl
 		found.Objects = append(found.Objects, preview.For(document.object, existing, referred, occupied))
 		existing = replaced(existing, *document.object)
 	}
-	return found, nil
+	return found, cmd.Context().Err()
 }
 
 // replaced returns what there is once an object of a file is there: those after it are compared with that.

@@ -182,7 +182,11 @@ func (s overview) text(p page) {
 		if !s.Manager.Leads {
 			leads, tone = "no replica leads", red
 		}
-		p.printf("manager: %s, %d of %d are available\n", p.in(tone, leads), s.Manager.Available, s.Manager.Replicas)
+		p.printf("manager: %s", p.in(tone, leads))
+		if s.saw(diagnose.PartDeployment) {
+			p.printf(", %d of %d are available", s.Manager.Available, s.Manager.Replicas)
+		}
+		p.printf("\n")
 	}
 	if s.saw(diagnose.PartNode) {
 		if s.Hosts.Installed {
