@@ -169,6 +169,6 @@ func (c checked) text(p page) {
 	tones := map[check.Verdict]colour{check.Valid: green, check.Refused: red, check.Unknown: yellow}
 	for _, one := range c.Servers {
 		p.printf("%s: imagepullsecret %s at %s, asked from %s\n  %s: %s\n", p.in(tones[one.Verdict], string(one.Verdict)), c.Name, one.Server, c.From,
-			one.Reason, printable(one.Message))
+			one.Reason, one.Message)
 	}
 }

@@ -28,6 +28,8 @@ type apiServer struct {
 	objects map[string]any
 	// hidden are the resources that nobody may see.
 	hidden []string
+	// answerAll, where it is set, is the message of a refusal of everything.
+	answerAll string
 	// before is called before an answer.
 	before func()
 
@@ -75,6 +77,9 @@ func (s *apiServer) answer(response http.ResponseWriter, request *http.Request) 
 		status(http.StatusNotFound, "NotFound")
 	default:
 		answer = typed(answer.(object))
+	}
+	if s.answerAll != "" {
+		code, answer = http.StatusTeapot, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "", "code": http.StatusTeapot, "message": s.answerAll}
 	}
 	response.Header().Set("Content-Type", "application/json")
 	response.WriteHeader(code)
@@ -212,5 +217,40 @@ func TestWhoStopsItGetsNoFinding(t *testing.T) {
 		assert.Equal(t, 2, code, args)
 		require.Contains(t, out, "error: ", args)
 		assert.Equal(t, 1, strings.Count(out, "\n"), out)
+	}
+}
+
+// hostile is a text that would clear a screen, set a title in two ways, reverse what follows and fake a line.
+const hostile = "x\x1b[2J\x1b]0;t\x07\u009b31m\u202etxt\u2066\u2028y\r\nHealthy: z"
+
+func assertPrintable(t *testing.T, out string) {
+	t.Helper()
+	for _, steers := range []string{"\x1b", "\x07", "\u009b", "\u202e", "\u2066", "\u2028", "\r", "\nHealthy: z"} {
+		assert.NotContains(t, out, steers, "%q", out)
+	}
+}
+
+func TestNothingOfTheClustersSteersATerminal(t *testing.T) {
+	objects := broken()
+	objects[shop+"/pods/web"] = failing("web", hostile)
+	one := issuing("r")
+	one["status"] = object{"observedGeneration": 1, "conditions": []object{{"type": "Ready", "status": hostile, "reason": hostile, "message": hostile}},
+		"failures": []object{{"namespacedName": hostile, "reason": hostile, "message": hostile}}}
+	objects[ourAPI+"/imagepullsecrets"], objects[ourAPI+"/imagepullsecrets/r"] = []object{one}, one
+	objects["/api/v1/namespaces"] = []object{{"metadata": object{"name": hostile}}}
+	s := serveAPI(t, objects)
+	file := "apiVersion: v1\nkind: \"K\\e[2J\"\nmetadata: {name: \"n\\e[2J\"}\n---\napiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecret\n" +
+		"metadata: {name: \"a\\e[2J\"}\nspec:\n  namespaces: \"*\"\n  serviceAccounts: \"*\"\n  \"\\e[2J\": 1\n  docker: {server: r.example.com, username: u, password: hush}\n"
+	for _, args := range [][]string{{"why", "web", "-n", "shop"}, {"status"}, {"status", "r"}, {"plan", "-f", "-"}, {"why", "x\x1b[2J"}, {"\x1b[2J"}, {"why", "-o", "\x1b[2J"}} {
+		out, _ := s.ask(t.Context(), file, args...)
+		assert.NotEmpty(t, out)
+		assertPrintable(t, out)
+		assert.NotContains(t, out, "hush")
+	}
+	s.answerAll = hostile
+	for _, args := range [][]string{{"why", "web", "-n", "shop"}, {"status"}, {"plan", "-f", "-"}, {"check", "r"}} {
+		out, code := s.ask(t.Context(), file, args...)
+		assert.Equal(t, 2, code)
+		assertPrintable(t, out)
 	}
 }

@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, streams genericiooptions.IOStreams)
 	case errors.Is(err, errBlocked):
 		return exitBlocked
 	default:
-		fmt.Fprintln(streams.ErrOut, "error:", err)
+		fmt.Fprintln(streams.ErrOut, "error:", printableLines(err.Error()))
 		return exitBlocked
 	}
 }

@@ -164,13 +164,13 @@ const maxFailures = 3
 
 func (s overview) text(p page) {
 	table := tabwriter.NewWriter(p, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "NAME\tREADY\tVALID UNTIL\tNAMESPACES\tACCOUNTS\tFAILURES\tSOURCE\tSERVERS")
+	page{Writer: table}.printf("NAME\tREADY\tVALID UNTIL\tNAMESPACES\tACCOUNTS\tFAILURES\tSOURCE\tSERVERS\n")
 	for _, r := range s.Objects {
 		until := "-"
 		if !r.ValidUntil.IsZero() {
 			until = r.ValidUntil.UTC().Format("2006-01-02 15:04")
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d/%d\t%d/%d\t%d\t%s\t%s\n", r.Name, r.Ready, until,
+		page{Writer: table}.printf("%s\t%s\t%s\t%d/%d\t%d/%d\t%d\t%s\t%s\n", r.Name, r.Ready, until,
 			r.SecretsSuccess, r.SecretsDesired, r.AccountsSuccess, r.AccountsDesired, len(r.Failures), cmp.Or(r.Source, "-"), s.servers(r))
 	}
 	table.Flush()
@@ -209,10 +209,10 @@ func (s overview) servers(r row) string {
 // troubles shows what is wrong with an object.
 func (s overview) troubles(p page, r row) {
 	if r.Ready != string(metav1.ConditionTrue) && r.Message != "" {
-		p.printf("%s %s: %s\n", p.in(red, r.Reason), r.Name, printable(r.Message))
+		p.printf("%s %s: %s\n", p.in(red, r.Reason), r.Name, r.Message)
 	}
 	if r.Unread != "" && !strings.Contains(r.Message, r.Unread) {
-		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialUnread)), r.Name, printable(r.Unread))
+		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialUnread)), r.Name, r.Unread)
 	}
 	if r.OptedOut != nil && s.all {
 		p.printf("opted out: %d namespaces, %d service accounts\n", r.OptedOut.Namespaces, r.OptedOut.ServiceAccounts)
@@ -222,7 +222,7 @@ func (s overview) troubles(p page, r row) {
 		shown = shown[:min(len(shown), maxFailures)]
 	}
 	for _, failure := range shown {
-		p.printf("%s %s: %s\n", p.in(red, failure.Reason), failure.NamespacedName, printable(failure.Message))
+		p.printf("%s %s: %s\n", p.in(red, failure.Reason), failure.NamespacedName, failure.Message)
 	}
 	if more := len(r.Failures) - len(shown); more > 0 {
 		p.printf("and %d more of %s: kubectl tcr status %s\n", more, r.Name, r.Name)
