@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -95,8 +96,9 @@ func (p *Preview) Empty() bool {
 // among seen, where somebody has looked; of what nobody has looked at, it supposes that it gives a credential. Nothing that it returns
 // holds a part of one.
 func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credential.Seen, namespaces []Namespace) Preview {
-	preview := Preview{Name: object.Name, New: true}
+	preview := Preview{Name: nameOf(object), New: true}
 	after, errs := pullsecret.Parse(object)
+	errs = append(checkName(object), errs...)
 	if preview.Refused = texts(errs); len(errs) > 0 {
 		preview.New = !slices.ContainsFunc(existing, func(e v1.ImagePullSecret) bool { return e.Name == object.Name })
 		return preview
@@ -130,6 +132,30 @@ func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credent
 	}
 	preview.Conflicts = conflicts(after, others, namespaces)
 	return preview
+}
+
+// nameOf returns how an object is called; one whose name the API server completes by how that begins.
+func nameOf(object *v1.ImagePullSecret) string {
+	if object.Name == "" && object.GenerateName != "" {
+		return object.GenerateName + "…"
+	}
+	return object.Name
+}
+
+// checkName returns what the API server says of the name of an object.
+func checkName(object *v1.ImagePullSecret) (errs field.ErrorList) {
+	metadata := field.NewPath("metadata")
+	path, name, begins := metadata.Child("name"), object.Name, false
+	if name == "" {
+		path, name, begins = metadata.Child("generateName"), object.GenerateName, true
+	}
+	if name == "" {
+		return field.ErrorList{field.Required(metadata.Child("name"), "name or generateName is required")}
+	}
+	for _, message := range validation.NameIsDNSSubdomain(name, begins) {
+		errs = append(errs, field.Invalid(path, name, message))
+	}
+	return errs
 }
 
 // Compared returns those of existing whose credential For compares with that of an object.

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -95,10 +97,17 @@ func typed(one object) object {
 	return one
 }
 
-// ask runs the command against the server.
-func (s *apiServer) ask(ctx context.Context, input string, args ...string) (out string, code int) {
+// ask runs the command against the server, with a file in place of FILE.
+func (s *apiServer) ask(t *testing.T, ctx context.Context, file string, args ...string) (out string, code int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(file), 0o600))
+	args = append(slices.Clone(args), "--server="+s.URL)
+	if i := slices.Index(args, "FILE"); i >= 0 {
+		args[i] = path
+	}
 	var buffer bytes.Buffer
-	code = run(ctx, append(args, "--server="+s.URL), genericiooptions.IOStreams{In: strings.NewReader(input), Out: &buffer, ErrOut: &buffer})
+	code = run(ctx, args, genericiooptions.IOStreams{In: strings.NewReader(""), Out: &buffer, ErrOut: &buffer})
 	return buffer.String(), code
 }
 
@@ -150,7 +159,7 @@ func TestEachPermissionThatIsMissingIsNamed(t *testing.T) {
 	for _, hidden := range all {
 		s := serveAPI(t, broken())
 		s.hidden = []string{hidden}
-		out, code := s.ask(t.Context(), "", "why", "web", "-n", "shop")
+		out, code := s.ask(t, t.Context(), "", "why", "web", "-n", "shop")
 		assert.Contains(t, out, "not seen: Forbidden: User \"narrow\" cannot look at ", hidden)
 		assert.Contains(t, out, "/"+hidden, "it is named")
 		if slices.Contains(decides, hidden) {
@@ -163,7 +172,7 @@ func TestEachPermissionThatIsMissingIsNamed(t *testing.T) {
 	}
 	s := serveAPI(t, broken())
 	s.hidden = []string{"deployments", "leases", "mutatingwebhookconfigurations", "mutatingadmissionpolicies", "events", "configmaps"}
-	out, code := s.ask(t.Context(), "", "why", "web", "-n", "shop")
+	out, code := s.ask(t, t.Context(), "", "why", "web", "-n", "shop")
 	assert.Equal(t, 1, code)
 	for _, resource := range s.hidden {
 		assert.Contains(t, out, "/"+resource)
@@ -175,11 +184,11 @@ func TestAManagerWhoseDeploymentCannotBeSeenIsCalledDownAllTheSame(t *testing.T)
 	delete(objects, "/apis/coordination.k8s.io/v1"+system+"/leases/tcr-assistant-leader-election")
 	s := serveAPI(t, objects)
 	s.hidden = []string{"deployments"}
-	out, code := s.ask(t.Context(), "", "why", "web", "-n", "shop")
+	out, code := s.ask(t, t.Context(), "", "why", "web", "-n", "shop")
 	assert.Equal(t, 1, code)
 	assert.Contains(t, out, "ManagerDown: ")
 	assert.NotContains(t, out, "there is no such Deployment")
-	out, code = s.ask(t.Context(), "", "status")
+	out, code = s.ask(t, t.Context(), "", "status")
 	assert.Equal(t, 1, code)
 	assert.Contains(t, out, "manager: no replica leads\n", "and not how many of none are available")
 }
@@ -194,7 +203,7 @@ func TestManyPodsAreAskedForOnce(t *testing.T) {
 	objects[shop+"/pods"] = pods
 	s := serveAPI(t, objects)
 	s.hidden = []string{"secrets", "serviceaccounts"}
-	out, code := s.ask(t.Context(), "", "why", "-n", "shop")
+	out, code := s.ask(t, t.Context(), "", "why", "-n", "shop")
 	assert.Equal(t, 2, code)
 	assert.Contains(t, out, "and 296 more\n")
 	for path, times := range s.asked {
@@ -204,7 +213,7 @@ func TestManyPodsAreAskedForOnce(t *testing.T) {
 }
 
 func TestWhoStopsItGetsNoFinding(t *testing.T) {
-	for _, args := range [][]string{{"why", "web", "-n", "shop"}, {"status"}, {"plan", "-f", "-"}} {
+	for _, args := range [][]string{{"why", "web", "-n", "shop"}, {"status"}, {"plan", "-f", "FILE"}} {
 		s := serveAPI(t, broken())
 		ctx, cancel := context.WithCancel(t.Context())
 		answers := 0
@@ -213,7 +222,7 @@ func TestWhoStopsItGetsNoFinding(t *testing.T) {
 				cancel()
 			}
 		}
-		out, code := s.ask(ctx, "apiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecret\nmetadata: {name: a}\n", args...)
+		out, code := s.ask(t, ctx, "apiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecret\nmetadata: {name: a}\n", args...)
 		assert.Equal(t, 2, code, args)
 		require.Contains(t, out, "error: ", args)
 		assert.Equal(t, 1, strings.Count(out, "\n"), out)
@@ -241,16 +250,61 @@ func TestNothingOfTheClustersSteersATerminal(t *testing.T) {
 	s := serveAPI(t, objects)
 	file := "apiVersion: v1\nkind: \"K\\e[2J\"\nmetadata: {name: \"n\\e[2J\"}\n---\napiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecret\n" +
 		"metadata: {name: \"a\\e[2J\"}\nspec:\n  namespaces: \"*\"\n  serviceAccounts: \"*\"\n  \"\\e[2J\": 1\n  docker: {server: r.example.com, username: u, password: hush}\n"
-	for _, args := range [][]string{{"why", "web", "-n", "shop"}, {"status"}, {"status", "r"}, {"plan", "-f", "-"}, {"why", "x\x1b[2J"}, {"\x1b[2J"}, {"why", "-o", "\x1b[2J"}} {
-		out, _ := s.ask(t.Context(), file, args...)
+	for _, args := range [][]string{{"why", "web", "-n", "shop"}, {"status"}, {"status", "r"}, {"plan", "-f", "FILE"}, {"why", "x\x1b[2J"}, {"\x1b[2J"}, {"why", "-o", "\x1b[2J"}} {
+		out, _ := s.ask(t, t.Context(), file, args...)
 		assert.NotEmpty(t, out)
 		assertPrintable(t, out)
 		assert.NotContains(t, out, "hush")
 	}
 	s.answerAll = hostile
-	for _, args := range [][]string{{"why", "web", "-n", "shop"}, {"status"}, {"plan", "-f", "-"}, {"check", "r"}} {
-		out, code := s.ask(t.Context(), file, args...)
+	for _, args := range [][]string{{"why", "web", "-n", "shop"}, {"status"}, {"plan", "-f", "FILE"}, {"check", "r"}} {
+		out, code := s.ask(t, t.Context(), file, args...)
 		assert.Equal(t, 2, code)
 		assertPrintable(t, out)
 	}
+}
+
+// TestPlanOfFilesAsPeopleHaveThem plans what comes out of other programs.
+func TestPlanOfFilesAsPeopleHaveThem(t *testing.T) {
+	const spec = "spec: {namespaces: \"*\", serviceAccounts: \"*\", docker: {server: r.example.com, username: robot, password: hush}}\n"
+	kind := "apiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecret\n"
+	same := kind + "metadata: {name: r, uid: x, resourceVersion: \"1\", creationTimestamp: null, managedFields: [{manager: kubectl}]}\n" + spec + "status: {secretsDesired: 1}\n"
+	for name, c := range map[string]struct {
+		input string
+		says  []string
+		code  int
+	}{
+		"what there is already":   {same, []string{"imagepullsecret r would change nothing\n"}, 0},
+		"a list":                  {"apiVersion: v1\nkind: List\nitems:\n- " + strings.ReplaceAll(same, "\n", "\n  ") + "\n", []string{"r would change nothing"}, 0},
+		"a list of their kind":    {"apiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecretList\nitems:\n- " + strings.ReplaceAll(same, "\n", "\n  ") + "\n", []string{"r would change nothing"}, 0},
+		"several beside others":   {same + "---\n" + kind + "metadata: {name: s}\n" + spec + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: other}\n", []string{"r would change nothing", "s would be created", "Secret x is no ImagePullSecret"}, 1},
+		"a name of the server's":  {kind + "metadata: {generateName: team-}\n" + spec, []string{"imagepullsecret team-… would be created\n"}, 1},
+		"no name":                 {kind + "metadata: {labels: {a: b}}\n" + spec, []string{"would be refused", "metadata.name: Required value"}, 1},
+		"a name that is none":     {kind + "metadata: {name: Team_A}\n" + spec, []string{"imagepullsecret Team_A would be refused", "metadata.name: Invalid value: "}, 1},
+		"a number as password":    {kind + "metadata: {name: s}\n" + strings.ReplaceAll(spec, "hush", "12345"), []string{"s would be refused", "spec.docker.password", "write it in quotes"}, 1},
+		"a field that is unknown": {kind + "metadata: {name: s}\nspec: {docker: {pasword: hush}}\n", []string{"s would be refused", `unknown field "spec.docker.pasword"`}, 1},
+		"another version":         {"apiVersion: tcr.tencentcloudcr.com/v2\nkind: ImagePullSecret\nmetadata: {name: r}\n", []string{"there is no ImagePullSecret in them"}, 2},
+		"nothing":                 {"", []string{"error: reading the files: "}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			objects := broken()
+			objects["/api/v1/namespaces"] = []object{named("shop")}
+			objects["/api/v1/serviceaccounts"] = []object{{"metadata": object{"name": "default", "namespace": "shop"}, "imagePullSecrets": []object{{"name": "tcr.ipsr"}}}}
+			out, code := serveAPI(t, objects).ask(t, t.Context(), c.input, "plan", "-f", "FILE")
+			assert.Equal(t, c.code, code, out)
+			for _, says := range c.says {
+				assert.Contains(t, out, says)
+			}
+			assert.NotContains(t, out, "hush")
+			assert.NotContains(t, out, "12345")
+		})
+	}
+}
+
+func TestAnAddressIsNotRepeatedWithItsPassword(t *testing.T) {
+	s := serveAPI(t, broken())
+	out, code := s.ask(t, t.Context(), "", "plan", "-f", "http://robot:hush@"+strings.TrimPrefix(s.URL, "http://")+"/file.yaml?token=hush")
+	assert.Equal(t, 2, code)
+	assert.Contains(t, out, "/file.yaml")
+	assert.NotContains(t, out, "hush")
 }

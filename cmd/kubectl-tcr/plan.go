@@ -106,8 +106,9 @@ func (o *options) read(files resource.FilenameOptions) ([]document, error) {
 	return wanted, nil
 }
 
-// repeated is what YAML's errors repeat of a file: a password that begins with "*" is taken for the name of an anchor.
-var repeated = regexp.MustCompile("`[^`]*`|'[^']*'")
+// repeated is what errors repeat of a file, where a password that begins with "*" is taken for the name of an anchor, and of the address
+// that it is at.
+var repeated = regexp.MustCompile("`[^`]*`|'[^']*'" + `|//[^\s"/@]+@|\?[^\s"]+`)
 
 // parse reads an ImagePullSecret as the API server does. It repeats no value: any may be a password by mistake.
 func parse(object *unstructured.Unstructured) (document, error) {
