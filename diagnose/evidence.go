@@ -39,6 +39,7 @@ const (
 	PartDeployment       Part = "deployment"
 	PartAttachment       Part = "attachment"
 	PartNode             Part = "node"
+	PartDomains          Part = "domains"
 )
 
 // Unseen is what could not be looked at.
@@ -116,6 +117,12 @@ type Issuer struct {
 	Source string `json:"source,omitempty"`
 	// Sum is the checksum of what it issues; blank where that cannot be read, or Source was not looked at.
 	Sum string `json:"sum,omitempty"`
+	// Registry is the id of the registry instance that the cloud issues its credential for; blank where that stands somewhere.
+	Registry string `json:"registry,omitempty"`
+	// DomainUnknown is whether the domain of Registry, which is not among Servers then, is not known.
+	DomainUnknown bool `json:"domainUnknown,omitempty"`
+	// NotIssued is why the cloud does not issue or renew its credential; blank where it does.
+	NotIssued string `json:"notIssued,omitempty"`
 	// Unread says why its credential cannot be read where it stands; blank where it can, or that is not known.
 	Unread string `json:"unread,omitempty"`
 	// Namespace is whether it selects the pod's namespace, Account whether it selects the pod's account by name.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -206,12 +207,30 @@ func ReadIssuer(object *v1.ImagePullSecret, seen credential.Seen, pod Pod, label
 		}
 	}
 	read.Servers = rule.Servers
+	if rule.Registry != nil {
+		read.Registry, read.NotIssued = rule.Registry.ID, NotIssued(object)
+		if read.DomainUnknown = !rule.Reachable(); read.DomainUnknown {
+			read.Servers = rule.Registry.Additional
+		}
+	}
+	if told := object.Status.Credential; told != nil && told.ExpiresAt != nil && object.Status.ObservedGeneration == object.Generation {
+		read.ExpiresAt = told.ExpiresAt.UTC()
+	}
 	selected, known := rule.Namespaces.Selects(pod.Namespace, labels)
 	read.Namespace, read.LabelsUnseen = selected, !known
 	read.Excluded = slices.Contains(object.Spec.ExcludedNamespaces, v1.NamespaceName(pod.Namespace))
 	read.Selector = selectorText(object.Spec.NamespaceSelector)
 	read.Account = rule.ServiceAccounts.Matches(pod.Account)
 	return read
+}
+
+// NotIssued returns what the manager says of why the cloud does not issue or renew the credential of an object; blank where it does.
+func NotIssued(object *v1.ImagePullSecret) string {
+	issued := meta.FindStatusCondition(object.Status.Conditions, v1.ConditionCredentialIssued)
+	if object.Spec.TCR == nil || issued == nil || issued.Status != metav1.ConditionFalse || issued.ObservedGeneration != object.Generation {
+		return ""
+	}
+	return issued.Message
 }
 
 // told returns what the manager says of why it cannot read the Secret that an object refers to. Of one that can be read by now, that

@@ -120,7 +120,8 @@ func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credent
 	}
 	if before != nil {
 		preview.Credential = reissues(before, after)
-		preview.GainServers, preview.LoseServers = lacking(before.Servers, after.Servers), lacking(after.Servers, before.Servers)
+		had, has := serversOf(before), serversOf(after)
+		preview.GainServers, preview.LoseServers = lacking(had, has), lacking(has, had)
 	}
 	if after.Unread != nil {
 		preview.Unread = after.Unread.Message
@@ -158,7 +159,8 @@ func checkName(object *v1.ImagePullSecret) (errs field.ErrorList) {
 	return errs
 }
 
-// Compared returns those of existing whose credential For compares with that of an object.
+// Compared returns those of existing whose credential For compares with that of an object: those for the same server, and those of a
+// registry instance, whose servers their specs do not tell.
 func Compared(object *v1.ImagePullSecret, existing []v1.ImagePullSecret) (compared []v1.ImagePullSecret) {
 	servers := func(of *v1.ImagePullSecret) []string {
 		return append([]string{of.Spec.Docker.Server}, of.Spec.Docker.AdditionalServers...)
@@ -168,7 +170,7 @@ func Compared(object *v1.ImagePullSecret, existing []v1.ImagePullSecret) (compar
 		shared := slices.ContainsFunc(servers(&existing[i]), func(theirs string) bool {
 			return slices.ContainsFunc(mine, func(server string) bool { return strings.EqualFold(server, theirs) })
 		})
-		if shared || existing[i].Name == object.Name {
+		if shared || existing[i].Name == object.Name || existing[i].Spec.TCR != nil {
 			compared = append(compared, existing[i])
 		}
 	}
@@ -186,6 +188,14 @@ func (p *Preview) take(namespace Namespace, before, after *pullsecret.Rule) {
 	}
 }
 
+// serversOf are the hosts that a credential is for; those of a registry instance of which nobody knows them are called by its id.
+func serversOf(rule *pullsecret.Rule) []string {
+	if rule.Reachable() {
+		return rule.Servers
+	}
+	return append([]string{"(the domains of " + rule.Registry.ID + ")"}, rule.Registry.Additional...)
+}
+
 // lacking returns what of some names is not among others.
 func lacking(others, names []string) (lacking []string) {
 	for _, name := range names {
@@ -201,6 +211,11 @@ func reissues(before, after *pullsecret.Rule) bool {
 	switch {
 	case after.Unread != nil:
 		return false // what was issued stays
+	case before.Registry != nil && after.Registry != nil:
+		return before.Registry.ID != after.Registry.ID || before.Registry.Region != after.Registry.Region ||
+			!slices.Equal(before.Registry.Additional, after.Registry.Additional)
+	case before.Registry != nil || after.Registry != nil:
+		return true
 	case before.Known() && after.Known():
 		return before.Sum != after.Sum
 	case before.Unread != nil:

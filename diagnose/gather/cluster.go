@@ -21,17 +21,18 @@ import (
 
 // What is read.
 var (
-	imagePullSecrets = v1.GroupVersion.WithResource("imagepullsecrets")
-	pods             = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
-	events           = schema.GroupVersionResource{Version: "v1", Resource: "events"}
-	namespaces       = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
-	serviceAccounts  = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
-	secrets          = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
-	configMaps       = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
-	deployments      = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
-	daemonSets       = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"}
-	leases           = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
-	webhooks         = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1",
+	imagePullSecrets   = v1.GroupVersion.WithResource("imagepullsecrets")
+	derivedAttachments = v1.GroupVersion.WithResource("derivedattachments")
+	pods               = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
+	events             = schema.GroupVersionResource{Version: "v1", Resource: "events"}
+	namespaces         = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	serviceAccounts    = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
+	secrets            = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+	configMaps         = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	deployments        = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+	daemonSets         = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"}
+	leases             = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
+	webhooks           = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1",
 		Resource: "mutatingwebhookconfigurations"}
 	policies = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingadmissionpolicies"}
 )

@@ -209,6 +209,9 @@ func (g *gatherer) inCommon(ctx context.Context) *common {
 	if found.objects, err = g.Objects(ctx); err != nil {
 		g.hidden.note(diagnose.PartImagePullSecrets, err)
 	}
+	if g.referred.seen.Domains, err = g.domains(ctx, found.objects); err != nil {
+		g.hidden.note(diagnose.PartDomains, err)
+	}
 	manager, more := g.manager(ctx)
 	found.manager, g.hidden = manager, append(g.hidden, more...)
 	if found.hosts, err = g.hosts(ctx); err != nil {
