@@ -102,7 +102,7 @@ func (s *apiServer) ask(t *testing.T, ctx context.Context, file string, args ...
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file.yaml")
 	require.NoError(t, os.WriteFile(path, []byte(file), 0o600))
-	args = append(slices.Clone(args), "--server="+s.URL)
+	args = append([]string{args[0], "--server=" + s.URL}, args[1:]...)
 	if i := slices.Index(args, "FILE"); i >= 0 {
 		args[i] = path
 	}
@@ -307,4 +307,26 @@ func TestAnAddressIsNotRepeatedWithItsPassword(t *testing.T) {
 	assert.Equal(t, 2, code)
 	assert.Contains(t, out, "/file.yaml")
 	assert.NotContains(t, out, "hush")
+}
+
+func TestCompletionWaitsForNoCluster(t *testing.T) {
+	s := serveAPI(t, broken())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	done, free := context.WithCancel(ctx)
+	s.before = func() { <-done.Done() }
+	out, code := s.ask(t, ctx, "", "__complete", "why", "-n", "shop", "")
+	require.NoError(t, ctx.Err(), "it waited")
+	free()
+	assert.Equal(t, 0, code)
+	assert.True(t, strings.HasPrefix(out, ":4\n"), "it offers nothing, and no files: %q", out)
+}
+
+func TestCompletionOffersNames(t *testing.T) {
+	objects := broken()
+	objects[shop+"/pods"] = []object{failing("web-2", refused), failing("web-1", refused)}
+	s := serveAPI(t, objects)
+	out, code := s.ask(t, t.Context(), "", "__complete", "why", "--namespace=shop", "")
+	assert.Equal(t, 0, code)
+	assert.True(t, strings.HasPrefix(out, "web-1\nweb-2\n:4\n"), out)
 }
