@@ -11,7 +11,9 @@ import (
 // Evidence is what was seen of a pod and of all that its pulls depend on. What could not be looked at is in Unseen: its absence here
 // says nothing.
 type Evidence struct {
-	Now       time.Time `json:"now"`
+	Now time.Time `json:"now"`
+	// Product is the namespace that the manager is in.
+	Product   string    `json:"product,omitempty"`
 	Pod       Pod       `json:"pod"`
 	Namespace Namespace `json:"namespace"`
 	Account   Account   `json:"account"`
@@ -147,8 +149,9 @@ type Issuer struct {
 type Node struct {
 	// Configured are the lines that hosts-updater is to keep.
 	Configured []HostsLine `json:"configured,omitempty"`
-	// Updater is how hosts-updater fares on the node.
-	Updater UpdaterState `json:"updater,omitempty"`
+	// Namespace is where hosts-updater is, Updater how it fares on the node.
+	Namespace string       `json:"namespace,omitempty"`
+	Updater   UpdaterState `json:"updater,omitempty"`
 	// Lines are those of the node's hosts file, where Known.
 	Lines []HostsLine `json:"lines,omitempty"`
 	Known bool        `json:"known,omitempty"`

@@ -28,7 +28,7 @@ func (e *Evidence) managerDown() []Finding {
 		message += ", and there is no such Deployment"
 	}
 	return []Finding{{
-		Reason: ManagerDown, Object: "deployment tcr-assistant-system/tcr-assistant-controller-manager", Message: message,
-		Action: "kubectl describe deployment -n tcr-assistant-system tcr-assistant-controller-manager, and its pods' logs",
+		Reason: ManagerDown, Object: "deployment " + e.Product + "/tcr-assistant-controller-manager", Message: message,
+		Action: "kubectl describe deployment -n " + e.Product + " tcr-assistant-controller-manager, and its pods' logs",
 	}}
 }

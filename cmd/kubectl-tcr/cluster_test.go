@@ -330,3 +330,19 @@ func TestCompletionOffersNames(t *testing.T) {
 	assert.Equal(t, 0, code)
 	assert.True(t, strings.HasPrefix(out, "web-1\nweb-2\n:4\n"), out)
 }
+
+func TestWhatIsAdvisedIsAboutWhereItIsInstalled(t *testing.T) {
+	objects := broken()
+	delete(objects, "/apis/coordination.k8s.io/v1"+system+"/leases/tcr-assistant-leader-election")
+	out, _ := serveAPI(t, objects).ask(t, t.Context(), "", "why", "web", "-n", "shop", "--product-namespace=elsewhere")
+	assert.Contains(t, out, "ManagerDown: deployment elsewhere/tcr-assistant-controller-manager\n")
+	assert.Contains(t, out, "kubectl describe deployment -n elsewhere ")
+
+	objects[shop+"/pods/web"] = failing("web", "dial tcp: lookup r.example.com: no such host")
+	objects[shop+"/pods/web"].(object)["spec"].(object)["nodeName"] = "n1"
+	objects["/api/v1/configmaps"] = []object{{"metadata": object{"name": "updater-config", "namespace": "hosts"},
+		"data": object{"hosts.yaml": "hosts:\n- domain: r.example.com\n  ip: 10.1.1.1\n"}}}
+	out, _ = serveAPI(t, objects).ask(t, t.Context(), "", "why", "web", "-n", "shop")
+	assert.Contains(t, out, "HostsLineMissing: node n1\n")
+	assert.Contains(t, out, "kubectl get pods -n hosts ")
+}

@@ -92,7 +92,7 @@ func (h hosts) on(node string) diagnose.Node {
 	if node == "" || h.namespace == "" {
 		return diagnose.Node{}
 	}
-	return diagnose.Node{Configured: h.configured, Updater: cmp.Or(h.nodes[node], diagnose.UpdaterMissing)}
+	return diagnose.Node{Namespace: h.namespace, Configured: h.configured, Updater: cmp.Or(h.nodes[node], diagnose.UpdaterMissing)}
 }
 
 func (c *Cluster) hosts(ctx context.Context) (hosts, error) {

@@ -148,7 +148,7 @@ type common struct {
 }
 
 func (g *gatherer) of(ctx context.Context, pod *corev1.Pod) diagnose.Evidence {
-	evidence := diagnose.Evidence{Now: g.now, Pod: diagnose.ReadPod(pod, nil)}
+	evidence := diagnose.Evidence{Now: g.now, Product: g.product, Pod: diagnose.ReadPod(pod, nil)}
 	if !slices.ContainsFunc(evidence.Pod.Pulls, func(p diagnose.Pull) bool { return p.Waiting != "" }) {
 		return evidence // nothing else matters
 	}
