@@ -83,6 +83,9 @@ func (r *Registry) servers(domain string) []string {
 	return servers
 }
 
+// Reachable reports whether the hosts that the credential is for are known: those of a registry instance are once the cloud has told.
+func (r *Rule) Reachable() bool { return r.Registry == nil || r.Renewal.Domain != "" }
+
 // private returns the domain in private networks of an instance with a default domain.
 func private(domain string) string {
 	host, rest, _ := strings.Cut(domain, ".")
