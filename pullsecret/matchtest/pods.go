@@ -97,6 +97,9 @@ func (read *podCase) made(named func(rule string) string) (PodCase, error) {
 	for _, reference := range c.Pod.Spec.ImagePullSecrets {
 		c.Has = append(c.Has, reference.Name)
 	}
+	if read.Annotations != nil { // else the API server would refuse the pod for what it lists itself
+		c.Account.ImagePullSecrets = c.Pod.Spec.ImagePullSecrets
+	}
 	c.Want = slices.Clone(c.Has)
 	for _, rule := range read.Want {
 		c.Want = append(c.Want, pullsecret.SecretName(named(rule)))
