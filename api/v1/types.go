@@ -73,6 +73,14 @@ type ImagePullSecretSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[-.a-z0-9]{254}')",message="must hold exact service account names, each of at most 253 characters"
 	ServiceAccounts string `json:"serviceAccounts,omitempty"`
 
+	// Pods says which pods that list pull secrets of their own get the Secret, too, when they are created: the API server gives those that
+	// their account lists only to pods that list none. Never, which is the default, MatchingImages, which are those with an image of
+	// one of the servers, or All.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=Never;MatchingImages;All
+	Pods string `json:"pods,omitempty"`
+
 	// Docker is the credential of one registry. Beside TCR it may be absent, or holds AdditionalServers alone.
 	//
 	// +optional
@@ -379,6 +387,11 @@ type Failure struct {
 }
 
 const (
+	// PodsNever, PodsMatchingImages and PodsAll are the values of spec.pods.
+	PodsNever          = "Never"
+	PodsMatchingImages = "MatchingImages"
+	PodsAll            = "All"
+
 	// SourceInline is the source of a credential that stands in the spec.
 	SourceInline = "Inline"
 	// SourceSecret begins the source of a credential that stands in a Secret; its name follows.

@@ -227,14 +227,17 @@ func (m *manager) lead(ctx context.Context) {
 	leading.Go(func() { reference.NewFollower(m.log, m.client, m.options.namespace, index).Run(ctx) })
 	m.known.lead(index)
 	if m.options.webhook {
-		leading.Go(func() { m.keep(ctx) })
+		leading.Go(func() { m.keep(ctx, index) })
 	}
 	leading.Go(func() { attached.Run(ctx) })
 }
 
 // keep keeps the webhook configurations and the certificate that they trust, until ctx ends.
-func (m *manager) keep(ctx context.Context) {
+func (m *manager) keep(ctx context.Context, index *pullsecret.Index) {
 	defer m.registrar.Withdraw()
+	ask := func(pullsecret.Change) { m.registrar.AskAboutPods(index.Rules().AsksOfPods()) }
+	defer index.Observe(ask)()
+	ask(pullsecret.Change{})
 	if m.registrar.WaitForSync(ctx) != nil {
 		return
 	}
