@@ -99,12 +99,7 @@ const (
 func parseRegistry(path *field.Path, spec *v1.RegistryInstance, additional []string) (*Registry, field.ErrorList) {
 	var errs field.ErrorList
 	form := func(path *field.Path, value string, longest int, form *regexp.Regexp, says string) {
-		switch {
-		case tooLong(value, longest):
-			errs = append(errs, field.TooLong(path, "", longest))
-		case !form.MatchString(value):
-			errs = append(errs, field.Forbidden(path, says))
-		}
+		errs = append(errs, checkForm(path, value, longest, form, says)...)
 	}
 	form(path.Child("registryId"), spec.RegistryID, maxRegistry, registryForm, "must be the id of a registry instance, such as tcr-xxxxxxxx")
 	form(path.Child("region"), spec.Region, maxRegistry, regionForm, "must be the name of a region, such as ap-guangzhou")

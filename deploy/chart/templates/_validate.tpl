@@ -66,6 +66,7 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.namespaces" $path) $cr.namespaces) -}}
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.serviceAccounts" $path) $cr.serviceAccounts) -}}
 {{- include "tcr-assistant.validate.credential" (list $faults $path $cr $object.properties.spec) -}}
+{{- include "tcr-assistant.validate.fields" (list $faults (printf "%s.check" $path) $cr.check $spec.check) -}}
 {{- if hasKey $names $name -}}
 {{- include "tcr-assistant.fault" (list $faults (printf "%s.name" $path) (printf "%q is the name of %s already: write another" $name (get $names $name))) -}}
 {{- end -}}
@@ -129,21 +130,32 @@ which have no spec.docker about them.
 {{- if $set -}}{{- $_ := set $set "docker" true -}}{{- end -}}
 {{- with $cr.tcr -}}
 {{- $_ := set $set "tcr" . -}}
-{{- range $key, $value := . -}}
-{{- $at := printf "%s.tcr.%s" $path $key -}}
-{{- if kindIs "map" $value -}}
-{{- include "tcr-assistant.rules" (list $faults (printf "%s.name" $at) $value.name (get $spec.properties.tcr.properties $key).properties.name) -}}
-{{- else if not (kindIs "invalid" $value) -}}
-{{- include "tcr-assistant.rules" (list $faults $at $value (get $spec.properties.tcr.properties $key)) -}}
 {{- end -}}
-{{- end -}}
-{{- end -}}
+{{- include "tcr-assistant.validate.fields" (list $faults (printf "%s.tcr" $path) $cr.tcr $spec.properties.tcr) -}}
 {{- $at := dict ".docker" ".secretRef" ".docker.server" ".dockerServer" -}}
 {{- range index $spec "x-kubernetes-validations" -}}
 {{- if hasPrefix ".docker" (.fieldPath | default "") -}}
 {{- if ne (include "tcr-assistant.rule" (list (replace "self.docker." "self." .rule) $set)) "T" -}}
 {{- include "tcr-assistant.fault" (list $faults (printf "%s%s" $path (get $at .fieldPath)) .message) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The fields of an object, each by the rules that the CRD has for it. A map is a reference to a Secret. */}}
+{{- define "tcr-assistant.validate.fields" -}}
+{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $schema := index . 3 -}}
+{{- range $key, $value := index . 2 | default dict -}}
+{{- $at := printf "%s.%s" $path $key -}}{{- $rules := get $schema.properties $key -}}
+{{- if kindIs "map" $value -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.name" $at) $value.name $rules.properties.name) -}}
+{{- else if kindIs "slice" $value -}}
+{{- include "tcr-assistant.rules" (list $faults $at $value $rules) -}}
+{{- range $i, $one := $value -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s[%d]" $at $i) $one $rules.items) -}}
+{{- end -}}
+{{- else if kindIs "string" $value -}}
+{{- include "tcr-assistant.rules" (list $faults $at $value $rules) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
