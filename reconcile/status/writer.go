@@ -22,6 +22,7 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/informer"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
@@ -54,6 +55,8 @@ type Config struct {
 	Busy func() bool
 	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not. It may be nil.
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
+	// Validity returns what was found out about a rule's credential, nil where nobody has looked. It may be nil.
+	Validity func(rule *pullsecret.Rule) *credential.Validity
 	// Recorder records events; it may be nil.
 	Recorder record.EventRecorder
 	// QueueMetrics may be nil.
@@ -225,6 +228,9 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 			return status, false // it is looked at again once everything has been seen
 		}
 		status.Conditions = plan.SetIssued(status.Conditions, rule, now)
+		if w.Validity != nil {
+			plan.SetValid(&status, rule, before.Status, w.Validity(rule), now)
+		}
 		if again := w.events.record(name, rule.UID, status, failures, time.Now()); again > 0 {
 			w.queue.AddAfter(name, again)
 		}
