@@ -33,13 +33,16 @@ func TestLinked(t *testing.T) {
 		return string(out)
 	}
 	for _, only := range []string{"github.com/spf13/cobra", "k8s.io/cli-runtime/", "sigs.k8s.io/kustomize/", "k8s.io/client-go/dynamic",
-		"github.com/distribution/reference", "tcr-assistant/diagnose", "tcr-assistant/preview", "tcr-assistant/image",
-		// The manager will link these once it checks, too.
-		"oras.land/", "tcr-assistant/credential/check"} {
+		"tcr-assistant/diagnose", "tcr-assistant/preview"} {
 		assert.Contains(t, deps("."), only)
 		for _, other := range []string{"../controller-manager", "../hosts-updater"} {
 			assert.NotContains(t, deps(other), only, other)
 		}
+	}
+	for _, shared := range []string{"github.com/distribution/reference", "tcr-assistant/image", "oras.land/", "tcr-assistant/credential/check"} {
+		assert.Contains(t, deps("."), shared)
+		assert.Contains(t, deps("../controller-manager"), shared, "it checks in the same way")
+		assert.NotContains(t, deps("../hosts-updater"), shared)
 	}
 	for _, foreign := range []string{"tcr-assistant/reconcile", "tcr-assistant/webhook", "k8s.io/client-go/kubernetes\n"} {
 		assert.NotContains(t, deps("."), foreign)
@@ -237,32 +240,22 @@ func TestStatusTellsWhereTheCredentialStands(t *testing.T) {
 }
 
 func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
-	for _, c := range []struct {
-		image string
-		want  []string
-	}{
-		{"", []string{"r.example.com", "vpc.example.com", "x.example.com"}},
-		{"team/app:v1", []string{"r.example.com", "vpc.example.com", "x.example.com"}},
-		{"vpc.example.com/team/app:v1", []string{"vpc.example.com"}},
-	} {
-		logins, came, err := loginsOf(team(), holding(basicAuth("robot", "hush")), c.image)
-		require.NoError(t, err)
-		assert.Empty(t, came)
-		var servers []string
-		for _, login := range logins {
-			servers = append(servers, login.Server)
-			assert.Equal(t, check.Login{Server: login.Server, Username: "robot", Password: "hush", Image: c.image}, login)
-		}
-		assert.Equal(t, c.want, servers, c.image)
-	}
+	logins, came, err := loginsOf(team(), holding(basicAuth("robot", "hush")), check.Login{Image: "vpc.example.com/team/app:v1", Realms: []string{"auth"}})
+	require.NoError(t, err)
+	assert.Empty(t, came)
+	assert.Equal(t, []check.Login{
+		{Server: "r.example.com", Username: "robot", Password: "hush", Realms: []string{"auth"}},
+		{Server: "vpc.example.com", Username: "robot", Password: "hush", Realms: []string{"auth"}, Image: "vpc.example.com/team/app:v1"},
+		{Server: "x.example.com", Username: "robot", Password: "hush", Realms: []string{"auth"}},
+	}, logins)
 	inline := team()
 	inline.Spec.Docker = v1.DockerCredential{Server: "r.example.com", Username: "me", Password: "hush"}
-	logins, _, err := loginsOf(inline, credential.Seen{}, "")
+	logins, _, err = loginsOf(inline, credential.Seen{}, check.Login{})
 	require.NoError(t, err)
 	assert.Equal(t, []check.Login{{Server: "r.example.com", Username: "me", Password: "hush"}}, logins)
 
 	for name, secret := range map[string]*corev1.Secret{"does not exist": nil, "must not hold": basicAuth("robot:hush", "hush")} {
-		logins, came, err := loginsOf(team(), holding(secret), "")
+		logins, came, err := loginsOf(team(), holding(secret), check.Login{})
 		require.NoError(t, err)
 		assert.Empty(t, logins)
 		require.Len(t, came, 1)
@@ -270,8 +263,15 @@ func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
 		assert.Contains(t, came[0].Message, name)
 		assert.NotContains(t, came[0].Message, "hush")
 	}
+	cloud := team()
+	cloud.Spec.Docker, cloud.Spec.TCR = v1.DockerCredential{}, &v1.RegistryInstance{RegistryID: "tcr-demo0001", Region: "ap-guangzhou"}
+	logins, came, err = loginsOf(cloud, credential.Seen{}, check.Login{})
+	require.NoError(t, err)
+	assert.Empty(t, logins)
+	require.Len(t, came, 1)
+	assert.Contains(t, came[0].Message, "the cloud issues it")
 	inline.Spec.Docker.Server = "robot:hush@r.example.com"
-	_, _, err = loginsOf(inline, credential.Seen{}, "")
+	_, _, err = loginsOf(inline, credential.Seen{}, check.Login{})
 	require.ErrorContains(t, err, "reading imagepullsecret r: spec.docker.server: Forbidden")
 	assert.NotContains(t, err.Error(), "hush")
 }

@@ -61,8 +61,6 @@ type Keeper struct {
 
 // object is what is remembered of an ImagePullSecret, and for a while of one that is gone.
 type object struct {
-	// made is whether it was made since this process began to look.
-	made bool
 	// checked is when this process last logged in; zero where it has not yet. of is what it logged in with, found what came of it.
 	checked  time.Time
 	of       subject
@@ -132,11 +130,6 @@ func (k *Keeper) observe(change pullsecret.Change) {
 		change.Before.Trial.Interval == change.After.Trial.Interval && slices.Equal(change.Before.Servers, change.After.Servers) {
 		return
 	}
-	if change.After != nil && change.Before == nil && !change.Unknown {
-		k.mu.Lock()
-		k.of(change.Name).made = true
-		k.mu.Unlock()
-	}
 	k.queue.AddAfter(change.Name, settling)
 }
 
@@ -204,10 +197,7 @@ func (k *Keeper) due(rule *pullsecret.Rule) time.Time {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	one := k.of(rule.Name)
-	seen := history{checked: one.checked, unknowns: one.unknowns, current: one.of.equal(subjectOf(rule))}
-	if !one.made {
-		seen.began = k.began
-	}
+	seen := history{began: k.began, checked: one.checked, unknowns: one.unknowns, current: one.of.equal(subjectOf(rule))}
 	if before := written(status, k.Now()); one.checked.IsZero() && before != nil {
 		seen.checked, seen.current = before.CheckedAt, still(rule, status, before)
 		if before.Status == metav1.ConditionUnknown {

@@ -22,7 +22,7 @@ const (
 
 // history is what is known of the checks of one credential.
 type history struct {
-	// began is when this process began to look; zero for an object that has been made since, which nobody else can have checked.
+	// began is when this process began to look: another one may have logged in just before, and not have written it any more.
 	began time.Time
 	// checked is when somebody last logged in for the object; zero where nobody did.
 	checked time.Time
@@ -46,7 +46,7 @@ func (h history) next(interval time.Duration, chance float64) time.Time {
 	return latest(earliest, h.checked.Add(wait))
 }
 
-// after returns when a login may follow one at that time, which may be zero.
+// after returns when a login may follow what was at that time, which may be zero.
 func after(at time.Time) time.Time {
 	if at.IsZero() {
 		return at

@@ -2,12 +2,14 @@ package gather
 
 import (
 	"context"
+	"crypto/x509"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/credential"
+	"github.com/tcr-assistant/tcr-assistant/credential/check"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -43,4 +45,18 @@ func (c *Cluster) refer(ctx context.Context, seen credential.Seen, object *v1.Im
 	}
 	seen.Secrets[rule.Reference] = secret
 	return nil
+}
+
+// Authorities returns those that an object names for its registry, nil where it names none, or what is wrong with them.
+func (c *Cluster) Authorities(ctx context.Context, object *v1.ImagePullSecret) (*x509.CertPool, *check.Result, error) {
+	if object.Spec.Check == nil || object.Spec.Check.CASecretRef == nil {
+		return nil, nil, nil
+	}
+	name := object.Spec.Check.CASecretRef.Name
+	secret, err := get[corev1.Secret](ctx, c, secrets, c.product, name)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return nil, nil, err
+	}
+	roots, unknown := check.Authorities(c.product+"/"+name, secret)
+	return roots, unknown, nil
 }
