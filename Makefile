@@ -33,7 +33,7 @@ WEBHOOK := ^Test(AFollowerIsSentNoCredential|ASecretInTheWayOfTheCertificateIsRe
 # What holds bounds of less than half a minute is alone. The rest runs side by side, each test in a world of its own: most of its time
 # goes by in waiting.
 .PHONY: integration
-integration: controlplane prometheus ## run the tests against a real control plane
+integration: controlplane prometheus registry ## run the tests against a real control plane
 	cd test && go vet ./... && go test -p 1 -parallel 6 -count=1 -timeout 45m ./suites/integration
 	cd test && TCR_ASSISTANT_WEBHOOK=false go test -p 1 -parallel 6 -count=1 -timeout 20m -skip '$(WEBHOOK)' ./suites/integration
 	cd test && go test -p 3 -parallel 4 -count=1 -timeout 45m $$(go list ./... | grep -v -e /harness/machine -e /harness/node -e /suites/chaos -e /suites/e2e -e /suites/integration)
@@ -62,6 +62,10 @@ controlplane: ## build the Kubernetes that tests run on, once; it is cached outs
 .PHONY: prometheus
 prometheus: ## fetch the prometheus that tests run, once; it is cached outside the checkout
 	@test/harness/prometheus/install
+
+.PHONY: registry
+registry: ## fetch the registry that tests run, once; it is cached outside the checkout
+	@test/harness/registry/install
 
 .PHONY: bench
 bench: controlplane ## measure everything next to bare writes of the same run; ONLY=memory,... measures only these

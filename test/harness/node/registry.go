@@ -4,15 +4,9 @@ package node
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -25,6 +19,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/tcr-assistant/tcr-assistant/test/harness/registry"
 )
 
 // RegistryHost is the registry's name. No DNS knows it.
@@ -43,20 +39,20 @@ func (n *Node) StartRegistry(ctx context.Context, user, password string) (*Regis
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return nil, err
 	}
-	certificate, key, err := selfSigned(time.Now(), RegistryHost)
+	certificate, err := registry.NewCertificate(time.Now(), RegistryHost)
 	if err != nil {
 		return nil, fmt.Errorf("starting the registry: %w", err)
 	}
 	authority := filepath.Join(registryHosts, RegistryHost, "ca.crt")
 	for path, text := range map[string]string{
-		r.path("tls.crt"): string(certificate),
-		r.path("tls.key"): string(key),
+		r.path("tls.crt"): string(certificate.PEM),
+		r.path("tls.key"): string(certificate.KeyPEM),
 		r.path("config.yaml"): fmt.Sprintf(`version: 0.1
 storage: {filesystem: {rootdirectory: %q}}
 http: {addr: %q, tls: {certificate: %q, key: %q}}
 auth: {htpasswd: {realm: %q, path: %q}}
 `, r.path("storage"), net.JoinHostPort(RegistryAddress, "443"), r.path("tls.crt"), r.path("tls.key"), RegistryHost, r.path("htpasswd")),
-		authority: string(certificate),
+		authority: string(certificate.PEM),
 		filepath.Join(registryHosts, RegistryHost, "hosts.toml"): fmt.Sprintf("server = %q\nca = %q\n", "https://"+RegistryHost, authority),
 	} {
 		if err := write(path, text); err != nil {
@@ -70,7 +66,7 @@ auth: {htpasswd: {realm: %q, path: %q}}
 		return nil, err
 	}
 	trusted := x509.NewCertPool()
-	trusted.AppendCertsFromPEM(certificate)
+	trusted.AppendCertsFromPEM(certificate.PEM)
 	r.transport = &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: trusted},
 		// The registry's name leads nowhere.
@@ -142,32 +138,4 @@ lines:
 		count++
 	}
 	return count, nil
-}
-
-// selfSigned returns a certificate of a host and its key, in PEM.
-func selfSigned(now time.Time, host string) (certificate, key []byte, err error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: host},
-		DNSNames:     []string{host},
-		NotBefore:    now.Add(-time.Hour),
-		NotAfter:     now.Add(24 * time.Hour),
-		KeyUsage:     x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IsCA:         true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		return nil, nil, err
-	}
-	keyDER, err := x509.MarshalECPrivateKey(private)
-	if err != nil {
-		return nil, nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}), nil
 }
