@@ -155,6 +155,8 @@ type Options struct {
 	AllSecrets bool
 	// Args come after the usual ones and override them.
 	Args []string
+	// Env are variables (key=value) besides those of the test.
+	Env []string
 	// Log gets a copy of what it logs; it may be nil.
 	Log io.Writer
 }
@@ -186,6 +188,7 @@ func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Manager, 
 		"--shutdown-delay=0s",
 		"--log-level=debug",
 	}, options.Args...)...)
+	m.command.Env = append(os.Environ(), options.Env...)
 	m.command.Stdout, m.command.Stderr = m.log, m.log
 	m.command.SysProcAttr = processAttributes()
 	if err := m.command.Start(); err != nil {
