@@ -155,6 +155,7 @@ func TestTheLeaderSaysWhetherCredentialsAreValid(t *testing.T) {
 	w.Create("revoked", right.of, func(spec *v1.ImagePullSecretSpec) {
 		spec.Docker.Username, spec.Check.Interval = "revoked", "1m"
 	})
+	w.Create("proxied", right.of, func(spec *v1.ImagePullSecretSpec) { spec.Docker.Server = proxiedHost })
 	w.expiring(right)
 
 	t.Run("nothing waits for it", func(t *testing.T) {
@@ -200,13 +201,18 @@ func TestTheLeaderSaysWhetherCredentialsAreValid(t *testing.T) {
 		assert.LessOrEqual(t, len(writes), 4, "%d writes in %s", len(writes), time.Since(began))
 		assert.NotEmpty(t, writes)
 	})
-	t.Run("another leader asks nobody who was asked", func(t *testing.T) {
+	t.Run("another leader asks nobody who was asked, and asks by its proxy", func(t *testing.T) {
+		w.says("proxied", metav1.ConditionUnknown, "NameNotResolved")
 		before := w.tokens.Logins()
 		for _, m := range w.managers {
 			require.NoError(t, m.Stop())
 		}
-		w.run(manager.Options{})
-		time.Sleep(70 * time.Second)
+		proxy, asked := w.startProxy(t)
+		w.run(manager.Options{Env: []string{"HTTPS_PROXY=" + proxy, "NO_PROXY="}})
+		w.Kubectl("patch", "ipss", "proxied", "--type=merge", "-p", `{"spec":{"check":{"image":"team/app:v1"}}}`)
+		w.says("proxied", metav1.ConditionTrue, "LoggedIn")
+		assert.Contains(t, asked(), "CONNECT "+proxiedHost+":443")
+		assert.GreaterOrEqual(t, time.Since(began), time.Minute)
 		assert.Equal(t, before, w.tokens.Logins(), "it was not long ago")
 		w.says("token-right", metav1.ConditionTrue, "LoggedIn")
 	})

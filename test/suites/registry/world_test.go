@@ -7,13 +7,16 @@ import (
 	"crypto/x509"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,7 +35,12 @@ type registries struct {
 	tokens             *registry.Tokens
 	// authorities are the certificates of all of them, in PEM.
 	authorities []byte
+	// proxied is the address of a way to the registry with passwords that has the certificate of proxiedHost.
+	proxied string
 }
+
+// proxiedHost is a name that leads nowhere: a proxy alone knows where it is.
+const proxiedHost = "registry.example.test"
 
 func startRegistries(t *testing.T) *registries {
 	t.Helper()
@@ -59,6 +67,10 @@ func startRegistries(t *testing.T) *registries {
 	for _, certificate := range []*registry.Certificate{r.passwords.Certificate, r.tokened.Certificate, r.tokens.Certificate} {
 		r.authorities = append(r.authorities, certificate.PEM...)
 	}
+	named, err := registry.NewCertificate(time.Now(), proxiedHost)
+	require.NoError(t, err)
+	r.authorities = append(r.authorities, named.PEM...)
+	r.proxied = r.behind(t, named, func(http.ResponseWriter, *http.Request) bool { return false })
 	require.NoError(t, r.passwords.Push(t.Context(), "team/app:v1", "robot", secret))
 	return &r
 }
@@ -73,6 +85,12 @@ func (r *registries) revoke(t *testing.T) {
 // before stands before the registry with passwords, and returns its address. What handle does not answer, the registry does.
 func (r *registries) before(t *testing.T, handle func(http.ResponseWriter, *http.Request) (answered bool)) string {
 	t.Helper()
+	return r.behind(t, r.passwords.Certificate, handle)
+}
+
+// behind stands before the registry with passwords behind another certificate.
+func (r *registries) behind(t *testing.T, certificate *registry.Certificate, handle func(http.ResponseWriter, *http.Request) (answered bool)) string {
+	t.Helper()
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: r.passwords.Host})
 	proxy.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: r.passwords.Roots()}}
 	front := httptest.NewUnstartedServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
@@ -81,7 +99,7 @@ func (r *registries) before(t *testing.T, handle func(http.ResponseWriter, *http
 		}
 	}))
 	front.Config.ErrorLog = log.New(io.Discard, "", 0)
-	pair, err := tls.X509KeyPair(r.passwords.Certificate.PEM, r.passwords.Certificate.KeyPEM)
+	pair, err := tls.X509KeyPair(certificate.PEM, certificate.KeyPEM)
 	require.NoError(t, err)
 	front.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	front.StartTLS()
@@ -169,4 +187,36 @@ func (r *registries) roots() *x509.CertPool {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(r.authorities)
 	return roots
+}
+
+// startProxy starts an HTTP proxy that leads every connection to the way behind proxiedHost, and returns its URL and what it was asked for.
+func (r *registries) startProxy(t *testing.T) (proxy string, asked func() []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var hosts []string
+	server := httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		mu.Lock()
+		hosts = append(hosts, request.Method+" "+request.Host)
+		mu.Unlock()
+		onward, err := net.Dial("tcp", r.proxied)
+		if err != nil {
+			response.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		defer onward.Close()
+		response.WriteHeader(http.StatusOK)
+		connection, _, err := response.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer connection.Close()
+		go func() { _, _ = io.Copy(onward, connection) }()
+		_, _ = io.Copy(connection, onward)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(hosts)
+	}
 }
