@@ -239,6 +239,35 @@ func TestStatusTellsWhereTheCredentialStands(t *testing.T) {
 	assert.True(t, all.fine(), "what cannot be seen is not called broken")
 }
 
+func TestStatusTellsWhetherTheCredentialIsGood(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	shown := func(valid metav1.ConditionStatus, known v1.CredentialStatus) (overview, string) {
+		object := team()
+		object.Status.Credential = &known
+		object.Status.Conditions = append(object.Status.Conditions, metav1.Condition{Type: v1.ConditionCredentialValid, Status: valid, Message: "it answered so"})
+		all := summarize(gather.Overview{Objects: []v1.ImagePullSecret{*object}, Manager: diagnose.Manager{LeaseUntil: now.Add(time.Hour)}}, now)
+		var out bytes.Buffer
+		all.text(page{Writer: &out})
+		return all, out.String()
+	}
+	later, before := metav1.NewTime(now.Add(time.Hour)), metav1.NewTime(now.Add(-time.Hour))
+	all, text := shown(metav1.ConditionTrue, v1.CredentialStatus{ExpiresAt: &later})
+	assert.True(t, all.fine())
+	assert.Contains(t, text, "r      True    2026-01-01 13:00   ")
+	assert.NotContains(t, text, "it answered so")
+	all, _ = shown(metav1.ConditionUnknown, v1.CredentialStatus{})
+	assert.True(t, all.fine(), "nothing is known to be wrong")
+	all, text = shown(metav1.ConditionFalse, v1.CredentialStatus{})
+	assert.False(t, all.fine())
+	assert.Contains(t, text, "CredentialRefused r: it answered so\n")
+	all, text = shown(metav1.ConditionTrue, v1.CredentialStatus{ExpiresAt: &before})
+	assert.False(t, all.fine())
+	assert.Contains(t, text, "CredentialExpired r: its credential ended at 2026-01-01T11:00:00Z\n")
+	all, text = shown(metav1.ConditionTrue, v1.CredentialStatus{ExpiryUnread: "the annotation is none"})
+	assert.True(t, all.fine())
+	assert.Contains(t, text, "r: when its credential ends is not known: the annotation is none\n")
+}
+
 func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
 	logins, came, err := loginsOf(team(), holding(basicAuth("robot", "hush")), check.Login{Image: "vpc.example.com/team/app:v1", Realms: []string{"auth"}})
 	require.NoError(t, err)

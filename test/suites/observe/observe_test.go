@@ -51,6 +51,7 @@ func TestWhatAnOperatorSees(t *testing.T) {
 			assert.Equal(t, []string{"Normal x1 secret tcr.ipsmany was issued again, with the current credential, in 1005 namespaces"}, w.tells("many", "Reissued"))
 		}},
 		{"Prometheus counts what the walk-through did", func(t *testing.T) { w.walkThrough(t, many+6) }},
+		{"a credential that is refused, and one that ends, are alerts until they are renewed", w.credentials},
 		{"the running process serves what the table lists, and nothing else", w.servesWhatIsListed},
 		{"promtool has no complaint about the metrics", func(t *testing.T) {
 			out, err := prometheus.Promtool(w.Ctx, w.metrics(t), "check", "metrics")
@@ -187,6 +188,7 @@ func (w *world) servesWhatIsListed(t *testing.T) {
 		listed[match[1]] = match[2] + " " + sorted(labels)
 	}
 	assert.Equal(t, listed, served)
+	w.Kubectl("delete", "ipss", "cloud") // it was there to be listed
 }
 
 func kind(family *dto.MetricFamily) string { return strings.ToLower(family.GetType().String()) }
