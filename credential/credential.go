@@ -56,7 +56,7 @@ func Of(name types.NamespacedName, secret *corev1.Secret, servers []string) pull
 		wrong = invalid("holds a password that makes a Secret of more than 1 MiB, which cannot be stored: write a shorter one, or fewer servers")
 		return pullsecret.Credential{Unread: wrong.of(name)}
 	}
-	return pullsecret.Credential{Config: config}
+	return pullsecret.Credential{Config: config, Expiry: expiryOf(name, secret, one.Password)}
 }
 
 // LoginOf returns what the Secret of that name gives for a server, or why it gives nothing. The Secret is nil where there is none.

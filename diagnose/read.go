@@ -213,9 +213,7 @@ func ReadIssuer(object *v1.ImagePullSecret, seen credential.Seen, pod Pod, label
 			read.Servers = rule.Registry.Additional
 		}
 	}
-	if told := object.Status.Credential; told != nil && told.ExpiresAt != nil && object.Status.ObservedGeneration == object.Generation {
-		read.ExpiresAt = told.ExpiresAt.UTC()
-	}
+	read.Refused, read.ExpiresAt = refusedOf(object), endOf(object, rule)
 	selected, known := rule.Namespaces.Selects(pod.Namespace, labels)
 	read.Namespace, read.LabelsUnseen = selected, !known
 	read.Excluded = slices.Contains(object.Spec.ExcludedNamespaces, v1.NamespaceName(pod.Namespace))
@@ -231,6 +229,34 @@ func NotIssued(object *v1.ImagePullSecret) string {
 		return ""
 	}
 	return issued.Message
+}
+
+// refusedOf returns what a registry said to the manager, where it refused the credential that is issued now.
+func refusedOf(object *v1.ImagePullSecret) string {
+	condition := meta.FindStatusCondition(object.Status.Conditions, v1.ConditionCredentialValid)
+	if condition == nil || condition.Status != metav1.ConditionFalse || condition.ObservedGeneration != object.Generation {
+		return ""
+	}
+	if known := object.Status.Credential; known != nil && known.IssuedAt != nil && known.IssuedAt.After(checkedAt(known)) {
+		return ""
+	}
+	return condition.Message
+}
+
+func checkedAt(known *v1.CredentialStatus) time.Time {
+	if known.CheckedAt == nil {
+		return time.Time{}
+	}
+	return known.CheckedAt.Time
+}
+
+// endOf returns when the credential of an object ends: as that itself says, where it was read, or as the manager says.
+func endOf(object *v1.ImagePullSecret, rule *pullsecret.Rule) time.Time {
+	known := object.Status.Credential
+	if rule.Known() || known == nil || known.ExpiresAt == nil || object.Status.ObservedGeneration != object.Generation {
+		return rule.Ends()
+	}
+	return known.ExpiresAt.UTC()
 }
 
 // told returns what the manager says of why it cannot read the Secret that an object refers to. Of one that can be read by now, that

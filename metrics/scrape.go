@@ -3,8 +3,10 @@ package metrics
 import (
 	"crypto/x509"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
@@ -24,7 +26,9 @@ var (
 	failures        = description("failures", "What is not as it should be of the image pull secret, by the reason its status gives.", "image_pull_secret", "reason")
 	isIssued        = description("credential_issued", "1 while the cloud issues and renews the credential of the image pull secret, else 0; only of those with spec.tcr.", "image_pull_secret")
 	isReached       = description("private_network_ready", "1 while the condition PrivateNetworkReady of the image pull secret is True, else 0; only of those with spec.tcr.privateNetwork.", "image_pull_secret")
-	expiry          = description("credential_expiry_timestamp_seconds", "Unix time at which the credential that the cloud has issued for the image pull secret ends.", "image_pull_secret")
+	isValid         = description("credential_valid", "1 while the registry takes the credential of the image pull secret, 0 while it refuses it; absent where that is not known.", "image_pull_secret")
+	issue           = description("credential_issue_timestamp_seconds", "Unix time since which the oldest Secret of the image pull secret holds its current credential.", "image_pull_secret")
+	expiry          = description("credential_expiry_timestamp_seconds", "Unix time at which the credential of the image pull secret ends, where that is known.", "image_pull_secret")
 )
 
 // progressCollector asks the controller, while there is one, at each scrape.
@@ -34,7 +38,7 @@ type progressCollector struct {
 
 // Describe sends what Collect may send.
 func (c *progressCollector) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{secretsDesired, secretsPresent, accountsDesired, accountsPresent, isReady, failures, isIssued, isReached, expiry} {
+	for _, d := range []*prometheus.Desc{secretsDesired, secretsPresent, accountsDesired, accountsPresent, isReady, failures, isIssued, isReached, isValid, issue, expiry} {
 		descriptions <- d
 	}
 }
@@ -54,11 +58,16 @@ func (c *progressCollector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(accountsDesired, float64(p.AccountsDesired))
 		gauge(accountsPresent, float64(p.AccountsServed))
 		gauge(isReady, truth(p.Ready))
-		if p.Cloud != nil {
-			gauge(isIssued, truth(p.Cloud.Issued))
+		if p.Credential.FromCloud {
+			gauge(isIssued, truth(p.Credential.Renewed))
 		}
-		if p.Cloud != nil && !p.Cloud.Expires.IsZero() {
-			gauge(expiry, float64(p.Cloud.Expires.Unix()))
+		if valid := p.Credential.Valid; valid == metav1.ConditionTrue || valid == metav1.ConditionFalse {
+			gauge(isValid, truth(valid == metav1.ConditionTrue))
+		}
+		for d, at := range map[*prometheus.Desc]time.Time{issue: p.Credential.Issued, expiry: p.Credential.Expires} {
+			if !at.IsZero() {
+				gauge(d, float64(at.Unix()))
+			}
 		}
 		if p.Reached != nil {
 			gauge(isReached, truth(*p.Reached))

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -22,6 +21,8 @@ type Credential struct {
 	Config []byte
 	// Renewal is how far the cloud has got with issuing it.
 	Renewal Renewal
+	// Expiry is when it ends, as it says itself, or the Secret that it stands in.
+	Expiry Expiry
 	// Unread is why it cannot be read; nil where it can.
 	Unread *Unread
 }
@@ -49,12 +50,12 @@ func (r *Rule) With(credential Credential) *Rule {
 		servers = r.Registry.servers(credential.Renewal.Domain)
 	}
 	if r.Unread.Equal(credential.Unread) && r.Known() == (credential.Config != nil) && bytes.Equal(r.Config, credential.Config) &&
-		slices.Equal(r.Servers, servers) && r.Renewal.equal(credential.Renewal) {
+		slices.Equal(r.Servers, servers) && r.Renewal.equal(credential.Renewal) && r.Expiry.equal(credential.Expiry) {
 		return r
 	}
 	next := *r
 	next.Config, next.Sum, next.Unread = nil, [sha256.Size]byte{}, credential.Unread
-	next.Servers, next.Renewal = servers, credential.Renewal
+	next.Servers, next.Renewal, next.Expiry = servers, credential.Renewal, credential.Expiry
 	if credential.Config != nil {
 		next.hold(credential.Config)
 	}
@@ -64,7 +65,8 @@ func (r *Rule) With(credential Credential) *Rule {
 // inherits gives a new rule the credential of the one before, where that is of the same Secret for the same servers.
 func (r *Rule) inherits(before *Rule) {
 	if before != nil && r.sameSource(before) {
-		r.Config, r.Sum, r.Unread, r.Servers, r.Renewal = before.Config, before.Sum, before.Unread, before.Servers, before.Renewal
+		r.Config, r.Sum, r.Unread, r.Servers = before.Config, before.Sum, before.Unread, before.Servers
+		r.Renewal, r.Expiry = before.Renewal, before.Expiry
 	}
 }
 
@@ -224,12 +226,7 @@ func checkAdditional(path *field.Path, credential v1.DockerCredential) (errs fie
 	if len(servers) > MaxAdditionalServers {
 		return field.ErrorList{field.TooMany(at, len(servers), MaxAdditionalServers)}
 	}
-	for i, server := range servers {
-		errs = append(errs, checkServer(at.Index(i), server)...)
-		if slices.Contains(servers[:i], server) {
-			errs = append(errs, field.Forbidden(at, fmt.Sprintf("must not hold a host twice: leave out number %d", i+1)))
-		}
-	}
+	errs = checkHosts(at, servers)
 	if slices.Contains(servers, credential.Server) {
 		errs = append(errs, field.Forbidden(at, "must not hold spec.docker.server: leave it out here"))
 	}

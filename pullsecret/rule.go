@@ -52,6 +52,10 @@ type Rule struct {
 	Unread *Unread
 	// Renewal is how far the cloud has got with issuing the credential for Registry.
 	Renewal Renewal
+	// Expiry is when the credential ends, as it says itself, or the Secret that it stands in.
+	Expiry Expiry
+	// Trial is how it is found out whether registries take the credential.
+	Trial Trial
 }
 
 // Known reports whether the credential is known. While it is not, nothing is issued, and what was issued stays.
@@ -66,6 +70,7 @@ func Parse(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	}
 	if rule.Reference == "" && rule.Registry == nil {
 		rule.hold(Render(object.Spec.Docker))
+		rule.Expiry = ExpiryOf(object.Spec.Docker.Password)
 	}
 	return rule, nil
 }
@@ -94,6 +99,8 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	rule.ServiceAccounts, more = parseSelector(spec.Child("serviceAccounts"), object.Spec.ServiceAccounts, serviceAccountNames)
 	errs = append(errs, more...)
 	rule.Pods, more = parsePods(spec.Child("pods"), object.Spec.Pods)
+	errs = append(errs, more...)
+	rule.Trial, more = parseCheck(spec.Child("check"), object.Spec.Check)
 	errs = append(errs, more...)
 	if object.Spec.TCR == nil {
 		errs = append(errs, checkCredential(spec.Child("docker"), object.Spec.Docker)...)

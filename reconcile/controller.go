@@ -14,6 +14,7 @@ import (
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/informer"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/namespaces"
@@ -59,6 +60,8 @@ type Config struct {
 	// returns a channel that is closed once one of these answers changes. Both may be nil.
 	Reached      func(rule *pullsecret.Rule) *pullsecret.Reach
 	ReachChanged func() <-chan struct{}
+	// Validity returns what was found out about a rule's credential, nil where nobody has looked. It may be nil.
+	Validity func(rule *pullsecret.Rule) *credential.Validity
 	// Observer and QueueMetrics are told what happens, for metrics; both may be left out.
 	Observer     Observer
 	QueueMetrics workqueue.MetricsProvider
@@ -121,7 +124,7 @@ func NewController(config Config) *Controller {
 	c.status = status.NewWriter(status.Config{
 		Log: config.Log, Client: config.ImagePullSecrets, Index: config.Index, Informer: config.Informer, State: c.state,
 		Gone: c.retire, Busy: func() bool { return c.queue.Len() > config.Concurrency },
-		Derived: config.Derived, Reached: config.Reached, Recorder: config.Recorder, QueueMetrics: config.QueueMetrics,
+		Derived: config.Derived, Reached: config.Reached, Validity: config.Validity, Recorder: config.Recorder, QueueMetrics: config.QueueMetrics,
 	})
 	c.secrets = newSecretWatch(c)
 	return c
@@ -135,6 +138,9 @@ func (c *Controller) Progress() []plan.Progress { return c.status.Progress() }
 func (c *Controller) Issued(rule *pullsecret.Rule) (sums map[[32]byte]bool, known bool) {
 	return c.state.Sums(rule)
 }
+
+// Checked takes in that something was found out about the credential of an ImagePullSecret.
+func (c *Controller) Checked(imagePullSecret string) { c.status.Enqueue(imagePullSecret) }
 
 // Run brings the cluster in line until ctx ends, and returns once everything it started has stopped.
 func (c *Controller) Run(ctx context.Context) {

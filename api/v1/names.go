@@ -7,6 +7,9 @@ const (
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedByValue is the mark's value.
 	ManagedByValue = "tcr-assistant"
+	// ExpiresAtAnnotation is the key of the annotation by which a Secret that an ImagePullSecret refers to says when the credential in
+	// it ends, as RFC 3339 writes times.
+	ExpiresAtAnnotation = "tcr.tencentcloudcr.com/expires-at"
 	// OptOutLabel is the key of the label by which whoever owns a Namespace or a ServiceAccount keeps it out, whatever
 	// ImagePullSecrets select.
 	OptOutLabel = "tcr.tencentcloudcr.com/opt-out"

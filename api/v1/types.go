@@ -18,6 +18,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="SAs-Success",type=integer,JSONPath=`.status.sAsSuccess`,priority=1
 // +kubebuilder:printcolumn:name="Namespace-Selector",type=string,JSONPath=`.spec.namespaceSelector`,priority=1
 // +kubebuilder:printcolumn:name="Server",type=string,JSONPath=`.spec.docker.server`,priority=1
+// +kubebuilder:printcolumn:name="Valid",type=string,JSONPath=`.status.conditions[?(@.type=="CredentialValid")].status`,priority=1
+// +kubebuilder:printcolumn:name="Valid-Until",type=string,JSONPath=`.status.credential.expiresAt`,priority=1
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,priority=1
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 246",message="metadata.name must be at most 246 characters: the Secret is named \"tcr.ips\" + this name, and a Secret's name ends at 253"
@@ -91,6 +93,12 @@ type ImagePullSecretSpec struct {
 	//
 	// +optional
 	TCR *RegistryInstance `json:"tcr,omitempty"`
+
+	// Check is how the manager finds out whether the registry takes the credential: it logs in, after each change and then every
+	// hour, unless something else is said here. What comes of it is the condition CredentialValid.
+	//
+	// +optional
+	Check *CredentialCheck `json:"check,omitempty"`
 }
 
 // RegistryInstance is an instance of Tencent Container Registry, and how tokens of it are made and ended. They are issued for its default
@@ -311,7 +319,8 @@ type ImagePullSecretStatus struct {
 
 	// Conditions holds "Ready": every selected namespace and service account has the current credential. While what the
 	// admission policy attaches is not what this object says now, it holds "AttachmentsOutdated", too, with spec.tcr
-	// "CredentialIssued", and with spec.tcr.privateNetwork "PrivateNetworkReady".
+	// "CredentialIssued", and with spec.tcr.privateNetwork "PrivateNetworkReady". Whether the registry takes the credential is
+	// "CredentialValid".
 	//
 	// +optional
 	// +listType=map
@@ -328,10 +337,19 @@ type CredentialStatus struct {
 	//
 	// +optional
 	IssuedAt *metav1.Time `json:"issuedAt,omitempty"`
-	// ExpiresAt is when the credential ends, where that is known. It is renewed long before.
+	// ExpiresAt is when the credential ends, where that is known: from the cloud, which has it renewed long before, from the annotation
+	// tcr.tencentcloudcr.com/expires-at of the Secret that it stands in, or from the password, where that is a token that says so.
 	//
 	// +optional
 	ExpiresAt *metav1.Time `json:"expiresAt,omitempty"`
+	// ExpiryUnread is why the annotation does not tell when the credential ends.
+	//
+	// +optional
+	ExpiryUnread string `json:"expiryUnread,omitempty"`
+	// CheckedAt is when the manager last logged in with the credential; the condition CredentialValid says what came of it.
+	//
+	// +optional
+	CheckedAt *metav1.Time `json:"checkedAt,omitempty"`
 }
 
 // PrivateNetworkStatus is the link of a registry instance with a private network, as the cloud told of it last.
@@ -407,6 +425,9 @@ const (
 	// ConditionPrivateNetworkReady is the type of a condition of an object with spec.tcr.privateNetwork alone: whether every domain that
 	// it names leads to the link, by a line of the hosts files or by the cloud's own DNS.
 	ConditionPrivateNetworkReady = "PrivateNetworkReady"
+	// ConditionCredentialValid is the type of a condition of every object whose credential is checked: whether the registry takes it, as
+	// the manager found that logged in with it. Nothing depends on it.
+	ConditionCredentialValid = "CredentialValid"
 	// ConditionAttachmentsOutdated is the type of a condition that is there only while it is True: what the admission policy
 	// attaches for this object inside the API server is not what the object says now. The leader attaches it.
 	ConditionAttachmentsOutdated = "AttachmentsOutdated"

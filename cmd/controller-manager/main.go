@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
+	_ "golang.org/x/crypto/x509roots/fallback" // the image has no roots of its own: registries and the cloud are trusted by Mozilla's
 )
 
 // version is set by the linker.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -17,7 +18,6 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/credential/check"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 	"github.com/tcr-assistant/tcr-assistant/diagnose/gather"
-	"github.com/tcr-assistant/tcr-assistant/image"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -35,8 +35,8 @@ func newCheck(o *options) *cobra.Command {
 		Short: "Log in to the registry of an ImagePullSecret, now and from here",
 		Long: `Log in to the registry of an ImagePullSecret, now and from here: with its credential, as a kubelet would, at each of its servers.
 
-The credential is sent over HTTPS alone, to the registry's own domain and to the realms that you list, and across no redirect. That it
-works from here does not say that it works from the nodes: kubectl tcr why says that.
+It is tried as spec.check of the ImagePullSecret says, unless flags say something else; the flags' realms come besides. The credential is
+sent over HTTPS alone, to the registry's own domain and to the realms, and across no redirect. That it works from here does not say that it works from the nodes: kubectl tcr why says that.
 It ends with 0 where each server takes the credential, with 1 where one does not, and with 2 where nothing can be said.`,
 		Example: `  # Is the credential right?
   kubectl tcr check imagepullsecret-sample
@@ -56,7 +56,7 @@ It ends with 0 where each server takes the credential, with 1 where one does not
 		RunE: func(cmd *cobra.Command, args []string) error { return o.check(cmd, args[0], how) },
 	}
 	command.Flags().StringVar(&how.image, "image", "", "`image` that the credential should be able to pull; it is asked for at "+
-		"each server, unless its name begins with one")
+		"each server, or at the one that its name begins with")
 	command.Flags().StringSliceVar(&how.realms, "realm", nil, "`host` of another domain that the registry may want the credential sent to")
 	command.Flags().StringVar(&how.caFile, "registry-ca-file", "",
 		"`file` of the PEM certificates of the authorities that the registry's is of, if not of the system's")
@@ -86,11 +86,11 @@ func (o *options) check(cmd *cobra.Command, name string, how trial) error {
 	if err != nil {
 		return err
 	}
-	roots, err := how.roots()
+	login, unknown, err := how.login(cmd.Context(), cluster, object)
 	if err != nil {
 		return err
 	}
-	logins, unread, err := readLogins(cmd.Context(), cluster, object, namespace, how.image)
+	logins, unread, err := readLogins(cmd.Context(), cluster, object, namespace, login)
 	if err != nil {
 		return err
 	}
@@ -99,8 +99,12 @@ func (o *options) check(cmd *cobra.Command, name string, how trial) error {
 		found.From = "this host"
 	}
 	for _, login := range logins {
-		login.Realms, login.Roots = how.realms, roots
-		found.Servers = append(found.Servers, attempt{login.Server, check.Run(cmd.Context(), login)})
+		came := unknown
+		if came == nil {
+			answered := check.Run(cmd.Context(), login)
+			came = &answered
+		}
+		found.Servers = append(found.Servers, attempt{login.Server, *came})
 	}
 	if err := cmd.Context().Err(); err != nil {
 		return fmt.Errorf("asking the registry: %w", err)
@@ -112,46 +116,38 @@ func (o *options) check(cmd *cobra.Command, name string, how trial) error {
 }
 
 // readLogins reads the credential of an object: where it stands, or, where the cloud issues it, in the Secret of a namespace.
-func readLogins(ctx context.Context, cluster *gather.Cluster, object *v1.ImagePullSecret, namespace, wanted string) ([]check.Login, []attempt, error) {
+func readLogins(ctx context.Context, cluster *gather.Cluster, object *v1.ImagePullSecret, namespace string, how check.Login) ([]check.Login, []attempt, error) {
 	if object.Spec.TCR == nil {
 		referred, hidden := cluster.Referred(ctx, *object)
 		if len(hidden) > 0 {
 			return nil, nil, fmt.Errorf("reading the credential of imagepullsecret %s: %s", object.Name, hidden[0].Why)
 		}
-		return loginsOf(object, referred, wanted)
+		return loginsOf(object, referred, how)
 	}
 	secret, err := cluster.Issued(ctx, object.Name, namespace)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the credential of imagepullsecret %s: %w", object.Name, err)
 	}
-	logins, err := loginsIn(secret, wanted)
+	logins, err := loginsIn(secret, how)
 	return logins, nil, err
 }
 
 // loginsIn returns how the credential in a Secret is tried.
-func loginsIn(secret *corev1.Secret, wanted string) ([]check.Login, error) {
+func loginsIn(secret *corev1.Secret, how check.Login) ([]check.Login, error) {
 	name := types.NamespacedName{Namespace: secret.Namespace, Name: secret.Name}
 	servers, err := diagnose.Read(secret.Data[corev1.DockerConfigJsonKey])
 	if err != nil {
 		return nil, fmt.Errorf("reading secret %s: %w", name, err)
 	}
-	var logins []check.Login
-	for _, server := range servers {
-		one, unread := credential.LoginOf(name, secret, server)
+	logins := check.Each(servers, how)
+	for i := range logins {
+		one, unread := credential.LoginOf(name, secret, logins[i].Server)
 		if unread != nil {
 			return nil, errors.New(unread.Message)
 		}
-		logins = append(logins, check.Login{Server: server, Username: one.Username, Password: one.Password, Image: wanted})
+		logins[i].Username, logins[i].Password = one.Username, one.Password
 	}
-	return at(logins, wanted), nil
-}
-
-// at returns the logins at the server that an image names; all where it names none.
-func at(logins []check.Login, wanted string) []check.Login {
-	if i := slices.IndexFunc(logins, func(login check.Login) bool { return image.IsOf(wanted, login.Server) }); i >= 0 {
-		return logins[i : i+1]
-	}
-	return logins
+	return logins, nil
 }
 
 // verdict is how the command ends.
@@ -169,34 +165,48 @@ func (c checked) verdict() error {
 	}
 }
 
-// loginsOf returns how an object's credential is tried, at each of its servers, or at the one that the image names. Where the
-// credential cannot be read where it stands, it returns what came of that instead.
-func loginsOf(object *v1.ImagePullSecret, referred credential.Seen, wanted string) ([]check.Login, []attempt, error) {
-	rule, errs := pullsecret.Check(object)
+// loginsOf returns how an object's credential is tried, at each of its servers. Where the credential cannot be read where it stands, it
+// returns what came of that instead.
+func loginsOf(object *v1.ImagePullSecret, referred credential.Seen, how check.Login) ([]check.Login, []attempt, error) {
+	rule, errs := pullsecret.Parse(object)
 	if len(errs) > 0 {
 		return nil, nil, fmt.Errorf("reading imagepullsecret %s: %w", object.Name, errs.ToAggregate())
 	}
-	one := credential.Login{Username: object.Spec.Docker.Username, Password: object.Spec.Docker.Password}
-	if rule.Reference != "" {
-		var unread *pullsecret.Unread
-		one, unread = credential.LoginOf(referred.Name(rule.Reference), referred.Secrets[rule.Reference], rule.Servers[0])
-		if unread != nil {
-			came := check.Result{Verdict: check.Unknown, Reason: string(diagnose.CredentialUnread), Message: unread.Message}
-			return nil, []attempt{{rule.Servers[0], came}}, nil
-		}
+	rule = referred.Supply(rule)
+	unread := func(message string) []attempt {
+		return []attempt{{rule.Servers[0], check.Result{Verdict: check.Unknown, Reason: string(diagnose.CredentialUnread), Message: message}}}
 	}
-	var logins []check.Login
-	for _, server := range rule.Servers {
-		logins = append(logins, check.Login{Server: server, Username: one.Username, Password: one.Password, Image: wanted})
+	if rule.Unread != nil {
+		return nil, unread(rule.Unread.Message), nil
 	}
-	return at(logins, wanted), nil, nil
+	logins := check.Each(rule.Servers, how)
+	for i := range logins {
+		one, _ := credential.Issued(rule, logins[i].Server)
+		logins[i].Username, logins[i].Password = one.Username, one.Password
+	}
+	return logins, nil, nil
 }
 
-// roots are the authorities that registries' certificates may be of; nil for those of the system.
-func (t trial) roots() (*x509.CertPool, error) {
-	if t.caFile == "" {
-		return nil, nil
+// login returns how the credential of an object is tried: as its spec says, and as the flags say in its place, or besides. Where that
+// cannot be known, it returns what is to be said of the credential.
+func (t trial) login(ctx context.Context, cluster *gather.Cluster, object *v1.ImagePullSecret) (check.Login, *check.Result, error) {
+	login := check.Login{Image: t.image, Realms: t.realms}
+	if spec := object.Spec.Check; spec != nil {
+		login.Image = cmp.Or(t.image, spec.Image)
+		login.Realms = append(slices.Clone(t.realms), spec.Realms...)
 	}
+	var unknown *check.Result
+	var err error
+	if t.caFile != "" {
+		login.Roots, err = t.roots()
+	} else if login.Roots, unknown, err = cluster.Authorities(ctx, object); err != nil {
+		err = fmt.Errorf("reading the authorities of the registry: %w", err)
+	}
+	return login, unknown, err
+}
+
+// roots are the authorities in the file that registries' certificates may be of.
+func (t trial) roots() (*x509.CertPool, error) {
 	text, err := os.ReadFile(t.caFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the registry's authorities: %w", err)

@@ -33,13 +33,16 @@ func TestLinked(t *testing.T) {
 		return string(out)
 	}
 	for _, only := range []string{"github.com/spf13/cobra", "k8s.io/cli-runtime/", "sigs.k8s.io/kustomize/", "k8s.io/client-go/dynamic",
-		"github.com/distribution/reference", "tcr-assistant/diagnose", "tcr-assistant/preview", "tcr-assistant/image",
-		// The manager will link these once it checks, too.
-		"oras.land/", "tcr-assistant/credential/check"} {
+		"tcr-assistant/diagnose", "tcr-assistant/preview"} {
 		assert.Contains(t, deps("."), only)
 		for _, other := range []string{"../controller-manager", "../hosts-updater"} {
 			assert.NotContains(t, deps(other), only, other)
 		}
+	}
+	for _, shared := range []string{"github.com/distribution/reference", "tcr-assistant/image", "oras.land/", "tcr-assistant/credential/check"} {
+		assert.Contains(t, deps("."), shared)
+		assert.Contains(t, deps("../controller-manager"), shared, "it checks in the same way")
+		assert.NotContains(t, deps("../hosts-updater"), shared)
 	}
 	for _, foreign := range []string{"tcr-assistant/reconcile", "tcr-assistant/webhook", "k8s.io/client-go/kubernetes\n"} {
 		assert.NotContains(t, deps("."), foreign)
@@ -236,33 +239,52 @@ func TestStatusTellsWhereTheCredentialStands(t *testing.T) {
 	assert.True(t, all.fine(), "what cannot be seen is not called broken")
 }
 
-func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
-	for _, c := range []struct {
-		image string
-		want  []string
-	}{
-		{"", []string{"r.example.com", "vpc.example.com", "x.example.com"}},
-		{"team/app:v1", []string{"r.example.com", "vpc.example.com", "x.example.com"}},
-		{"vpc.example.com/team/app:v1", []string{"vpc.example.com"}},
-	} {
-		logins, came, err := loginsOf(team(), holding(basicAuth("robot", "hush")), c.image)
-		require.NoError(t, err)
-		assert.Empty(t, came)
-		var servers []string
-		for _, login := range logins {
-			servers = append(servers, login.Server)
-			assert.Equal(t, check.Login{Server: login.Server, Username: "robot", Password: "hush", Image: c.image}, login)
-		}
-		assert.Equal(t, c.want, servers, c.image)
+func TestStatusTellsWhetherTheCredentialIsGood(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	shown := func(valid metav1.ConditionStatus, known v1.CredentialStatus) (overview, string) {
+		object := team()
+		object.Status.Credential = &known
+		object.Status.Conditions = append(object.Status.Conditions, metav1.Condition{Type: v1.ConditionCredentialValid, Status: valid, Message: "it answered so"})
+		all := summarize(gather.Overview{Objects: []v1.ImagePullSecret{*object}, Manager: diagnose.Manager{LeaseUntil: now.Add(time.Hour)}}, now)
+		var out bytes.Buffer
+		all.text(page{Writer: &out})
+		return all, out.String()
 	}
+	later, before := metav1.NewTime(now.Add(time.Hour)), metav1.NewTime(now.Add(-time.Hour))
+	all, text := shown(metav1.ConditionTrue, v1.CredentialStatus{ExpiresAt: &later})
+	assert.True(t, all.fine())
+	assert.Contains(t, text, "r      True    2026-01-01 13:00   ")
+	assert.NotContains(t, text, "it answered so")
+	all, _ = shown(metav1.ConditionUnknown, v1.CredentialStatus{})
+	assert.True(t, all.fine(), "nothing is known to be wrong")
+	all, text = shown(metav1.ConditionFalse, v1.CredentialStatus{})
+	assert.False(t, all.fine())
+	assert.Contains(t, text, "CredentialRefused r: it answered so\n")
+	all, text = shown(metav1.ConditionTrue, v1.CredentialStatus{ExpiresAt: &before})
+	assert.False(t, all.fine())
+	assert.Contains(t, text, "CredentialExpired r: its credential ended at 2026-01-01T11:00:00Z\n")
+	all, text = shown(metav1.ConditionTrue, v1.CredentialStatus{ExpiryUnread: "the annotation is none"})
+	assert.True(t, all.fine())
+	assert.Contains(t, text, "r: when its credential ends is not known: the annotation is none\n")
+}
+
+func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
+	logins, came, err := loginsOf(team(), holding(basicAuth("robot", "hush")), check.Login{Image: "vpc.example.com/team/app:v1", Realms: []string{"auth"}})
+	require.NoError(t, err)
+	assert.Empty(t, came)
+	assert.Equal(t, []check.Login{
+		{Server: "r.example.com", Username: "robot", Password: "hush", Realms: []string{"auth"}},
+		{Server: "vpc.example.com", Username: "robot", Password: "hush", Realms: []string{"auth"}, Image: "vpc.example.com/team/app:v1"},
+		{Server: "x.example.com", Username: "robot", Password: "hush", Realms: []string{"auth"}},
+	}, logins)
 	inline := team()
 	inline.Spec.Docker = v1.DockerCredential{Server: "r.example.com", Username: "me", Password: "hush"}
-	logins, _, err := loginsOf(inline, credential.Seen{}, "")
+	logins, _, err = loginsOf(inline, credential.Seen{}, check.Login{})
 	require.NoError(t, err)
 	assert.Equal(t, []check.Login{{Server: "r.example.com", Username: "me", Password: "hush"}}, logins)
 
 	for name, secret := range map[string]*corev1.Secret{"does not exist": nil, "must not hold": basicAuth("robot:hush", "hush")} {
-		logins, came, err := loginsOf(team(), holding(secret), "")
+		logins, came, err := loginsOf(team(), holding(secret), check.Login{})
 		require.NoError(t, err)
 		assert.Empty(t, logins)
 		require.Len(t, came, 1)
@@ -270,8 +292,15 @@ func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
 		assert.Contains(t, came[0].Message, name)
 		assert.NotContains(t, came[0].Message, "hush")
 	}
+	cloud := team()
+	cloud.Spec.Docker, cloud.Spec.TCR = v1.DockerCredential{}, &v1.RegistryInstance{RegistryID: "tcr-demo0001", Region: "ap-guangzhou"}
+	logins, came, err = loginsOf(cloud, credential.Seen{}, check.Login{})
+	require.NoError(t, err)
+	assert.Empty(t, logins)
+	require.Len(t, came, 1)
+	assert.Contains(t, came[0].Message, "the cloud issues it")
 	inline.Spec.Docker.Server = "robot:hush@r.example.com"
-	_, _, err = loginsOf(inline, credential.Seen{}, "")
+	_, _, err = loginsOf(inline, credential.Seen{}, check.Login{})
 	require.ErrorContains(t, err, "reading imagepullsecret r: spec.docker.server: Forbidden")
 	assert.NotContains(t, err.Error(), "hush")
 }

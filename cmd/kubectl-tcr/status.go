@@ -79,8 +79,13 @@ type row struct {
 	Failures        []v1.Failure `json:"failures,omitempty"`
 	// NotIssued is why the cloud does not issue or renew the credential.
 	NotIssued string `json:"notIssued,omitempty"`
-	// Unread is why the credential cannot be read where it stands.
-	Unread string `json:"unread,omitempty"`
+	// Unread is why the credential cannot be read where it stands, ExpiryUnread why its end cannot.
+	Unread       string `json:"unread,omitempty"`
+	ExpiryUnread string `json:"expiryUnread,omitempty"`
+	// Valid is whether the registry takes the credential, as the manager last found, and ValidMessage who said what; both are blank
+	// where it has not looked.
+	Valid        string `json:"valid,omitempty"`
+	ValidMessage string `json:"validMessage,omitempty"`
 }
 
 // managerRow is how the manager fares.
@@ -113,7 +118,7 @@ func (o *options) status(cmd *cobra.Command, name string) error {
 
 func summarize(found gather.Overview, now time.Time) overview {
 	shown := overview{
-		Objects: []row{}, now: now, Hosts: found.Hosts, Unseen: found.Unseen,
+		Objects: []row{}, Hosts: found.Hosts, Unseen: found.Unseen, now: now,
 		Manager: managerRow{
 			Leads: found.Manager.LeaseUntil.After(now), Attaches: found.Manager.Attaches,
 			Replicas: found.Manager.Replicas, Available: found.Manager.Available,
@@ -158,6 +163,15 @@ func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
 	if ready := meta.FindStatusCondition(status.Conditions, v1.ConditionReady); ready != nil && status.ObservedGeneration == object.Generation {
 		shown.Ready, shown.Reason, shown.Message = string(ready.Status), ready.Reason, ready.Message
 	}
+	if valid := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid); valid != nil {
+		shown.Valid, shown.ValidMessage = string(valid.Status), valid.Message
+	}
+	if known := status.Credential; known != nil {
+		shown.ExpiryUnread = known.ExpiryUnread
+		if known.ExpiresAt != nil {
+			shown.ValidUntil = known.ExpiresAt.UTC()
+		}
+	}
 	return shown
 }
 
@@ -165,10 +179,13 @@ func (s overview) saw(part diagnose.Part) bool {
 	return !slices.ContainsFunc(s.Unseen, func(u diagnose.Unseen) bool { return u.Part == part })
 }
 
+// expired reports whether the object's credential has ended.
+func (r row) expired(now time.Time) bool { return !r.ValidUntil.IsZero() && r.ValidUntil.Before(now) }
+
 // fine reports whether everything that could be seen is as it should be.
 func (s overview) fine() bool {
 	ready := !slices.ContainsFunc(s.Objects, func(r row) bool {
-		return r.Ready != string(metav1.ConditionTrue) || r.Unread+r.NotIssued != "" || !r.ValidUntil.IsZero() && !r.ValidUntil.After(s.now)
+		return r.Ready != string(metav1.ConditionTrue) || r.Unread+r.NotIssued != "" || r.Valid == string(metav1.ConditionFalse) || r.expired(s.now)
 	})
 	manager := !s.saw(diagnose.PartManager) || s.Manager.Leads
 	hosts := !s.saw(diagnose.PartNode) || s.Hosts.Ready >= s.Hosts.Nodes
@@ -235,6 +252,17 @@ func (s overview) troubles(p page, r row) {
 	}
 	if !r.ValidUntil.IsZero() && !r.ValidUntil.After(s.now) {
 		p.printf("%s %s: its credential ended at %s\n", p.in(red, string(diagnose.CredentialExpired)), r.Name, r.ValidUntil.Format("2006-01-02 15:04 MST"))
+	}
+	switch {
+	case r.Valid == string(metav1.ConditionFalse):
+		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialRefused)), r.Name, printable(r.ValidMessage))
+	case r.expired(s.now):
+		p.printf("%s %s: its credential ended at %s\n", p.in(red, string(diagnose.CredentialExpired)), r.Name, r.ValidUntil.Format(time.RFC3339))
+	case s.all && r.ValidMessage != "":
+		p.printf("registry: %s\n", printable(r.ValidMessage))
+	}
+	if r.ExpiryUnread != "" {
+		p.printf("%s: when its credential ends is not known: %s\n", r.Name, printable(r.ExpiryUnread))
 	}
 	if r.OptedOut != nil && s.all {
 		p.printf("opted out: %d namespaces, %d service accounts\n", r.OptedOut.Namespaces, r.OptedOut.ServiceAccounts)

@@ -230,6 +230,14 @@ func TestAllows(t *testing.T) {
 		{"10.0.0.1:5000", "10.0.0.1:5001", false},
 		{"registry", "auth", false},
 		{"r.example.com", "listed.example.org", true},
+		{"r.example.com", "listed.example.org:443", true},
+		{"r.example.com", "listed.example.org:8443", false},
+		{"r.example.com", "unlisted.example.org", false},
+		{"10.0.0.1", "10.0.0.1:443", true},
+		{"10.0.0.1:443", "10.0.0.1", true},
+		{"10.0.0.1", "10.0.0.1:8443", false},
+		{"[2001:db8::1]", "[2001:db8::1]:443", true},
+		{"[2001:db8::1]", "[2001:db8::2]", false},
 	} {
 		g := &guard{host: c.host, realms: []string{"listed.example.org"}}
 		assert.Equal(t, c.allowed, g.allows(c.realm), "%s, %s", c.host, c.realm)

@@ -66,11 +66,20 @@ func (g *guard) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 func (g *guard) allows(host string) bool {
-	if strings.EqualFold(host, g.host) || slices.ContainsFunc(g.realms, func(realm string) bool { return strings.EqualFold(realm, host) }) {
+	same := func(other string) bool { return strings.EqualFold(withPort(host), withPort(other)) }
+	if same(g.host) || slices.ContainsFunc(g.realms, same) {
 		return true
 	}
 	own, theirs := domainOf(g.host), domainOf(host)
 	return own != "" && own == theirs
+}
+
+// withPort returns a host with the port that it is asked at: that of HTTPS where it names none.
+func withPort(host string) string {
+	if _, _, err := net.SplitHostPort(host); err == nil {
+		return host
+	}
+	return host + ":443"
 }
 
 // domainOf returns the domain that somebody has registered; blank for an address, and for a name in no public domain.

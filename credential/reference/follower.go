@@ -139,7 +139,7 @@ func (f *Follower) referring() map[string][]*pullsecret.Rule {
 type found struct {
 	name    string
 	version uint64
-	// secret has no more than its type and data; it is nil where nobody refers to it, as it was told.
+	// secret has no more than what is read of it; it is nil where nobody refers to it, as it was told.
 	secret *corev1.Secret
 }
 
@@ -178,7 +178,7 @@ func (f *Follower) remove(told found) { f.take(found{told.name, told.version, ni
 func (f *Follower) strip(secret *corev1.Secret) found {
 	told := found{name: secret.Name, version: latest.Version(secret.ResourceVersion)}
 	if len(f.referring()[secret.Name]) > 0 {
-		told.secret = &corev1.Secret{Type: secret.Type, Data: secret.Data}
+		told.secret = credential.Referred(secret)
 	}
 	return told
 }
@@ -228,6 +228,9 @@ func (f *Follower) hand(credentials map[*pullsecret.Rule]pullsecret.Credential) 
 	for rule, given := range credentials {
 		if given.Unread != nil && !given.Unread.Equal(rule.Unread) {
 			f.log.Warn("credential was not read", "imagePullSecret", rule.Name, "namespace", f.namespace, "secret", rule.Reference, "error", given.Unread.Message)
+		}
+		if why := given.Expiry.Unread; why != "" && why != rule.Expiry.Unread {
+			f.log.Warn("end of credential was not read", "imagePullSecret", rule.Name, "namespace", f.namespace, "secret", rule.Reference, "error", why)
 		}
 	}
 	f.index.Supply(credentials)
@@ -299,7 +302,7 @@ func (f *Follower) refuse(why *pullsecret.Unread) {
 	for _, rules := range f.referring() {
 		for _, rule := range rules {
 			if rule.Unread == nil || rule.Unread.Equal(before) { // else it has a problem of its own
-				credentials[rule] = pullsecret.Credential{Config: rule.Config, Unread: why}
+				credentials[rule] = pullsecret.Credential{Config: rule.Config, Expiry: rule.Expiry, Unread: why}
 			}
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -56,7 +56,7 @@ func (f *Follower) lookUp(ctx context.Context, name string) error {
 	}
 	told := found{name: name, version: latest.Version(list.ResourceVersion)}
 	if len(list.Items) > 0 {
-		told.secret = &corev1.Secret{Type: list.Items[0].Type, Data: list.Items[0].Data}
+		told.secret = credential.Referred(&list.Items[0])
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -78,7 +78,7 @@ func (f *Follower) begin(name string) (era int, watched bool) {
 	if f.refused != nil {
 		credentials := map[*pullsecret.Rule]pullsecret.Credential{}
 		for _, rule := range f.referring()[name] {
-			credentials[rule] = pullsecret.Credential{Config: rule.Config, Unread: f.refused}
+			credentials[rule] = pullsecret.Credential{Config: rule.Config, Expiry: rule.Expiry, Unread: f.refused}
 		}
 		f.hand(credentials)
 		return f.era, false

@@ -2,15 +2,18 @@ package gather
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/credential"
+	"github.com/tcr-assistant/tcr-assistant/credential/check"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -108,4 +111,18 @@ func (r *referred) look(ctx context.Context, object *v1.ImagePullSecret) error {
 		r.seen.Secrets[rule.Reference] = secret
 	}
 	return err
+}
+
+// Authorities returns those that an object names for its registry, nil where it names none, or what is wrong with them.
+func (c *Cluster) Authorities(ctx context.Context, object *v1.ImagePullSecret) (*x509.CertPool, *check.Result, error) {
+	if object.Spec.Check == nil || object.Spec.Check.CASecretRef == nil {
+		return nil, nil, nil
+	}
+	name := object.Spec.Check.CASecretRef.Name
+	secret, err := get[corev1.Secret](ctx, c, secrets, c.product, name)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return nil, nil, err
+	}
+	roots, unknown := check.Authorities(c.product+"/"+name, secret)
+	return roots, unknown, nil
 }

@@ -38,10 +38,10 @@ func TestTheStatusSaysHowFarTheCloudHasGot(t *testing.T) {
 	assert.Equal(t, "allow the action", condition.Message)
 
 	progress := ProgressOf("r", v1.ImagePullSecretStatus{Conditions: conditions, Credential: status}, nil)
-	require.NotNil(t, progress.Cloud)
-	assert.False(t, progress.Cloud.Issued)
-	assert.Equal(t, now.Add(time.Hour), progress.Cloud.Expires.UTC())
-	assert.Nil(t, ProgressOf("r", v1.ImagePullSecretStatus{}, nil).Cloud)
+	assert.True(t, progress.Credential.FromCloud)
+	assert.False(t, progress.Credential.Renewed)
+	assert.Equal(t, now.Add(time.Hour), progress.Credential.Expires.UTC())
+	assert.Equal(t, CredentialProgress{}, ProgressOf("r", v1.ImagePullSecretStatus{}, nil).Credential)
 
 	rule.Registry, rule.Renewal = nil, pullsecret.Renewal{}
 	assert.Empty(t, SetIssued(conditions, rule, now), "nobody asks the cloud any more")

@@ -96,10 +96,11 @@ func credentialStatus(rule *pullsecret.Rule, issued int64) *v1.CredentialStatus 
 		at := metav1.Unix(issued, 0)
 		status.IssuedAt = &at
 	}
-	if !rule.Renewal.Expires.IsZero() {
-		at := metav1.NewTime(rule.Renewal.Expires.Truncate(time.Second))
+	if ends := rule.Ends(); !ends.IsZero() {
+		at := metav1.NewTime(ends.Truncate(time.Second))
 		status.ExpiresAt = &at
 	}
+	status.ExpiryUnread = rule.Expiry.Unread
 	return status
 }
 
@@ -250,31 +251,12 @@ type Progress struct {
 	SecretsDesired, SecretsPresent  int32
 	AccountsDesired, AccountsServed int32
 	Ready                           bool
-	// Cloud is how far the cloud has got with the credential; nil where it stands somewhere.
-	Cloud *Issuance
+	// Credential is what is known of the credential itself.
+	Credential CredentialProgress
 	// Reached is whether the registry is reached from the private network that was asked for; nil where none was.
 	Reached *bool
 	// Failures counts what fails by reason, all of it.
 	Failures map[string]int
-}
-
-// Issuance is whether the cloud issues and renews a credential, and when the last one ends; zero where that is not known.
-type Issuance struct {
-	Issued  bool
-	Expires time.Time
-}
-
-// issuanceOf returns what a status tells of the cloud.
-func issuanceOf(status v1.ImagePullSecretStatus) *Issuance {
-	condition := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialIssued)
-	if condition == nil {
-		return nil
-	}
-	issuance := &Issuance{Issued: condition.Status == metav1.ConditionTrue}
-	if status.Credential != nil && status.Credential.ExpiresAt != nil {
-		issuance.Expires = status.Credential.ExpiresAt.Time
-	}
-	return issuance
 }
 
 // ProgressOf returns the progress that a status tells of, with all the failures, of which the status lists the worst.
@@ -283,9 +265,9 @@ func ProgressOf(name string, status v1.ImagePullSecretStatus, failures []v1.Fail
 		ImagePullSecret: name,
 		SecretsDesired:  status.SecretsDesired, SecretsPresent: status.SecretsSuccess,
 		AccountsDesired: status.SAsDesired, AccountsServed: status.SAsSuccess,
-		Ready:    meta.IsStatusConditionTrue(status.Conditions, v1.ConditionReady),
-		Cloud:    issuanceOf(status),
-		Reached:  reachedOf(status),
-		Failures: countReasons(failures),
+		Ready:      meta.IsStatusConditionTrue(status.Conditions, v1.ConditionReady),
+		Credential: credentialOf(status),
+		Reached:    reachedOf(status),
+		Failures:   countReasons(failures),
 	}
 }

@@ -22,6 +22,7 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/informer"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
@@ -56,6 +57,8 @@ type Config struct {
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
 	// Reached says how far a rule's registry is reached from its private network; nil where that is not known yet. It may be nil.
 	Reached func(rule *pullsecret.Rule) *pullsecret.Reach
+	// Validity returns what was found out about a rule's credential, nil where nobody has looked. It may be nil.
+	Validity func(rule *pullsecret.Rule) *credential.Validity
 	// Recorder records events; it may be nil.
 	Recorder record.EventRecorder
 	// QueueMetrics may be nil.
@@ -228,6 +231,9 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 		}
 		status.Conditions = plan.SetIssued(status.Conditions, rule, now)
 		status = plan.SetReached(status, rule, w.reached(rule), before.Status, now)
+		if w.Validity != nil {
+			plan.SetValid(&status, rule, before.Status, w.Validity(rule), now)
+		}
 		if again := w.events.record(name, rule.UID, status, failures, time.Now()); again > 0 {
 			w.queue.AddAfter(name, again)
 		}

@@ -61,6 +61,7 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.namespaces" $path) $cr.namespaces) -}}
 {{- include "tcr-assistant.validate.once" (list $faults (printf "%s.serviceAccounts" $path) $cr.serviceAccounts) -}}
 {{- include "tcr-assistant.validate.credential" (list $faults $path $cr $object.properties.spec) -}}
+{{- include "tcr-assistant.validate.fields" (list $faults (printf "%s.check" $path) $cr.check $spec.check) -}}
 {{- if hasKey $names $name -}}
 {{- include "tcr-assistant.fault" (list $faults (printf "%s.name" $path) (printf "%q is the name of %s already: write another" $name (get $names $name))) -}}
 {{- end -}}
@@ -124,17 +125,8 @@ which have no spec.docker about them.
 {{- if $set -}}{{- $_ := set $set "docker" true -}}{{- end -}}
 {{- with $cr.tcr -}}
 {{- $_ := set $set "tcr" . -}}
-{{- range $key, $value := . -}}
-{{- $at := printf "%s.tcr.%s" $path $key -}}
-{{- if eq $key "privateNetwork" -}}
-{{- include "tcr-assistant.validate.network" (list $faults $at ($value | default dict) (get $spec.properties.tcr.properties $key).properties) -}}
-{{- else if kindIs "map" $value -}}
-{{- include "tcr-assistant.rules" (list $faults (printf "%s.name" $at) $value.name (get $spec.properties.tcr.properties $key).properties.name) -}}
-{{- else if not (kindIs "invalid" $value) -}}
-{{- include "tcr-assistant.rules" (list $faults $at $value (get $spec.properties.tcr.properties $key)) -}}
 {{- end -}}
-{{- end -}}
-{{- end -}}
+{{- include "tcr-assistant.validate.fields" (list $faults (printf "%s.tcr" $path) $cr.tcr $spec.properties.tcr) -}}
 {{- $at := dict ".docker" ".secretRef" ".docker.server" ".dockerServer" -}}
 {{- range index $spec "x-kubernetes-validations" -}}
 {{- if hasPrefix ".docker" (.fieldPath | default "") -}}
@@ -145,16 +137,20 @@ which have no spec.docker about them.
 {{- end -}}
 {{- end -}}
 
-{{/* The private network of an entry. */}}
-{{- define "tcr-assistant.validate.network" -}}
-{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $network := index . 2 -}}{{- $schema := index . 3 -}}{{- $domains := $network.domains | default list -}}
-{{- include "tcr-assistant.rules" (list $faults (printf "%s.vpcId" $path) ($network.vpcId | default "") $schema.vpcId) -}}
-{{- include "tcr-assistant.rules" (list $faults (printf "%s.domains" $path) $domains $schema.domains) -}}
-{{- range $i, $domain := $domains -}}
-{{- $at := printf "%s.domains[%d]" $path $i -}}
-{{- include "tcr-assistant.rules" (list $faults $at $domain $schema.domains.items) -}}
-{{- if has $domain (slice $domains 0 $i) -}}
-{{- include "tcr-assistant.fault" (list $faults $at (printf "Duplicate value: %q" $domain)) -}}
+{{/* The fields of an object, each by the rules that the CRD has for it. A map is a reference to a Secret. */}}
+{{- define "tcr-assistant.validate.fields" -}}
+{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $schema := index . 3 -}}
+{{- range $key, $value := index . 2 | default dict -}}
+{{- $at := printf "%s.%s" $path $key -}}{{- $rules := get $schema.properties $key -}}
+{{- if kindIs "map" $value -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.name" $at) $value.name $rules.properties.name) -}}
+{{- else if kindIs "slice" $value -}}
+{{- include "tcr-assistant.rules" (list $faults $at $value $rules) -}}
+{{- range $i, $one := $value -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s[%d]" $at $i) $one $rules.items) -}}
+{{- end -}}
+{{- else if kindIs "string" $value -}}
+{{- include "tcr-assistant.rules" (list $faults $at $value $rules) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -20,6 +20,8 @@ func (s *script) spec(random *rand.Rand, name string) v1.ImagePullSecretSpec {
 	return v1.ImagePullSecretSpec{
 		Namespaces: namespaces, ServiceAccounts: accounts,
 		Docker: v1.DockerCredential{Username: "robot", Password: s.password(), Server: name + ".example.com"},
+		// The servers lead nowhere, and what comes of asking them is written when it comes.
+		Check: &v1.CredentialCheck{Disabled: true},
 	}
 }
 

@@ -89,7 +89,7 @@ func untyped(entry map[string]any) bool {
 			if !is || slices.ContainsFunc(servers, func(server any) bool { return !isText(server) }) {
 				return true
 			}
-		case "namespaceSelector", "excludedNamespaces", "tcr":
+		case "namespaceSelector", "excludedNamespaces", "tcr", "check":
 			if !shaped(key, value) {
 				return true
 			}
@@ -123,6 +123,10 @@ func shaped(key string, value any) bool {
 		return strict.Decode(&registry) == nil && registry.RegistryID != "" && registry.Region != "" &&
 			slices.Contains([]string{"", v1.TokenTypeLongTerm, v1.TokenTypeTemporary}, registry.TokenType) &&
 			slices.Contains([]string{"", v1.OnDeleteRevoke, v1.OnDeleteKeep}, registry.OnDelete)
+	}
+	if key == "check" {
+		var check v1.CredentialCheck
+		return strict.Decode(&check) == nil
 	}
 	var selector v1.LabelSelector
 	if strict.Decode(&selector) != nil || len(selector.MatchLabels) > 64 || len(selector.MatchExpressions) > 32 {

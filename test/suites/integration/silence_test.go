@@ -60,6 +60,8 @@ func TestSteadyClusterIsSilentAndANamespaceCostsOneWrite(t *testing.T) {
 		}
 	})
 	t.Run("then the manager asks the API server for nothing but its lease", func(t *testing.T) {
+		w.checked("quiet")
+		w.settled("quiet")
 		time.Sleep(6 * time.Second) // an event waits up to five seconds for more to tell of
 		began := time.Now()
 		time.Sleep(quiet)
@@ -76,6 +78,18 @@ func TestSteadyClusterIsSilentAndANamespaceCostsOneWrite(t *testing.T) {
 		}
 		assert.Positive(t, renewals, "the audit log shows what the manager does")
 		t.Logf("%d lease renewals in %s", renewals, quiet)
+	})
+}
+
+// checked waits until somebody has logged in with the credential of an ImagePullSecret, or tried to: an hour may go by until the next time,
+// and a few minutes where nothing came of it.
+func (w *world) checked(name string) {
+	w.T.Helper()
+	w.Status(name, func(status v1.ImagePullSecretStatus) error {
+		if status.Credential == nil || status.Credential.CheckedAt == nil {
+			return fmt.Errorf("its credential is %v", status.Credential)
+		}
+		return nil
 	})
 }
 

@@ -54,6 +54,7 @@ func TestWhatAnOperatorSees(t *testing.T) {
 		}},
 		{"Prometheus counts what the walk-through did", func(t *testing.T) { w.walkThrough(t, many+6) }},
 		{"a credential that the cloud does not renew is an alert before it expires", w.refusedRenewal},
+		{"a credential that is refused, and one that ends, are alerts until they are renewed", w.credentials},
 		{"the running process serves what the table lists, and nothing else", w.servesWhatIsListed},
 		{"promtool has no complaint about the metrics", func(t *testing.T) {
 			out, err := prometheus.Promtool(w.Ctx, w.metrics(t), "check", "metrics")
@@ -196,6 +197,7 @@ func (w *world) servesWhatIsListed(t *testing.T) {
 		listed[match[1]] = match[2] + " " + sorted(labels)
 	}
 	assert.Equal(t, listed, served)
+	w.Kubectl("delete", "ipss", "cloud") // it was there to be listed
 }
 
 // refusedRenewal takes the permission to create tokens away while one is to be renewed. Whoever can pull goes on pulling.

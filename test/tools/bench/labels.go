@@ -90,7 +90,7 @@ func (w *world) selectByLabels(ctx context.Context) error {
 				MatchLabels:      map[string]v1.LabelValue{"example.com/label-00": "the-same-everywhere"},
 				MatchExpressions: []v1.LabelRequirement{{Key: "example.com/label-01", Operator: v1.OperatorExists}},
 			},
-			ServiceAccounts: "*", Docker: credential(0),
+			ServiceAccounts: "*", Docker: credential(0), Check: unchecked,
 		},
 	}, metav1.CreateOptions{})
 	return err

@@ -178,7 +178,7 @@ func (w *objectsWorld) object(i int) *v1.ImagePullSecret {
 	docker.Server = fmt.Sprintf("registry-%05d.tencentcloudcr.com", i)
 	return &v1.ImagePullSecret{
 		ObjectMeta: metav1.ObjectMeta{Name: objectName(i)},
-		Spec:       v1.ImagePullSecretSpec{Namespaces: namespaces, ServiceAccounts: "*", Docker: docker},
+		Spec:       v1.ImagePullSecretSpec{Namespaces: namespaces, ServiceAccounts: "*", Docker: docker, Check: unchecked},
 	}
 }
 

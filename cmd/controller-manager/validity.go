@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential/check"
+	"github.com/tcr-assistant/tcr-assistant/credential/reference"
+	"github.com/tcr-assistant/tcr-assistant/credential/validity"
+	"github.com/tcr-assistant/tcr-assistant/informer"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// validity returns what checks credentials in a term of leadership.
+func (m *manager) validity(index *pullsecret.Index, source *informer.Informer) *validity.Keeper {
+	return validity.NewKeeper(validity.Config{
+		Log: m.log, Index: index, Roots: m.authorities, Login: check.Run, Now: time.Now,
+		Status: func(imagePullSecret string) (v1.ImagePullSecretStatus, bool) {
+			seen, found := source.Get(imagePullSecret)
+			return seen.Status, found
+		},
+	})
+}
+
+// authoritiesTimeout is how long it may take to read a Secret of authorities.
+const authoritiesTimeout = 10 * time.Second
+
+// authorities returns those that the Secret of that name in the manager's namespace holds, or why they cannot be told.
+func (m *manager) authorities(ctx context.Context, name string) (*x509.CertPool, *check.Result) {
+	ctx, cancel := context.WithTimeout(ctx, authoritiesTimeout)
+	defer cancel()
+	full := m.options.namespace + "/" + name
+	list, err := m.client.Secrets(m.options.namespace).List(ctx, named(name))
+	switch {
+	case apierrors.IsForbidden(err):
+		return nil, &check.Result{Verdict: check.Unknown, Reason: "AuthoritiesForbidden", Message: fmt.Sprintf(
+			"the manager may not read secret %s, which is to hold the registry's authorities: grant it the verb list on secrets there, by the Role %s",
+			full, reference.Role)}
+	case err != nil:
+		m.log.Debug("authorities of a registry were not read, trying again", "namespace", m.options.namespace, "secret", name, "error", err)
+		return nil, &check.Result{Verdict: check.Unknown, Reason: "AuthoritiesUnread", Message: fmt.Sprintf(
+			"secret %s, which is to hold the registry's authorities, could not be read: that is tried again", full)}
+	}
+	var secret *corev1.Secret
+	if len(list.Items) > 0 {
+		secret = &list.Items[0]
+	}
+	return check.Authorities(full, secret)
+}

@@ -1,0 +1,279 @@
+package validity
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
+	"github.com/tcr-assistant/tcr-assistant/credential/check"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+const (
+	// workers is how many objects are checked at a time. Each may wait for a registry that does not answer.
+	workers = 8
+	// perSecond is how many checks begin in a second, once the first few have: a leader that finds a thousand overdue takes minutes.
+	perSecond = 2
+	// atOnce is how many begin without a pause.
+	atOnce = 8
+	// settling is how long a change is left alone: another one often follows.
+	settling = time.Second
+)
+
+// Config is what a Keeper needs.
+type Config struct {
+	Log   *slog.Logger
+	Index *pullsecret.Index
+	// Status returns the status of the ImagePullSecret of that name, as it was last read; false where there is none.
+	Status func(imagePullSecret string) (v1.ImagePullSecretStatus, bool)
+	// Roots returns the authorities that stand in the Secret of that name in the manager's namespace, or why they cannot be told.
+	Roots func(ctx context.Context, secret string) (*x509.CertPool, *check.Result)
+	// Login is check.Run.
+	Login func(ctx context.Context, login check.Login) check.Result
+	Now   func() time.Time
+}
+
+// Keeper knows whether registries take the credentials of all ImagePullSecrets. It runs on the leader alone, and is made anew for each
+// term.
+type Keeper struct {
+	Config
+	queue workqueue.TypedDelayingInterface[string] // of names
+	pace  *rate.Limiter
+	told  func(imagePullSecret string)
+
+	mu      sync.Mutex
+	began   time.Time
+	objects map[string]*object // by name
+}
+
+// object is what is remembered of an ImagePullSecret, and for a while of one that is gone.
+type object struct {
+	// checked is when this process last logged in; zero where it has not yet. of is what it logged in with, found what came of it.
+	checked  time.Time
+	of       subject
+	found    credential.Validity
+	unknowns int
+}
+
+// subject is what is checked: another one is checked anew.
+type subject struct {
+	uid   types.UID
+	sum   [sha256.Size]byte
+	trial pullsecret.Trial
+}
+
+func subjectOf(rule *pullsecret.Rule) subject { return subject{rule.UID, rule.Sum, rule.Trial} }
+
+func (s subject) equal(other subject) bool {
+	return s.uid == other.uid && s.sum == other.sum && s.trial.Equal(other.trial)
+}
+
+// NewKeeper returns a Keeper for one term of leadership.
+func NewKeeper(config Config) *Keeper {
+	return &Keeper{
+		Config: config, objects: map[string]*object{},
+		queue: workqueue.NewTypedDelayingQueue[string](), pace: rate.NewLimiter(perSecond, atOnce),
+	}
+}
+
+// Validity returns what this process has found out about the credential of a rule; nil where it has not looked yet.
+func (k *Keeper) Validity(rule *pullsecret.Rule) *credential.Validity {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	one := k.objects[rule.Name]
+	if one == nil || one.checked.IsZero() || one.of.uid != rule.UID {
+		return nil
+	}
+	found := one.found
+	if one.of.equal(subjectOf(rule)) {
+		found.Generation = rule.Generation // another generation of the spec that is checked alike
+	}
+	return &found
+}
+
+// Run checks until ctx ends, and calls told for each ImagePullSecret of which something was found out. The Index must know all
+// ImagePullSecrets.
+func (k *Keeper) Run(ctx context.Context, told func(imagePullSecret string)) {
+	k.told = told
+	k.mu.Lock()
+	k.began = k.Now()
+	k.mu.Unlock()
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer k.queue.ShutDown()
+	defer k.Index.Observe(k.observe)()
+	for rule := range k.Index.Rules().All() {
+		k.queue.Add(rule.Name)
+	}
+	for range workers {
+		running.Go(func() { k.work(ctx) })
+	}
+	<-ctx.Done()
+}
+
+// observe takes in a change of the rules. It is called under the index's lock.
+func (k *Keeper) observe(change pullsecret.Change) {
+	if change.Before != nil && change.After != nil && subjectOf(change.Before).equal(subjectOf(change.After)) &&
+		change.Before.Trial.Interval == change.After.Trial.Interval && slices.Equal(change.Before.Servers, change.After.Servers) {
+		return
+	}
+	k.queue.AddAfter(change.Name, settling)
+}
+
+// of returns what is remembered of the object of that name. k.mu is held.
+func (k *Keeper) of(name string) *object {
+	if k.objects[name] == nil {
+		k.objects[name] = &object{}
+	}
+	return k.objects[name]
+}
+
+func (k *Keeper) work(ctx context.Context) {
+	for {
+		name, stopped := k.queue.Get()
+		if stopped {
+			return
+		}
+		if again := k.keep(ctx, name); again > 0 && ctx.Err() == nil {
+			k.queue.AddAfter(name, again)
+		}
+		k.queue.Done(name)
+	}
+}
+
+// keep checks a credential if it is due, and returns after how long to look again; 0 for never, unless something changes.
+func (k *Keeper) keep(ctx context.Context, name string) time.Duration {
+	rule := k.Index.Rules().Get(name)
+	if rule == nil {
+		return k.forget(name)
+	}
+	if rule.Trial.Disabled || !rule.Known() {
+		return 0
+	}
+	if wait := k.due(rule).Sub(k.Now()); wait > 0 {
+		return wait
+	}
+	if k.pace.Wait(ctx) != nil {
+		return 0
+	}
+	k.check(ctx, rule)
+	if current := k.Index.Rules().Get(name); current != nil {
+		return max(k.due(current).Sub(k.Now()), settling)
+	}
+	return settling
+}
+
+// forget forgets an object that is gone once another one of its name may be checked, and returns after how long that is.
+func (k *Keeper) forget(name string) time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	one := k.objects[name]
+	if one == nil {
+		return 0
+	}
+	if wait := after(one.checked).Sub(k.Now()); wait > 0 {
+		return wait
+	}
+	delete(k.objects, name)
+	return 0
+}
+
+// due returns when a credential is to be checked.
+func (k *Keeper) due(rule *pullsecret.Rule) time.Time {
+	status, _ := k.Status(rule.Name)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	one := k.of(rule.Name)
+	seen := history{began: k.began, checked: one.checked, unknowns: one.unknowns, current: one.of.equal(subjectOf(rule))}
+	if before := written(status, k.Now()); one.checked.IsZero() && before != nil {
+		seen.checked, seen.current = before.CheckedAt, still(rule, status, before)
+		if before.Status == metav1.ConditionUnknown {
+			seen.unknowns = 1
+		}
+	}
+	return seen.next(rule.Trial.Interval, chanceOf(string(rule.UID), seen.checked))
+}
+
+// written returns what a status says of a check; nil where it says nothing, or of one that is still to come, which somebody else wrote.
+func written(status v1.ImagePullSecretStatus, now time.Time) *credential.Validity {
+	condition := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid)
+	if condition == nil || status.Credential == nil || status.Credential.CheckedAt == nil || status.Credential.CheckedAt.After(now.Add(pause)) {
+		return nil
+	}
+	return &credential.Validity{
+		Status: condition.Status, Reason: condition.Reason, Message: condition.Message,
+		CheckedAt: status.Credential.CheckedAt.Time, Generation: condition.ObservedGeneration,
+	}
+}
+
+// still reports whether what was checked before this process began is what is to be checked now: the spec is the same, and no Secret was
+// written anew since.
+func still(rule *pullsecret.Rule, status v1.ImagePullSecretStatus, before *credential.Validity) bool {
+	issued := status.Credential.IssuedAt
+	return before.Generation == rule.Generation && (issued == nil || !issued.After(before.CheckedAt))
+}
+
+// check logs in at each server of a rule, and takes in what came of it.
+func (k *Keeper) check(ctx context.Context, rule *pullsecret.Rule) {
+	found := credential.Validity{Generation: rule.Generation}
+	var attempts []attempt
+	roots, unknown := k.roots(ctx, rule.Trial.CA)
+	for _, login := range check.Each(rule.Servers, check.Login{Image: rule.Trial.Image, Realms: rule.Trial.Realms, Roots: roots}) {
+		one, known := credential.Issued(rule, login.Server)
+		switch {
+		case unknown != nil:
+			attempts = append(attempts, attempt{login.Server, *unknown})
+		case known:
+			login.Username, login.Password = one.Username, one.Password
+			attempts = append(attempts, attempt{login.Server, k.Login(ctx, login)})
+		}
+	}
+	if ctx.Err() != nil {
+		return // what was cut short says nothing
+	}
+	found.Status, found.Reason, found.Message = judge(attempts)
+	found.CheckedAt = k.Now().Truncate(time.Second)
+	k.take(rule, found)
+	k.told(rule.Name)
+}
+
+// take takes in what was found.
+func (k *Keeper) take(rule *pullsecret.Rule, found credential.Validity) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	one := k.of(rule.Name)
+	if before := one.found; before.Status != found.Status || before.Reason != found.Reason {
+		level := slog.LevelInfo
+		if found.Status == metav1.ConditionFalse {
+			level = slog.LevelWarn
+		}
+		k.Log.Log(context.Background(), level, "credential was checked", "imagePullSecret", rule.Name,
+			"valid", found.Status, "reason", found.Reason, "message", strings.TrimSpace(found.Message))
+	}
+	one.unknowns++
+	if found.Status != metav1.ConditionUnknown {
+		one.unknowns = 0
+	}
+	one.checked, one.of, one.found = k.Now(), subjectOf(rule), found
+}
+
+// roots returns the authorities in the Secret of that name; nil for those of the system where there is none.
+func (k *Keeper) roots(ctx context.Context, secret string) (*x509.CertPool, *check.Result) {
+	if secret == "" {
+		return nil, nil
+	}
+	return k.Roots(ctx, secret)
+}

@@ -1,0 +1,360 @@
+package validity
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential/check"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// world is a Keeper in a time of its own, registries that note when they are asked, and statuses as the API server has them.
+type world struct {
+	t     *testing.T
+	index *pullsecret.Index
+	stop  func()
+
+	mu       sync.Mutex
+	objects  map[string]*v1.ImagePullSecret
+	statuses map[string]v1.ImagePullSecretStatus
+	logins   map[string][]time.Time // by object: a server is one object's
+	answer   func(check.Login) check.Result
+	uids     int
+	keeper   *Keeper
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{
+		t: t, objects: map[string]*v1.ImagePullSecret{}, statuses: map[string]v1.ImagePullSecretStatus{}, logins: map[string][]time.Time{},
+		answer: func(check.Login) check.Result {
+			return check.Result{Verdict: check.Valid, Reason: "LoggedIn", Message: "yes"}
+		},
+	}
+}
+
+// start begins a term.
+func (w *world) start() {
+	w.index = pullsecret.NewIndex()
+	w.mu.Lock()
+	for _, object := range w.objects {
+		w.index.Put(object)
+	}
+	w.mu.Unlock()
+	keeper := NewKeeper(Config{
+		Log: slog.New(slog.DiscardHandler), Index: w.index, Now: time.Now, Login: w.login,
+		Status: func(name string) (v1.ImagePullSecretStatus, bool) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			status, found := w.statuses[name]
+			return status, found
+		},
+		Roots: func(_ context.Context, secret string) (*x509.CertPool, *check.Result) {
+			return check.Authorities(secret, nil)
+		},
+	})
+	w.keeper = keeper
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		keeper.Run(ctx, func(name string) { w.write(keeper, name) })
+	}()
+	w.stop = func() {
+		cancel()
+		<-done
+	}
+	synctest.Wait()
+}
+
+func (w *world) login(ctx context.Context, login check.Login) check.Result {
+	w.mu.Lock()
+	w.logins[login.Server] = append(w.logins[login.Server], time.Now())
+	answer := w.answer
+	w.mu.Unlock()
+	return answer(login)
+}
+
+// write stores what was found out, as the writer of statuses does.
+func (w *world) write(keeper *Keeper, name string) {
+	rule := keeper.Index.Rules().Get(name)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	object := w.objects[name]
+	if rule == nil || object == nil {
+		return
+	}
+	found := keeper.Validity(rule)
+	if found == nil {
+		return
+	}
+	at := metav1.NewTime(found.CheckedAt)
+	w.statuses[name] = v1.ImagePullSecretStatus{
+		Credential: &v1.CredentialStatus{CheckedAt: &at},
+		Conditions: []metav1.Condition{{Type: v1.ConditionCredentialValid, Status: found.Status, Reason: found.Reason,
+			Message: found.Message, ObservedGeneration: found.Generation}},
+	}
+}
+
+// put creates or edits an object.
+func (w *world) put(name string, edits ...func(*v1.ImagePullSecretSpec)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	object := &v1.ImagePullSecret{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if before := w.objects[name]; before != nil {
+		object = before.DeepCopy()
+	} else {
+		w.uids++
+		object.UID = types.UID(fmt.Sprint("uid-", w.uids))
+		object.Spec.Docker = v1.DockerCredential{Server: name, Username: "robot", Password: "hush"}
+	}
+	object.Generation++
+	for _, edit := range edits {
+		edit(&object.Spec)
+	}
+	w.objects[name] = object
+	if w.index != nil {
+		w.index.Put(object)
+	}
+}
+
+func (w *world) remove(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.objects, name)
+	delete(w.statuses, name)
+	w.index.Remove(name)
+}
+
+// asked returns how often the registry of an object was asked.
+func (w *world) asked(name string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.logins[name])
+}
+
+func (w *world) answers(verdict check.Verdict, reason string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answer = func(check.Login) check.Result {
+		return check.Result{Verdict: verdict, Reason: reason, Message: "so it is"}
+	}
+}
+
+func password(text string) func(*v1.ImagePullSecretSpec) {
+	return func(spec *v1.ImagePullSecretSpec) { spec.Docker.Password = text }
+}
+
+// in runs a test in a time of its own.
+func in(t *testing.T, test func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		test(w)
+		w.stop()
+	})
+}
+
+func wait(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestACredentialIsCheckedAtEachChangeAndThenEveryHour(t *testing.T) {
+	in(t, func(w *world) {
+		w.start()
+		wait(pause)
+		w.put("r")
+		wait(2 * time.Second)
+		assert.Equal(t, 1, w.asked("r"), "a new one, soon")
+		found := w.keeper.Validity(w.index.Rules().Get("r"))
+		require.NotNil(t, found)
+		assert.Equal(t, metav1.ConditionTrue, found.Status)
+		assert.WithinDuration(t, time.Now(), found.CheckedAt, 2*time.Second)
+
+		wait(50 * time.Minute)
+		assert.Equal(t, 1, w.asked("r"))
+		wait(20 * time.Minute)
+		assert.Equal(t, 2, w.asked("r"), "an hour later")
+
+		wait(2 * time.Minute)
+		w.answers(check.Refused, "Unauthorized")
+		w.put("r", password("another"))
+		wait(2 * time.Second)
+		assert.Equal(t, 3, w.asked("r"), "a change")
+		assert.Equal(t, metav1.ConditionFalse, w.keeper.Validity(w.index.Rules().Get("r")).Status)
+
+		w.put("r", func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = "a" })
+		wait(10 * time.Minute)
+		assert.Equal(t, 3, w.asked("r"), "who gets it is another matter")
+		assert.Equal(t, w.index.Rules().Get("r").Generation, w.keeper.Validity(w.index.Rules().Get("r")).Generation)
+
+		w.put("r", func(spec *v1.ImagePullSecretSpec) { spec.Check = &v1.CredentialCheck{Interval: "2m"} })
+		wait(10 * time.Minute)
+		assert.InDelta(t, 8, w.asked("r"), 1)
+		w.put("r", func(spec *v1.ImagePullSecretSpec) { spec.Check = &v1.CredentialCheck{Disabled: true} })
+		before := w.asked("r")
+		wait(5 * time.Hour)
+		assert.Equal(t, before, w.asked("r"), "it is switched off")
+	})
+}
+
+func TestWhatSaidNothingIsTriedSooner(t *testing.T) {
+	in(t, func(w *world) {
+		w.answers(check.Unknown, "Timeout")
+		w.start()
+		wait(pause)
+		w.put("r")
+		for i, expected := range []int{1, 2, 3, 4, 5, 6} {
+			wait([]time.Duration{2 * time.Second, 6 * time.Minute, 11 * time.Minute, 22 * time.Minute, 44 * time.Minute, 66 * time.Minute}[i])
+			assert.Equal(t, expected, w.asked("r"))
+		}
+		assert.Equal(t, metav1.ConditionUnknown, w.keeper.Validity(w.index.Rules().Get("r")).Status)
+	})
+}
+
+func TestMissingAuthoritiesAskNobody(t *testing.T) {
+	in(t, func(w *world) {
+		w.start()
+		w.put("r", func(spec *v1.ImagePullSecretSpec) {
+			spec.Check = &v1.CredentialCheck{CASecretRef: &v1.SecretReference{Name: "registry-ca"}}
+		})
+		wait(time.Hour)
+		assert.Zero(t, w.asked("r"))
+		found := w.keeper.Validity(w.index.Rules().Get("r"))
+		assert.Equal(t, metav1.ConditionUnknown, found.Status)
+		assert.Equal(t, "AuthoritiesMissing", found.Reason)
+		assert.Contains(t, found.Message, "registry-ca")
+	})
+}
+
+func TestAThousandAreNoBurst(t *testing.T) {
+	in(t, func(w *world) {
+		for i := range 1000 {
+			w.put(fmt.Sprint("r", i))
+		}
+		w.start()
+		wait(time.Minute - time.Second)
+		assert.Empty(t, w.logins, "another leader may have asked just before")
+		wait(30 * time.Minute)
+		assert.Len(t, w.logins, 1000)
+		perMinute := map[time.Time]int{}
+		for _, times := range w.logins {
+			require.Len(t, times, 1)
+			perMinute[times[0].Truncate(time.Minute)]++
+		}
+		for minute, count := range perMinute {
+			assert.LessOrEqual(t, count, atOnce+60*perSecond, minute)
+		}
+
+		// Another leader goes on where this one was.
+		w.stop()
+		w.start()
+		before := len(w.logins)
+		wait(10 * time.Minute)
+		assert.Len(t, w.logins, before)
+		for _, times := range w.logins {
+			assert.Len(t, times, 1, "each has its time")
+		}
+		wait(time.Hour)
+		for name, times := range w.logins {
+			require.Len(t, times, 2, name)
+			assert.InDelta(t, time.Hour.Seconds(), times[1].Sub(times[0]).Seconds(), time.Hour.Seconds()*spread+60)
+		}
+	})
+}
+
+func TestRegistriesThatDoNotAnswerHoldUpNobodyForLong(t *testing.T) {
+	in(t, func(w *world) {
+		w.answer = func(login check.Login) check.Result {
+			if login.Server != "good" {
+				time.Sleep(20 * time.Second)
+			}
+			return check.Result{Verdict: check.Valid, Reason: "LoggedIn"}
+		}
+		w.start()
+		wait(pause)
+		for i := range workers - 1 {
+			w.put(fmt.Sprint("slow", i))
+		}
+		wait(2 * time.Second)
+		w.put("good")
+		wait(2 * time.Second)
+		assert.Equal(t, 1, w.asked("good"))
+	})
+}
+
+func TestWhatWasReplacedWhileNobodyLedIsChecked(t *testing.T) {
+	in(t, func(w *world) {
+		w.start()
+		for _, name := range []string{"same", "edited", "issued", "forged"} {
+			w.put(name)
+		}
+		wait(10 * time.Minute)
+		w.stop()
+		w.index = nil
+		w.put("edited", password("another"))
+		later, farOff := metav1.NewTime(time.Now()), metav1.NewTime(time.Now().Add(1000*time.Hour))
+		w.statuses["issued"].Credential.IssuedAt = &later   // a Secret that it refers to was written anew
+		w.statuses["forged"].Credential.CheckedAt = &farOff // by somebody who wants no check
+		w.start()
+		wait(5 * time.Minute)
+		assert.Equal(t, 1, w.asked("same"))
+		assert.Equal(t, 2, w.asked("edited"))
+		assert.Equal(t, 2, w.asked("issued"))
+		assert.Equal(t, 2, w.asked("forged"))
+	})
+}
+
+// TestNoServerIsAskedTwiceWithinAMinute lets chance edit, delete and create anew, and end terms, with what they found out written or lost.
+func TestNoServerIsAskedTwiceWithinAMinute(t *testing.T) {
+	for seed := range uint64(20) {
+		in(t, func(w *world) {
+			chance := rand.New(rand.NewPCG(seed, 0))
+			verdicts := []check.Verdict{check.Valid, check.Refused, check.Unknown}
+			w.start()
+			for range 400 {
+				name := fmt.Sprint("r", chance.IntN(3))
+				switch chance.IntN(8) {
+				case 0:
+					w.remove(name)
+				case 1:
+					w.stop()
+					if chance.IntN(2) == 0 {
+						clear(w.statuses) // it ended before it was written
+					}
+					w.start()
+				case 2:
+					w.answers(verdicts[chance.IntN(3)], "Any")
+				case 3:
+					w.put(name, func(spec *v1.ImagePullSecretSpec) {
+						spec.Check = &v1.CredentialCheck{Interval: "1m", Disabled: chance.IntN(3) == 0}
+					})
+				default:
+					w.put(name, password(fmt.Sprint(chance.IntN(1000))))
+				}
+				wait(time.Duration(chance.IntN(60)) * time.Second / time.Duration(1+chance.IntN(20)))
+			}
+			asked := 0
+			for name, times := range w.logins {
+				asked += len(times)
+				for i := range times[1:] {
+					require.GreaterOrEqual(t, times[i+1].Sub(times[i]), time.Minute, "seed %d, %s", seed, name)
+				}
+			}
+			assert.Greater(t, asked, 20, "it was asked at all")
+		})
+	}
+}

@@ -1,0 +1,94 @@
+package pullsecret
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+)
+
+// Trial is how it is found out whether registries take the credential, as an ImagePullSecret asks for it.
+type Trial struct {
+	// Image is one that the credential should be able to pull; blank where a login alone is tried.
+	Image string
+	// Interval is about how long after one login the next one is.
+	Interval time.Duration
+	// Realms are hosts of other domains that the credential may be sent to.
+	Realms []string
+	// CA names the Secret of the manager's namespace with the authorities that the registry's certificate is of; blank for those of the
+	// system.
+	CA string
+	// Disabled leaves the credential unchecked.
+	Disabled bool
+}
+
+// Equal reports whether both find out the same in the same way, however often.
+func (t Trial) Equal(other Trial) bool {
+	return t.Image == other.Image && t.CA == other.CA && t.Disabled == other.Disabled && slices.Equal(t.Realms, other.Realms)
+}
+
+const (
+	// defaultInterval is how often a credential is checked where nothing is said of that.
+	defaultInterval = time.Hour
+	maxImage        = 1024
+	maxRealms       = 16
+)
+
+// imageForm is what the name of an image is held to, as in the CRD.
+var imageForm = regexp.MustCompile(`^(([a-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*` +
+	`(:[A-Za-z0-9_][-.A-Za-z0-9_]{0,127})?(@sha256:[0-9a-f]{64})?)?$`)
+
+// parseCheck reads spec.check, which may be absent. A password may stand in a text of it by mistake: none is repeated.
+func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorList) {
+	trial := Trial{Interval: defaultInterval}
+	if spec == nil {
+		return trial, nil
+	}
+	var errs field.ErrorList
+	form := func(path *field.Path, value string, longest int, form *regexp.Regexp, says string) {
+		errs = append(errs, checkForm(path, value, longest, form, says)...)
+	}
+	form(path.Child("image"), spec.Image, maxImage, imageForm, "must be the name of an image, such as team/app:v1")
+	form(path.Child("interval"), spec.Interval, maxPeriod, periodForm, "must be at least 1m, in hours, minutes and seconds, such as 1h or 1m30s")
+	at := path.Child("realms")
+	if len(spec.Realms) > maxRealms {
+		errs = append(errs, field.TooMany(at, len(spec.Realms), maxRealms))
+	} else {
+		errs = append(errs, checkHosts(at, spec.Realms)...)
+	}
+	trial.Image, trial.Realms, trial.Disabled = spec.Image, spec.Realms, spec.Disabled
+	if period, err := time.ParseDuration(spec.Interval); err == nil {
+		trial.Interval = period
+	}
+	if reference := spec.CASecretRef; reference != nil {
+		errs = append(errs, checkReference(path.Child("caSecretRef", "name"), reference.Name)...)
+		trial.CA = reference.Name
+	}
+	return trial, errs
+}
+
+// checkForm holds a text to its form. No error repeats it.
+func checkForm(path *field.Path, value string, longest int, form *regexp.Regexp, says string) field.ErrorList {
+	switch {
+	case tooLong(value, longest):
+		return field.ErrorList{field.TooLong(path, "", longest)}
+	case !form.MatchString(value):
+		return field.ErrorList{field.Forbidden(path, says)}
+	}
+	return nil
+}
+
+// checkHosts checks a list of hosts, each of which stands in it once.
+func checkHosts(path *field.Path, hosts []string) (errs field.ErrorList) {
+	for i, host := range hosts {
+		errs = append(errs, checkServer(path.Index(i), host)...)
+		if slices.Contains(hosts[:i], host) {
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("must not hold a host twice: leave out number %d", i+1)))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,72 @@
+package plan
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// SetValid says in a status whether the registry takes a rule's credential, where that is checked. found is what came of it; nil where
+// nobody has looked since this process began, and then what old says stays.
+func SetValid(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, old v1.ImagePullSecretStatus, found *credential.Validity, now time.Time) {
+	if rule.Trial.Disabled {
+		meta.RemoveStatusCondition(&status.Conditions, v1.ConditionCredentialValid)
+		if status.Credential != nil {
+			status.Credential.CheckedAt = nil
+		}
+		return
+	}
+	if status.Credential == nil {
+		status.Credential = credentialStatus(rule, 0)
+	}
+	if found == nil {
+		if old.Credential != nil {
+			status.Credential.CheckedAt = old.Credential.CheckedAt
+		}
+		return
+	}
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type: v1.ConditionCredentialValid, Status: found.Status, Reason: found.Reason, Message: shortened(found.Message),
+		ObservedGeneration: found.Generation, LastTransitionTime: metav1.NewTime(now),
+	})
+	if !found.CheckedAt.IsZero() {
+		at := metav1.NewTime(found.CheckedAt)
+		status.Credential.CheckedAt = &at
+	}
+}
+
+// CredentialProgress is what is known of a credential itself. Times are zero where they are not known.
+type CredentialProgress struct {
+	// Valid is whether the registry takes it; blank where nobody has checked.
+	Valid metav1.ConditionStatus
+	// Issued is since when the oldest Secret holds it, Expires when it ends.
+	Issued, Expires time.Time
+	// FromCloud is whether the cloud issues it, and Renewed whether it does so still.
+	FromCloud, Renewed bool
+}
+
+// credentialOf returns what a status tells of the credential.
+func credentialOf(status v1.ImagePullSecretStatus) CredentialProgress {
+	var known CredentialProgress
+	if valid := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid); valid != nil {
+		known.Valid = valid.Status
+	}
+	if issued := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialIssued); issued != nil {
+		known.FromCloud, known.Renewed = true, issued.Status == metav1.ConditionTrue
+	}
+	if status.Credential == nil {
+		return known
+	}
+	if at := status.Credential.IssuedAt; at != nil {
+		known.Issued = at.Time
+	}
+	if at := status.Credential.ExpiresAt; at != nil {
+		known.Expires = at.Time
+	}
+	return known
+}

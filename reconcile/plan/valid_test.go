@@ -1,0 +1,57 @@
+package plan
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+func TestTheStatusSaysWhetherTheCredentialIsValid(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	rule := &pullsecret.Rule{Name: "r", Generation: 3, Expiry: pullsecret.Expiry{At: now.Add(time.Hour), Unread: "no time"}}
+	fresh := func(old v1.ImagePullSecretStatus) v1.ImagePullSecretStatus {
+		return v1.ImagePullSecretStatus{Conditions: old.Conditions, Credential: credentialStatus(rule, now.Unix())}
+	}
+	status := fresh(v1.ImagePullSecretStatus{})
+	SetValid(&status, rule, v1.ImagePullSecretStatus{}, nil, now)
+	assert.Empty(t, status.Conditions, "nobody has looked")
+	assert.Nil(t, status.Credential.CheckedAt)
+	assert.Equal(t, now.Add(time.Hour), status.Credential.ExpiresAt.UTC())
+	assert.Equal(t, "no time", status.Credential.ExpiryUnread)
+	assert.Equal(t, CredentialProgress{Issued: now, Expires: now.Add(time.Hour)}, utc(credentialOf(status)))
+
+	found := &credential.Validity{Status: metav1.ConditionFalse, Reason: "Unauthorized", Message: "401", CheckedAt: now, Generation: 2}
+	SetValid(&status, rule, v1.ImagePullSecretStatus{}, found, now)
+	condition := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid)
+	require.NotNil(t, condition)
+	assert.Equal(t, metav1.Condition{Type: "CredentialValid", Status: metav1.ConditionFalse, Reason: "Unauthorized", Message: "401",
+		ObservedGeneration: 2, LastTransitionTime: metav1.NewTime(now)}, *condition)
+	assert.Equal(t, now, status.Credential.CheckedAt.UTC())
+	assert.Equal(t, metav1.ConditionFalse, credentialOf(status).Valid)
+
+	later := fresh(status)
+	SetValid(&later, rule, status, nil, now.Add(time.Hour))
+	assert.Equal(t, status, later, "a leader that has not looked yet leaves what is said")
+
+	blind := v1.ImagePullSecretStatus{}
+	SetValid(&blind, rule, v1.ImagePullSecretStatus{}, found, now)
+	assert.NotNil(t, blind.Credential.CheckedAt, "also where the cluster could never be seen")
+
+	rule.Trial.Disabled = true
+	SetValid(&status, rule, status, found, now)
+	assert.Empty(t, status.Conditions, "it is switched off")
+	assert.Nil(t, status.Credential.CheckedAt)
+}
+
+func utc(known CredentialProgress) CredentialProgress {
+	known.Issued, known.Expires = known.Issued.UTC(), known.Expires.UTC()
+	return known
+}
