@@ -23,6 +23,7 @@ var (
 	isReady         = description("image_pull_secret_ready", "1 while the condition Ready of the image pull secret is True, else 0.", "image_pull_secret")
 	failures        = description("failures", "What is not as it should be of the image pull secret, by the reason its status gives.", "image_pull_secret", "reason")
 	isIssued        = description("credential_issued", "1 while the cloud issues and renews the credential of the image pull secret, else 0; only of those with spec.tcr.", "image_pull_secret")
+	isReached       = description("private_network_ready", "1 while the condition PrivateNetworkReady of the image pull secret is True, else 0; only of those with spec.tcr.privateNetwork.", "image_pull_secret")
 	expiry          = description("credential_expiry_timestamp_seconds", "Unix time at which the credential that the cloud has issued for the image pull secret ends.", "image_pull_secret")
 )
 
@@ -33,7 +34,7 @@ type progressCollector struct {
 
 // Describe sends what Collect may send.
 func (c *progressCollector) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{secretsDesired, secretsPresent, accountsDesired, accountsPresent, isReady, failures, isIssued, expiry} {
+	for _, d := range []*prometheus.Desc{secretsDesired, secretsPresent, accountsDesired, accountsPresent, isReady, failures, isIssued, isReached, expiry} {
 		descriptions <- d
 	}
 }
@@ -58,6 +59,9 @@ func (c *progressCollector) Collect(metrics chan<- prometheus.Metric) {
 		}
 		if p.Cloud != nil && !p.Cloud.Expires.IsZero() {
 			gauge(expiry, float64(p.Cloud.Expires.Unix()))
+		}
+		if p.Reached != nil {
+			gauge(isReached, truth(*p.Reached))
 		}
 		// These are always there, so that it can be seen that nothing fails.
 		for _, reason := range []string{plan.ReasonForbidden, plan.ReasonForeignSecret, plan.ReasonContended} {

@@ -73,6 +73,14 @@ type ImagePullSecretSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[-.a-z0-9]{254}')",message="must hold exact service account names, each of at most 253 characters"
 	ServiceAccounts string `json:"serviceAccounts,omitempty"`
 
+	// Pods says which pods that list pull secrets of their own get the Secret, too, when they are created: the API server gives those that
+	// their account lists only to pods that list none. Never, which is the default, MatchingImages, which are those with an image of
+	// one of the servers, or All.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=Never;MatchingImages;All
+	Pods string `json:"pods,omitempty"`
+
 	// Docker is the credential of one registry. Beside TCR it may be absent, or holds AdditionalServers alone.
 	//
 	// +optional
@@ -128,7 +136,44 @@ type RegistryInstance struct {
 	//
 	// +optional
 	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
+
+	// PrivateNetwork has each node's hosts file lead the registry's domains to its address in a private network, as the cloud tells of
+	// it. What the install value global.hosts says of a domain comes first.
+	//
+	// +optional
+	PrivateNetwork *PrivateNetwork `json:"privateNetwork,omitempty"`
 }
+
+// PrivateNetwork is a network that the registry instance is linked with.
+type PrivateNetwork struct {
+	// VPCID is the id of the network, such as vpc-xxxxxxxx. It may be left out where the instance is linked with one network alone.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(vpc-[a-z0-9]+)?$')",message="must be the id of a private network, such as vpc-xxxxxxxx",reason=FieldValueForbidden
+	VPCID string `json:"vpcId,omitempty"`
+
+	// Domains are led to the link: "default" for the registry's own domain, "vpc" for that which it has in private networks, and custom
+	// domains, written out. Without any they are the first two.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	Domains []NetworkDomain `json:"domains,omitempty"`
+}
+
+// NetworkDomain is "default", "vpc", or a domain.
+//
+// +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:XValidation:rule="self.matches('^(default|vpc|([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?)$')",message="must be default, vpc, or a whole domain of lower case letters, digits, \"-\" and \".\", such as registry.example.com",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!self.matches('[.](localhost|localdomain)$')",message="must not be a name that a machine has for itself",reason=FieldValueForbidden
+type NetworkDomain = string
+
+// The words for the domains that every registry instance has.
+const (
+	DomainDefault = "default"
+	DomainVPC     = "vpc"
+)
 
 const (
 	// TokenTypeLongTerm and TokenTypeTemporary are the values of spec.tcr.tokenType.
@@ -259,9 +304,14 @@ type ImagePullSecretStatus struct {
 	// +optional
 	Credential *CredentialStatus `json:"credential,omitempty"`
 
+	// PrivateNetwork is the link with the private network that spec.tcr.privateNetwork asks for. It is absent where there is none.
+	//
+	// +optional
+	PrivateNetwork *PrivateNetworkStatus `json:"privateNetwork,omitempty"`
+
 	// Conditions holds "Ready": every selected namespace and service account has the current credential. While what the
-	// admission policy attaches is not what this object says now, it holds "AttachmentsOutdated", too, and with spec.tcr
-	// "CredentialIssued".
+	// admission policy attaches is not what this object says now, it holds "AttachmentsOutdated", too, with spec.tcr
+	// "CredentialIssued", and with spec.tcr.privateNetwork "PrivateNetworkReady".
 	//
 	// +optional
 	// +listType=map
@@ -282,6 +332,30 @@ type CredentialStatus struct {
 	//
 	// +optional
 	ExpiresAt *metav1.Time `json:"expiresAt,omitempty"`
+}
+
+// PrivateNetworkStatus is the link of a registry instance with a private network, as the cloud told of it last.
+type PrivateNetworkStatus struct {
+	// VPCID is the id of the network.
+	VPCID string `json:"vpcId"`
+	// State is the cloud's word for the state of the link, such as Running.
+	//
+	// +optional
+	State string `json:"state,omitempty"`
+	// Address is the registry's in that network.
+	//
+	// +optional
+	Address string `json:"address,omitempty"`
+	// Domains are those that each node's hosts file is to lead to the address.
+	//
+	// +optional
+	// +listType=atomic
+	Domains []string `json:"domains,omitempty"`
+	// ResolvedDomains are those that the cloud's own DNS leads to the address: they need no line in a hosts file.
+	//
+	// +optional
+	// +listType=atomic
+	ResolvedDomains []string `json:"resolvedDomains,omitempty"`
 }
 
 // OptedOut counts what the label tcr.tencentcloudcr.com/opt-out: "true" keeps out.
@@ -313,6 +387,11 @@ type Failure struct {
 }
 
 const (
+	// PodsNever, PodsMatchingImages and PodsAll are the values of spec.pods.
+	PodsNever          = "Never"
+	PodsMatchingImages = "MatchingImages"
+	PodsAll            = "All"
+
 	// SourceInline is the source of a credential that stands in the spec.
 	SourceInline = "Inline"
 	// SourceSecret begins the source of a credential that stands in a Secret; its name follows.
@@ -325,6 +404,9 @@ const (
 	// ConditionCredentialIssued is the type of a condition of an object with spec.tcr alone: whether the cloud issues and renews its
 	// credential. What was issued last stays, whatever it says.
 	ConditionCredentialIssued = "CredentialIssued"
+	// ConditionPrivateNetworkReady is the type of a condition of an object with spec.tcr.privateNetwork alone: whether every domain that
+	// it names leads to the link, by a line of the hosts files or by the cloud's own DNS.
+	ConditionPrivateNetworkReady = "PrivateNetworkReady"
 	// ConditionAttachmentsOutdated is the type of a condition that is there only while it is True: what the admission policy
 	// attaches for this object inside the API server is not what the object says now. The leader attaches it.
 	ConditionAttachmentsOutdated = "AttachmentsOutdated"

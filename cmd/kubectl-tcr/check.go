@@ -1,17 +1,22 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/credential/check"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
+	"github.com/tcr-assistant/tcr-assistant/diagnose/gather"
 	"github.com/tcr-assistant/tcr-assistant/image"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -73,7 +78,7 @@ type attempt struct {
 }
 
 func (o *options) check(cmd *cobra.Command, name string, how trial) error {
-	cluster, _, err := o.connect()
+	cluster, namespace, err := o.connect()
 	if err != nil {
 		return err
 	}
@@ -81,15 +86,11 @@ func (o *options) check(cmd *cobra.Command, name string, how trial) error {
 	if err != nil {
 		return err
 	}
-	referred, hidden := cluster.Referred(cmd.Context(), *object)
-	if len(hidden) > 0 {
-		return fmt.Errorf("reading the credential of imagepullsecret %s: %s", name, hidden[0].Why)
-	}
 	roots, err := how.roots()
 	if err != nil {
 		return err
 	}
-	logins, unread, err := loginsOf(object, referred, how.image)
+	logins, unread, err := readLogins(cmd.Context(), cluster, object, namespace, how.image)
 	if err != nil {
 		return err
 	}
@@ -101,10 +102,56 @@ func (o *options) check(cmd *cobra.Command, name string, how trial) error {
 		login.Realms, login.Roots = how.realms, roots
 		found.Servers = append(found.Servers, attempt{login.Server, check.Run(cmd.Context(), login)})
 	}
+	if err := cmd.Context().Err(); err != nil {
+		return fmt.Errorf("asking the registry: %w", err)
+	}
 	if err := o.print(found, found.text); err != nil {
 		return err
 	}
 	return found.verdict()
+}
+
+// readLogins reads the credential of an object: where it stands, or, where the cloud issues it, in the Secret of a namespace.
+func readLogins(ctx context.Context, cluster *gather.Cluster, object *v1.ImagePullSecret, namespace, wanted string) ([]check.Login, []attempt, error) {
+	if object.Spec.TCR == nil {
+		referred, hidden := cluster.Referred(ctx, *object)
+		if len(hidden) > 0 {
+			return nil, nil, fmt.Errorf("reading the credential of imagepullsecret %s: %s", object.Name, hidden[0].Why)
+		}
+		return loginsOf(object, referred, wanted)
+	}
+	secret, err := cluster.Issued(ctx, object.Name, namespace)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the credential of imagepullsecret %s: %w", object.Name, err)
+	}
+	logins, err := loginsIn(secret, wanted)
+	return logins, nil, err
+}
+
+// loginsIn returns how the credential in a Secret is tried.
+func loginsIn(secret *corev1.Secret, wanted string) ([]check.Login, error) {
+	name := types.NamespacedName{Namespace: secret.Namespace, Name: secret.Name}
+	servers, err := diagnose.Read(secret.Data[corev1.DockerConfigJsonKey])
+	if err != nil {
+		return nil, fmt.Errorf("reading secret %s: %w", name, err)
+	}
+	var logins []check.Login
+	for _, server := range servers {
+		one, unread := credential.LoginOf(name, secret, server)
+		if unread != nil {
+			return nil, errors.New(unread.Message)
+		}
+		logins = append(logins, check.Login{Server: server, Username: one.Username, Password: one.Password, Image: wanted})
+	}
+	return at(logins, wanted), nil
+}
+
+// at returns the logins at the server that an image names; all where it names none.
+func at(logins []check.Login, wanted string) []check.Login {
+	if i := slices.IndexFunc(logins, func(login check.Login) bool { return image.IsOf(wanted, login.Server) }); i >= 0 {
+		return logins[i : i+1]
+	}
+	return logins
 }
 
 // verdict is how the command ends.
@@ -138,15 +185,11 @@ func loginsOf(object *v1.ImagePullSecret, referred credential.Seen, wanted strin
 			return nil, []attempt{{rule.Servers[0], came}}, nil
 		}
 	}
-	servers := rule.Servers
-	if i := slices.IndexFunc(servers, func(server string) bool { return image.IsOf(wanted, server) }); i >= 0 {
-		servers = servers[i : i+1]
-	}
 	var logins []check.Login
-	for _, server := range servers {
+	for _, server := range rule.Servers {
 		logins = append(logins, check.Login{Server: server, Username: one.Username, Password: one.Password, Image: wanted})
 	}
-	return logins, nil, nil
+	return at(logins, wanted), nil, nil
 }
 
 // roots are the authorities that registries' certificates may be of; nil for those of the system.
@@ -169,6 +212,6 @@ func (c checked) text(p page) {
 	tones := map[check.Verdict]colour{check.Valid: green, check.Refused: red, check.Unknown: yellow}
 	for _, one := range c.Servers {
 		p.printf("%s: imagepullsecret %s at %s, asked from %s\n  %s: %s\n", p.in(tones[one.Verdict], string(one.Verdict)), c.Name, one.Server, c.From,
-			one.Reason, printable(one.Message))
+			one.Reason, one.Message)
 	}
 }

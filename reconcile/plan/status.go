@@ -252,6 +252,8 @@ type Progress struct {
 	Ready                           bool
 	// Cloud is how far the cloud has got with the credential; nil where it stands somewhere.
 	Cloud *Issuance
+	// Reached is whether the registry is reached from the private network that was asked for; nil where none was.
+	Reached *bool
 	// Failures counts what fails by reason, all of it.
 	Failures map[string]int
 }
@@ -283,6 +285,7 @@ func ProgressOf(name string, status v1.ImagePullSecretStatus, failures []v1.Fail
 		AccountsDesired: status.SAsDesired, AccountsServed: status.SAsSuccess,
 		Ready:    meta.IsStatusConditionTrue(status.Conditions, v1.ConditionReady),
 		Cloud:    issuanceOf(status),
+		Reached:  reachedOf(status),
 		Failures: countReasons(failures),
 	}
 }

@@ -54,6 +54,8 @@ type Config struct {
 	Busy func() bool
 	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not. It may be nil.
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
+	// Reached says how far a rule's registry is reached from its private network; nil where that is not known yet. It may be nil.
+	Reached func(rule *pullsecret.Rule) *pullsecret.Reach
 	// Recorder records events; it may be nil.
 	Recorder record.EventRecorder
 	// QueueMetrics may be nil.
@@ -225,6 +227,7 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 			return status, false // it is looked at again once everything has been seen
 		}
 		status.Conditions = plan.SetIssued(status.Conditions, rule, now)
+		status = plan.SetReached(status, rule, w.reached(rule), before.Status, now)
 		if again := w.events.record(name, rule.UID, status, failures, time.Now()); again > 0 {
 			w.queue.AddAfter(name, again)
 		}
@@ -241,6 +244,14 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 	}
 	w.progress.put(plan.ProgressOf(name, status, failures))
 	return status, true
+}
+
+// reached says how far a rule's registry is reached from its private network; nil where that is not known.
+func (w *Writer) reached(rule *pullsecret.Rule) *pullsecret.Reach {
+	if w.Reached == nil {
+		return nil
+	}
+	return w.Reached(rule)
 }
 
 // early reports whether a status was written less than a period ago, and comes back to it.

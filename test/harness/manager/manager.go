@@ -156,6 +156,8 @@ type Options struct {
 	AllSecrets bool
 	// Args come after the usual ones and override them.
 	Args []string
+	// Env is what its environment holds besides that of the test.
+	Env []string
 	// Log gets a copy of what it logs; it may be nil.
 	Log io.Writer
 }
@@ -188,6 +190,7 @@ func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Manager, 
 		"--log-level=debug",
 	}, options.Args...)...)
 	m.command.Stdout, m.command.Stderr = m.log, m.log
+	m.command.Env = append(os.Environ(), options.Env...)
 	m.command.SysProcAttr = process.Attributes()
 	if err := m.command.Start(); err != nil {
 		return nil, fmt.Errorf("starting the manager: %w", err)

@@ -125,6 +125,18 @@ func wrongs() []wrong {
 			wrong{table, "x", at(table) + "got string, want object"},
 			wrong{table + "/unknown", 1, at(table) + "additional properties 'unknown' not allowed"})
 	}
+	all = append(all, wrong{"global/tcr", "x", at("global/tcr") + "got string, want null or object"},
+		wrong{"global/tcr/unknown", 1, at("global/tcr") + "additional properties 'unknown' not allowed"})
+	for _, text := range []string{"roleArn", "clusterId", "endpoint", "metadataEndpoint", "ca", "httpsProxy", "noProxy"} {
+		all = append(all, wrong{"global/tcr/" + text, 1, at("global/tcr/"+text) + "got number, want null or string"})
+	}
+	for _, reference := range []string{"credentialsSecretRef", "caConfigMapRef", "caSecretRef"} {
+		path := "global/tcr/" + reference
+		all = append(all,
+			wrong{path, "x", at(path) + "got string, want null or object"},
+			wrong{path + "/name", 1, at(path+"/name") + "got number, want string"},
+			wrong{path + "/key", "x", at(path) + "additional properties 'key' not allowed"})
+	}
 	for _, texts := range []string{
 		"manager/nodeSelector", "manager/podAnnotations", "manager/podLabels", "monitoring/serviceMonitor/labels", "monitoring/prometheusRule/labels",
 		"hostsUpdater/nodeSelector", "hostsUpdater/podAnnotations", "hostsUpdater/podLabels", "hostsUpdater/seLinuxOptions",
