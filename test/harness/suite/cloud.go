@@ -50,7 +50,8 @@ func (w *World) StartCloud(changes ...func(*tencentcloud.Registry)) *Cloud {
 	authority := filepath.Join(w.whole.TempDir(), "cloud.crt")
 	require.NoError(w.T, os.WriteFile(authority, cloud.Authority(), 0o600))
 	made := &Cloud{Cloud: cloud, Key: cloud.AddKey(tencentcloud.Everything), Args: []string{
-		"--tencentcloud-endpoint=" + cloud.URL(), "--tencentcloud-metadata-endpoint=" + cloud.MetadataURL(), "--tencentcloud-ca-file=" + authority,
+		"--tencentcloud-endpoint=" + cloud.URL(), "--tencentcloud-metadata-endpoint=" + cloud.MetadataURL(),
+		"--tencentcloud-ca-file=" + authority,
 	}}
 	_, err = w.Client.CoreV1().Secrets(manager.Namespace).Create(w.Ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: keysSecret},

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -78,7 +79,6 @@ func TestARenewalIsOneWriteInEachNamespace(t *testing.T) {
 		}
 		return nil
 	}
-	began := time.Now()
 	w.Within(lifetime+w.Hang, "it is renewed", renewed)
 	created := cloud.Tokens(suite.RegistryID)[1].Created
 	ctx, stop := context.WithCancel(w.Ctx)
@@ -99,18 +99,20 @@ func TestARenewalIsOneWriteInEachNamespace(t *testing.T) {
 	require.NoError(t, err)
 	each, last := map[string]int{}, created
 	for _, write := range writes {
-		each[write.Namespace]++
 		last = latestOf(last, write.Answered)
-		assert.Equal(t, 200, write.Code, "%s %s", write.Verb, write.URI)
+		if write.Code == http.StatusGatewayTimeout { // of an API server that gets no answer itself, for half a minute
+			continue
+		}
+		each[write.Namespace]++
+		assert.Equal(t, http.StatusOK, write.Code, "%s %s", write.Verb, write.URI)
 	}
 	assert.GreaterOrEqual(t, len(each), total)
 	for namespace, count := range each {
 		assert.Equal(t, 1, count, namespace)
 	}
 	assert.LessOrEqual(t, atOnce(writes), 8, "that is the pace: --concurrency")
-	t.Logf("%d Secrets were written within %s of the token's creation, %d at once at most; it was due after %s; meanwhile others were served within %s",
-		len(writes), last.Sub(created).Round(time.Millisecond), atOnce(writes), created.Sub(began).Round(time.Second),
-		(<-others).Round(100*time.Microsecond))
+	t.Logf("%d Secrets were written within %s of the token's creation, %d at once at most; meanwhile others were served within %s",
+		len(writes), last.Sub(created).Round(time.Millisecond), atOnce(writes), (<-others).Round(100*time.Microsecond))
 }
 
 func latestOf(a, b time.Time) time.Time {

@@ -148,6 +148,20 @@ func (r *rotation) midway() {
 	}
 }
 
+// createInVain kills whoever creates the next token before it hears of it, and returns that token.
+func (r *rotation) createInVain(kill func()) standin.Token {
+	r.T.Helper()
+	killed := make(chan struct{})
+	r.cloud.Fail("CreateInstanceToken", 1, standin.Failure{Lost: true, Then: func() { kill(); close(killed) }})
+	select {
+	case <-killed:
+	case <-time.After(r.Hang):
+		require.Fail(r.T, "no token was created anew")
+	}
+	tokens := r.cloud.Tokens(suite.RegistryID)
+	return tokens[len(tokens)-1]
+}
+
 // TestNobodyIsRefusedWhileTokensAreRotated goes through twenty rotations, four of each of five objects side by side. The registry's
 // tokens are good for 80 seconds, so that each is replaced after 40; the one before is disabled 15 seconds after that, and deleted 30
 // seconds later. Two leaders are killed: between a token's creation and its storage, and while Secrets are written. A follower takes over
@@ -181,16 +195,7 @@ func TestNobodyIsRefusedWhileTokensAreRotated(t *testing.T) {
 		leader = follower
 	}
 
-	// What is made, and told to nobody, is found by whoever leads next.
-	killed := make(chan struct{})
-	cloud.Fail("CreateInstanceToken", 1, standin.Failure{Lost: true, Then: func() { kill(); close(killed) }})
-	select {
-	case <-killed:
-	case <-time.After(w.Hang):
-		t.Fatal("no token was created anew")
-	}
-	tokens := cloud.Tokens(suite.RegistryID)
-	orphan := tokens[len(tokens)-1]
+	orphan := r.createInVain(kill)
 	follower = w.StartManager(manager.Options{Binary: binary, Args: cloud.Args})
 	w.Eventually("what was created and not stored is deleted", func() error {
 		for _, token := range cloud.Tokens(suite.RegistryID) {

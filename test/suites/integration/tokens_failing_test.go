@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -30,6 +31,9 @@ type failingRenewal struct {
 	// ends has it work again.
 	ends func()
 }
+
+// object is the name of the ImagePullSecret that it is tried with.
+func (f failingRenewal) object() string { return strings.ToLower(f.reason) }
 
 // failing has the cloud fail in a way until it recovers.
 func failing(cloud *suite.Cloud, reason, says string, failure standin.Failure) failingRenewal {
@@ -118,45 +122,12 @@ func TestAFailingRenewalSaysWhatToDoAndTakesNothingAway(t *testing.T) {
 	for _, c := range w.failingRenewals(cloud) {
 		t.Run(c.reason, func(t *testing.T) {
 			w.T = t
-			name := strings.ToLower(c.reason)
-			w.Create(name, suite.InNamespaces("default"), suite.OfRegistry(func(instance *v1.RegistryInstance) {
-				instance.TokenType = v1.TokenTypeTemporary
-			}))
-			w.ready(name, "Complete")
-			before := must(w.Login("default", name, vpcDomain))
-			if c.begins != nil {
-				c.begins()
-			}
-			w.edit(name, func(spec *v1.ImagePullSecretSpec) {
-				spec.TCR.TokenType = v1.TokenTypeLongTerm
-				if c.keys != "" {
-					spec.TCR.CredentialsSecretRef.Name = c.keys
-				}
-			})
-			assert.Contains(t, w.isIssued(name, c.reason).Message, c.says)
-			assert.Equal(t, metav1.ConditionTrue, w.ready(name, "Complete").Status)
-			assert.Equal(t, before, must(w.Login("default", name, vpcDomain)), "the last good one stays")
-			assert.NoError(t, w.letsIn(cloud, "default", name))
-			secrets = append(secrets, before.Password)
-			shown := w.Kubectl("get", "ipss", name, "-o", "jsonpath={.status}")
+			secrets = append(secrets, w.renewsInVain(cloud, c).Password)
+			shown := w.Kubectl("get", "ipss", "--all-namespaces", "-o", "jsonpath={.items[*].status}")
 			for _, secret := range secrets {
 				assert.NotContains(t, shown, secret)
 			}
-
-			if c.ends != nil {
-				c.ends()
-			}
-			w.edit(name, func(spec *v1.ImagePullSecretSpec) { spec.TCR.CredentialsSecretRef.Name = "cam" })
-			w.Eventually("it is issued anew", func() error {
-				now, err := w.Login("default", name, vpcDomain)
-				if err == nil && now == before {
-					err = fmt.Errorf("it is the same")
-				}
-				return err
-			})
-			w.isIssued(name, "Issued")
-			w.Kubectl("delete", "ipss", name)
-			w.noTokens(cloud)
+			w.renewsAgain(cloud, c)
 		})
 	}
 	w.T = t
@@ -164,6 +135,52 @@ func TestAFailingRenewalSaysWhatToDoAndTakesNothingAway(t *testing.T) {
 	for _, secret := range secrets {
 		assert.NotContains(t, said, secret)
 	}
+}
+
+// renewsInVain has a temporary token replaced by a long-term one while that fails, and returns the last good one.
+func (w *world) renewsInVain(cloud *suite.Cloud, c failingRenewal) suite.Login {
+	w.T.Helper()
+	name := c.object()
+	w.Create(name, suite.InNamespaces("default"), suite.OfRegistry(func(instance *v1.RegistryInstance) {
+		instance.TokenType = v1.TokenTypeTemporary
+	}))
+	w.ready(name, "Complete")
+	before := must(w.Login("default", name, vpcDomain))
+	if c.begins != nil {
+		c.begins()
+	}
+	w.edit(name, func(spec *v1.ImagePullSecretSpec) {
+		spec.TCR.TokenType = v1.TokenTypeLongTerm
+		if c.keys != "" {
+			spec.TCR.CredentialsSecretRef.Name = c.keys
+		}
+	})
+	assert.Contains(w.T, w.isIssued(name, c.reason).Message, c.says)
+	assert.Equal(w.T, metav1.ConditionTrue, w.ready(name, "Complete").Status)
+	assert.Equal(w.T, before, must(w.Login("default", name, vpcDomain)), "the last good one stays")
+	assert.NoError(w.T, w.letsIn(cloud, "default", name))
+	return before
+}
+
+// renewsAgain has the same work again, and ends it.
+func (w *world) renewsAgain(cloud *suite.Cloud, c failingRenewal) {
+	w.T.Helper()
+	name := c.object()
+	before := must(w.Login("default", name, vpcDomain))
+	if c.ends != nil {
+		c.ends()
+	}
+	w.edit(name, func(spec *v1.ImagePullSecretSpec) { spec.TCR.CredentialsSecretRef.Name = "cam" })
+	w.Eventually("it is issued anew", func() error {
+		now, err := w.Login("default", name, vpcDomain)
+		if err == nil && now == before {
+			err = errors.New("it is the same")
+		}
+		return err
+	})
+	w.isIssued(name, "Issued")
+	w.Kubectl("delete", "ipss", name)
+	w.noTokens(cloud)
 }
 
 // TestWhatIsStoredIsIssuedWhileTheCloudIsAway has another leader come meanwhile, and then a namespace.
@@ -176,7 +193,8 @@ func TestWhatIsStoredIsIssuedWhileTheCloudIsAway(t *testing.T) {
 	w.ready("issued", "Complete")
 	require.NoError(t, m.Kill())
 	cloud.Fail("*", 0, standin.Failure{Refused: true})
-	w.Kubectl("patch", "lease", "-n", manager.Namespace, "tcr-assistant-leader-election", "--type=merge", "-p", `{"spec":{"holderIdentity":""}}`)
+	w.Kubectl("patch", "lease", "-n", manager.Namespace, "tcr-assistant-leader-election", "--type=merge",
+		"-p", `{"spec":{"holderIdentity":""}}`)
 	w.run(cloud.Args...)
 	w.Namespace("late")
 	w.Eventually("the new namespace holds it", func() error { return w.letsIn(cloud, "late", "issued") })

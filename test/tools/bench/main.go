@@ -27,6 +27,7 @@ type program struct {
 	births        int
 	memory        []int // numbers of namespaces
 	labels        []int // and of such with many labels
+	cloud         []int // and of those where the cloud issues the credential
 	objects       objectsProgram
 	idle          time.Duration
 	admissionTime time.Duration // for each figure
@@ -34,7 +35,7 @@ type program struct {
 }
 
 var (
-	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, objects: manyObjects, idle: time.Minute, admissionTime: time.Second, servers: true}
+	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, idle: time.Minute, admissionTime: time.Second, servers: true}
 	short = program{rounds: 3, convergence: []int{500}, births: 100, objects: someObjects, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
 )
 
@@ -50,9 +51,9 @@ func main() {
 
 func run(ctx context.Context) error {
 	isShort := flag.Bool("short", false, "measure less, as a guard")
-	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,objects,hosts-updater,admission")
+	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,cloud,objects,hosts-updater,admission")
 	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
-	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory, labels and objects, instead of the usual")
+	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory, labels, cloud and objects, instead of the usual")
 	many := flag.String("objects", "", "`numbers` of ImagePullSecrets, instead of the usual")
 	narrowed := flag.Bool("narrowed", false, "measure objects with permission for named Secrets alone, as the chart installs it, instead of all")
 	output := flag.String("json", "", "write the measurements to this `file`; what it holds of other benchmarks stays")
@@ -71,7 +72,7 @@ func run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("-namespaces %q: %w", *sizes, err)
 		}
-		p.convergence, p.memory, p.labels, p.objects.namespaces = numbers, numbers, numbers, numbers[0]
+		p.convergence, p.memory, p.labels, p.cloud, p.objects.namespaces = numbers, numbers, numbers, numbers, numbers[0]
 	}
 	p.objects.narrowed = *narrowed
 	if *many != "" {
@@ -171,6 +172,9 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 	}
 	for _, n := range p.labels {
 		do("labels", func() error { return labels(ctx, r, controllerManager, n, p.idle/4) })
+	}
+	for _, n := range p.cloud {
+		do("cloud", func() error { return issuedByCloud(ctx, r, controllerManager, n, p.rounds, p.idle/4) })
 	}
 	for range p.objects.rounds {
 		for _, n := range p.objects.sizes {

@@ -39,6 +39,7 @@ type world struct {
 	peer   rest.Interface // for bare writes: what the manager may, since the API server does more for it than for an administrator
 	ips    *typed.Client
 	owner  *corev1.Namespace // of what bare writes leave behind
+	args   []string          // of managers, beside the usual ones
 }
 
 // newWorld starts a control plane and installs the product, without running it.
@@ -260,7 +261,7 @@ func (w *world) complete(ctx context.Context, secrets int) error {
 
 // start starts a manager with its usual log level.
 func (w *world) start(ctx context.Context) (*manager.Manager, error) {
-	return manager.Start(ctx, w.Cluster, manager.Options{Binary: w.binary, Args: []string{"--log-level=info"}})
+	return manager.Start(ctx, w.Cluster, manager.Options{Binary: w.binary, Args: append([]string{"--log-level=info"}, w.args...)})
 }
 
 // stop ends a manager and removes its webhooks, which nobody answers from then on.
