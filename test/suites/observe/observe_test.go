@@ -200,9 +200,13 @@ func (w *world) servesWhatIsListed(t *testing.T) {
 
 // refusedRenewal takes the permission to create tokens away while one is to be renewed. Whoever can pull goes on pulling.
 func (w *world) refusedRenewal(t *testing.T) {
-	w.Create("issued", suite.InNamespaces("default"), suite.OfRegistry())
+	w.cloud.SetLinks(suite.RegistryID, tencentcloud.Link{VPC: "vpc-a1", Status: "Running", Address: "10.0.0.5"})
+	w.Create("issued", suite.InNamespaces("default"), suite.OfRegistry(func(instance *v1.RegistryInstance) {
+		instance.PrivateNetwork = &v1.PrivateNetwork{}
+	}))
 	w.ready("issued")
 	w.asks(`tcr_assistant_credential_issued{image_pull_secret="issued"}`, 1)
+	w.asks(`tcr_assistant_private_network_ready{image_pull_secret="issued"}`, 1)
 	w.cloud.SetPolicy(w.cloud.Key.SecretID)
 	w.firing("TCRAssistantCredentialNotIssued", true)
 	w.firing("TCRAssistantCredentialExpires", true)
