@@ -42,7 +42,7 @@ func TestObserver(t *testing.T) {
 		{"what cannot be decoded is an error", MutatePath, `{`, nil, []string{"mutating error"}},
 		{"what comes before the cache is filled is an error", ValidatePath, credential(`{}`), errors.New("not yet"), []string{"validating error"}},
 		{"a panic is an error", MutatePath, "panic", nil, []string{"mutating error"}},
-		{"another path is nobody's", "/mutate/pods", `{}`, nil, nil},
+		{"another path is nobody's", "/mutate/nodes", `{}`, nil, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var seen []string

@@ -94,7 +94,8 @@ func TestWhatIsToldBeforeAFailureCounts(t *testing.T) {
 func TestAnAnswerThatIsNotAboutTheOneNetworkIsNone(t *testing.T) {
 	t.Parallel()
 	for name, told := range map[string][]tencentcloud.ResolvedName{
-		"no answer": nil, "another network": {{VPC: "vpc-b", Status: "ENABLED"}}, "two": {{VPC: "vpc-a", Status: "ENABLED"}, {VPC: "vpc-a", Status: "ENABLED"}},
+		"no answer": nil, "another network": {{VPC: "vpc-b", Status: "ENABLED"}},
+		"two":        {{VPC: "vpc-a", Status: "ENABLED"}, {VPC: "vpc-a", Status: "ENABLED"}},
 		"no network": {{VPC: "x\ny", Status: "ENABLED"}},
 	} {
 		record, err := ask(t.Context(), &registry{address: "10.0.0.5", told: told}, asked("default"))
@@ -107,13 +108,20 @@ func TestAnAnswerThatIsNotAboutTheOneNetworkIsNone(t *testing.T) {
 
 func TestWhatIsTold(t *testing.T) {
 	t.Parallel()
-	record, err := ask(t.Context(), &registry{address: "10.0.0.5", told: []tencentcloud.ResolvedName{{VPC: "vpc-a", Status: "ENABLED"}}}, asked("default", "r.example.com"))
+	r := &registry{address: "10.0.0.5", told: []tencentcloud.ResolvedName{{VPC: "vpc-a", Status: "ENABLED"}}}
+	record, err := ask(t.Context(), r, asked("default", "r.example.com"))
 	require.NoError(t, err)
 	good := privatenetwork.Resolve(record.Question(nil))
 	link := &v1.PrivateNetworkStatus{
-		VPCID: "vpc-a", State: "Running", Address: "10.0.0.5", Domains: []string{"r.example.com"}, ResolvedDomains: []string{"demo.tencentcloudcr.com"},
+		VPCID: "vpc-a", State: "Running", Address: "10.0.0.5",
+		Domains: []string{"r.example.com"}, ResolvedDomains: []string{"demo.tencentcloudcr.com"},
 	}
-	away := refusalOf(&tencentcloud.Error{Reason: tencentcloud.NoRoute, Action: "tcr:DescribeInternalEndpoints", RequestID: "one"})
+	failure := func(request string) error {
+		return &tencentcloud.Error{
+			Reason: tencentcloud.NoRoute, Action: "tcr:DescribeInternalEndpoints", Code: "InternalError", RequestID: request,
+		}
+	}
+	away := refusalOf(failure("one"))
 	unpublished := refusalOf(errors.New("writing config map a/b: refused"))
 	bad := privatenetwork.Answer{Reason: privatenetwork.LinkMissing, Message: "create one"}
 	for name, test := range map[string]struct {
@@ -137,7 +145,6 @@ func TestWhatIsTold(t *testing.T) {
 		assert.Equal(t, test.link, reach.Link, name)
 	}
 	assert.Contains(t, tell(good, true, away).Message, "what was told last stays: registry tcr-demo0001 is reached from vpc-a at 10.0.0.5")
-	again := refusalOf(&tencentcloud.Error{Reason: tencentcloud.NoRoute, Action: "tcr:DescribeInternalEndpoints", RequestID: "two"})
-	assert.Equal(t, away, again, "it is the same failure")
+	assert.Equal(t, away, refusalOf(failure("two")), "it is the same failure")
 	assert.Nil(t, refusalOf(nil))
 }

@@ -65,7 +65,9 @@ func TestNodesFollowThePrivateNetwork(t *testing.T) {
 		instance.PrivateNetwork = &v1.PrivateNetwork{Domains: []string{"default", "fanjiankong-bj.tencentcloudcr.com"}}
 	}))
 	w.mounts(u)
-	w.Eventually("what was found stands beside what the values say, which win", func() error { return u.reads("10.0.0.5 demo.tencentcloudcr.com", fixed) })
+	w.Eventually("what was found stands beside what the values say, which win", func() error {
+		return u.reads("10.0.0.5 demo.tencentcloudcr.com", fixed)
+	})
 	w.Eventually("the manager says who wins", func() error {
 		return w.says("linked", "global.hosts leads fanjiankong-bj.tencentcloudcr.com to 10.16.0.17, and the link's address is 10.0.0.5")
 	})
@@ -79,7 +81,8 @@ func TestNodesFollowThePrivateNetwork(t *testing.T) {
 	w.Eventually("what was found is overruled", func() error { return u.reads(fixed) })
 	w.Eventually("hosts-updater says so", func() error {
 		log, err := os.ReadFile(u.log)
-		if err == nil && !strings.Contains(string(log), `"configuration overruled what was found","domain":"fanjiankong-bj.tencentcloudcr.com","found":"10.0.0.9"`) {
+		const says = `"configuration overruled what was found","domain":"fanjiankong-bj.tencentcloudcr.com","found":"10.0.0.9"`
+		if err == nil && !strings.Contains(string(log), says) {
 			err = fmt.Errorf("its log is %s", log)
 		}
 		return err

@@ -71,17 +71,20 @@ func TestThePrivateAddressIsPublished(t *testing.T) {
 	first := w.RunManager(manager.Options{Binary: binary, Args: cloud.Args})
 	w.Create("plain")
 	w.ready("plain", "Complete")
-	_, err := w.Client.CoreV1().ConfigMaps(manager.Namespace).Get(w.Ctx, "updater-config-discovered", metav1.GetOptions{})
-	assert.True(t, apierrors.IsNotFound(err), "nobody has asked for it")
+	assert.True(t, apierrors.IsNotFound(w.published()), "nobody has asked for it")
 
 	w.Create("linked", linked(suite.RegistryID))
 	w.Eventually("both domains lead to the link", func() error { return w.published("10.0.0.5 "+vpcDomain, "10.0.0.5 "+suite.RegistryDomain) })
 	shown := w.network("linked", metav1.ConditionTrue, "Linked", "registry tcr-demo0001 is reached from vpc-a1 at 10.0.0.5")
-	assert.Equal(t, &v1.PrivateNetworkStatus{VPCID: "vpc-a1", State: "Running", Address: "10.0.0.5", Domains: []string{vpcDomain, suite.RegistryDomain}}, shown)
+	assert.Equal(t, &v1.PrivateNetworkStatus{
+		VPCID: "vpc-a1", State: "Running", Address: "10.0.0.5", Domains: []string{vpcDomain, suite.RegistryDomain},
+	}, shown)
 	w.Eventually("an event says so", func() error { return w.told("linked", "PrivateNetworkReady") })
 
 	w.Kubectl("delete", "configmap", "updater-config-discovered", "-n", manager.Namespace)
-	w.Eventually("what somebody deletes is restored", func() error { return w.published("10.0.0.5 "+vpcDomain, "10.0.0.5 "+suite.RegistryDomain) })
+	w.Eventually("what somebody deletes is restored", func() error {
+		return w.published("10.0.0.5 "+vpcDomain, "10.0.0.5 "+suite.RegistryDomain)
+	})
 
 	cloud.SetLinks(suite.RegistryID, link("10.0.0.6"))
 	cloud.SetDNS(suite.RegistryID, "vpc-a1", false, "ENABLED")
@@ -111,7 +114,7 @@ func TestThePrivateAddressIsPublished(t *testing.T) {
 
 	w.edit("linked", func(spec *v1.ImagePullSecretSpec) { spec.TCR.PrivateNetwork = nil })
 	w.Eventually("nothing is published for nobody", func() error {
-		if _, err := w.Client.CoreV1().ConfigMaps(manager.Namespace).Get(w.Ctx, "updater-config-discovered", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		if err := w.published(); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("it is there: %w", err)
 		}
 		return nil
@@ -170,7 +173,9 @@ func TestWhatALineMustNotFollowFromIsRefusedAndTold(t *testing.T) {
 		w.network(name, metav1.ConditionFalse, want.reason, want.says)
 	}
 	w.network("one", metav1.ConditionTrue, "Linked", "is reached from vpc-a1")
-	all := []string{"10.0.0.3 fixed-vpc.tencentcloudcr.com", "10.0.0.1 one.tencentcloudcr.com", "10.0.0.1 shared.example.com", "10.0.0.2 two.tencentcloudcr.com"}
+	all := []string{
+		"10.0.0.3 fixed-vpc.tencentcloudcr.com", "10.0.0.1 one.tencentcloudcr.com", "10.0.0.1 shared.example.com", "10.0.0.2 two.tencentcloudcr.com",
+	}
 	w.Eventually("what is right is published", func() error { return w.published(all...) })
 
 	w.Kubectl("delete", "ipss", "one")
@@ -200,7 +205,9 @@ func TestAnAnswerAboutAnotherInstanceIsRefused(t *testing.T) {
 	w.network("linked", metav1.ConditionFalse, "BadAnswer", `another registry instance than "tcr-demo0001"`)
 
 	cloud.Recover()
-	cloud.Fail("DescribeInternalEndpointDnsStatus", 0, foreign(map[string]any{"VpcSet": []any{map[string]any{"VpcId": "vpc-other", "Status": "ENABLED"}}}))
+	cloud.Fail("DescribeInternalEndpointDnsStatus", 0, foreign(map[string]any{
+		"VpcSet": []any{map[string]any{"VpcId": "vpc-other", "Status": "ENABLED"}},
+	}))
 	w.network("linked", metav1.ConditionFalse, "BadAnswer", "answered about another network")
 	require.NoError(t, w.published())
 	cloud.Recover()

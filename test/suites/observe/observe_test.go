@@ -77,6 +77,8 @@ func TestWhatAnOperatorSees(t *testing.T) {
 		{"a permission to look that is missing is named too", w.forbiddenWatch},
 		{"someone who keeps undoing a secret is named once and met with patience", w.fight},
 		{"then the cluster is steady: neither events nor statuses are written", func(t *testing.T) {
+			// Where the cloud is asked with keys in a Secret, that is read each time: once a minute.
+			w.Kubectl("patch", "ipss", "issued", "--type=json", "-p", `[{"op":"remove","path":"/spec/tcr/privateNetwork"}]`)
 			time.Sleep(6 * time.Second) // an event waits up to five seconds for more to tell of
 			quiet := time.Now()
 			time.Sleep(8 * time.Second)
@@ -202,9 +204,13 @@ func (w *world) servesWhatIsListed(t *testing.T) {
 
 // refusedRenewal takes the permission to create tokens away while one is to be renewed. Whoever can pull goes on pulling.
 func (w *world) refusedRenewal(t *testing.T) {
-	w.Create("issued", suite.InNamespaces("default"), suite.OfRegistry())
+	w.cloud.SetLinks(suite.RegistryID, tencentcloud.Link{VPC: "vpc-a1", Status: "Running", Address: "10.0.0.5"})
+	w.Create("issued", suite.InNamespaces("default"), suite.OfRegistry(func(instance *v1.RegistryInstance) {
+		instance.PrivateNetwork = &v1.PrivateNetwork{}
+	}))
 	w.ready("issued")
 	w.asks(`tcr_assistant_credential_issued{image_pull_secret="issued"}`, 1)
+	w.asks(`tcr_assistant_private_network_ready{image_pull_secret="issued"}`, 1)
 	w.cloud.SetPolicy(w.cloud.Key.SecretID)
 	w.firing("TCRAssistantCredentialNotIssued", true)
 	w.firing("TCRAssistantCredentialExpires", true)
