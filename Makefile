@@ -33,7 +33,7 @@ WEBHOOK := ^Test(AFollowerIsSentNoCredential|ASecretInTheWayOfTheCertificateIsRe
 # What holds bounds of less than half a minute is alone. The rest runs side by side, each test in a world of its own: most of its time
 # goes by in waiting.
 .PHONY: integration
-integration: controlplane prometheus ## run the tests against a real control plane
+integration: controlplane prometheus registry ## run the tests against a real control plane
 	cd test && go vet ./... && go test -p 1 -parallel 6 -count=1 -timeout 45m ./suites/integration
 	cd test && TCR_ASSISTANT_WEBHOOK=false go test -p 1 -parallel 6 -count=1 -timeout 20m -skip '$(WEBHOOK)' ./suites/integration
 	cd test && go test -p 3 -parallel 4 -count=1 -timeout 45m $$(go list ./... | grep -v -e /harness/machine -e /harness/node -e /suites/chaos -e /suites/e2e -e /suites/integration)
@@ -51,8 +51,11 @@ e2e: node image ## tell the whole story on a real node; needs root on Debian, se
 	cd test && go test -p 1 -count=1 -timeout 30m -v ./harness/machine ./harness/node ./suites/e2e
 
 .PHONY: node
-node: controlplane ## build and fetch what a node consists of, once; it is cached outside the checkout
+node: controlplane registry ## build and fetch what a node consists of, once; it is cached outside the checkout
 	@cd test && go run ./tools/build-kubernetes -node
+
+.PHONY: registry
+registry: ## fetch the registry that tests pull from, and what else of Debian's a node consists of, once; it is cached outside the checkout
 	@test/harness/machine/install
 
 .PHONY: controlplane

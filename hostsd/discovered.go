@@ -21,7 +21,9 @@ func ParseDiscovered(data []byte, nodeNames ...string) (Config, error) {
 		if isPrivate(e.addr) {
 			return false
 		}
-		config.Refused = append(config.Refused, Refusal{Path: "hosts", Domain: e.domain, Reason: fmt.Sprintf("%s is not a private address", e.addr)})
+		config.Refused = append(config.Refused, Refusal{
+			Path: "hosts", Domain: e.domain, Reason: fmt.Sprintf("%s is not a private address", e.addr),
+		})
 		return true
 	})
 	return config, nil

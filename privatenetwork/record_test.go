@@ -42,6 +42,10 @@ func TestWhatSomebodyElseWroteIsJudgedAnew(t *testing.T) {
 	answer := Resolve(read["a"].Question(nil))
 	assert.Equal(t, AddressNotPrivate, answer.Reason)
 	assert.Empty(t, answer.Hosts)
+	text := Encode(map[string]Record{"a": found()})
+	read, err = Decode(strings.ReplaceAll(text, `"status": "Running"`, `"status": "see http://example.com"`))
+	require.NoError(t, err)
+	assert.Equal(t, otherState, read["a"].Links[0].Status)
 }
 
 func TestWhatWasToldIsOfOneRegistry(t *testing.T) {

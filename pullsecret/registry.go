@@ -161,7 +161,8 @@ func checkNetwork(path *field.Path, network *v1.PrivateNetwork) field.ErrorList 
 	}
 	for i, domain := range network.Domains {
 		at := path.Index(i)
-		checkForm(&errs, at, domain, maxDomain, domainForm, "must be default, vpc, or a whole domain of lower case letters, digits, \"-\" and \".\", such as registry.example.com")
+		checkForm(&errs, at, domain, maxDomain, domainForm,
+			"must be default, vpc, or a whole domain of lower case letters, digits, \"-\" and \".\", such as registry.example.com")
 		if ownNameForm.MatchString(domain) {
 			errs = append(errs, field.Forbidden(at, "must not be a name that a machine has for itself"))
 		}

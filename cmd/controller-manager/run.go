@@ -167,7 +167,7 @@ func (m *manager) check(ctx context.Context) error {
 func (m *manager) preflight(ctx context.Context) error {
 	config := preflight.Config{
 		Log: m.log, Clients: m.client, Namespace: m.options.namespace, Role: managerRole, Owner: m.owner,
-		Tokens: records.Names(),
+		Tokens: records.Names(), HostsUpdater: m.options.hostsUpdater,
 	}
 	if m.options.webhook {
 		config.Signer, config.WebhookRole = m.options.certSigner, webhookRole

@@ -59,7 +59,9 @@ func (k *Keeper) load(ctx context.Context) error {
 }
 
 // answers returns what follows from all that is known, merged, and the records that it follows from.
-func (k *Keeper) answers() (hosts []privatenetwork.Host, merged map[string]privatenetwork.Answer, records map[string]privatenetwork.Record) {
+func (k *Keeper) answers() (
+	hosts []privatenetwork.Host, merged map[string]privatenetwork.Answer, records map[string]privatenetwork.Record,
+) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	found := map[string]privatenetwork.Answer{}

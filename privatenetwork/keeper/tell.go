@@ -48,7 +48,8 @@ func tell(answer privatenetwork.Answer, told bool, refused *refusal) *pullsecret
 	switch {
 	case refused == nil:
 	case told && len(answer.Hosts)+len(answer.Resolved) > 0 && refused.reason != reasonNotPublished:
-		reach.Ready, reach.Reason, reach.Message = metav1.ConditionUnknown, refused.reason, refused.message+"; what was told last stays: "+answer.Message
+		reach.Ready, reach.Reason = metav1.ConditionUnknown, refused.reason
+		reach.Message = refused.message + "; what was told last stays: " + answer.Message
 	default:
 		reach.Ready, reach.Reason, reach.Message = metav1.ConditionFalse, refused.reason, refused.message
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/binaries"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/process"
 )
 
 const (
@@ -190,7 +191,7 @@ func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Manager, 
 	}, options.Args...)...)
 	m.command.Stdout, m.command.Stderr = m.log, m.log
 	m.command.Env = append(os.Environ(), options.Env...)
-	m.command.SysProcAttr = processAttributes()
+	m.command.SysProcAttr = process.Attributes()
 	if err := m.command.Start(); err != nil {
 		return nil, fmt.Errorf("starting the manager: %w", err)
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/tcr-assistant/tcr-assistant/test/harness/selfsigned"
 )
 
 const (
@@ -45,7 +47,7 @@ http: {addr: %q}
 	if err := n.run("/usr/bin/docker-registry", "docker-registry-guarded", "serve", config); err != nil {
 		return nil, err
 	}
-	certificate, key, err := selfSigned(time.Now(), GuardedHost)
+	certificate, key, err := selfsigned.New(GuardedHost)
 	if err != nil {
 		return nil, fmt.Errorf("starting the guarded registry: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/suite"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/tencentcloud"
 )
 
@@ -51,31 +52,22 @@ func TestNodesFollowThePrivateNetwork(t *testing.T) {
 	w := newWorld(t)
 	w.home()
 	w.runHelm("install", append([]string{chart, "--set", "uninstall.keepCredentials=true"}, terraform...)...)
-	cloud, err := tencentcloud.Start(tencentcloud.Options{})
-	require.NoError(t, err)
-	defer func() { assert.NoError(t, cloud.Close()) }()
-	cloud.AddRegistry(tencentcloud.Registry{ID: "tcr-demo0001", Region: "ap-guangzhou", Domain: "demo.tencentcloudcr.com"})
+	cloud := w.StartCloud()
 	moves := func(address string) {
-		cloud.SetLinks("tcr-demo0001", tencentcloud.Link{VPC: "vpc-a1", Status: "Running", Address: address})
+		cloud.SetLinks(suite.RegistryID, tencentcloud.Link{VPC: "vpc-a1", Status: "Running", Address: address})
 	}
 	moves("10.0.0.5")
-	key := cloud.AddKey(tencentcloud.Everything)
-	w.Kubectl("create", "secret", "generic", "cam", "-n", manager.Namespace, "--from-literal=secretId="+key.SecretID, "--from-literal=secretKey="+key.SecretKey)
-	authority := filepath.Join(t.TempDir(), "ca.crt")
-	require.NoError(t, os.WriteFile(authority, cloud.Authority(), 0o600))
-	m := w.run("--tencentcloud-endpoint="+cloud.URL(), "--tencentcloud-ca-file="+authority)
+	m := w.run(cloud.Args...)
 	u := w.runUpdater(t, manager.Namespace)
 
 	const fixed = "10.16.0.17 fanjiankong-bj.tencentcloudcr.com"
-	w.Create("linked", func(spec *v1.ImagePullSecretSpec) {
-		spec.Docker = v1.DockerCredential{}
-		spec.TCR = &v1.RegistryInstance{
-			RegistryID: "tcr-demo0001", Region: "ap-guangzhou", CredentialsSecretRef: &v1.SecretReference{Name: "cam"},
-			PrivateNetwork: &v1.PrivateNetwork{Domains: []string{"default", "fanjiankong-bj.tencentcloudcr.com"}},
-		}
-	})
+	w.Create("linked", suite.OfRegistry(func(instance *v1.RegistryInstance) {
+		instance.PrivateNetwork = &v1.PrivateNetwork{Domains: []string{"default", "fanjiankong-bj.tencentcloudcr.com"}}
+	}))
 	w.mounts(u)
-	w.Eventually("what was found stands beside what the values say, which win", func() error { return u.reads("10.0.0.5 demo.tencentcloudcr.com", fixed) })
+	w.Eventually("what was found stands beside what the values say, which win", func() error {
+		return u.reads("10.0.0.5 demo.tencentcloudcr.com", fixed)
+	})
 	w.Eventually("the manager says who wins", func() error {
 		return w.says("linked", "global.hosts leads fanjiankong-bj.tencentcloudcr.com to 10.16.0.17, and the link's address is 10.0.0.5")
 	})
@@ -89,7 +81,8 @@ func TestNodesFollowThePrivateNetwork(t *testing.T) {
 	w.Eventually("what was found is overruled", func() error { return u.reads(fixed) })
 	w.Eventually("hosts-updater says so", func() error {
 		log, err := os.ReadFile(u.log)
-		if err == nil && !strings.Contains(string(log), `"configuration overruled what was found","domain":"fanjiankong-bj.tencentcloudcr.com","found":"10.0.0.9"`) {
+		const says = `"configuration overruled what was found","domain":"fanjiankong-bj.tencentcloudcr.com","found":"10.0.0.9"`
+		if err == nil && !strings.Contains(string(log), says) {
 			err = fmt.Errorf("its log is %s", log)
 		}
 		return err

@@ -16,21 +16,15 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/suite"
 	standin "github.com/tcr-assistant/tcr-assistant/test/harness/tencentcloud"
 )
 
-const (
-	ownDomain = "demo.tencentcloudcr.com"
-	vpcDomain = "demo-vpc.tencentcloudcr.com"
-)
-
 // linked has the credential of a registry issued, and the registry reached from a private network.
-func linked(registry string, domains ...v1.NetworkDomain) func(*v1.ImagePullSecretSpec) {
-	return func(spec *v1.ImagePullSecretSpec) {
-		ofRegistry(spec)
-		spec.TCR.RegistryID = registry
-		spec.TCR.PrivateNetwork = &v1.PrivateNetwork{VPCID: "vpc-a1", Domains: domains}
-	}
+func linked(registry string, domains ...v1.NetworkDomain) suite.Edit {
+	return suite.OfRegistry(func(instance *v1.RegistryInstance) {
+		instance.RegistryID, instance.PrivateNetwork = registry, &v1.PrivateNetwork{VPCID: "vpc-a1", Domains: domains}
+	})
 }
 
 func link(address string) standin.Link {
@@ -72,43 +66,46 @@ func (w *world) network(name string, status metav1.ConditionStatus, reason, says
 func TestThePrivateAddressIsPublished(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	cloud, args := w.startCloud()
-	cloud.SetLinks("tcr-demo0001", link("10.0.0.5"))
-	first := w.RunManager(manager.Options{Binary: binary, Args: args})
+	cloud := w.StartCloud()
+	cloud.SetLinks(suite.RegistryID, link("10.0.0.5"))
+	first := w.RunManager(manager.Options{Binary: binary, Args: cloud.Args})
 	w.Create("plain")
 	w.ready("plain", "Complete")
-	_, err := w.Client.CoreV1().ConfigMaps(manager.Namespace).Get(w.Ctx, "updater-config-discovered", metav1.GetOptions{})
-	assert.True(t, apierrors.IsNotFound(err), "nobody has asked for it")
+	assert.True(t, apierrors.IsNotFound(w.published()), "nobody has asked for it")
 
-	w.Create("linked", linked("tcr-demo0001"))
-	w.Eventually("both domains lead to the link", func() error { return w.published("10.0.0.5 "+vpcDomain, "10.0.0.5 "+ownDomain) })
+	w.Create("linked", linked(suite.RegistryID))
+	w.Eventually("both domains lead to the link", func() error { return w.published("10.0.0.5 "+vpcDomain, "10.0.0.5 "+suite.RegistryDomain) })
 	shown := w.network("linked", metav1.ConditionTrue, "Linked", "registry tcr-demo0001 is reached from vpc-a1 at 10.0.0.5")
-	assert.Equal(t, &v1.PrivateNetworkStatus{VPCID: "vpc-a1", State: "Running", Address: "10.0.0.5", Domains: []string{vpcDomain, ownDomain}}, shown)
+	assert.Equal(t, &v1.PrivateNetworkStatus{
+		VPCID: "vpc-a1", State: "Running", Address: "10.0.0.5", Domains: []string{vpcDomain, suite.RegistryDomain},
+	}, shown)
 	w.Eventually("an event says so", func() error { return w.told("linked", "PrivateNetworkReady") })
 
 	w.Kubectl("delete", "configmap", "updater-config-discovered", "-n", manager.Namespace)
-	w.Eventually("what somebody deletes is restored", func() error { return w.published("10.0.0.5 "+vpcDomain, "10.0.0.5 "+ownDomain) })
+	w.Eventually("what somebody deletes is restored", func() error {
+		return w.published("10.0.0.5 "+vpcDomain, "10.0.0.5 "+suite.RegistryDomain)
+	})
 
-	cloud.SetLinks("tcr-demo0001", link("10.0.0.6"))
-	cloud.SetDNS("tcr-demo0001", "vpc-a1", false, "ENABLED")
+	cloud.SetLinks(suite.RegistryID, link("10.0.0.6"))
+	cloud.SetDNS(suite.RegistryID, "vpc-a1", false, "ENABLED")
 	w.Eventually("the new address is found, and the domain that the cloud's DNS resolves has no line", func() error {
-		return w.published("10.0.0.6 " + ownDomain)
+		return w.published("10.0.0.6 " + suite.RegistryDomain)
 	})
 	shown = w.network("linked", metav1.ConditionTrue, "Linked", "at 10.0.0.6")
 	assert.Equal(t, []string{vpcDomain}, shown.ResolvedDomains)
 
 	cloud.Fail("*", 0, standin.Failure{Refused: true})
 	require.NoError(t, first.Stop())
-	w.RunManager(manager.Options{Binary: binary, Args: args})
+	w.RunManager(manager.Options{Binary: binary, Args: cloud.Args})
 	shown = w.network("linked", metav1.ConditionUnknown, "NoRoute",
 		"what was told last stays: registry tcr-demo0001 is reached from vpc-a1 at 10.0.0.6")
 	assert.Equal(t, "10.0.0.6", shown.Address)
-	require.NoError(t, w.published("10.0.0.6 "+ownDomain))
+	require.NoError(t, w.published("10.0.0.6 "+suite.RegistryDomain))
 	w.edit("linked", func(spec *v1.ImagePullSecretSpec) { spec.TCR.PrivateNetwork.Domains = []string{"r.example.com"} })
 	w.Eventually("other domains are led to the address that is known", func() error { return w.published("10.0.0.6 r.example.com") })
 
 	cloud.Recover()
-	cloud.SetLinks("tcr-demo0001")
+	cloud.SetLinks(suite.RegistryID)
 	shown = w.network("linked", metav1.ConditionFalse, "LinkMissing",
 		"registry tcr-demo0001 in ap-guangzhou has no link from the private network vpc-a1: create one")
 	assert.Nil(t, shown)
@@ -117,7 +114,7 @@ func TestThePrivateAddressIsPublished(t *testing.T) {
 
 	w.edit("linked", func(spec *v1.ImagePullSecretSpec) { spec.TCR.PrivateNetwork = nil })
 	w.Eventually("nothing is published for nobody", func() error {
-		if _, err := w.Client.CoreV1().ConfigMaps(manager.Namespace).Get(w.Ctx, "updater-config-discovered", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		if err := w.published(); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("it is there: %w", err)
 		}
 		return nil
@@ -144,7 +141,7 @@ func (w *world) told(name, reason string) error {
 func TestWhatALineMustNotFollowFromIsRefusedAndTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	cloud, args := w.startCloud()
+	cloud := w.StartCloud()
 	for id, links := range map[string][]standin.Link{
 		"tcr-public": {link("8.8.8.8")}, "tcr-none": nil, "tcr-failed": {{VPC: "vpc-a1", Status: "Failed"}},
 		"tcr-one": {link("10.0.0.1")}, "tcr-two": {link("10.0.0.2")}, "tcr-fixed": {link("10.0.0.3")},
@@ -157,7 +154,7 @@ func TestWhatALineMustNotFollowFromIsRefusedAndTold(t *testing.T) {
 		Data:       map[string]string{"hosts.yaml": "hosts: [{domain: fixed.tencentcloudcr.com, ip: 10.9.9.9}]"},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	w.RunManager(manager.Options{Binary: binary, Args: args})
+	w.RunManager(manager.Options{Binary: binary, Args: cloud.Args})
 	for name, registry := range map[string]string{
 		"public": "tcr-public", "none": "tcr-none", "failed": "tcr-failed", "fixed": "tcr-fixed", "unknown": "tcr-unknown",
 	} {
@@ -176,7 +173,9 @@ func TestWhatALineMustNotFollowFromIsRefusedAndTold(t *testing.T) {
 		w.network(name, metav1.ConditionFalse, want.reason, want.says)
 	}
 	w.network("one", metav1.ConditionTrue, "Linked", "is reached from vpc-a1")
-	all := []string{"10.0.0.3 fixed-vpc.tencentcloudcr.com", "10.0.0.1 one.tencentcloudcr.com", "10.0.0.1 shared.example.com", "10.0.0.2 two.tencentcloudcr.com"}
+	all := []string{
+		"10.0.0.3 fixed-vpc.tencentcloudcr.com", "10.0.0.1 one.tencentcloudcr.com", "10.0.0.1 shared.example.com", "10.0.0.2 two.tencentcloudcr.com",
+	}
 	w.Eventually("what is right is published", func() error { return w.published(all...) })
 
 	w.Kubectl("delete", "ipss", "one")
@@ -191,8 +190,8 @@ func TestWhatALineMustNotFollowFromIsRefusedAndTold(t *testing.T) {
 func TestAnAnswerAboutAnotherInstanceIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	cloud, args := w.startCloud()
-	cloud.SetLinks("tcr-demo0001", link("10.0.0.5"))
+	cloud := w.StartCloud()
+	cloud.SetLinks(suite.RegistryID, link("10.0.0.5"))
 	foreign := func(response map[string]any) standin.Failure {
 		body, err := json.Marshal(map[string]any{"Response": response})
 		require.NoError(t, err)
@@ -201,14 +200,16 @@ func TestAnAnswerAboutAnotherInstanceIsRefused(t *testing.T) {
 	cloud.Fail("DescribeInstances", 0, foreign(map[string]any{
 		"Registries": []any{map[string]any{"RegistryId": "tcr-other", "PublicDomain": "other.tencentcloudcr.com"}},
 	}))
-	w.RunManager(manager.Options{Binary: binary, Args: args})
-	w.Create("linked", linked("tcr-demo0001"))
+	w.RunManager(manager.Options{Binary: binary, Args: cloud.Args})
+	w.Create("linked", linked(suite.RegistryID))
 	w.network("linked", metav1.ConditionFalse, "BadAnswer", `another registry instance than "tcr-demo0001"`)
 
 	cloud.Recover()
-	cloud.Fail("DescribeInternalEndpointDnsStatus", 0, foreign(map[string]any{"VpcSet": []any{map[string]any{"VpcId": "vpc-other", "Status": "ENABLED"}}}))
+	cloud.Fail("DescribeInternalEndpointDnsStatus", 0, foreign(map[string]any{
+		"VpcSet": []any{map[string]any{"VpcId": "vpc-other", "Status": "ENABLED"}},
+	}))
 	w.network("linked", metav1.ConditionFalse, "BadAnswer", "answered about another network")
 	require.NoError(t, w.published())
 	cloud.Recover()
-	w.Eventually("a right answer is believed", func() error { return w.published("10.0.0.5 "+vpcDomain, "10.0.0.5 "+ownDomain) })
+	w.Eventually("a right answer is believed", func() error { return w.published("10.0.0.5 "+vpcDomain, "10.0.0.5 "+suite.RegistryDomain) })
 }
