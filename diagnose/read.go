@@ -252,9 +252,9 @@ func checkedAt(known *v1.CredentialStatus) time.Time {
 
 // endOf returns when the credential of an object ends: as that itself says, where it was read, or as the manager says.
 func endOf(object *v1.ImagePullSecret, rule *pullsecret.Rule) time.Time {
-	known := object.Status.Credential
-	if rule.Known() || known == nil || known.ExpiresAt == nil || object.Status.ObservedGeneration != object.Generation {
-		return rule.Ends()
+	known, end := object.Status.Credential, rule.Ends()
+	if !end.IsZero() || known == nil || known.ExpiresAt == nil || object.Status.ObservedGeneration != object.Generation {
+		return end
 	}
 	return known.ExpiresAt.UTC()
 }

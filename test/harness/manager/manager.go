@@ -189,7 +189,6 @@ func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Manager, 
 		"--shutdown-delay=0s",
 		"--log-level=debug",
 	}, options.Args...)...)
-	m.command.Env = append(os.Environ(), options.Env...)
 	m.command.Stdout, m.command.Stderr = m.log, m.log
 	m.command.Env = append(os.Environ(), options.Env...)
 	m.command.SysProcAttr = process.Attributes()

@@ -10,50 +10,35 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/suite"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/tencentcloud"
-)
-
-const (
-	registryID     = "tcr-demo0001"
-	registryRegion = "ap-guangzhou"
 )
 
 // clouded is a world with a cloud that has a registry.
 type clouded struct {
 	*world
-	cloud *tencentcloud.Cloud
+	cloud *suite.Cloud
 }
 
+// newClouded starts one. The Secret "cam" has keys of the cloud.
 func newClouded(t *testing.T) *clouded {
 	t.Helper()
 	w := newWorld(t)
 	w.home()
 	w.team("team")
-	cloud, err := tencentcloud.Start(tencentcloud.Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, cloud.Close()) })
-	cloud.AddRegistry(tencentcloud.Registry{ID: registryID, Region: registryRegion, Domain: "demo.tencentcloudcr.com"})
-	return &clouded{w, cloud}
+	return &clouded{w, w.StartCloud()}
 }
 
-// keys makes a key of the cloud and a Secret of that name that holds it.
-func (w *clouded) keys(name string) tencentcloud.Key {
+// authority are the values of an object of a kind, as "kubectl create" has it, with the cloud's certificate.
+func (w *clouded) authority(kind ...string) map[string]any {
 	w.T.Helper()
-	key := w.cloud.AddKey(tencentcloud.Everything)
-	w.secret(name, map[string]string{"secretId": key.SecretID, "secretKey": key.SecretKey})
-	return key
-}
-
-func (w *clouded) secret(name string, data map[string]string) {
-	w.T.Helper()
-	_, err := w.Client.CoreV1().Secrets(manager.Namespace).Create(w.Ctx,
-		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, StringData: data}, metav1.CreateOptions{})
-	require.NoError(w.T, err)
+	w.Kubectl(slices.Concat([]string{"create"}, kind,
+		[]string{"authority", "-n", manager.Namespace, "--from-literal=ca.crt=" + string(w.cloud.Authority())})...)
+	return map[string]any{"name": "authority"}
 }
 
 // values writes values with this under global.tcr, and an entry "of-release" for the cloud's registry with this in its tcr.
@@ -62,7 +47,7 @@ func (w *clouded) values(cloud, entry map[string]any) []string {
 	return []string{chart, "--values", write(w.T, map[string]any{"global": map[string]any{
 		"tcr": cloud,
 		"imagePullSecretsCrs": []any{map[string]any{
-			"name": "of-release", "tcr": merged(map[string]any{"registryId": registryID, "region": registryRegion}, entry),
+			"name": "of-release", "tcr": merged(map[string]any{"registryId": suite.RegistryID, "region": suite.RegistryRegion}, entry),
 		}},
 	}})}
 }
@@ -91,7 +76,7 @@ func (w *clouded) issued() tencentcloud.Token {
 		return fmt.Errorf("its conditions are %+v", status.Conditions)
 	})
 	w.teamLists("default", "tcr.ipsof-release")
-	tokens := w.cloud.Tokens(registryID)
+	tokens := w.cloud.Tokens(suite.RegistryID)
 	require.Len(w.T, tokens, 1)
 	require.True(w.T, w.cloud.Check(tokens[0].Username, tokens[0].Password))
 	return tokens[0]
@@ -123,15 +108,12 @@ func TestUninstallRevokesTokens(t *testing.T) {
 		used func(w *clouded)
 	}{
 		{"by keys that the object names", 1, func(w *clouded) (_, _ map[string]any) {
-			w.keys("cam")
-			w.secret("authority", map[string]string{"ca.crt": string(w.cloud.Authority())})
-			return map[string]any{"endpoint": w.cloud.URL(), "caSecretRef": map[string]any{"name": "authority"}, "clusterId": "cls-abcdefgh"},
+			return map[string]any{"endpoint": w.cloud.URL(), "caSecretRef": w.authority("secret", "generic"), "clusterId": "cls-abcdefgh"},
 				map[string]any{"credentialsSecretRef": map[string]any{"name": "cam"}}
 		}, func(w *clouded) {
 			assert.Contains(w.T, w.issued().Description, "TKE cluster (cls-abcdefgh) dedicated access credential, ImagePullSecret of-release, ")
 		}},
 		{"by keys of the environment and through a proxy", 0, func(w *clouded) (_, _ map[string]any) {
-			w.keys("cam")
 			proxy, err := w.cloud.StartProxy()
 			require.NoError(w.T, err)
 			return map[string]any{
@@ -141,12 +123,8 @@ func TestUninstallRevokesTokens(t *testing.T) {
 		}, func(w *clouded) { w.issued() }}, // the public name leads to this cloud by the proxy alone
 		{"by the node's role", 1, func(w *clouded) (_, _ map[string]any) {
 			w.cloud.BindNodeRole("worker", tencentcloud.Everything)
-			_, err := w.Client.CoreV1().ConfigMaps(manager.Namespace).Create(w.Ctx, &corev1.ConfigMap{
-				ObjectMeta: metav1.ObjectMeta{Name: "authority"}, Data: map[string]string{"ca.crt": string(w.cloud.Authority())},
-			}, metav1.CreateOptions{})
-			require.NoError(w.T, err)
 			return map[string]any{
-				"endpoint": w.cloud.URL(), "metadataEndpoint": w.cloud.MetadataURL(), "caConfigMapRef": map[string]any{"name": "authority"},
+				"endpoint": w.cloud.URL(), "metadataEndpoint": w.cloud.MetadataURL(), "caConfigMapRef": w.authority("configmap"),
 			}, nil
 		}, func(w *clouded) { w.issued() }},
 	} {
@@ -165,7 +143,7 @@ func TestUninstallRevokesTokens(t *testing.T) {
 			stop := w.runJobs()
 			w.runHelm("uninstall")
 			assert.Equal(t, 1, stop(), "jobs that ran")
-			assert.Empty(t, w.cloud.Tokens(registryID), "\n%s", w.jobLog)
+			assert.Empty(t, w.cloud.Tokens(suite.RegistryID), "\n%s", w.jobLog)
 			assert.False(t, w.cloud.Check(token.Username, token.Password))
 			assert.Empty(t, w.records())
 			w.teamLists("default")
@@ -178,7 +156,6 @@ func TestUninstallRevokesTokens(t *testing.T) {
 func TestUninstallGoesOnWithoutTheCloud(t *testing.T) {
 	t.Parallel()
 	w := newClouded(t)
-	w.keys("cam")
 	values := w.values(map[string]any{
 		"endpoint": w.cloud.URL(), "ca": string(w.cloud.Authority()), "credentialsSecretRef": map[string]any{"name": "cam"},
 	}, nil)
@@ -210,7 +187,7 @@ func TestUninstallGoesOnWithoutTheCloud(t *testing.T) {
 		return nil
 	})
 	w.Eventually("nothing is left of it", func() error {
-		if records, tokens := w.records(), w.cloud.Tokens(registryID); len(records)+len(tokens) > 0 {
+		if records, tokens := w.records(), w.cloud.Tokens(suite.RegistryID); len(records)+len(tokens) > 0 {
 			return fmt.Errorf("there are %v, and %d tokens", records, len(tokens))
 		}
 		return nil
