@@ -28,7 +28,7 @@ unit: ## run the tests of the product module
 	go test ./...
 
 # What is not about the webhook holds without it, too: these tests alone need one, its configurations or its certificate.
-WEBHOOK := ^Test(AFollowerIsSentNoCredential|ASecretInTheWayOfTheCertificateIsReplaced|AdmissionNeverFails|AnAPIServerThatShowsNoCertificateIsRefused|AnUpdateSwitchesTheWebhookOn|EtcdIsRestored|Fight|HostileCallersNeitherEndTheManagerNorSilenceIt|KubectlShowsWhatIsWrong|Leadership|OnlyAPIServersCallTheWebhook|OwnWritesAreNotAskedAbout|OwnersWhereTheyAreEnforced|RoleMadeAnew|SpecsAreJudgedAlike|StartDuringAnOutage|TheCertificateComesFromTheClustersSigner|ThePasswordAppearsNowhere|TheWebhookConfigurationsAreKept)$$
+WEBHOOK := ^Test(AFollowerIsSentNoCredential|ASecretInTheWayOfTheCertificateIsReplaced|AdmissionNeverFails|AnAPIServerThatShowsNoCertificateIsRefused|AnUpdateSwitchesTheWebhookOn|EtcdIsRestored|Fight|HostileCallersNeitherEndTheManagerNorSilenceIt|KubectlShowsWhatIsWrong|Leadership|OnlyAPIServersCallTheWebhook|OwnWritesAreNotAskedAbout|OwnersWhereTheyAreEnforced|RoleMadeAnew|SpecsAreJudgedAlike|StartDuringAnOutage|TheCertificateComesFromTheClustersSigner|ThePasswordAppearsNowhere|TheWebhookConfigurationsAreKept|TheWebhookForPodsIsThereWhileItIsAskedFor)$$
 
 # What holds bounds of less than half a minute is alone. The rest runs side by side, each test in a world of its own: most of its time
 # goes by in waiting.
@@ -51,8 +51,11 @@ e2e: node image ## tell the whole story on a real node; needs root on Debian, se
 	cd test && go test -p 1 -count=1 -timeout 30m -v ./harness/machine ./harness/node ./suites/e2e
 
 .PHONY: node
-node: controlplane ## build and fetch what a node consists of, once; it is cached outside the checkout
+node: controlplane registry ## build and fetch what a node consists of, once; it is cached outside the checkout
 	@cd test && go run ./tools/build-kubernetes -node
+
+.PHONY: registry
+registry: ## fetch the registry that tests pull from, and what else of Debian's a node consists of, once; it is cached outside the checkout
 	@test/harness/machine/install
 
 .PHONY: controlplane
@@ -62,10 +65,6 @@ controlplane: ## build the Kubernetes that tests run on, once; it is cached outs
 .PHONY: prometheus
 prometheus: ## fetch the prometheus that tests run, once; it is cached outside the checkout
 	@test/harness/prometheus/install
-
-.PHONY: registry
-registry: ## fetch the registry that tests run, once; it is cached outside the checkout
-	@test/harness/registry/install
 
 .PHONY: bench
 bench: controlplane ## measure everything next to bare writes of the same run; ONLY=memory,... measures only these

@@ -94,6 +94,11 @@ func (c *Clientset) Secrets(namespace string) *gentype.ClientWithList[*corev1.Se
 	return withList[corev1.Secret, corev1.SecretList](c, corev1.SchemeGroupVersion, "secrets", namespace)
 }
 
+// ConfigMaps returns a client of the ConfigMaps of a namespace.
+func (c *Clientset) ConfigMaps(namespace string) *gentype.ClientWithList[*corev1.ConfigMap, *corev1.ConfigMapList] {
+	return withList[corev1.ConfigMap, corev1.ConfigMapList](c, corev1.SchemeGroupVersion, "configmaps", namespace)
+}
+
 // Events returns a client of the events of a namespace.
 func (c *Clientset) Events(namespace string) *gentype.Client[*corev1.Event] {
 	return withoutList[corev1.Event](c, corev1.SchemeGroupVersion, "events", namespace)

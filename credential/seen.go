@@ -12,11 +12,16 @@ type Seen struct {
 	Namespace string
 	// Secrets are those that were looked at, by name; nil is one that is not there.
 	Secrets map[string]*corev1.Secret
+	// Domains are the default ones of registry instances, by id, as far as they are known.
+	Domains map[string]string
 }
 
-// Supply returns a rule with what the Secret that it refers to gives; the rule itself where it refers to none, or to one that was not
-// looked at.
+// Supply returns a rule with what the Secret that it refers to gives, or with the domain of its registry instance; the rule itself where
+// it refers to neither, or to what was not looked at.
 func (s Seen) Supply(rule *pullsecret.Rule) *pullsecret.Rule {
+	if rule.Registry != nil {
+		return rule.With(pullsecret.Credential{Renewal: pullsecret.Renewal{Domain: s.Domains[rule.Registry.ID]}})
+	}
 	secret, looked := s.Secrets[rule.Reference]
 	if rule.Reference == "" || !looked {
 		return rule

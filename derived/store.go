@@ -24,7 +24,8 @@ func (k *Keeper) watch(ctx context.Context) {
 		k.answered(verb, err)
 	}, reflector.Everything, k.objects.Metadata.List, k.objects.Metadata.Watch)
 	reflector.Run(ctx, "derivedattachments", source, &metav1.PartialObjectMetadata{}, &reflector.Store[object, object]{
-		Put: func(o object) { k.put(o.Name, storedAs(o)) },
+		Strip: func(o object) object { return o },
+		Put:   func(o object) { k.put(o.Name, storedAs(o)) },
 		Remove: func(o object) {
 			k.mu.Lock()
 			defer k.mu.Unlock()

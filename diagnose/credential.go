@@ -114,11 +114,11 @@ func (f failure) refusedOurs(issuer Issuer, secret Secret) []Finding {
 			"give the user of the ImagePullSecret the right to pull "+f.repository+" there, or look whether that repository exists", f.host, f.Image, f.excerpt())
 	case !issuer.ExpiresAt.IsZero() && issuer.ExpiresAt.Before(f.Now):
 		return append(issuer.unread(), f.found(CredentialExpired, object, "its credential for %s ended at %s",
-			"write a new one into "+issuer.source()+"; every Secret follows within seconds",
+			issuer.renew("write a new one into "),
 			f.host, issuer.ExpiresAt.UTC().Format("2006-01-02 15:04 MST"))...)
 	default:
 		return append(issuer.unread(), f.found(CredentialRefused, object, "the registry %s refused its credential, which the pod has: %s",
-			"write a valid user name and password into "+issuer.source()+"; every Secret follows within seconds", f.host, f.refusal(issuer))...)
+			issuer.renew("write a valid user name and password into "), f.host, f.refusal(issuer))...)
 	}
 }
 
@@ -128,10 +128,19 @@ func (f failure) refusal(issuer Issuer) string {
 	if issuer.Refused != "" {
 		said += ". To the manager it said: " + issuer.Refused
 	}
-	if issuer.Sum == "" && issuer.Unread == "" {
+	if issuer.Sum == "" && issuer.Unread == "" && issuer.Registry == "" {
 		said += ". Whether that is what " + issuer.Source + " holds now could not be seen"
 	}
 	return said
+}
+
+// renew says how an Issuer comes to another credential: whoever may do so writes one, or the cloud issues it.
+func (i *Issuer) renew(write string) string {
+	if i.Registry == "" {
+		return write + i.source() + "; every Secret follows within seconds"
+	}
+	return "kubectl tcr status " + i.Name + " says whether the cloud renews it; look in the registry's console whether somebody has " +
+		"disabled or deleted the token of registry instance " + i.Registry
 }
 
 // source is where the credential is written.
@@ -142,8 +151,16 @@ func (i *Issuer) source() string {
 	return "the " + i.Source
 }
 
-// unread is a finding where the credential cannot be read where it stands.
+// unread is a finding where the credential cannot be read where it stands, or is not issued.
 func (i *Issuer) unread() []Finding {
+	if i.NotIssued != "" {
+		return []Finding{{
+			Reason: CredentialNotIssued, Object: "imagepullsecret " + i.Name,
+			Message: fmt.Sprintf("the cloud does not issue or renew its credential for registry instance %s, and what it issued before "+
+				"stays: %s", i.Registry, i.NotIssued),
+			Action: "do what the message says; the manager asks the cloud again by itself",
+		}}
+	}
 	if i.Unread == "" {
 		return nil
 	}
@@ -156,7 +173,10 @@ func (i *Issuer) unread() []Finding {
 
 // mended says when the manager mends a Secret.
 func (i *Issuer) mended(does string) string {
-	if i.Unread != "" {
+	switch {
+	case i.NotIssued != "":
+		return "the manager " + does + " it as soon as the cloud issues the credential"
+	case i.Unread != "":
 		return "the manager " + does + " it as soon as the credential can be read"
 	}
 	return "the manager " + does + " it within seconds; if it does not, see kubectl tcr status " + i.Name
@@ -216,12 +236,28 @@ func (f failure) nobody() []Finding {
 			"ImagePullSecret names that host could not be seen",
 			"ask again as someone who may list imagepullsecrets.tcr.tencentcloudcr.com", f.host, f.Image)
 	}
+	unplaced := f.unplaced()
+	if len(unplaced) > 0 && !f.saw(PartDomains) {
+		return f.found(Undecided, f.pod(), "the registry %s refused %s, for which the pod has no credential. Whether that is the "+
+			"domain of registry instance %s, of which ImagePullSecret %s is, could not be seen",
+			"ask again as someone who may list derivedattachments.tcr.tencentcloudcr.com", f.host, f.Image, unplaced[0].Registry, unplaced[0].Name)
+	}
 	lists := "no Secret that the pod lists covers it"
 	if len(absent) > 0 {
 		lists += " (" + strings.Join(absent, ", ") + ": not there)"
 	}
-	return f.found(NoCredentialForServer, "image "+f.Image, "no ImagePullSecret is for the host %s, and %s: %s",
-		"create an ImagePullSecret with docker.server: "+f.serverToWrite()+", or look whether the image's name is right", f.host, lists, f.excerpt())
+	var before []Finding
+	for _, issuer := range unplaced {
+		lists += fmt.Sprintf(" (the domain of registry instance %s, of which ImagePullSecret %s is, is not known yet)", issuer.Registry, issuer.Name)
+		before = append(before, issuer.unread()...)
+	}
+	return append(before, f.found(NoCredentialForServer, "image "+f.Image, "no ImagePullSecret is for the host %s, and %s: %s",
+		"create an ImagePullSecret with docker.server: "+f.serverToWrite()+", or look whether the image's name is right", f.host, lists, f.excerpt())...)
+}
+
+// unplaced are the ImagePullSecrets of which it is not known whether the image is of their registry.
+func (f failure) unplaced() []Issuer {
+	return slices.DeleteFunc(slices.Clone(f.Issuers), func(issuer Issuer) bool { return !issuer.DomainUnknown })
 }
 
 func (f failure) serverToWrite() string {
@@ -315,7 +351,7 @@ func (f failure) entryMissing(issuer Issuer) []Finding {
 		return f.found(EntryMissing, f.account(), "it is not there any more", "create the service account, then "+f.recreate())
 	}
 	message := "it does not list the Secret " + issuer.Secret + f.managerSays(issuer, f.Pod.Account)
-	if f.saw(PartManager) && !f.Manager.Attaches {
+	if f.saw(PartAttachment) && !f.Manager.Attaches {
 		message += ". Accounts are not born with it here: neither is the webhook registered that attaches, nor is the admission policy"
 	}
 	if !f.saw(PartNamespace) {
@@ -333,39 +369,10 @@ func (f failure) notCopied(issuer Issuer) []Finding {
 	if len(foreign) > 0 {
 		return f.found(PodListsItsOwn, f.pod(), "it lists imagePullSecrets of its own (%s), so the account's are not copied into "+
 			"it: %s is missing",
-			"take imagePullSecrets out of the pod's template, or add "+issuer.Secret+" to it", strings.Join(foreign, ", "), issuer.Secret)
+			"take imagePullSecrets out of the pod's template, add "+issuer.Secret+" to it, or write spec.pods: MatchingImages in the "+
+				"ImagePullSecret", strings.Join(foreign, ", "), issuer.Secret)
 	}
 	return f.found(PodOlderThanEntry, f.pod(), "its service account lists %s and did not when the pod was made, and a pod's list "+
 		"never changes",
 		f.recreate(), issuer.Secret)
-}
-
-// managerSays is what the status tells of an object in the pod's namespace.
-func (e *Evidence) managerSays(issuer Issuer, name string) string {
-	for _, failure := range issuer.Failures {
-		if failure.NamespacedName == e.Pod.Namespace+"/"+name {
-			return fmt.Sprintf(". The manager says: %s: %s", failure.Reason, failure.Message)
-		}
-	}
-	return ""
-}
-
-// managerDown is a finding where no manager runs that would mend what is missing.
-func (e *Evidence) managerDown() []Finding {
-	if !e.saw(PartManager) || e.Manager.LeaseUntil.After(e.Now) {
-		return nil
-	}
-	message := "no replica leads"
-	if !e.Manager.LeaseUntil.IsZero() {
-		message += " since " + e.Manager.LeaseUntil.UTC().Format("2006-01-02 15:04:05 MST")
-	}
-	if e.Manager.Found {
-		message += fmt.Sprintf(", and %d of %d are available", e.Manager.Available, e.Manager.Replicas)
-	} else {
-		message += ", and there is no such Deployment"
-	}
-	return []Finding{{
-		Reason: ManagerDown, Object: "deployment tcr-assistant-system/tcr-assistant-controller-manager", Message: message,
-		Action: "kubectl describe deployment -n tcr-assistant-system tcr-assistant-controller-manager, and its pods' logs",
-	}}
 }

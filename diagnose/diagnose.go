@@ -164,7 +164,7 @@ func (f failure) unreached() []Finding {
 		return []Finding{{Reason: reason, Object: "image " + f.Image, Message: said, Action: action}}
 	case f.Node.Known && have == nil, !f.Node.Known && (f.Node.Updater == UpdaterMissing || f.Node.Updater == UpdaterNotReady):
 		return f.found(HostsLineMissing, "node "+f.node(), "its hosts file should give %s the address %s: %s. %s",
-			"kubectl get pods -n tcr-assistant-system -l app.kubernetes.io/component=hosts-updater -o wide, and the log of the "+
+			"kubectl get pods -n "+f.Node.Namespace+" -l app.kubernetes.io/component=hosts-updater -o wide, and the log of the "+
 				"one on this node",
 			host, want.IP, f.updater(), said)
 	case f.Node.Known && have.IP != want.IP:

@@ -11,7 +11,9 @@ import (
 // Evidence is what was seen of a pod and of all that its pulls depend on. What could not be looked at is in Unseen: its absence here
 // says nothing.
 type Evidence struct {
-	Now       time.Time `json:"now"`
+	Now time.Time `json:"now"`
+	// Product is the namespace that the manager is in.
+	Product   string    `json:"product,omitempty"`
 	Pod       Pod       `json:"pod"`
 	Namespace Namespace `json:"namespace"`
 	Account   Account   `json:"account"`
@@ -36,7 +38,10 @@ const (
 	PartImagePullSecrets Part = "imagePullSecrets"
 	PartCredentials      Part = "credentials"
 	PartManager          Part = "manager"
+	PartDeployment       Part = "deployment"
+	PartAttachment       Part = "attachment"
 	PartNode             Part = "node"
+	PartDomains          Part = "domains"
 )
 
 // Unseen is what could not be looked at.
@@ -114,6 +119,12 @@ type Issuer struct {
 	Source string `json:"source,omitempty"`
 	// Sum is the checksum of what it issues; blank where that cannot be read, or Source was not looked at.
 	Sum string `json:"sum,omitempty"`
+	// Registry is the id of the registry instance that the cloud issues its credential for; blank where that stands somewhere.
+	Registry string `json:"registry,omitempty"`
+	// DomainUnknown is whether the domain of Registry, which is not among Servers then, is not known.
+	DomainUnknown bool `json:"domainUnknown,omitempty"`
+	// NotIssued is why the cloud does not issue or renew its credential; blank where it does.
+	NotIssued string `json:"notIssued,omitempty"`
 	// Unread says why its credential cannot be read where it stands; blank where it can, or that is not known.
 	Unread string `json:"unread,omitempty"`
 	// Namespace is whether it selects the pod's namespace, Account whether it selects the pod's account by name.
@@ -138,8 +149,9 @@ type Issuer struct {
 type Node struct {
 	// Configured are the lines that hosts-updater is to keep.
 	Configured []HostsLine `json:"configured,omitempty"`
-	// Updater is how hosts-updater fares on the node.
-	Updater UpdaterState `json:"updater,omitempty"`
+	// Namespace is where hosts-updater is, Updater how it fares on the node.
+	Namespace string       `json:"namespace,omitempty"`
+	Updater   UpdaterState `json:"updater,omitempty"`
 	// Lines are those of the node's hosts file, where Known.
 	Lines []HostsLine `json:"lines,omitempty"`
 	Known bool        `json:"known,omitempty"`

@@ -32,6 +32,8 @@ const (
 	SecretStale Reason = "SecretStale"
 	// CredentialUnread is that what an ImagePullSecret refers to gives no credential: what was issued before stays, and nothing new is.
 	CredentialUnread Reason = "CredentialUnread"
+	// CredentialNotIssued is that the cloud does not issue or renew the credential of an ImagePullSecret: what was issued before stays.
+	CredentialNotIssued Reason = "CredentialNotIssued"
 	// SiblingSecretBroken is that a Secret which the pod lists cannot be read, for which a kubelet drops all of the pod's credentials.
 	SiblingSecretBroken Reason = "SiblingSecretBroken"
 	// CredentialRefused is that the registry refused the credential that the pod has.

@@ -20,7 +20,12 @@ import (
 
 // running are the waits that are about something else than the image, which is there by then.
 var running = []string{"ContainerCreating", "PodInitializing", "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError",
-	"RunContainerError"}
+	"RunContainerError", "PreCreateHookError", "PreStartHookError", "PostStartHookError"}
+
+// ended reports whether nobody starts containers of a pod any more, whatever its status says of them.
+func ended(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
 
 // ReadPod reads a pod and the events about it.
 func ReadPod(pod *corev1.Pod, events []corev1.Event) Pod {
@@ -35,12 +40,10 @@ func ReadPod(pod *corev1.Pod, events []corev1.Event) Pod {
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses,
 		pod.Status.EphemeralContainerStatuses) {
 		pull := Pull{Container: status.Name, Image: imageOf(pod, status)}
-		if waiting := status.State.Waiting; waiting != nil && waiting.Reason != "" && !slices.Contains(running, waiting.Reason) {
+		waiting := status.State.Waiting
+		if waiting != nil && waiting.Reason != "" && !slices.Contains(running, waiting.Reason) && !ended(pod) {
 			pull.Waiting, pull.Error = waiting.Reason, waiting.Message
-			// An image that is mounted as a volume fails under the name of the container.
-			if named := pulling.FindStringSubmatch(waiting.Message); named != nil {
-				pull.Image = named[1]
-			}
+			pull.Image = failedOf(pod, pull, events)
 			pull.take(events)
 		}
 		read.Pulls = append(read.Pulls, pull)
@@ -50,6 +53,30 @@ func ReadPod(pod *corev1.Pod, events []corev1.Event) Pod {
 
 // pulling is how kubelets name the image in what they tell of a pull.
 var pulling = regexp.MustCompile(`(?:Back-off pulling image|Failed to pull image) "([^"]+)"`)
+
+// failedOf returns the image that a pull was of: one that is mounted as a volume fails under the name of the container.
+func failedOf(pod *corev1.Pod, pull Pull, events []corev1.Event) string {
+	if named := pulling.FindStringSubmatch(pull.Error); named != nil {
+		return named[1]
+	}
+	if strings.Contains(pull.Error, quote(pull.Image)) {
+		return pull.Image
+	}
+	for _, volume := range pod.Spec.Volumes {
+		if volume.Image == nil {
+			continue
+		}
+		told := func(event corev1.Event) bool {
+			return pull.Error != "" && strings.HasSuffix(event.Message, "Failed to pull image "+quote(volume.Image.Reference)+": "+pull.Error)
+		}
+		if strings.Contains(pull.Error, quote(volume.Image.Reference)) || slices.ContainsFunc(events, told) {
+			return volume.Image.Reference
+		}
+	}
+	return pull.Image
+}
+
+func quote(image string) string { return `"` + image + `"` }
 
 // imageOf returns the image as the pod's author wrote it: a status has it as the runtime calls it.
 func imageOf(pod *corev1.Pod, status corev1.ContainerStatus) string {
@@ -68,12 +95,12 @@ func imageOf(pod *corev1.Pod, status corev1.ContainerStatus) string {
 
 // take takes in what events tell of the pull. Kubelets before 1.30 tell a waiting container's error nowhere else.
 func (p *Pull) take(events []corev1.Event) {
-	prefix := `Failed to pull image "` + p.Image + `": `
+	prefix := "Failed to pull image " + quote(p.Image) + ": "
 	for _, event := range events {
 		if event.Reason != "Failed" || !strings.Contains(event.Message, prefix) {
 			continue
 		}
-		p.Failures += int(max(event.Count, 1))
+		p.Failures += seen(event)
 		if at := lastSeen(event); at.After(p.FailedAt) {
 			p.FailedAt = at
 			_, message, _ := strings.Cut(event.Message, prefix)
@@ -82,6 +109,14 @@ func (p *Pull) take(events []corev1.Event) {
 			}
 		}
 	}
+}
+
+// seen returns how often what an event tells has happened.
+func seen(event corev1.Event) int {
+	if event.Series != nil {
+		return int(max(event.Series.Count, event.Count, 1))
+	}
+	return int(max(event.Count, 1))
 }
 
 func lastSeen(event corev1.Event) time.Time {
@@ -172,6 +207,12 @@ func ReadIssuer(object *v1.ImagePullSecret, seen credential.Seen, pod Pod, label
 		}
 	}
 	read.Servers = rule.Servers
+	if rule.Registry != nil {
+		read.Registry, read.NotIssued = rule.Registry.ID, NotIssued(object)
+		if read.DomainUnknown = !rule.Reachable(); read.DomainUnknown {
+			read.Servers = rule.Registry.Additional
+		}
+	}
 	read.Refused, read.ExpiresAt = refusedOf(object), endOf(object, rule)
 	selected, known := rule.Namespaces.Selects(pod.Namespace, labels)
 	read.Namespace, read.LabelsUnseen = selected, !known
@@ -207,6 +248,15 @@ func endOf(object *v1.ImagePullSecret, rule *pullsecret.Rule) time.Time {
 		return rule.Ends()
 	}
 	return known.ExpiresAt.UTC()
+}
+
+// NotIssued returns what the manager says of why the cloud does not issue or renew the credential of an object; blank where it does.
+func NotIssued(object *v1.ImagePullSecret) string {
+	issued := meta.FindStatusCondition(object.Status.Conditions, v1.ConditionCredentialIssued)
+	if object.Spec.TCR == nil || issued == nil || issued.Status != metav1.ConditionFalse || issued.ObservedGeneration != object.Generation {
+		return ""
+	}
+	return issued.Message
 }
 
 // told returns what the manager says of why it cannot read the Secret that an object refers to. Of one that can be read by now, that

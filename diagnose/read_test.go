@@ -3,6 +3,7 @@ package diagnose
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -109,4 +110,83 @@ func TestOnlyOneValueOfTheLabelOptsOut(t *testing.T) {
 		assert.Equal(t, want, ReadNamespace(&corev1.Namespace{ObjectMeta: meta}).OptedOut, value)
 		assert.Equal(t, want, ReadAccount(&corev1.ServiceAccount{ObjectMeta: meta}).OptedOut, value)
 	}
+}
+
+// waiting is a pod of one container that waits.
+func waiting(image, reason, message string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-1"},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: image}}},
+		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: "app",
+			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}}}},
+	}
+}
+
+func TestWaitsThatAreNotForTheImage(t *testing.T) {
+	for _, reason := range []string{"", "ContainerCreating", "PodInitializing", "CrashLoopBackOff", "CreateContainerConfigError",
+		"CreateContainerError", "RunContainerError", "PreCreateHookError", "PreStartHookError", "PostStartHookError"} {
+		assert.Empty(t, ReadPod(waiting("r.example.com/app", reason, "x"), nil).Pulls[0].Waiting, reason)
+	}
+	for _, reason := range []string{"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "ErrImageNeverPull", "InvalidImageName",
+		"RegistryUnavailable", "SignatureValidationFailed", "illegal base64 data at input byte 4"} {
+		assert.Equal(t, reason, ReadPod(waiting("r.example.com/app", reason, "x"), nil).Pulls[0].Waiting)
+	}
+}
+
+func TestAPodThatHasEndedWaitsForNothing(t *testing.T) {
+	now := metav1.Now()
+	for name, edit := range map[string]func(*corev1.Pod){
+		"failed":        func(pod *corev1.Pod) { pod.Status.Phase = corev1.PodFailed },
+		"succeeded":     func(pod *corev1.Pod) { pod.Status.Phase = corev1.PodSucceeded },
+		"being deleted": func(pod *corev1.Pod) { pod.DeletionTimestamp = &now },
+	} {
+		pod := waiting("r.example.com/app", "ImagePullBackOff", "x")
+		edit(pod)
+		assert.Empty(t, ReadPod(pod, nil).Pulls[0].Waiting, name)
+	}
+}
+
+func TestEventsTellOfThePull(t *testing.T) {
+	at := metav1.Date(2026, 3, 1, 9, 59, 50, 0, time.UTC)
+	failed := func(image string, count int32) corev1.Event {
+		return corev1.Event{Reason: "Failed", Count: count, LastTimestamp: at, Message: `Failed to pull image "` + image + `": no such host`}
+	}
+	series := failed("r.example.com/app:v1", 0)
+	series.LastTimestamp, series.Series = metav1.Time{}, &corev1.EventSeries{Count: 3, LastObservedTime: metav1.NewMicroTime(at.Time)}
+	combined := failed("r.example.com/app:v1", 3)
+	combined.Message = "(combined from similar events): " + combined.Message
+	for name, c := range map[string]struct {
+		image string
+		event corev1.Event
+		want  int
+	}{
+		"as it is written": {"r.example.com/app:v1", failed("r.example.com/app:v1", 3), 3},
+		"of another tag":   {"r.example.com/app", failed("r.example.com/app:v1", 3), 0},
+		"of a series":      {"r.example.com/app:v1", series, 3},
+		"combined":         {"r.example.com/app:v1", combined, 3},
+	} {
+		pull := ReadPod(waiting(c.image, "ErrImagePull", "x"), []corev1.Event{c.event}).Pulls[0]
+		assert.Equal(t, c.want, pull.Failures, name)
+		if c.want > 0 {
+			assert.Equal(t, at.UTC(), pull.FailedAt, name)
+			assert.Equal(t, "no such host", pull.Error, name)
+		}
+	}
+}
+
+const zeroes = "0000000000000000000000000000000000000000000000000000000000000000"
+
+func TestAVolumesImageFailsUnderTheNameOfTheContainer(t *testing.T) {
+	pod := waiting("r.example.com/app:v1", "ErrImagePull", `failed to pull and unpack image "models.example.com/llm:v1": 401 Unauthorized`)
+	pod.Spec.Volumes = []corev1.Volume{
+		{Name: "other", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "other.example.com/x:v1"}}},
+		{Name: "model", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "models.example.com/llm:v1"}}},
+	}
+	assert.Equal(t, "models.example.com/llm:v1", ReadPod(pod, nil).Pulls[0].Image)
+	pod.Status.ContainerStatuses[0].State.Waiting.Message = `failed to pull and unpack image "r.example.com/app:v1": 401 Unauthorized`
+	assert.Equal(t, "r.example.com/app:v1", ReadPod(pod, nil).Pulls[0].Image)
+	pod.Status.ContainerStatuses[0].State.Waiting.Message = "401 Unauthorized"
+	assert.Equal(t, "r.example.com/app:v1", ReadPod(pod, nil).Pulls[0].Image)
+	told := []corev1.Event{{Reason: "Failed", Message: `Failed to pull image "models.example.com/llm:v1": 401 Unauthorized`}}
+	assert.Equal(t, "models.example.com/llm:v1", ReadPod(pod, told).Pulls[0].Image, "an event says of which image it is")
 }

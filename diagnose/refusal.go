@@ -3,6 +3,8 @@ package diagnose
 import (
 	"regexp"
 	"strings"
+
+	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
 // class is what kind of failure a container runtime told of.
@@ -30,36 +32,58 @@ const (
 // ofCredentials reports whether a credential decides about failures of a class.
 func (c class) ofCredentials() bool { return c == unauthorized || c == scope || c == unreadable }
 
+// answered matches an answer's status, whatever words a server puts behind it: nginx has its own.
+func answered(status string) string {
+	return `(?:^|[:\[] |HTTP |status |code |registry )` + status + `(?:[ ,(]|$)`
+}
+
 // wordings are how kubelets, containerd, CRI-O and Docker tell of each class. An error may hold several: where a pod has several
 // credentials, it holds the failure of each. The first that fits decides.
 var wordings = []struct {
 	class class
 	words *regexp.Regexp
 }{
-	{unreadable, regexp.MustCompile(`illegal base64 data|json: cannot unmarshal|unable to parse auth field|` +
-		`invalid character .* (looking for|after|in)|unexpected end of JSON input`)},
-	{rateLimit, regexp.MustCompile(`429 Too Many Requests|toomanyrequests|pull rate limit|status code 429`)},
+	// A kubelet says so at once; behind other words, it is what a registry answered that is no JSON.
+	{unreadable, regexp.MustCompile(`^(?:Back-off pulling image "": )?(?:ErrImagePull: )?(?:illegal base64 data|json: cannot unmarshal|` +
+		`unable to parse auth field|invalid character .* (?:looking for|after|in)|unexpected end of JSON input)`)},
+	{rateLimit, regexp.MustCompile(answered("429") + `|toomanyrequests|pull rate limit|too many requests to registry`)},
 	{certificate, regexp.MustCompile(`x509: |tls: failed to verify certificate`)},
 	{plainHTTP, regexp.MustCompile(`server gave HTTP response to HTTPS client|first record does not look like a TLS handshake`)},
-	{noSuchHost, regexp.MustCompile(`no such host|server misbehaving|Temporary failure in name resolution|lookup .* i/o timeout`)},
-	{scope, regexp.MustCompile(`insufficient_scope|403 Forbidden|status code 403|requested access to the resource is denied|` +
-		`: denied: |^denied: `)},
-	{unauthorized, regexp.MustCompile(`401 Unauthorized|status code 401|[Uu]nauthorized: |no basic auth credentials|` +
+	{noSuchHost, regexp.MustCompile(`no such host|server misbehaving|Temporary failure in name resolution|dial \w+: lookup |lookup .* i/o timeout`)},
+	{scope, regexp.MustCompile(`insufficient_scope|` + answered("403") + `|requested access to the resource is denied|: denied: |^denied: `)},
+	{unauthorized, regexp.MustCompile(answered("401") + `|[Uu]nauthorized: |no basic auth credentials|invalid username/password|` +
 		`invalid_token|authentication required|incorrect username or password|authorization failed|pull access denied`)},
 	{timeout, regexp.MustCompile(`i/o timeout|connection refused|no route to host|network is unreachable|` +
 		`connection reset by peer|context deadline exceeded|TLS handshake timeout|Client\.Timeout exceeded|connection timed out|` +
 		`code = DeadlineExceeded`)},
 	{platform, regexp.MustCompile(`no match for platform|no matching manifest for|image operating system .* cannot be used`)},
 	{diskFull, regexp.MustCompile(`no space left on device`)},
-	{notFound, regexp.MustCompile(`: not found|manifest unknown|MANIFEST_UNKNOWN|NAME_UNKNOWN|404 Not Found|code = NotFound|name unknown`)},
-	{registryFails, regexp.MustCompile(`50[0-9] (Internal Server Error|Bad Gateway|Service Unavailable|Gateway Timeout)|` +
-		`unexpected EOF|: EOF|did not include a token in the response`)},
+	{notFound, regexp.MustCompile(`: not found|manifest unknown|MANIFEST_UNKNOWN|NAME_UNKNOWN|` + answered("404") + `|code = NotFound|name unknown`)},
+	{registryFails, regexp.MustCompile(answered("5[0-9][0-9]") + `|unexpected EOF|: EOF|did not include a token in the response|` +
+		`invalid character .* (?:looking for|after|in)|unexpected end of JSON input`)},
 	{throttled, regexp.MustCompile(`pull QPS exceeded`)},
 	{unauthorized, regexp.MustCompile(`failed to fetch (anonymous|oauth) token`)},
 }
 
-// quoted is what an error repeats of names and addresses: the words in it are not the error's own.
-var quoted = regexp.MustCompile(`"[^"]*"`)
+// What an error repeats of names and addresses: the words in it are not the error's own.
+var (
+	quoted  = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+	address = regexp.MustCompile(`\w+://[^\s"]*[^\s",:;)]`)
+	version = regexp.MustCompile(`reading manifest \S+ in `)
+)
+
+// ownWords returns what an error says by itself about an image.
+func ownWords(text, of string) string {
+	text = quoted.ReplaceAllString(text, `""`)
+	text = version.ReplaceAllString(address.ReplaceAllString(text, ""), "in ")
+	if strings.ContainsAny(of, "/:@") { // else it may be one of the error's words
+		text = strings.ReplaceAll(text, of, "")
+	}
+	if name, err := image.Parse(of); err == nil {
+		text = strings.ReplaceAll(text, name.Repository(), "")
+	}
+	return strings.TrimSpace(text)
+}
 
 // classify says what kind of failure a pull's is.
 func classify(pull Pull) class {
@@ -69,10 +93,7 @@ func classify(pull Pull) class {
 	case "InvalidImageName":
 		return badName
 	}
-	text := quoted.ReplaceAllString(pull.Error+" "+pull.Waiting, `""`)
-	if pull.Image != "" {
-		text = strings.ReplaceAll(text, pull.Image, "")
-	}
+	text := ownWords(pull.Error+" "+pull.Waiting, pull.Image)
 	for _, wording := range wordings {
 		if wording.words.MatchString(text) {
 			return wording.class

@@ -42,10 +42,18 @@ type Daemon struct {
 
 	config    *Config // the last good one, nil before it
 	data      []byte  // what config was parsed from
+	found     Config  // what was found besides
+	foundData []byte  // what found was parsed from
+	effective Config  // both
 	inLine    bool    // the last pass left the file as config asks
 	conflicts []Conflict
+	overruled []Entry
+	wake      chan struct{} // holds one element where what was told has changed
 
-	mu     sync.Mutex // guards what the probes read
+	mu     sync.Mutex // guards what the probes read, and what is told
+	told   *[]byte    // what was found, as Tell has it; nil where the mounted file counts
+	lost   bool       // nobody says any more whether told is still so
+	left   *[]byte    // what was mounted at the first look after that
 	began  time.Time  // of the pass under way, else zero
 	passes int
 	errs   map[string]error // by part
@@ -54,7 +62,7 @@ type Daemon struct {
 // New returns a daemon that has done nothing yet.
 func New(opts Options) *Daemon {
 	opts.Config, opts.HostsFile = filepath.Clean(opts.Config), filepath.Clean(opts.HostsFile)
-	return &Daemon{opts: opts, metrics: newMetrics(opts.Version), errs: map[string]error{}}
+	return &Daemon{opts: opts, metrics: newMetrics(opts.Version), errs: map[string]error{}, wake: make(chan struct{}, 1)}
 }
 
 // Report tells what one pass did.
@@ -89,12 +97,12 @@ func (d *Daemon) Sync(ctx context.Context, now time.Time) Report {
 			desired = Owned(file)
 			return file
 		}
-		desired = d.config.Desired(file)
+		desired = d.effective.Desired(file)
 		return Edit(file, desired)
 	})
 	report.File = err
 	if d.config != nil {
-		report.Refused = d.config.Refused
+		report.Refused = d.effective.Refused
 	}
 	if err == nil {
 		report.Mode = change.Mode
@@ -110,8 +118,21 @@ func (d *Daemon) Sync(ctx context.Context, now time.Time) Report {
 	return report
 }
 
-// readConfig reports whether there is another configuration than at the last pass.
+// readConfig reports whether there is another configuration than at the last pass, or something else was found.
 func (d *Daemon) readConfig() (changed bool, err error) {
+	changed, err = d.readFixed()
+	other, wrong := d.readFound()
+	if (changed || other) && d.config != nil {
+		effective, overruled := d.config.With(d.found)
+		d.effective = effective
+		d.metrics.refused.Set(float64(len(effective.Refused)))
+		d.noteOverruled(overruled)
+	}
+	return changed || other, errors.Join(err, wrong)
+}
+
+// readFixed reads the configuration that somebody wrote.
+func (d *Daemon) readFixed() (changed bool, err error) {
 	path := d.opts.Config
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, ConfigFile)
@@ -128,12 +149,15 @@ func (d *Daemon) readConfig() (changed bool, err error) {
 		return false, fmt.Errorf("parsing the configuration: %s %w", path, err)
 	}
 	d.config, d.data = &config, data
-	d.metrics.refused.Set(float64(len(config.Refused)))
 	d.opts.Log.Info("read configuration", "config", path, "entries", len(config.Entries), "refused", len(config.Refused))
-	for _, r := range config.Refused {
+	d.logRefused(path, config.Refused)
+	return true, nil
+}
+
+func (d *Daemon) logRefused(path string, refused []Refusal) {
+	for _, r := range refused {
 		d.opts.Log.Warn("refused entry", "config", path, "field", r.Path, "domain", r.Domain, "line", r.Line, "reason", r.Reason)
 	}
-	return true, nil
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -232,7 +256,7 @@ func (d *Daemon) Run(ctx context.Context) {
 		if poll := time.Now().Add(pollPeriod); !w.complete() && poll.Before(due) {
 			due = poll
 		}
-		w.wait(ctx, &p, due)
+		w.wait(ctx, &p, due, d.wake)
 	}
 	d.opts.Log.Info("stopped", "hostsFile", d.opts.HostsFile)
 }

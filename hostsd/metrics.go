@@ -19,6 +19,7 @@ type metrics struct {
 	entries     prometheus.Gauge
 	refused     prometheus.Gauge
 	conflicts   prometheus.Gauge
+	overruled   prometheus.Gauge
 	degraded    *prometheus.GaugeVec
 	failures    *prometheus.CounterVec
 	lastSuccess prometheus.Gauge
@@ -36,6 +37,7 @@ func newMetrics(version string) *metrics {
 		entries:     gauge("tcr_hosts_entries", "Lines in the hosts file that are ours."),
 		refused:     gauge("tcr_hosts_entries_refused", "Entries of the configuration that are invalid and have no effect."),
 		conflicts:   gauge("tcr_hosts_conflicts", "Foreign lines that give a domain of ours another address."),
+		overruled:   gauge("tcr_hosts_overruled", "Addresses that the manager found for domains that the configuration leads elsewhere."),
 		degraded:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tcr_hosts_degraded", Help: "1 while the part cannot be read or written, else 0."}, []string{"part"}),
 		failures:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tcr_hosts_failures_total", Help: "Passes that failed at the part."}, []string{"part"}),
 		lastSuccess: gauge("tcr_hosts_last_success_timestamp_seconds", "Unix time of the last pass after which the hosts file was as configured."),
@@ -53,7 +55,7 @@ func newMetrics(version string) *metrics {
 		m.writes.WithLabelValues(string(mode))
 		m.writeMode.WithLabelValues(string(mode))
 	}
-	m.registry.MustRegister(m.entries, m.refused, m.conflicts, m.degraded, m.failures, m.lastSuccess, m.repairs, m.writes, m.writeMode, info,
+	m.registry.MustRegister(m.entries, m.refused, m.conflicts, m.overruled, m.degraded, m.failures, m.lastSuccess, m.repairs, m.writes, m.writeMode, info,
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -35,13 +35,19 @@ type mounted struct {
 	made int
 }
 
-func (m *mounted) swap(t *testing.T, content string) {
+// What was found is mounted beside it, where there is something.
+func (m *mounted) swap(t *testing.T, content string, found ...string) {
 	t.Helper()
 	m.made++
 	name := fmt.Sprintf("..2026_01_01_00_00_00.%d", m.made)
 	before, _ := os.Readlink(filepath.Join(m.dir, "..data"))
 	require.NoError(t, os.Mkdir(filepath.Join(m.dir, name), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(m.dir, name, ConfigFile), []byte(content), 0o644))
+	_ = os.Remove(filepath.Join(m.dir, DiscoveredFile)) // it may not be there
+	for _, text := range found {
+		require.NoError(t, os.WriteFile(filepath.Join(m.dir, name, DiscoveredFile), []byte(text), 0o644))
+		require.NoError(t, os.Symlink("..data/"+DiscoveredFile, filepath.Join(m.dir, DiscoveredFile)))
+	}
 	require.NoError(t, os.Symlink(name, filepath.Join(m.dir, "..data_tmp")))
 	require.NoError(t, os.Rename(filepath.Join(m.dir, "..data_tmp"), filepath.Join(m.dir, "..data")))
 	if before != "" {

@@ -92,8 +92,8 @@ func (w *watch) close() {
 	}
 }
 
-// wait returns when the next pass is due: at the given time, or earlier if something changed.
-func (w *watch) wait(ctx context.Context, p *repairBackoff, due time.Time) {
+// wait returns when the next pass is due: at the given time, or earlier if something changed, or something is told.
+func (w *watch) wait(ctx context.Context, p *repairBackoff, due time.Time, told <-chan struct{}) {
 	var events chan fsnotify.Event
 	var errs chan error
 	if w.watcher != nil {
@@ -114,6 +114,8 @@ func (w *watch) wait(ctx context.Context, p *repairBackoff, due time.Time) {
 			return
 		case <-timer.C:
 			return
+		case <-told:
+			earlier(p.configChanged(time.Now()))
 		case event := <-events:
 			if w.isConfig(event.Name) {
 				earlier(p.configChanged(time.Now()))

@@ -25,6 +25,7 @@ var (
 	isReady         = description("image_pull_secret_ready", "1 while the condition Ready of the image pull secret is True, else 0.", "image_pull_secret")
 	failures        = description("failures", "What is not as it should be of the image pull secret, by the reason its status gives.", "image_pull_secret", "reason")
 	isIssued        = description("credential_issued", "1 while the cloud issues and renews the credential of the image pull secret, else 0; only of those with spec.tcr.", "image_pull_secret")
+	isReached       = description("private_network_ready", "1 while the condition PrivateNetworkReady of the image pull secret is True, else 0; only of those with spec.tcr.privateNetwork.", "image_pull_secret")
 	isValid         = description("credential_valid", "1 while the registry takes the credential of the image pull secret, 0 while it refuses it; absent where that is not known.", "image_pull_secret")
 	issue           = description("credential_issue_timestamp_seconds", "Unix time since which the oldest Secret of the image pull secret holds its current credential.", "image_pull_secret")
 	expiry          = description("credential_expiry_timestamp_seconds", "Unix time at which the credential of the image pull secret ends, where that is known.", "image_pull_secret")
@@ -37,7 +38,7 @@ type progressCollector struct {
 
 // Describe sends what Collect may send.
 func (c *progressCollector) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{secretsDesired, secretsPresent, accountsDesired, accountsPresent, isReady, failures, isIssued, isValid, issue, expiry} {
+	for _, d := range []*prometheus.Desc{secretsDesired, secretsPresent, accountsDesired, accountsPresent, isReady, failures, isIssued, isReached, isValid, issue, expiry} {
 		descriptions <- d
 	}
 }
@@ -67,6 +68,9 @@ func (c *progressCollector) Collect(metrics chan<- prometheus.Metric) {
 			if !at.IsZero() {
 				gauge(d, float64(at.Unix()))
 			}
+		}
+		if p.Reached != nil {
+			gauge(isReached, truth(*p.Reached))
 		}
 		// These are always there, so that it can be seen that nothing fails.
 		for _, reason := range []string{plan.ReasonForbidden, plan.ReasonForeignSecret, plan.ReasonContended} {

@@ -6,6 +6,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/privatenetwork/keeper"
 	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
 )
 
@@ -15,6 +16,7 @@ const (
 	leaseRole       = "Role tcr-assistant-leader-election-role"
 	credentialsRole = "Role tcr-assistant-credentials-role"
 	tokensRole      = "Role tcr-assistant-tokens-role"
+	networkRole     = "Role tcr-assistant-private-network-role"
 )
 
 func clusterRole(name string) string { return "ClusterRole " + name }
@@ -27,6 +29,7 @@ type permission struct {
 	name                         string // all objects where it is blank
 	others                       string // the names that the role grants with it, after a comma
 	namespaced                   bool   // in this process' own namespace
+	namespace                    string // in which it is, where it is in neither that nor all
 	role                         string // which grants it, with its kind
 	// without says what goes wrong without it; blank where nothing works then.
 	without string
@@ -50,6 +53,15 @@ func (c Config) permissions() []permission {
 			name: c.Tokens[0], others: strings.Join(append([]string{""}, c.Tokens[1:]...), ","),
 			namespaced: true, role: tokensRole, without: "ImagePullSecrets of a registry instance, by spec.tcr, get no credential",
 		})
+	}
+	if c.HostsUpdater != "" {
+		const unfound = "private addresses of registries, by spec.tcr.privateNetwork, do not reach the nodes"
+		needed = append(needed,
+			permission{verbs: "list,watch", resource: "configmaps", name: keeper.Fixed, namespace: c.HostsUpdater, role: networkRole, without: unfound},
+			permission{
+				verbs: "list,watch,create,patch,delete", resource: "configmaps", name: keeper.Discovered, namespace: c.HostsUpdater,
+				role: networkRole, without: unfound,
+			})
 	}
 	if c.SecretsRole != "" {
 		needed = append(needed,
@@ -99,7 +111,7 @@ func (p permission) attributes(verb, namespace string) *authorizationv1.Resource
 	attributes := &authorizationv1.ResourceAttributes{
 		Verb: verb, Group: p.group, Version: "*", Resource: p.resource, Subresource: p.subresource, Name: p.name,
 	}
-	if p.namespaced {
+	if attributes.Namespace = p.namespace; p.namespaced {
 		attributes.Namespace = namespace
 	}
 	return attributes

@@ -33,6 +33,8 @@ type Config struct {
 	Signer string
 	// Tokens are the Secrets with the records of tokens, which one role grants together; none where none are kept.
 	Tokens []string
+	// HostsUpdater is the namespace of hosts-updater, for which private addresses are published; blank where none are.
+	HostsUpdater string
 	// Lease is what replicas compete for; blank where there is one replica.
 	Lease string
 	// SecretsRole is the ClusterRole in which the manager lists the Secrets that it may read; blank where it keeps none.

@@ -240,7 +240,7 @@ func TestPermissions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var asked []grant
 			config := Config{Signer: "kubernetes.io/kubelet-serving", Lease: test.lease, SecretsRole: test.secrets,
-				Role: "tcr-assistant-manager-role", WebhookRole: test.webhook, MutatingWebhookRole: test.mutating, Tokens: records.Names()}
+				Role: "tcr-assistant-manager-role", WebhookRole: test.webhook, MutatingWebhookRole: test.mutating, Tokens: records.Names(), HostsUpdater: "home"}
 			for _, needed := range config.permissions() {
 				resource := needed.resource
 				if needed.subresource != "" {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -95,8 +96,9 @@ func (p *Preview) Empty() bool {
 // among seen, where somebody has looked; of what nobody has looked at, it supposes that it gives a credential. Nothing that it returns
 // holds a part of one.
 func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credential.Seen, namespaces []Namespace) Preview {
-	preview := Preview{Name: object.Name, New: true}
+	preview := Preview{Name: nameOf(object), New: true}
 	after, errs := pullsecret.Parse(object)
+	errs = append(checkName(object), errs...)
 	if preview.Refused = texts(errs); len(errs) > 0 {
 		preview.New = !slices.ContainsFunc(existing, func(e v1.ImagePullSecret) bool { return e.Name == object.Name })
 		return preview
@@ -118,7 +120,8 @@ func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credent
 	}
 	if before != nil {
 		preview.Credential = reissues(before, after)
-		preview.GainServers, preview.LoseServers = lacking(before.Servers, after.Servers), lacking(after.Servers, before.Servers)
+		had, has := serversOf(before), serversOf(after)
+		preview.GainServers, preview.LoseServers = lacking(had, has), lacking(has, had)
 	}
 	if after.Unread != nil {
 		preview.Unread = after.Unread.Message
@@ -132,7 +135,32 @@ func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credent
 	return preview
 }
 
-// Compared returns those of existing whose credential For compares with that of an object.
+// nameOf returns how an object is called; one whose name the API server completes by how that begins.
+func nameOf(object *v1.ImagePullSecret) string {
+	if object.Name == "" && object.GenerateName != "" {
+		return object.GenerateName + "…"
+	}
+	return object.Name
+}
+
+// checkName returns what the API server says of the name of an object.
+func checkName(object *v1.ImagePullSecret) (errs field.ErrorList) {
+	metadata := field.NewPath("metadata")
+	path, name, begins := metadata.Child("name"), object.Name, false
+	if name == "" {
+		path, name, begins = metadata.Child("generateName"), object.GenerateName, true
+	}
+	if name == "" {
+		return field.ErrorList{field.Required(metadata.Child("name"), "name or generateName is required")}
+	}
+	for _, message := range validation.NameIsDNSSubdomain(name, begins) {
+		errs = append(errs, field.Invalid(path, name, message))
+	}
+	return errs
+}
+
+// Compared returns those of existing whose credential For compares with that of an object: those for the same server, and those of a
+// registry instance, whose servers their specs do not tell.
 func Compared(object *v1.ImagePullSecret, existing []v1.ImagePullSecret) (compared []v1.ImagePullSecret) {
 	servers := func(of *v1.ImagePullSecret) []string {
 		return append([]string{of.Spec.Docker.Server}, of.Spec.Docker.AdditionalServers...)
@@ -142,7 +170,7 @@ func Compared(object *v1.ImagePullSecret, existing []v1.ImagePullSecret) (compar
 		shared := slices.ContainsFunc(servers(&existing[i]), func(theirs string) bool {
 			return slices.ContainsFunc(mine, func(server string) bool { return strings.EqualFold(server, theirs) })
 		})
-		if shared || existing[i].Name == object.Name {
+		if shared || existing[i].Name == object.Name || existing[i].Spec.TCR != nil {
 			compared = append(compared, existing[i])
 		}
 	}
@@ -160,6 +188,14 @@ func (p *Preview) take(namespace Namespace, before, after *pullsecret.Rule) {
 	}
 }
 
+// serversOf are the hosts that a credential is for; those of a registry instance of which nobody knows them are called by its id.
+func serversOf(rule *pullsecret.Rule) []string {
+	if rule.Reachable() {
+		return rule.Servers
+	}
+	return append([]string{"(the domains of " + rule.Registry.ID + ")"}, rule.Registry.Additional...)
+}
+
 // lacking returns what of some names is not among others.
 func lacking(others, names []string) (lacking []string) {
 	for _, name := range names {
@@ -175,6 +211,11 @@ func reissues(before, after *pullsecret.Rule) bool {
 	switch {
 	case after.Unread != nil:
 		return false // what was issued stays
+	case before.Registry != nil && after.Registry != nil:
+		return before.Registry.ID != after.Registry.ID || before.Registry.Region != after.Registry.Region ||
+			!slices.Equal(before.Registry.Additional, after.Registry.Additional)
+	case before.Registry != nil || after.Registry != nil:
+		return true
 	case before.Known() && after.Known():
 		return before.Sum != after.Sum
 	case before.Unread != nil:

@@ -16,12 +16,17 @@ func Merge(found map[string]Answer) (hosts []Host, told map[string]Answer) {
 	told = map[string]Answer{}
 	for _, object := range slices.Sorted(maps.Keys(found)) {
 		answer := found[object]
-		for _, host := range answer.Hosts {
+		all := answer.Hosts
+		answer.Hosts = nil
+		for _, host := range all {
 			owner, taken := owners[host.Domain]
 			if !taken {
 				owners[host.Domain], addresses[host.Domain] = object, host.Address
 				hosts = append(hosts, host)
-			} else if addresses[host.Domain] != host.Address {
+			}
+			if addresses[host.Domain] == host.Address {
+				answer.Hosts = append(answer.Hosts, host)
+			} else {
 				answer.refuse(DomainsClash, "ImagePullSecret %s leads %s to %s, and this one to %s: leave the domain out in one of them",
 					owner, host.Domain, addresses[host.Domain], host.Address)
 			}

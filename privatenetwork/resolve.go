@@ -17,10 +17,18 @@ const (
 )
 
 // Link is a way to a registry from a private network, as the cloud tells of it.
-type Link struct{ VPC, Subnet, Status, Address string }
+type Link struct {
+	VPC     string `json:"vpcId"`
+	Subnet  string `json:"subnetId,omitempty"`
+	Status  string `json:"status,omitempty"`
+	Address string `json:"address,omitempty"`
+}
 
 // NameStatus is whether the cloud's DNS leads a domain to a link, in the cloud's words.
-type NameStatus struct{ VPC, Status string }
+type NameStatus struct {
+	VPC    string `json:"vpcId"`
+	Status string `json:"status"`
+}
 
 // Question is what an ImagePullSecret asks for, and what the cloud answered.
 type Question struct {
@@ -35,8 +43,8 @@ type Question struct {
 	Links   []Link
 	// Names holds what the cloud's DNS does with Default and VPC, as far as it was asked.
 	Names map[string]NameStatus
-	// Fixed are the addresses of global.hosts, which wins.
-	Fixed map[string]netip.Addr
+	// Fixed are the addresses of global.hosts, which wins, by domain.
+	Fixed map[string][]netip.Addr
 }
 
 // Host is a line of a hosts file.
@@ -102,6 +110,18 @@ func Resolve(q Question) Answer {
 
 func compareHosts(a, b Host) int {
 	return cmp.Or(strings.Compare(a.Domain, b.Domain), a.Address.Compare(b.Address))
+}
+
+// Linked returns the link that the question is about; false where there is none that is up.
+func (q Question) Linked() (Link, bool) {
+	link, refused := q.link()
+	return link, refused == nil
+}
+
+// Asked returns those of Default and VPC that lines are asked for: what the cloud's DNS does with a domain that is written out it does
+// not tell.
+func (q Question) Asked() []string {
+	return slices.DeleteFunc(q.words(), func(word string) bool { return word != Default && word != VPC })
 }
 
 // link returns the one from the private network, or why there is none.
@@ -195,9 +215,9 @@ func (a *Answer) add(q Question, word string, address netip.Addr) {
 		return
 	}
 	if fixed, listed := q.Fixed[domain]; listed {
-		if fixed.Unmap() != address {
+		if !slices.Contains(fixed, address) {
 			a.refuse(DomainsClash, "global.hosts leads %s to %s, and the link's address is %s: remove it there, or leave the domain out in "+
-				"spec.tcr.privateNetwork.domains", domain, fixed, address)
+				"spec.tcr.privateNetwork.domains", domain, fixed[0], address)
 		}
 		return // global.hosts writes the line
 	}

@@ -45,7 +45,9 @@ func TestResolve(t *testing.T) {
 		return func(q *Question) { q.Links = []Link{{"vpc-a", "subnet-a", "Running", address}} }
 	}
 	fixed := func(domain string, address netip.Addr) func(*Question) {
-		return func(q *Question) { q.Fixed = map[string]netip.Addr{domain: address} }
+		return func(q *Question) {
+			q.Fixed = map[string][]netip.Addr{domain: {netip.MustParseAddr("fd00::9"), address}}
+		}
 	}
 	for _, test := range []struct {
 		name     string
@@ -86,7 +88,7 @@ func TestResolve(t *testing.T) {
 		{"no address", at("10.0.0.5\n1.2.3.4 a"), nil, nil, AddressNotPrivate, "is not an IP address"},
 		{"an answer about another network", func(q *Question) { q.Names = map[string]NameStatus{Default: {"vpc-z", "ENABLED"}} }, both[:1],
 			nil, BadAnswer, "another network"},
-		{"global.hosts wins", fixed(public, far), both[:1], nil, DomainsClash, "global.hosts leads demo.tencentcloudcr.com to 10.0.0.6"},
+		{"global.hosts wins", fixed(public, far), both[:1], nil, DomainsClash, "global.hosts leads demo.tencentcloudcr.com to fd00::9"},
 		{"global.hosts agrees", fixed(public, near), both[:1], nil, Linked, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -115,6 +117,7 @@ func TestMergeAndRender(t *testing.T) {
 	assert.Equal(t, one, told["a"])
 	assert.Equal(t, one, told["c"], "who agrees has nothing to be told")
 	assert.Equal(t, DomainsClash, told["b"].Reason)
+	assert.Equal(t, []Host{{"registry.example.com", far}}, told["b"].Hosts, "what it has of its own stays")
 	assert.Contains(t, told["b"].Message, "ImagePullSecret a leads demo.tencentcloudcr.com to 10.0.0.5, and this one to 10.0.0.6")
 
 	config, err := hostsd.ParseConfig([]byte(Render(hosts)))

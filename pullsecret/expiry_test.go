@@ -33,7 +33,7 @@ func TestExpiryOf(t *testing.T) {
 		{"a password with dots", "my.secret.word", time.Time{}},
 		{"no JSON", token("exp"), time.Time{}},
 		{"nothing", "", time.Time{}},
-		{"more than a token", token(`{"exp":1801396800,"x":"`+strings.Repeat("x", 1<<16)+`"}`), time.Time{}},
+		{"more than a token", token(`{"exp":1801396800,"x":"` + strings.Repeat("x", 1<<16) + `"}`), time.Time{}},
 	} {
 		assert.Equal(t, pullsecret.Expiry{At: c.want}, pullsecret.ExpiryOf(c.password), c.name)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -23,6 +24,25 @@ type Registry struct {
 	Keys string
 	// Additional are the hosts that the credential is for besides the instance's own.
 	Additional []string
+	// Network is the private network that the instance is to be reached from; nil where none was asked for.
+	Network *Network
+}
+
+// Network is a private network, and what is to be reached from there.
+type Network struct {
+	// VPC is the network's id; blank for the only one that the instance is linked with.
+	VPC string
+	// Domains are v1.DomainDefault, v1.DomainVPC, or written out; none for these two.
+	Domains []string
+}
+
+// Reach is how far a registry is reached from the private network that was asked for.
+type Reach struct {
+	// Ready is whether every domain leads to the link; unknown while the cloud does not say, and what it said last is in effect.
+	Ready           metav1.ConditionStatus
+	Reason, Message string
+	// Link is nil where there is none.
+	Link *v1.PrivateNetworkStatus
 }
 
 // Renewal is how far the cloud has got with issuing a credential.
@@ -63,6 +83,9 @@ func (r *Registry) servers(domain string) []string {
 	return servers
 }
 
+// Reachable reports whether the hosts that the credential is for are known: those of a registry instance are once the cloud has told.
+func (r *Rule) Reachable() bool { return r.Registry == nil || r.Renewal.Domain != "" }
+
 // private returns the domain in private networks of an instance with a default domain.
 func private(domain string) string {
 	host, rest, _ := strings.Cut(domain, ".")
@@ -87,23 +110,25 @@ func checkBeside(path *field.Path, docker v1.DockerCredential) field.ErrorList {
 var (
 	registryForm = regexp.MustCompile(`^tcr-[a-z0-9]+$`)
 	regionForm   = regexp.MustCompile(`^[a-z]+(-[a-z0-9]+)+$`)
+	networkForm  = regexp.MustCompile(`^(vpc-[a-z0-9]+)?$`)
+	domainForm   = regexp.MustCompile(`^(default|vpc|([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?)$`)
+	ownNameForm  = regexp.MustCompile(`[.](localhost|localdomain)$`)
 	periodForm   = regexp.MustCompile(`^([1-9][0-9]{0,4}h([0-9]{1,5}m)?([0-9]{1,5}s)?|[1-9][0-9]{0,4}m([0-9]{1,5}s)?)?$`)
 )
 
 const (
 	maxRegistry = 64
 	maxPeriod   = 32
+	maxDomain   = 253
+	maxDomains  = 16
 )
 
 // parseRegistry reads spec.tcr. A password may stand in a text of it by mistake: none is repeated.
 func parseRegistry(path *field.Path, spec *v1.RegistryInstance, additional []string) (*Registry, field.ErrorList) {
 	var errs field.ErrorList
-	form := func(path *field.Path, value string, longest int, form *regexp.Regexp, says string) {
-		errs = append(errs, checkForm(path, value, longest, form, says)...)
-	}
-	form(path.Child("registryId"), spec.RegistryID, maxRegistry, registryForm, "must be the id of a registry instance, such as tcr-xxxxxxxx")
-	form(path.Child("region"), spec.Region, maxRegistry, regionForm, "must be the name of a region, such as ap-guangzhou")
-	form(path.Child("rotateAfter"), spec.RotateAfter, maxPeriod, periodForm, "must be at least 1m, in hours, minutes and seconds, such as 2160h or 1m30s")
+	checkForm(&errs, path.Child("registryId"), spec.RegistryID, maxRegistry, registryForm, "must be the id of a registry instance, such as tcr-xxxxxxxx")
+	checkForm(&errs, path.Child("region"), spec.Region, maxRegistry, regionForm, "must be the name of a region, such as ap-guangzhou")
+	checkForm(&errs, path.Child("rotateAfter"), spec.RotateAfter, maxPeriod, periodForm, "must be at least 1m, in hours, minutes and seconds, such as 2160h or 1m30s")
 	one := func(path *field.Path, value string, allowed ...string) {
 		if value != "" && !slices.Contains(allowed, value) {
 			errs = append(errs, field.NotSupported(path, quoted(value), allowed))
@@ -122,5 +147,40 @@ func parseRegistry(path *field.Path, spec *v1.RegistryInstance, additional []str
 		errs = append(errs, checkReference(path.Child("credentialsSecretRef", "name"), reference.Name)...)
 		registry.Keys = reference.Name
 	}
+	if network := spec.PrivateNetwork; network != nil {
+		errs = append(errs, checkNetwork(path.Child("privateNetwork"), network)...)
+		registry.Network = &Network{VPC: network.VPCID, Domains: slices.Clone(network.Domains)}
+	}
 	return registry, errs
+}
+
+// checkNetwork checks spec.tcr.privateNetwork.
+func checkNetwork(path *field.Path, network *v1.PrivateNetwork) field.ErrorList {
+	var errs field.ErrorList
+	checkForm(&errs, path.Child("vpcId"), network.VPCID, maxRegistry, networkForm, "must be the id of a private network, such as vpc-xxxxxxxx")
+	path = path.Child("domains")
+	if len(network.Domains) > maxDomains {
+		return append(errs, field.TooMany(path, len(network.Domains), maxDomains))
+	}
+	for i, domain := range network.Domains {
+		at := path.Index(i)
+		checkForm(&errs, at, domain, maxDomain, domainForm, "must be default, vpc, or a whole domain of lower case letters, digits, \"-\" and \".\", such as registry.example.com")
+		if ownNameForm.MatchString(domain) {
+			errs = append(errs, field.Forbidden(at, "must not be a name that a machine has for itself"))
+		}
+		if slices.Contains(network.Domains[:i], domain) {
+			errs = append(errs, field.Duplicate(at, quoted(domain)))
+		}
+	}
+	return errs
+}
+
+// checkForm holds a text to its form. No error repeats it.
+func checkForm(errs *field.ErrorList, path *field.Path, value string, longest int, form *regexp.Regexp, says string) {
+	switch {
+	case tooLong(value, longest):
+		*errs = append(*errs, field.TooLong(path, "", longest))
+	case !form.MatchString(value):
+		*errs = append(*errs, field.Forbidden(path, says))
+	}
 }

@@ -96,3 +96,15 @@ func TestARefusalIsAChangeOnce(t *testing.T) {
 	}
 	assert.Equal(t, 1, changes)
 }
+
+func TestWhichPrivateNetworkIsAskedFor(t *testing.T) {
+	rule, errs := Parse(issued(func(object *v1.ImagePullSecret) {
+		object.Spec.TCR.PrivateNetwork = &v1.PrivateNetwork{VPCID: "vpc-a", Domains: []v1.NetworkDomain{"vpc", "r.example.com"}}
+	}))
+	require.Empty(t, errs)
+	assert.Equal(t, &Network{VPC: "vpc-a", Domains: []string{"vpc", "r.example.com"}}, rule.Registry.Network)
+
+	rule, errs = Parse(issued(func(object *v1.ImagePullSecret) { object.Spec.TCR.PrivateNetwork = &v1.PrivateNetwork{} }))
+	require.Empty(t, errs)
+	assert.Equal(t, &Network{}, rule.Registry.Network, "the only one")
+}

@@ -33,6 +33,9 @@ type Rule struct {
 	// Namespaces receive the Secret; in them, ServiceAccounts list it.
 	Namespaces      Namespaces
 	ServiceAccounts Selector
+	// Pods says which of their pods that list pull secrets of their own are given it, too: v1.PodsMatchingImages, v1.PodsAll, or none
+	// where it is blank.
+	Pods string
 
 	// Servers are the registry's hosts, each with an optional port: spec.docker.server, and then the others. Those of a registry
 	// instance, which its credential comes with, are followed by spec.docker.additionalServers.
@@ -96,6 +99,8 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	rule.ServiceAccounts, more = parseSelector(spec.Child("serviceAccounts"), object.Spec.ServiceAccounts, serviceAccountNames)
 	errs = append(errs, more...)
 	rule.Trial, more = parseCheck(spec.Child("check"), object.Spec.Check)
+	errs = append(errs, more...)
+	rule.Pods, more = parsePods(spec.Child("pods"), object.Spec.Pods)
 	errs = append(errs, more...)
 	if object.Spec.TCR == nil {
 		errs = append(errs, checkCredential(spec.Child("docker"), object.Spec.Docker)...)

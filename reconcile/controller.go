@@ -58,6 +58,10 @@ type Config struct {
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
 	// Validity returns what was found out about a rule's credential, nil where nobody has looked. It may be nil.
 	Validity func(rule *pullsecret.Rule) *credential.Validity
+	// Reached says how far a rule's registry is reached from its private network, nil where that is not known yet; ReachChanged
+	// returns a channel that is closed once one of these answers changes. Both may be nil.
+	Reached      func(rule *pullsecret.Rule) *pullsecret.Reach
+	ReachChanged func() <-chan struct{}
 	// Observer and QueueMetrics are told what happens, for metrics; both may be left out.
 	Observer     Observer
 	QueueMetrics workqueue.MetricsProvider
@@ -120,7 +124,7 @@ func NewController(config Config) *Controller {
 	c.status = status.NewWriter(status.Config{
 		Log: config.Log, Client: config.ImagePullSecrets, Index: config.Index, Informer: config.Informer, State: c.state,
 		Gone: c.retire, Busy: func() bool { return c.queue.Len() > config.Concurrency },
-		Derived: config.Derived, Validity: config.Validity, Recorder: config.Recorder, QueueMetrics: config.QueueMetrics,
+		Derived: config.Derived, Validity: config.Validity, Reached: config.Reached, Recorder: config.Recorder, QueueMetrics: config.QueueMetrics,
 	})
 	c.secrets = newSecretWatch(c)
 	return c
@@ -161,6 +165,7 @@ func (c *Controller) Run(ctx context.Context) {
 	watched = append(watched, c.begin(ctx, c.secrets.run))
 	c.watchers.Go(func() { c.status.Run(ctx) })
 	c.watchers.Go(func() { c.watchDerived(ctx) })
+	c.watchers.Go(func() { c.watchReach(ctx) })
 	if !waitFor(ctx, watched...) {
 		return
 	}
@@ -234,17 +239,20 @@ func (c *Controller) watchAccounts(ctx context.Context, synced func()) {
 	reflector.Run(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &reflector.Store[*corev1.ServiceAccount, plan.Namespaced[plan.Account]]{
 		Strip: plan.StripAccount,
 		Put: func(account plan.Namespaced[plan.Account]) {
+			c.Index.Bar(account.Namespace, account.Object.Name, account.Object.BarsPods())
 			if c.state.PutAccount(account.Namespace, account.Object) {
 				c.changed(account.Namespace)
 			}
 		},
 		Remove: func(account plan.Namespaced[plan.Account]) {
+			c.Index.Bar(account.Namespace, account.Object.Name, false)
 			if c.state.RemoveAccount(account.Namespace, account.Object.Name, account.Object.Version) {
 				c.repairs.ForgetAccount(account.Namespace, account.Object.Name)
 				c.enqueueStatuses(account.Namespace)
 			}
 		},
 		Replaced: func(all []plan.Namespaced[plan.Account], at latest.Relist) {
+			c.Index.BarExactly(plan.BarringPods(all))
 			c.changed(c.state.ReplaceAccounts(plan.ByNamespace(all), at)...)
 			synced()
 		},
@@ -343,6 +351,19 @@ func (c *Controller) watchDerived(ctx context.Context) {
 			}
 		}
 		before = problem
+		waitFor(ctx, changed)
+	}
+}
+
+// watchReach has the status written of the ImagePullSecrets whose registry is to be reached from a private network.
+func (c *Controller) watchReach(ctx context.Context) {
+	for c.ReachChanged != nil && ctx.Err() == nil {
+		changed := c.ReachChanged()
+		for rule := range c.Index.Rules().All() {
+			if rule.Registry != nil && rule.Registry.Network != nil {
+				c.status.Enqueue(rule.Name)
+			}
+		}
 		waitFor(ctx, changed)
 	}
 }

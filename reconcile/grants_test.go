@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
@@ -160,6 +161,25 @@ func TestAWatchWhosePermissionIsNotInForceYetIsBegunAgainAtOnce(t *testing.T) {
 			assert.Equal(t, refused > refusedBefore, strings.Contains(r.log.String(), "permission is missing"), "what lasts is told")
 		})
 	}
+}
+
+func TestOneThatIsRefusedAtFirstSeesThatTheAPIServerWentBackAlsoAfterOthersDid(t *testing.T) {
+	r, _ := newGrantedRig(t, nil)
+	r.state.ForgetSecrets("tcr.ipsr")
+	r.state.PutSecret("a", plan.Secret{Name: "tcr.ipsr", Version: 600}) // in a past that never was
+	r.watching(1)
+	answer := r.answer
+	r.answers(func(request *http.Request) any {
+		r.state.ReplaceSecrets("tcr.ipsother", nil, latest.Relist{Version: 5, Rewound: true})
+		return answer(request)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	r.secrets.run(ctx, func() {})
+	assert.Eventually(t, func() bool { return r.state.Watched("tcr.ipsr") }, time.Minute, time.Millisecond)
+	cancel()
+	r.watchers.Wait()
+	view, _ := r.state.View("a")
+	assert.Empty(t, view.Secrets)
 }
 
 func TestANameIsWatchedFromItsGrantOnAndGivenBackWithTheLastOfIt(t *testing.T) {

@@ -57,8 +57,10 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 		w.ending[imagePullSecret] = true
 	}
 	name := pullsecret.SecretName(imagePullSecret)
+	// One store for all attempts knows how far the API server was, also after others have heard that it went back in time.
+	store := w.storeOf(imagePullSecret, watch)
 	follow := func(ctx context.Context, answered func(verb string, err error)) {
-		reflector.RunStream(ctx, w.source, clientset.ByName(name), answered, w.storeOf(imagePullSecret, watch))
+		reflector.RunStream(ctx, w.source, clientset.ByName(name), answered, store)
 	}
 	answered := w.answered("secrets", name)
 	if w.Grants == nil {

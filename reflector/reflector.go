@@ -36,7 +36,7 @@ type Store[Object latest.Kind, Stripped any] struct {
 	LastVersion uint64
 }
 
-var _ cache.TransformingStore = (*Store[*corev1.Secret, int])(nil)
+var _ cache.ReflectorStore = (*Store[*corev1.Secret, int])(nil)
 
 // Add passes on an object that was created.
 func (s *Store[Object, Stripped]) Add(object any) error { s.Put(s.take(object)); return nil }
@@ -56,7 +56,7 @@ func (s *Store[Object, Stripped]) Bookmark(version string) error {
 	return nil
 }
 
-// Replace takes in a relist: stripped already where it was streamed, whole where it was listed.
+// Replace takes in a relist.
 func (s *Store[Object, Stripped]) Replace(objects []any, version string) error {
 	all := make([]Stripped, len(objects))
 	for i, object := range objects {
@@ -69,11 +69,6 @@ func (s *Store[Object, Stripped]) Replace(objects []any, version string) error {
 	return nil
 }
 
-// Transformer strips the objects of a streamed list while it is being collected.
-func (s *Store[Object, Stripped]) Transformer() cache.TransformFunc {
-	return func(object any) (any, error) { return s.stripped(object), nil }
-}
-
 // take strips an object, and takes in its version.
 func (s *Store[Object, Stripped]) take(object any) Stripped {
 	if whole, is := object.(Object); is {
@@ -82,9 +77,10 @@ func (s *Store[Object, Stripped]) take(object any) Stripped {
 	return s.stripped(object)
 }
 
+// stripped returns what is needed of an object. Those of a list are stripped already.
 func (s *Store[Object, Stripped]) stripped(object any) Stripped {
-	if stripped, done := object.(Stripped); done {
-		return stripped
+	if listed, is := object.(*strippedObject[Stripped]); is {
+		return listed.stripped
 	}
 	return s.Strip(object.(Object))
 }
@@ -128,9 +124,6 @@ func ListWatch[List runtime.Object](
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			narrow(&options)
-			if options.SendInitialEvents != nil {
-				asOfNow(&options)
-			}
 			doubtful := before.doubtful(options)
 			before.began(options)
 			if doubtful {
@@ -150,10 +143,7 @@ func ListWatch[List runtime.Object](
 // backup of its data was restored, perhaps for years.
 func asOfNow(options *metav1.ListOptions) {
 	if options.Continue == "" {
-		options.ResourceVersion = ""
-		if options.SendInitialEvents == nil {
-			options.ResourceVersionMatch = "" // it needs a version
-		}
+		options.ResourceVersion, options.ResourceVersionMatch = "", ""
 	}
 }
 
@@ -179,7 +169,7 @@ func (r *resumption) listed(err error) {
 func (r *resumption) doubtful(options metav1.ListOptions) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	resumes := options.ResourceVersion != "" && options.ResourceVersion != "0" && options.SendInitialEvents == nil
+	resumes := options.ResourceVersion != "" && options.ResourceVersion != "0"
 	return resumes && r.now().Before(r.due)
 }
 
@@ -216,6 +206,8 @@ func newBackoff() *wait.Backoff {
 }
 
 // Run runs a reflector, which passes what the API server has on to the store, until ctx ends.
-func Run(ctx context.Context, name string, source *cache.ListWatch, object runtime.Object, store cache.ReflectorStore) {
-	cache.NewReflectorWithOptions(source, object, store, cache.ReflectorOptions{Name: name, Backoff: newBackoff()}).RunWithContext(ctx)
+func Run[Object latest.Kind, Stripped any](ctx context.Context, name string, source *cache.ListWatch, object Object, store *Store[Object, Stripped]) {
+	r := cache.NewReflectorWithOptions(pages[Object, Stripped]{source, store}, object, store, cache.ReflectorOptions{Name: name, Backoff: newBackoff()})
+	r.WatchListPageSize = pageSize
+	r.RunWithContext(ctx)
 }

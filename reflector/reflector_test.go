@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,7 +41,7 @@ func transcript(said *[]string) *Store[*corev1.Secret, string] {
 func TestFeed(t *testing.T) {
 	var said []string
 	f := transcript(&said)
-	require.NoError(t, f.Replace([]any{secret("a", "5"), "b@6"}, "10"))
+	require.NoError(t, f.Replace([]any{secret("a", "5"), &strippedObject[string]{"b@6"}}, "10"))
 	require.NoError(t, f.Update(secret("a", "11")))
 	require.NoError(t, f.Delete(secret("a", "12")))
 	require.NoError(t, f.Replace(nil, "12"))
@@ -69,22 +70,45 @@ type server struct {
 	asked   []string
 	streams []*watch.FakeWatcher
 	refuses error
+	// compacted is a version of which no further pages can be had.
+	compacted string
+}
+
+// said is a question, without what it leaves out.
+func said(format string, a ...any) string {
+	return strings.Join(strings.Fields(fmt.Sprintf(format, a...)), " ")
 }
 
 func (s *server) list(_ context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked = append(s.asked, fmt.Sprintf("list limit=%d %s", options.Limit, options.FieldSelector))
+	s.asked = append(s.asked, said("list limit=%d %s %s", options.Limit, options.FieldSelector, options.Continue))
 	if s.refuses != nil {
 		return nil, s.refuses
 	}
-	return &corev1.SecretList{ListMeta: metav1.ListMeta{ResourceVersion: s.version}, Items: s.items}, nil
+	page, version := s.items, s.version
+	if options.Continue != "" {
+		var from int
+		if _, err := fmt.Sscanf(options.Continue, "%d@%s", &from, &version); err != nil {
+			return nil, err
+		}
+		if version == s.compacted {
+			return nil, apierrors.NewResourceExpired("the version of the first page is compacted")
+		}
+		page = page[from:]
+	}
+	list := &corev1.SecretList{ListMeta: metav1.ListMeta{ResourceVersion: version}, Items: slices.Clone(page)}
+	if limit := int(options.Limit); limit > 0 && len(page) > limit {
+		list.Continue = fmt.Sprintf("%d@%s", len(s.items)-len(page)+limit, version)
+		list.Items = list.Items[:limit]
+	}
+	return list, nil
 }
 
 func (s *server) watch(_ context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked = append(s.asked, fmt.Sprintf("watch from %s %s", options.ResourceVersion, options.FieldSelector))
+	s.asked = append(s.asked, said("watch from %s %s", options.ResourceVersion, options.FieldSelector))
 	if s.refuses != nil {
 		return nil, s.refuses
 	}

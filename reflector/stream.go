@@ -13,7 +13,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -140,28 +139,30 @@ func (r *streamReflector[Object, Stripped, List]) watchOnce(ctx context.Context)
 // errEndedEarly says that a watch ended before its time: what its end means is not known.
 var errEndedEarly = errors.New("the watch ended before its time")
 
+// relist asks for all there are, page by page. Where the API server no longer has the version that the first page was of, it begins
+// anew.
 func (r *streamReflector[Object, Stripped, List]) relist(ctx context.Context) error {
-	options := metav1.ListOptions{}
+	options := metav1.ListOptions{Limit: pageSize}
 	r.narrow(&options)
-	list, err := r.source.list(ctx, options)
-	r.answered("list", err)
-	if err != nil {
-		return err
+	var all []any
+	for {
+		list, err := r.source.list(ctx, options)
+		r.answered("list", err)
+		if err != nil {
+			return err
+		}
+		page, err := r.store.strip(list)
+		if err != nil {
+			return err
+		}
+		for _, object := range page.Items {
+			all = append(all, object)
+		}
+		if options.Continue = page.Continue; options.Continue == "" {
+			r.version = page.ResourceVersion
+			return r.store.Replace(all, r.version)
+		}
 	}
-	listed, err := meta.ListAccessor(list)
-	if err != nil {
-		return err
-	}
-	objects, err := meta.ExtractList(list)
-	if err != nil {
-		return err
-	}
-	all := make([]any, len(objects))
-	for i, object := range objects {
-		all[i] = object
-	}
-	r.version = listed.GetResourceVersion()
-	return r.store.Replace(all, r.version)
 }
 
 func (r *streamReflector[Object, Stripped, List]) start(ctx context.Context) (io.ReadCloser, error) {

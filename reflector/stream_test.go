@@ -78,7 +78,7 @@ type streamer struct {
 func (s *streamer) stream(ctx context.Context, options metav1.ListOptions) (io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked = append(s.asked, fmt.Sprintf("watch from %s %s", options.ResourceVersion, options.FieldSelector))
+	s.asked = append(s.asked, said("watch from %s %s", options.ResourceVersion, options.FieldSelector))
 	if s.refuses != nil {
 		return nil, s.refuses
 	}
@@ -110,7 +110,7 @@ func TestRunStream(t *testing.T) {
 			synctest.Wait()
 		}
 		synctest.Wait()
-		assert.Equal(t, []string{"list limit=0 metadata.name=x", "watch from 100 metadata.name=x"}, s.questions())
+		assert.Equal(t, []string{"list limit=500 metadata.name=x", "watch from 100 metadata.name=x"}, s.questions())
 		assert.Equal(t, []string{"list true", "watch true"}, answers)
 		say(0, frame("ADDED", secret("x", "101")))
 		say(0, frame("BOOKMARK", secret("", "150")))
@@ -128,7 +128,7 @@ func TestRunStream(t *testing.T) {
 		require.NoError(t, s.pipes[1].Close())
 		time.Sleep(time.Second)
 		synctest.Wait()
-		assert.Equal(t, []string{"list limit=0 metadata.name=x", "watch from 160 metadata.name=x"}, s.questions(), "one that ended early is not")
+		assert.Equal(t, []string{"list limit=500 metadata.name=x", "watch from 160 metadata.name=x"}, s.questions(), "one that ended early is not")
 		assert.Equal(t, []string{"all [] at 160, rewound true"}, said, "a bookmark told of 170")
 
 		say(2, line("MODIFIED", secret("x", "161")))
@@ -138,7 +138,7 @@ func TestRunStream(t *testing.T) {
 		require.NoError(t, s.pipes[2].CloseWithError(io.ErrUnexpectedEOF))
 		time.Sleep(time.Second)
 		synctest.Wait()
-		assert.Equal(t, []string{"list limit=0 metadata.name=x", "watch from 160 metadata.name=x"}, s.questions(), "nor is one that was cut, whenever that was")
+		assert.Equal(t, []string{"list limit=500 metadata.name=x", "watch from 160 metadata.name=x"}, s.questions(), "nor is one that was cut, whenever that was")
 
 		answers, s.refuses = nil, apierrors.NewForbidden(corev1.Resource("secrets"), "", nil)
 		require.NoError(t, s.pipes[3].Close())

@@ -187,6 +187,9 @@ func (r *Remover) detachAll(ctx context.Context, ours map[string]bool) (removed 
 	if err != nil {
 		errs = append(errs, fmt.Errorf("listing the service accounts: %w", err))
 	}
+	if count.Load() > 0 {
+		r.Log.Info("entries were removed", "serviceAccounts", count.Load())
+	}
 	return int(count.Load()), errors.Join(errs...)
 }
 
@@ -208,7 +211,7 @@ func (p *pass) detach(ctx context.Context, account *corev1.ServiceAccount) (edit
 	_, err = p.Clients.ServiceAccounts(account.Namespace).Patch(ctx, account.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
 	switch {
 	case err == nil:
-		p.Log.Info("entries were removed", "namespace", account.Namespace, "serviceAccount", account.Name)
+		p.Log.Debug("entries were removed", "namespace", account.Namespace, "serviceAccount", account.Name)
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		err = nil // it is gone, or the next pass sees it as it is now
 	default:

@@ -75,6 +75,14 @@ type ImagePullSecretSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[-.a-z0-9]{254}')",message="must hold exact service account names, each of at most 253 characters"
 	ServiceAccounts string `json:"serviceAccounts,omitempty"`
 
+	// Pods says which pods that list pull secrets of their own get the Secret, too, when they are created: the API server gives those that
+	// their account lists only to pods that list none. Never, which is the default, MatchingImages, which are those with an image of
+	// one of the servers, or All.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=Never;MatchingImages;All
+	Pods string `json:"pods,omitempty"`
+
 	// Docker is the credential of one registry. Beside TCR it may be absent, or holds AdditionalServers alone.
 	//
 	// +optional
@@ -92,60 +100,6 @@ type ImagePullSecretSpec struct {
 	// +optional
 	Check *CredentialCheck `json:"check,omitempty"`
 }
-
-// RegistryInstance is an instance of Tencent Container Registry, and how tokens of it are made and ended. They are issued for its default
-// domain, for that in private networks, and for spec.docker.additionalServers.
-type RegistryInstance struct {
-	// RegistryID is the id of the instance, such as tcr-xxxxxxxx.
-	//
-	// +required
-	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="self.matches('^tcr-[a-z0-9]+$')",message="must be the id of a registry instance, such as tcr-xxxxxxxx",reason=FieldValueForbidden
-	RegistryID string `json:"registryId"`
-
-	// Region is where the instance is, such as ap-guangzhou.
-	//
-	// +required
-	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z]+(-[a-z0-9]+)+$')",message="must be the name of a region, such as ap-guangzhou",reason=FieldValueForbidden
-	Region string `json:"region"`
-
-	// TokenType is longterm, which is the default, or temp: tokens of an hour, which nobody can revoke, and each of which is written
-	// into every Secret.
-	//
-	// +optional
-	// +kubebuilder:validation:Enum=longterm;temp
-	TokenType string `json:"tokenType,omitempty"`
-
-	// RotateAfter is how long a long-term token is issued before another one takes its place, in hours, minutes and seconds: 2160h,
-	// 90 days, by default, and 1m at least.
-	//
-	// +optional
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([1-9][0-9]{0,4}h([0-9]{1,5}m)?([0-9]{1,5}s)?|[1-9][0-9]{0,4}m([0-9]{1,5}s)?)?$')",message="must be at least 1m, in hours, minutes and seconds, such as 2160h or 1m30s",reason=FieldValueForbidden
-	RotateAfter string `json:"rotateAfter,omitempty"`
-
-	// OnDelete says what becomes of the tokens once this object is gone: Revoke, which is the default, or Keep.
-	//
-	// +optional
-	// +kubebuilder:validation:Enum=Revoke;Keep
-	OnDelete string `json:"onDelete,omitempty"`
-
-	// CredentialsSecretRef names a Secret in the namespace of TCR Assistant's manager that holds secretId and secretKey, to call the
-	// cloud's API with. Without it the manager calls as itself.
-	//
-	// +optional
-	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
-}
-
-const (
-	// TokenTypeLongTerm and TokenTypeTemporary are the values of spec.tcr.tokenType.
-	TokenTypeLongTerm  = "longterm"
-	TokenTypeTemporary = "temp"
-	// OnDeleteRevoke and OnDeleteKeep are the values of spec.tcr.onDelete.
-	OnDeleteRevoke = "Revoke"
-	OnDeleteKeep   = "Keep"
-)
 
 // DockerCredential is what "docker login" asks for: who one is, from exactly one source, and where.
 //
@@ -267,9 +221,15 @@ type ImagePullSecretStatus struct {
 	// +optional
 	Credential *CredentialStatus `json:"credential,omitempty"`
 
+	// PrivateNetwork is the link with the private network that spec.tcr.privateNetwork asks for. It is absent where there is none.
+	//
+	// +optional
+	PrivateNetwork *PrivateNetworkStatus `json:"privateNetwork,omitempty"`
+
 	// Conditions holds "Ready": every selected namespace and service account has the current credential. While what the
-	// admission policy attaches is not what this object says now, it holds "AttachmentsOutdated", too, and with spec.tcr
-	// "CredentialIssued". Whether the registry takes the credential is "CredentialValid".
+	// admission policy attaches is not what this object says now, it holds "AttachmentsOutdated", too, with spec.tcr
+	// "CredentialIssued", and with spec.tcr.privateNetwork "PrivateNetworkReady". Whether the registry takes the credential is
+	// "CredentialValid".
 	//
 	// +optional
 	// +listType=map
@@ -301,6 +261,30 @@ type CredentialStatus struct {
 	CheckedAt *metav1.Time `json:"checkedAt,omitempty"`
 }
 
+// PrivateNetworkStatus is the link of a registry instance with a private network, as the cloud told of it last.
+type PrivateNetworkStatus struct {
+	// VPCID is the id of the network.
+	VPCID string `json:"vpcId"`
+	// State is the cloud's word for the state of the link, such as Running.
+	//
+	// +optional
+	State string `json:"state,omitempty"`
+	// Address is the registry's in that network.
+	//
+	// +optional
+	Address string `json:"address,omitempty"`
+	// Domains are those that each node's hosts file is to lead to the address.
+	//
+	// +optional
+	// +listType=atomic
+	Domains []string `json:"domains,omitempty"`
+	// ResolvedDomains are those that the cloud's own DNS leads to the address: they need no line in a hosts file.
+	//
+	// +optional
+	// +listType=atomic
+	ResolvedDomains []string `json:"resolvedDomains,omitempty"`
+}
+
 // OptedOut counts what the label tcr.tencentcloudcr.com/opt-out: "true" keeps out.
 type OptedOut struct {
 	// Namespaces counts the selected namespaces that bear the label.
@@ -330,6 +314,11 @@ type Failure struct {
 }
 
 const (
+	// PodsNever, PodsMatchingImages and PodsAll are the values of spec.pods.
+	PodsNever          = "Never"
+	PodsMatchingImages = "MatchingImages"
+	PodsAll            = "All"
+
 	// SourceInline is the source of a credential that stands in the spec.
 	SourceInline = "Inline"
 	// SourceSecret begins the source of a credential that stands in a Secret; its name follows.
@@ -345,6 +334,9 @@ const (
 	// ConditionCredentialValid is the type of a condition of every object whose credential is checked: whether the registry takes it, as
 	// the manager found that logged in with it. Nothing depends on it.
 	ConditionCredentialValid = "CredentialValid"
+	// ConditionPrivateNetworkReady is the type of a condition of an object with spec.tcr.privateNetwork alone: whether every domain that
+	// it names leads to the link, by a line of the hosts files or by the cloud's own DNS.
+	ConditionPrivateNetworkReady = "PrivateNetworkReady"
 	// ConditionAttachmentsOutdated is the type of a condition that is there only while it is True: what the admission policy
 	// attaches for this object inside the API server is not what the object says now. The leader attaches it.
 	ConditionAttachmentsOutdated = "AttachmentsOutdated"

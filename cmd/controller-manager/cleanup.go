@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/credential/tokens"
@@ -32,22 +31,20 @@ func cleanUp(ctx context.Context, log *slog.Logger, o *options) error {
 	if err := remover.Run(ctx); err != nil {
 		return err
 	}
-	return revoke(ctx, log, client, o)
+	revoke(ctx, log, client, o)
+	return nil
 }
 
-// revokeTimeout is how long an uninstall waits for the cloud. What is left then is revoked by the next installation.
-const revokeTimeout = time.Minute
-
-// revoke ends the tokens that the cloud has issued. An uninstall goes on where the cloud does not answer, or nobody may ask it.
-func revoke(ctx context.Context, log *slog.Logger, client *clientset.Clientset, o *options) error {
-	cloud, err := newCloud(client, o)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+// revoke ends the tokens that the cloud has issued. An uninstall goes on where the cloud does not answer in time, or nobody may ask it:
+// what is left then is revoked by the next installation.
+func revoke(ctx context.Context, log *slog.Logger, client *clientset.Clientset, o *options) {
+	ctx, cancel := context.WithTimeout(ctx, o.revokeTimeout)
 	defer cancel()
-	if err := (tokens.Config{Sync: cloud.sync, Records: cloud.store.All}).End(ctx); err != nil {
+	cloud, err := newCloud(client, o)
+	if err == nil {
+		err = (tokens.Config{Sync: cloud.sync, Records: cloud.store.All}).End(ctx)
+	}
+	if err != nil {
 		log.Warn("tokens were not revoked: disable and delete those of this cluster in the registry's console", "error", err)
 	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -42,11 +43,17 @@ type options struct {
 	certDuration  time.Duration
 	shutdownDelay time.Duration
 	cloud         tencentcloud.Options
+	clusterID     string
+	hostsUpdater  string
 	logFormat     string
 	logLevel      string
 	cleanup       bool
+	revokeTimeout time.Duration
 	version       bool
 }
+
+// clusterIDForm is that of the cloud's clusters.
+var clusterIDForm = regexp.MustCompile(`^cls-[a-z0-9]{1,32}$`)
 
 // parseFlags reads the command line. Every mistake in it is reported, with the flag and what to write instead.
 func parseFlags(args []string, output io.Writer) (*options, error) {
@@ -75,15 +82,21 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.StringVar(&o.cloud.Endpoint, "tencentcloud-endpoint", tencentcloud.DefaultEndpoint, "`URL` of the cloud's API, which issues the credentials of ImagePullSecrets with spec.tcr; {service} in it stands for the service's name")
 	flags.StringVar(&o.cloud.MetadataEndpoint, "tencentcloud-metadata-endpoint", tencentcloud.DefaultMetadataEndpoint, "`URL` of the cloud's metadata service, which has the node's role")
 	flags.StringVar(&o.cloud.CAFile, "tencentcloud-ca-file", "", "`file` of PEM certificates that the cloud's API is trusted by, beside those of the system; empty for none")
+	flags.StringVar(&o.clusterID, "tencentcloud-cluster-id", "", "`id` by which the cloud knows this cluster, such as cls-xxxxxxxx, for the descriptions of tokens; empty for the UID of the namespace kube-system")
+	flags.StringVar(&o.hostsUpdater, "hosts-updater-namespace", "", "`namespace` of hosts-updater, for which the private addresses of registries are published; empty for that of --namespace")
 	flags.StringVar(&o.logFormat, "log-format", "text", "`text` or json")
 	flags.StringVar(&o.logLevel, "log-level", "info", "`debug`, info, warn or error")
 	flags.BoolVar(&o.cleanup, "cleanup", false, "delete every ImagePullSecret, remove its entry from every ServiceAccount, and exit: for an uninstall")
+	flags.DurationVar(&o.revokeTimeout, "revoke-timeout", time.Minute, "how long --cleanup waits for the cloud to revoke the tokens that it has issued, before it goes on without")
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q: everything is given by flags", flags.Arg(0))
+	}
+	if o.hostsUpdater == "" {
+		o.hostsUpdater = o.namespace
 	}
 	return &o, o.validate()
 }
@@ -96,6 +109,7 @@ func (o *options) validate() error {
 		}
 	}
 	must(len(validation.IsDNS1123Label(o.namespace)) == 0, "namespace", o.namespace, "the name of a namespace")
+	must(len(validation.IsDNS1123Label(o.hostsUpdater)) == 0, "hosts-updater-namespace", o.hostsUpdater, "the name of a namespace")
 	if o.webhookURL != "" {
 		parsed, err := url.Parse(o.webhookURL)
 		must(err == nil && parsed.Scheme == "https" && parsed.Hostname() != "" && strings.Trim(parsed.Path, "/") == "" && parsed.User == nil && parsed.RawQuery == "",
@@ -110,6 +124,8 @@ func (o *options) validate() error {
 	must(o.qps >= 0, "kube-api-qps", fmt.Sprint(o.qps), "0 (no limit) or more")
 	must(o.burst >= 1 || o.burst == 0 && o.qps == 0, "kube-api-burst", fmt.Sprint(o.burst), "1 or more where --kube-api-qps is set, or 0 where it is not")
 	must(o.shutdownDelay >= 0, "shutdown-delay", o.shutdownDelay.String(), "0s or more")
+	must(o.clusterID == "" || clusterIDForm.MatchString(o.clusterID), "tencentcloud-cluster-id", o.clusterID, "the id of a cluster, such as cls-xxxxxxxx")
+	must(o.revokeTimeout > 0, "revoke-timeout", o.revokeTimeout.String(), "more than 0s")
 	must(o.logFormat == "text" || o.logFormat == "json", "log-format", o.logFormat, "text or json")
 	_, known := o.level()
 	must(known, "log-level", o.logLevel, "debug, info, warn or error")

@@ -167,7 +167,7 @@ func (m *manager) check(ctx context.Context) error {
 func (m *manager) preflight(ctx context.Context) error {
 	config := preflight.Config{
 		Log: m.log, Clients: m.client, Namespace: m.options.namespace, Role: managerRole, Owner: m.owner,
-		Tokens: records.Names(),
+		Tokens: records.Names(), HostsUpdater: m.options.hostsUpdater,
 	}
 	if m.options.webhook {
 		config.Signer, config.WebhookRole = m.options.certSigner, webhookRole
@@ -199,11 +199,13 @@ func (m *manager) lead(ctx context.Context) {
 	defer index.Observe(func(pullsecret.Change) { m.labels.Need(index, index.Rules().Labelled()) })()
 	attached := derived.NewKeeper(m.log, m.attachments, index, m.owner, m.counts.Derived)
 	validity := m.validity(index, source)
+	network := m.network(index)
 	config := reconcile.Config{
 		Log: m.log, Clients: m.client, ImagePullSecrets: m.imagePullSecrets, Index: index, Informer: source, Labels: m.labels,
 		Concurrency: m.options.concurrency, ResyncPeriod: m.options.resyncPeriod,
 		Recorder: m.recorder, Observer: m.counts.Reconcile(), QueueMetrics: m.counts.Queues(), Derived: attached.Outdated,
 		Validity: validity.Validity,
+		Reached:  network.Reached, ReachChanged: network.Changed,
 	}
 	var granted *secretsrole.Keeper
 	if m.options.keepSecrets {
@@ -224,17 +226,21 @@ func (m *manager) lead(ctx context.Context) {
 	}
 	leading.Go(func() { m.cloud.keeper(m.log, m.imagePullSecrets, index, controller).Run(ctx) })
 	leading.Go(func() { validity.Run(ctx, controller.Checked) })
+	leading.Go(func() { network.Run(ctx) })
 	leading.Go(func() { reference.NewFollower(m.log, m.client, m.options.namespace, index).Run(ctx) })
 	m.known.lead(index)
 	if m.options.webhook {
-		leading.Go(func() { m.keep(ctx) })
+		leading.Go(func() { m.keep(ctx, index) })
 	}
 	leading.Go(func() { attached.Run(ctx) })
 }
 
 // keep keeps the webhook configurations and the certificate that they trust, until ctx ends.
-func (m *manager) keep(ctx context.Context) {
+func (m *manager) keep(ctx context.Context, index *pullsecret.Index) {
 	defer m.registrar.Withdraw()
+	ask := func(pullsecret.Change) { m.registrar.AskAboutPods(index.Rules().AsksOfPods()) }
+	defer index.Observe(ask)()
+	ask(pullsecret.Change{})
 	if m.registrar.WaitForSync(ctx) != nil {
 		return
 	}

@@ -28,6 +28,7 @@ import (
 type cloud struct {
 	clients   *clientset.Clientset
 	namespace string
+	clusterID string
 	api       *tencentcloud.Client
 	ambient   *tencentcloud.Caller // as this process itself
 	store     records.Store
@@ -43,7 +44,7 @@ func newCloud(client *clientset.Clientset, o *options) (*cloud, error) {
 		return nil, err
 	}
 	return &cloud{
-		clients: client, namespace: o.namespace, api: api, ambient: api.AmbientCaller(os.Getenv),
+		clients: client, namespace: o.namespace, clusterID: o.clusterID, api: api, ambient: api.AmbientCaller(os.Getenv),
 		store: records.New(client.Secrets(o.namespace)),
 	}, nil
 }
@@ -101,8 +102,9 @@ func (c *cloud) identified(ctx context.Context) (*issuer.Issuer, error) {
 		return nil, fmt.Errorf("looking up namespace %s, whose UID tells clusters apart: it was not found", metav1.NamespaceSystem)
 	}
 	c.issuer = &issuer.Issuer{
-		Cluster: rotation.Cluster{UID: string(namespaces.Items[0].UID)},
-		Records: c.store, Registry: c.registry, Now: time.Now,
+		Cluster: rotation.Cluster{ID: c.clusterID, UID: string(namespaces.Items[0].UID)},
+		Records: c.store, Now: time.Now,
+		Registry: func(place rotation.Place) (issuer.Registry, error) { return c.registry(place) },
 	}
 	return c.issuer, nil
 }
@@ -111,7 +113,7 @@ func (c *cloud) identified(ctx context.Context) (*issuer.Issuer, error) {
 const keysTimeout = 10 * time.Second
 
 // registry returns the registry of a place, as whoever has the keys that it names sees it.
-func (c *cloud) registry(place rotation.Place) (issuer.Registry, error) {
+func (c *cloud) registry(place rotation.Place) (*tencentcloud.Registry, error) {
 	if place.Key == "" {
 		return c.api.Registry(c.ambient, place.Region, place.ID), nil
 	}

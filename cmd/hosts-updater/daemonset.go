@@ -152,8 +152,19 @@ func (d *daemonSet) get(ctx context.Context, path string) (answer, error) {
 	}, nil
 }
 
-// open sends a request. The caller closes the body of the answer.
+// What is asked for of an object: all of it that counts, in a fraction of the bytes; or all.
+const (
+	metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+	whole        = "application/json"
+)
+
+// open asks for the metadata of an object. The caller closes the body of the answer.
 func (d *daemonSet) open(ctx context.Context, path string) (*http.Response, error) {
+	return d.openAs(ctx, path, metadataOnly)
+}
+
+// openAs asks for an object in a form. The caller closes the body of the answer.
+func (d *daemonSet) openAs(ctx context.Context, path, form string) (*http.Response, error) {
 	token, err := os.ReadFile(d.tokenFile)
 	if err != nil {
 		return nil, fmt.Errorf("asking for DaemonSet %s/%s: reading the account's token: %w", d.namespace, d.name, err)
@@ -163,8 +174,7 @@ func (d *daemonSet) open(ctx context.Context, path string) (*http.Response, erro
 		return nil, fmt.Errorf("asking for DaemonSet %s/%s: %w", d.namespace, d.name, err)
 	}
 	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	// All of it that counts, in a fraction of the bytes.
-	request.Header.Set("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json")
+	request.Header.Set("Accept", form)
 	response, err := d.client.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("asking for DaemonSet %s/%s: %w", d.namespace, d.name, err)

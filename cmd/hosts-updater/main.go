@@ -112,6 +112,7 @@ func keep(ctx context.Context, log *slog.Logger, daemon *hostsd.Daemon, o option
 			watching, end := context.WithCancel(context.WithoutCancel(ctx)) // until it is known whether to remove the lines
 			defer end()
 			go runs.watch(watching, log)
+			go runs.find(ctx, log, daemon)
 		}
 	}
 	if o.metricsAddress != "" {

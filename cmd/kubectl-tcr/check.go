@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/credential"
@@ -75,7 +78,7 @@ type attempt struct {
 }
 
 func (o *options) check(cmd *cobra.Command, name string, how trial) error {
-	cluster, _, err := o.connect()
+	cluster, namespace, err := o.connect()
 	if err != nil {
 		return err
 	}
@@ -83,15 +86,11 @@ func (o *options) check(cmd *cobra.Command, name string, how trial) error {
 	if err != nil {
 		return err
 	}
-	referred, hidden := cluster.Referred(cmd.Context(), *object)
-	if len(hidden) > 0 {
-		return fmt.Errorf("reading the credential of imagepullsecret %s: %s", name, hidden[0].Why)
-	}
 	login, unknown, err := how.login(cmd.Context(), cluster, object)
 	if err != nil {
 		return err
 	}
-	logins, unread, err := loginsOf(object, referred, login)
+	logins, unread, err := readLogins(cmd.Context(), cluster, object, namespace, login)
 	if err != nil {
 		return err
 	}
@@ -107,10 +106,48 @@ func (o *options) check(cmd *cobra.Command, name string, how trial) error {
 		}
 		found.Servers = append(found.Servers, attempt{login.Server, *came})
 	}
+	if err := cmd.Context().Err(); err != nil {
+		return fmt.Errorf("asking the registry: %w", err)
+	}
 	if err := o.print(found, found.text); err != nil {
 		return err
 	}
 	return found.verdict()
+}
+
+// readLogins reads the credential of an object: where it stands, or, where the cloud issues it, in the Secret of a namespace.
+func readLogins(ctx context.Context, cluster *gather.Cluster, object *v1.ImagePullSecret, namespace string, how check.Login) ([]check.Login, []attempt, error) {
+	if object.Spec.TCR == nil {
+		referred, hidden := cluster.Referred(ctx, *object)
+		if len(hidden) > 0 {
+			return nil, nil, fmt.Errorf("reading the credential of imagepullsecret %s: %s", object.Name, hidden[0].Why)
+		}
+		return loginsOf(object, referred, how)
+	}
+	secret, err := cluster.Issued(ctx, object.Name, namespace)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the credential of imagepullsecret %s: %w", object.Name, err)
+	}
+	logins, err := loginsIn(secret, how)
+	return logins, nil, err
+}
+
+// loginsIn returns how the credential in a Secret is tried.
+func loginsIn(secret *corev1.Secret, how check.Login) ([]check.Login, error) {
+	name := types.NamespacedName{Namespace: secret.Namespace, Name: secret.Name}
+	servers, err := diagnose.Read(secret.Data[corev1.DockerConfigJsonKey])
+	if err != nil {
+		return nil, fmt.Errorf("reading secret %s: %w", name, err)
+	}
+	logins := check.Each(servers, how)
+	for i := range logins {
+		one, unread := credential.LoginOf(name, secret, logins[i].Server)
+		if unread != nil {
+			return nil, errors.New(unread.Message)
+		}
+		logins[i].Username, logins[i].Password = one.Username, one.Password
+	}
+	return logins, nil
 }
 
 // verdict is how the command ends.
@@ -141,9 +178,6 @@ func loginsOf(object *v1.ImagePullSecret, referred credential.Seen, how check.Lo
 	}
 	if rule.Unread != nil {
 		return nil, unread(rule.Unread.Message), nil
-	}
-	if rule.Registry != nil {
-		return nil, unread("the cloud issues it to the manager, which alone checks it: see the condition CredentialValid of the object"), nil
 	}
 	logins := check.Each(rule.Servers, how)
 	for i := range logins {
@@ -188,6 +222,6 @@ func (c checked) text(p page) {
 	tones := map[check.Verdict]colour{check.Valid: green, check.Refused: red, check.Unknown: yellow}
 	for _, one := range c.Servers {
 		p.printf("%s: imagepullsecret %s at %s, asked from %s\n  %s: %s\n", p.in(tones[one.Verdict], string(one.Verdict)), c.Name, one.Server, c.From,
-			one.Reason, printable(one.Message))
+			one.Reason, one.Message)
 	}
 }

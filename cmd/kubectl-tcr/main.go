@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -49,7 +50,7 @@ func run(ctx context.Context, args []string, streams genericiooptions.IOStreams)
 	case errors.Is(err, errBlocked):
 		return exitBlocked
 	default:
-		fmt.Fprintln(streams.ErrOut, "error:", err)
+		fmt.Fprintln(streams.ErrOut, "error:", printableLines(err.Error()))
 		return exitBlocked
 	}
 }
@@ -110,11 +111,16 @@ func (o *options) connect() (cluster *gather.Cluster, namespace string, err erro
 	return cluster, namespace, err
 }
 
+// completing is how long a shell waits for names.
+const completing = 2 * time.Second
+
 // complete offers the names of objects of a kind.
 func (o *options) complete(cmd *cobra.Command, kind, namespace string) ([]string, cobra.ShellCompDirective) {
 	cluster, _, err := o.connect()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	return cluster.Names(cmd.Context(), kind, namespace), cobra.ShellCompDirectiveNoFileComp
+	ctx, cancel := context.WithTimeout(cmd.Context(), completing)
+	defer cancel()
+	return cluster.Names(ctx, kind, namespace), cobra.ShellCompDirectiveNoFileComp
 }

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/term"
 	"sigs.k8s.io/yaml"
@@ -65,23 +67,44 @@ const (
 	plain  colour = "\x1b[0m"
 )
 
-func (p page) in(c colour, text string) string {
+// painted is a text that is printed as it is.
+type painted string
+
+func (p page) in(c colour, text string) painted {
+	text = printable(text)
 	if !p.colour {
-		return text
+		return painted(text)
 	}
-	return string(c) + text + string(plain)
+	return painted(string(c) + text + string(plain))
 }
 
-func (p page) printf(format string, args ...any) { fmt.Fprintf(p, format, args...) }
+// printf prints a line. What it is given is of the cluster's, or of a file's, and does not steer the terminal.
+func (p page) printf(format string, args ...any) {
+	for i, arg := range args {
+		if text := reflect.ValueOf(arg); text.Kind() == reflect.String && text.Type() != reflect.TypeFor[painted]() {
+			args[i] = printable(text.String())
+		}
+	}
+	fmt.Fprintf(p, format, args...)
+}
 
-// printable takes out of a text of the cluster's what would steer a terminal.
+// printable takes out of a text what would steer a terminal: begin a line, change colours, or turn the direction of what follows.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
+		return ' '
 	}, text)
+}
+
+// printableLines is printable for a text of several lines. None of them looks like one of ours.
+func printableLines(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		lines = append(lines, printable(strings.TrimSuffix(line, "\n")))
+	}
+	return strings.Join(lines, "\n  ")
 }
 
 // merged returns what could not be looked at, each once.
@@ -99,7 +122,7 @@ func (p page) unseen(all []diagnose.Unseen) {
 	told := map[string]bool{}
 	for _, one := range all {
 		if !told[one.Why] {
-			p.printf("%s %s\n", p.in(yellow, "not seen:"), printable(one.Why))
+			p.printf("%s %s\n", p.in(yellow, "not seen:"), one.Why)
 		}
 		told[one.Why] = true
 	}

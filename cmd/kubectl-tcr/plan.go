@@ -90,7 +90,7 @@ func (o *options) read(files resource.FilenameOptions) ([]document, error) {
 		}
 		object, is := info.Object.(*unstructured.Unstructured)
 		if !is || object.GroupVersionKind() != v1.Kind {
-			fmt.Fprintf(o.ErrOut, "%s %s is no ImagePullSecret, and left out\n", info.Object.GetObjectKind().GroupVersionKind().Kind, info.Name)
+			page{Writer: o.ErrOut}.printf("%s %s is no ImagePullSecret, and left out\n", info.Object.GetObjectKind().GroupVersionKind().Kind, info.Name)
 			return nil
 		}
 		read, err := parse(object)
@@ -106,8 +106,9 @@ func (o *options) read(files resource.FilenameOptions) ([]document, error) {
 	return wanted, nil
 }
 
-// repeated is what YAML's errors repeat of a file: a password that begins with "*" is taken for the name of an anchor.
-var repeated = regexp.MustCompile("`[^`]*`|'[^']*'")
+// repeated is what errors repeat of a file, where a password that begins with "*" is taken for the name of an anchor, and of the address
+// that it is at.
+var repeated = regexp.MustCompile("`[^`]*`|'[^']*'" + `|//[^\s"/@]+@|\?[^\s"]+`)
 
 // parse reads an ImagePullSecret as the API server does. It repeats no value: any may be a password by mistake.
 func parse(object *unstructured.Unstructured) (document, error) {
@@ -153,7 +154,7 @@ func compare(cmd *cobra.Command, cluster *gather.Cluster, wanted []document) (pl
 		found.Objects = append(found.Objects, preview.For(document.object, existing, referred, occupied))
 		existing = replaced(existing, *document.object)
 	}
-	return found, nil
+	return found, cmd.Context().Err()
 }
 
 // replaced returns what there is once an object of a file is there: those after it are compared with that.
@@ -170,12 +171,12 @@ func (f planned) text(p page) {
 }
 
 func textOf(p page, object preview.Preview) {
-	name := "imagepullsecret " + printable(object.Name)
+	name := "imagepullsecret " + object.Name
 	switch {
 	case len(object.Refused) > 0:
 		p.printf("%s %s\n", name, p.in(red, "would be refused"))
 		for _, refusal := range object.Refused {
-			p.printf("! %s\n", printable(refusal))
+			p.printf("! %s\n", refusal)
 		}
 		return
 	case object.Empty():
@@ -198,10 +199,10 @@ func textOf(p page, object preview.Preview) {
 		p.printf("= %s: opted out by its label %s, gets nothing\n", kept, v1.OptOutLabel)
 	}
 	if object.Unread != "" {
-		p.printf("%s the credential cannot be read, and until it can, no Secret is written: %s\n", p.in(yellow, "!"), printable(object.Unread))
+		p.printf("%s the credential cannot be read, and until it can, no Secret is written: %s\n", p.in(yellow, "!"), object.Unread)
 	}
 	for _, text := range slices.Concat(object.InTheWay, object.Conflicts) {
-		p.printf("%s %s\n", p.in(yellow, "!"), printable(text))
+		p.printf("%s %s\n", p.in(yellow, "!"), text)
 	}
 }
 

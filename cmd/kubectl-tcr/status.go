@@ -58,8 +58,8 @@ type overview struct {
 	Hosts   gather.Hosts      `json:"hosts"`
 	Unseen  []diagnose.Unseen `json:"unseen,omitempty"`
 
-	all bool // show every failure
-	now time.Time
+	all bool      // show every failure
+	now time.Time // of the looking
 }
 
 // row is how one ImagePullSecret fares.
@@ -77,6 +77,8 @@ type row struct {
 	ValidUntil      time.Time    `json:"validUntil,omitzero"`
 	OptedOut        *v1.OptedOut `json:"optedOut,omitempty"`
 	Failures        []v1.Failure `json:"failures,omitempty"`
+	// NotIssued is why the cloud does not issue or renew the credential.
+	NotIssued string `json:"notIssued,omitempty"`
 	// Unread is why the credential cannot be read where it stands, ExpiryUnread why its end cannot.
 	Unread       string `json:"unread,omitempty"`
 	ExpiryUnread string `json:"expiryUnread,omitempty"`
@@ -116,7 +118,7 @@ func (o *options) status(cmd *cobra.Command, name string) error {
 
 func summarize(found gather.Overview, now time.Time) overview {
 	shown := overview{
-		Objects: []row{}, Hosts: found.Hosts, Unseen: found.Unseen, now: now,
+		Objects: []row{}, now: now, Hosts: found.Hosts, Unseen: found.Unseen,
 		Manager: managerRow{
 			Leads: found.Manager.LeaseUntil.After(now), Attaches: found.Manager.Attaches,
 			Replicas: found.Manager.Replicas, Available: found.Manager.Available,
@@ -143,9 +145,20 @@ func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
 		if rule.Reference != "" {
 			shown.Source = v1.SourceSecret + rule.Reference
 		}
-		if unread := referred.Supply(rule).Unread; unread != nil {
-			shown.Unread = unread.Message
+		supplied := referred.Supply(rule)
+		if supplied.Unread != nil {
+			shown.Unread = supplied.Unread.Message
 		}
+		if rule.Registry != nil {
+			shown.Source, shown.NotIssued = v1.SourceTCR+rule.Registry.ID, diagnose.NotIssued(object)
+			shown.Servers = supplied.Servers
+			if !supplied.Reachable() {
+				shown.Servers = append([]string{"(unknown)"}, rule.Registry.Additional...)
+			}
+		}
+	}
+	if told := status.Credential; told != nil && told.ExpiresAt != nil && status.ObservedGeneration == object.Generation {
+		shown.ValidUntil = told.ExpiresAt.UTC()
 	}
 	if ready := meta.FindStatusCondition(status.Conditions, v1.ConditionReady); ready != nil && status.ObservedGeneration == object.Generation {
 		shown.Ready, shown.Reason, shown.Message = string(ready.Status), ready.Reason, ready.Message
@@ -172,7 +185,7 @@ func (r row) expired(now time.Time) bool { return !r.ValidUntil.IsZero() && r.Va
 // fine reports whether everything that could be seen is as it should be.
 func (s overview) fine() bool {
 	ready := !slices.ContainsFunc(s.Objects, func(r row) bool {
-		return r.Ready != string(metav1.ConditionTrue) || r.Unread != "" || r.Valid == string(metav1.ConditionFalse) || r.expired(s.now)
+		return r.Ready != string(metav1.ConditionTrue) || r.Unread+r.NotIssued != "" || r.Valid == string(metav1.ConditionFalse) || r.expired(s.now)
 	})
 	manager := !s.saw(diagnose.PartManager) || s.Manager.Leads
 	hosts := !s.saw(diagnose.PartNode) || s.Hosts.Ready >= s.Hosts.Nodes
@@ -184,13 +197,13 @@ const maxFailures = 3
 
 func (s overview) text(p page) {
 	table := tabwriter.NewWriter(p, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "NAME\tREADY\tVALID UNTIL\tNAMESPACES\tACCOUNTS\tFAILURES\tSOURCE\tSERVERS")
+	page{Writer: table}.printf("NAME\tREADY\tVALID UNTIL\tNAMESPACES\tACCOUNTS\tFAILURES\tSOURCE\tSERVERS\n")
 	for _, r := range s.Objects {
 		until := "-"
 		if !r.ValidUntil.IsZero() {
 			until = r.ValidUntil.UTC().Format("2006-01-02 15:04")
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d/%d\t%d/%d\t%d\t%s\t%s\n", r.Name, r.Ready, until,
+		page{Writer: table}.printf("%s\t%s\t%s\t%d/%d\t%d/%d\t%d\t%s\t%s\n", r.Name, r.Ready, until,
 			r.SecretsSuccess, r.SecretsDesired, r.AccountsSuccess, r.AccountsDesired, len(r.Failures), cmp.Or(r.Source, "-"), s.servers(r))
 	}
 	table.Flush()
@@ -202,7 +215,11 @@ func (s overview) text(p page) {
 		if !s.Manager.Leads {
 			leads, tone = "no replica leads", red
 		}
-		p.printf("manager: %s, %d of %d are available\n", p.in(tone, leads), s.Manager.Available, s.Manager.Replicas)
+		p.printf("manager: %s", p.in(tone, leads))
+		if s.saw(diagnose.PartDeployment) {
+			p.printf(", %d of %d are available", s.Manager.Available, s.Manager.Replicas)
+		}
+		p.printf("\n")
 	}
 	if s.saw(diagnose.PartNode) {
 		if s.Hosts.Installed {
@@ -225,10 +242,16 @@ func (s overview) servers(r row) string {
 // troubles shows what is wrong with an object.
 func (s overview) troubles(p page, r row) {
 	if r.Ready != string(metav1.ConditionTrue) && r.Message != "" {
-		p.printf("%s %s: %s\n", p.in(red, r.Reason), r.Name, printable(r.Message))
+		p.printf("%s %s: %s\n", p.in(red, r.Reason), r.Name, r.Message)
 	}
 	if r.Unread != "" && !strings.Contains(r.Message, r.Unread) {
-		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialUnread)), r.Name, printable(r.Unread))
+		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialUnread)), r.Name, r.Unread)
+	}
+	if r.NotIssued != "" && !strings.Contains(r.Message, r.NotIssued) {
+		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialNotIssued)), r.Name, r.NotIssued)
+	}
+	if !r.ValidUntil.IsZero() && !r.ValidUntil.After(s.now) {
+		p.printf("%s %s: its credential ended at %s\n", p.in(red, string(diagnose.CredentialExpired)), r.Name, r.ValidUntil.Format("2006-01-02 15:04 MST"))
 	}
 	switch {
 	case r.Valid == string(metav1.ConditionFalse):
@@ -249,7 +272,7 @@ func (s overview) troubles(p page, r row) {
 		shown = shown[:min(len(shown), maxFailures)]
 	}
 	for _, failure := range shown {
-		p.printf("%s %s: %s\n", p.in(red, failure.Reason), failure.NamespacedName, printable(failure.Message))
+		p.printf("%s %s: %s\n", p.in(red, failure.Reason), failure.NamespacedName, failure.Message)
 	}
 	if more := len(r.Failures) - len(shown); more > 0 {
 		p.printf("and %d more of %s: kubectl tcr status %s\n", more, r.Name, r.Name)

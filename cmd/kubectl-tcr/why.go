@@ -138,9 +138,9 @@ func (e explanation) text(p page) {
 		case diagnose.BackingOff, diagnose.Undecided:
 			tone = yellow
 		}
-		p.printf("%s: %s\n  %s\n", p.in(tone, string(finding.Reason)), printable(finding.Object), printable(finding.Message))
+		p.printf("%s: %s\n  %s\n", p.in(tone, string(finding.Reason)), finding.Object, finding.Message)
 		if finding.Action != "" {
-			p.printf("  %s %s\n", p.in(green, "To do:"), printable(finding.Action))
+			p.printf("  %s %s\n", p.in(green, "To do:"), finding.Action)
 		}
 		var others []string
 		for _, other := range e.Findings {
@@ -149,7 +149,7 @@ func (e explanation) text(p page) {
 			}
 		}
 		for _, other := range others[:min(len(others), maxOthers)] {
-			p.printf("  the same: %s\n", printable(other))
+			p.printf("  the same: %s\n", other)
 		}
 		if more := len(others) - maxOthers; more > 0 {
 			p.printf("  and %d more\n", more)

@@ -70,10 +70,7 @@ var accepted = strings.Join([]string{
 func Run(ctx context.Context, login Login) Result {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	host := login.Server
-	if host == image.DockerHub {
-		host = hub
-	}
+	host := login.host()
 	path, err := login.path()
 	if err != nil {
 		return Result{Unknown, "ImageNameInvalid", err.Error()}
@@ -112,6 +109,14 @@ func ask(ctx context.Context, client *auth.Client, method, host, path string) (s
 	}
 	_, err = io.Copy(io.Discard, response.Body)
 	return response.StatusCode, errors.Join(err, response.Body.Close())
+}
+
+// host is who is asked.
+func (l *Login) host() string {
+	if l.Server == image.DockerHub || l.Server == "docker.io" {
+		return hub
+	}
+	return l.Server
 }
 
 // path is what is asked for: whether the API is there, or the manifest of the image.

@@ -267,3 +267,12 @@ func TestNothingIsSentInTheClear(t *testing.T) {
 	assert.ErrorAs(t, err, new(*plainError))
 	assert.Equal(t, "PlainHTTP", (&Login{}).unreached(err).Reason)
 }
+
+func TestDockerHubAnswersElsewhere(t *testing.T) {
+	for server, want := range map[string]string{"index.docker.io": hub, "docker.io": hub, "r.example.com:5000": "r.example.com:5000", "registry-1.docker.io": hub} {
+		assert.Equal(t, want, (&Login{Server: server}).host(), server)
+	}
+	path, err := (&Login{Server: "docker.io", Image: "nginx"}).path()
+	require.NoError(t, err)
+	assert.Equal(t, "/v2/library/nginx/manifests/latest", path)
+}

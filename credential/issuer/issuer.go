@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,9 +47,15 @@ type Issuer struct {
 	Now      func() time.Time
 
 	mu       sync.Mutex
-	listings map[rotation.Instance]rotation.Listing
+	listings map[view]rotation.Listing
 	// created is when something was last created, or may have been: what was listed before does not count.
 	created map[rotation.Instance]time.Time
+}
+
+// view is a registry as somebody sees it: other keys may see none, or not every token.
+type view struct {
+	rotation.Instance
+	key string
 }
 
 // Outcome is what a Sync has come to.
@@ -67,6 +74,8 @@ const maxRounds = 12
 // Sync brings an object's tokens to what is asked for; a nil policy says that the object is gone. held returns the serial of the token
 // that each of the object's Secrets holds, or 0. Where a call fails, the outcome is good nonetheless, and the error is that of the first.
 func (i *Issuer) Sync(ctx context.Context, uid string, policy *rotation.Policy, held func(rotation.Record) int) (Outcome, error) {
+	var first error
+	closed := map[rotation.Instance]bool{}
 	for range maxRounds {
 		record, version, err := i.Records.Load(ctx, uid)
 		if err != nil {
@@ -75,20 +84,31 @@ func (i *Issuer) Sync(ctx context.Context, uid string, policy *rotation.Policy, 
 		var missing error
 		policy, missing = i.located(ctx, policy, record)
 		decision := rotation.Plan(rotation.State{
-			Cluster: i.Cluster, Policy: policy, Record: record, Listings: i.known(), Held: held(record), Now: i.Now(),
+			Cluster: i.Cluster, Policy: policy, Record: record, Listings: i.known(record, policy), Closed: closed, Held: held(record),
+			Now: i.Now(),
 		})
 		outcome := Outcome{Issue: decision.Issue, Again: decision.Again}
 		if decision.Issue != nil {
 			outcome.Domain = record.Domain(decision.Issue.Instance)
 		}
-		if missing != nil || len(decision.Actions) == 0 {
-			return outcome, missing // a token of a registry without a name could not be issued
+		if first == nil {
+			first = missing
 		}
-		if err := i.make(ctx, decision.Actions, record, version, policy); err != nil {
-			return outcome, err
+		if missing != nil || len(decision.Actions) == 0 {
+			return outcome, first // a token of a registry without a name could not be issued
+		}
+		made, err := i.make(ctx, decision.Actions, record, version, policy, closed)
+		if first == nil {
+			first = err
+		}
+		if made == 0 {
+			return outcome, first
 		}
 	}
-	return Outcome{}, fmt.Errorf("syncing the tokens of %s: %d decisions were not enough", uid, maxRounds)
+	if first == nil {
+		first = fmt.Errorf("syncing the tokens of %s: %d decisions were not enough", uid, maxRounds)
+	}
+	return Outcome{}, first
 }
 
 // located returns the policy with the domain of its registry, which is asked for once and then known from the record.
@@ -109,20 +129,26 @@ func (i *Issuer) located(ctx context.Context, policy *rotation.Policy, record ro
 	return &located, nil
 }
 
-// make makes the actions and returns the first error. After a conflict everything is decided anew.
+// make makes the actions. It returns how many were made, and the first error. After a conflict everything is decided anew.
 func (i *Issuer) make(
 	ctx context.Context, actions []rotation.Action, record rotation.Record, version string, policy *rotation.Policy,
-) (first error) {
+	closed map[rotation.Instance]bool,
+) (made int, first error) {
 	for _, action := range actions {
 		err := i.do(ctx, action, record, version, policy)
 		if errors.Is(err, ErrConflict) {
-			return first
+			return made + 1, first
 		}
-		if first == nil {
+		if list, is := action.(rotation.List); is && err != nil {
+			closed[list.Place.Instance] = true
+		}
+		if err == nil {
+			made++
+		} else if first == nil {
 			first = err
 		}
 	}
-	return first
+	return made, first
 }
 
 func (i *Issuer) do(ctx context.Context, action rotation.Action, record rotation.Record, version string, policy *rotation.Policy) error {
@@ -161,7 +187,7 @@ func (i *Issuer) list(ctx context.Context, place rotation.Place, policy *rotatio
 	for _, token := range tokens {
 		listing.Tokens = append(listing.Tokens, rotation.Listed(token))
 	}
-	i.keep(place.Instance, listing)
+	i.keep(view{place.Instance, place.Key}, listing)
 	return nil
 }
 
@@ -179,19 +205,56 @@ func (i *Issuer) create(ctx context.Context, action rotation.Create, record rota
 	} else {
 		made, err = registry.CreateLongTermToken(ctx, action.Description)
 	}
+	if is(err, tencentcloud.QuotaExceeded) {
+		i.makeRoom(ctx, registry)
+	}
 	if err != nil {
 		return err
-	}
-	if !made.Expires.After(i.Now()) { // to store it would be to create the next one at once
-		return fmt.Errorf("creating a token of registry %s: it has expired by this machine's clock: set that", action.Place.ID)
 	}
 	// Whoever gives up now does not lose what there is.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	return i.Records.Store(ctx, record.With(rotation.Token{
+	if !made.Expires.After(i.Now()) { // to store it would be to create the next one at once
+		discard(ctx, registry, made.ID)
+		return fmt.Errorf("creating a token of registry %s: it has expired by this machine's clock: set that", action.Place.ID)
+	}
+	err = i.Records.Store(ctx, record.With(rotation.Token{
 		Kind: action.Kind, Instance: action.Place.Instance, ID: made.ID, Username: made.Username, Password: made.Password,
 		Created: i.Now(), Expires: made.Expires,
 	}), version)
+	if errors.Is(err, ErrConflict) && i.isLost(ctx, record.UID, made.ID) {
+		discard(ctx, registry, made.ID)
+	}
+	return err
+}
+
+// makeRoom deletes a token that is disabled, ahead of its time, so that the next try finds room. Where it can't, somebody else has to.
+func (i *Issuer) makeRoom(ctx context.Context, registry Registry) {
+	listed, err := registry.Tokens(ctx)
+	if err != nil {
+		return
+	}
+	var tokens []rotation.Listed
+	for _, one := range listed {
+		tokens = append(tokens, rotation.Listed(one))
+	}
+	if spare, found := i.Cluster.Spare(tokens); found {
+		_ = registry.DeleteToken(ctx, spare.ID)
+	}
+}
+
+// isLost says whether a token is known not to be stored. Another process may have forgotten the record, and nobody would look for the
+// token.
+func (i *Issuer) isLost(ctx context.Context, uid, id string) bool {
+	record, _, err := i.Records.Load(ctx, uid)
+	return err == nil && !slices.ContainsFunc(record.Tokens, func(token rotation.Token) bool { return token.ID == id })
+}
+
+// discard revokes a token that nobody has got. Where that fails, it is found by its description.
+func discard(ctx context.Context, registry Registry, id string) {
+	if id != "" && registry.DisableToken(ctx, id) == nil {
+		_ = registry.DeleteToken(ctx, id)
+	}
 }
 
 // storeTimeout is how long it may take to store a token that was created.
@@ -215,8 +278,10 @@ func (i *Issuer) revoke(ctx context.Context, place rotation.Place, call func(Reg
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if listing, found := i.listings[place.Instance]; found {
-		i.listings[place.Instance] = note(listing, id)
+	for seen, listing := range i.listings {
+		if seen.Instance == place.Instance {
+			i.listings[seen] = note(listing, id)
+		}
 	}
 	return nil
 }
@@ -226,22 +291,34 @@ func is(err error, reason tencentcloud.Reason) bool {
 	return errors.As(err, &failure) && failure.Reason == reason
 }
 
-// known returns what was listed.
-func (i *Issuer) known() map[rotation.Instance]rotation.Listing {
+// known returns what was listed of an object's registries, for the keys that it names. That the one that it asks for is gone, as an object
+// was told that asks for it no more, counts for nothing: it may come back, and its tokens with it.
+func (i *Issuer) known(record rotation.Record, policy *rotation.Policy) map[rotation.Instance]rotation.Listing {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return maps.Clone(i.listings)
+	known := map[rotation.Instance]rotation.Listing{}
+	for _, place := range record.Places {
+		seen := view{place.Instance, place.Key}
+		asked := policy != nil && policy.Instance == place.Instance
+		if asked {
+			seen.key = policy.Key
+		}
+		if listing, found := i.listings[seen]; found && !(asked && listing.Gone) {
+			known[place.Instance] = listing
+		}
+	}
+	return known
 }
 
 // keep keeps what was listed, unless it was asked for before something was created.
-func (i *Issuer) keep(instance rotation.Instance, listing rotation.Listing) {
+func (i *Issuer) keep(seen view, listing rotation.Listing) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.listings == nil {
-		i.listings = map[rotation.Instance]rotation.Listing{}
+		i.listings = map[view]rotation.Listing{}
 	}
-	if listing.At.After(i.created[instance]) {
-		i.listings[instance] = listing
+	if listing.At.After(i.created[seen.Instance]) {
+		i.listings[seen] = listing
 	}
 }
 
@@ -253,5 +330,5 @@ func (i *Issuer) forget(instance rotation.Instance) {
 		i.created = map[rotation.Instance]time.Time{}
 	}
 	i.created[instance] = i.Now()
-	delete(i.listings, instance)
+	maps.DeleteFunc(i.listings, func(seen view, _ rotation.Listing) bool { return seen.Instance == instance })
 }

@@ -16,15 +16,18 @@ func TestWhatWasAskedForBeforeACreationDoesNotCount(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	here, there := rotation.Instance{Region: "a", ID: "x"}, rotation.Instance{Region: "a", ID: "y"}
 	i := &Issuer{Now: func() time.Time { return now }}
+	known := func() map[rotation.Instance]rotation.Listing {
+		return i.known(rotation.Record{Places: []rotation.Place{{Instance: here}, {Instance: there}}}, nil)
+	}
 	before := rotation.Listing{At: now.Add(-time.Second)}
-	i.keep(here, before)
-	i.keep(there, before)
-	assert.Len(t, i.known(), 2)
+	i.keep(view{Instance: here}, before)
+	i.keep(view{Instance: there}, before)
+	assert.Len(t, known(), 2)
 	i.forget(here)
-	assert.NotContains(t, i.known(), here)
-	assert.Contains(t, i.known(), there)
-	i.keep(here, before)
-	assert.NotContains(t, i.known(), here)
-	i.keep(here, rotation.Listing{At: now.Add(time.Second)})
-	assert.Contains(t, i.known(), here)
+	assert.NotContains(t, known(), here)
+	assert.Contains(t, known(), there)
+	i.keep(view{Instance: here}, before)
+	assert.NotContains(t, known(), here)
+	i.keep(view{Instance: here}, rotation.Listing{At: now.Add(time.Second)})
+	assert.Contains(t, known(), here)
 }

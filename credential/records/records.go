@@ -81,11 +81,21 @@ func (s Store) Load(ctx context.Context, uid string) (rotation.Record, string, e
 	if !found {
 		return rotation.Record{}, "", nil
 	}
+	record, err := read(secret.Name, uid+suffix, data)
+	return record, version(data), err
+}
+
+// read reads the record that stands under a key.
+func read(secret, key string, data []byte) (rotation.Record, error) {
 	record, err := rotation.Decode(data)
-	if err != nil {
-		return rotation.Record{}, "", fmt.Errorf("reading %s of secret %s: %w", uid, secret.Name, err)
+	if err == nil && record.UID+suffix != key {
+		err = errors.New("it is another's")
 	}
-	return record, version(data), nil
+	if err != nil {
+		return rotation.Record{}, fmt.Errorf("reading %s of secret %s: %w: restore it, or remove that key and have a new token be created",
+			strings.TrimSuffix(key, suffix), secret, err)
+	}
+	return record, nil
 }
 
 // All returns every record. One that cannot be read keeps none of the others from being returned.
@@ -101,12 +111,9 @@ func (s Store) All(ctx context.Context) ([]rotation.Record, error) {
 			continue
 		}
 		for key, data := range secret.Data {
-			record, err := rotation.Decode(data)
-			if err == nil && record.UID+suffix != key {
-				err = errors.New("it is another's")
-			}
+			record, err := read(name, key, data)
 			if err != nil {
-				wrong = errors.Join(wrong, fmt.Errorf("reading %s of secret %s: %w", strings.TrimSuffix(key, suffix), name, err))
+				wrong = errors.Join(wrong, err)
 				continue
 			}
 			all = append(all, record)

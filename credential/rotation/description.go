@@ -26,6 +26,19 @@ func (c Cluster) Describe(name, uid string) string {
 	return phrase(known) + name[:min(len(name), maxName)] + ", " + uid
 }
 
+// Spare returns the token that makes room where a registry has as many as it may: the oldest of this cluster's that are disabled, let
+// nobody in, and wait to be deleted.
+func (c Cluster) Spare(tokens []Listed) (spare Listed, found bool) {
+	for _, listed := range tokens {
+		ours := strings.HasPrefix(listed.Description, phrase(c.UID)) && c.UID != "" ||
+			strings.HasPrefix(listed.Description, phrase(c.ID)) && c.ID != ""
+		if ours && !listed.Enabled && (!found || listed.Created.Before(spare.Created)) {
+			spare, found = listed, true
+		}
+	}
+	return spare, found
+}
+
 // owns says whether a description is that of an object's tokens in this cluster.
 func (c Cluster) owns(description, uid string) bool {
 	if uid == "" {

@@ -8,4 +8,5 @@
 // that is not stored, and nothing is disabled that is not stored as superseded or abandoned; and whoever stores a record does so on the
 // version that it decided from, so that of two the second learns that its knowledge is old. A token that was created and not stored is
 // found by its description. It is stored as abandoned first, and whoever may still hold it can then no longer store it as its own.
+// Where a Secret holds what no record explains, a record may have been lost: what is found then is taken for one in use.
 package rotation

@@ -33,6 +33,8 @@ func play(t *testing.T, seed uint64, steps int) {
 			w.policy.Kind = []Kind{LongTerm, Temporary}[w.random.IntN(2)]
 		case meddling && w.chance(3):
 			w.meddle()
+		case w.chance(2):
+			w.lose()
 		}
 		w.faults = faults
 	}

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -8,10 +9,21 @@ import (
 const (
 	// maxLive is how many long-term tokens an object has at most that let somebody in.
 	maxLive = 2
+	// settling is how long after its creation a token may be missing from a listing: clocks differ by five minutes to either side, and a
+	// list may lag.
+	settling = 10 * time.Minute
 	// fresh is how old a listing may be for something to be created or revoked by it.
 	fresh = time.Minute
 	// audit is how often the tokens are listed when nothing is due.
 	audit = 24 * time.Hour
+)
+
+// What the Secrets hold where it is no token of the record.
+const (
+	// Strange says that one of them holds something that the record does not explain: the record may have been lost.
+	Strange = -1
+	// Unseen says that it is not known yet what they hold.
+	Unseen = -2
 )
 
 // Policy is what an ImagePullSecret asks for.
@@ -43,6 +55,8 @@ type Listing struct {
 	// Gone says that the registry does not exist any more.
 	Gone   bool
 	Tokens []Listed
+	// deleted are those that were deleted since.
+	deleted map[string]bool
 }
 
 // Disabled returns the listing after a token was disabled.
@@ -59,6 +73,9 @@ func (l Listing) Disabled(id string) Listing {
 // Deleted returns the listing after a token was deleted.
 func (l Listing) Deleted(id string) Listing {
 	l.Tokens = slices.DeleteFunc(slices.Clone(l.Tokens), func(listed Listed) bool { return listed.ID == id })
+	deleted := map[string]bool{id: true}
+	maps.Copy(deleted, l.deleted)
+	l.deleted = deleted
 	return l
 }
 
@@ -71,7 +88,10 @@ type State struct {
 	Record Record
 	// Listings are what registries were said to have, as far as they were asked.
 	Listings map[Instance]Listing
-	// Held is the serial of the token that each of the object's Secrets holds; 0 while they differ.
+	// Closed are registries that could not be listed just now. Where another one is asked for, it does not wait for them.
+	Closed map[Instance]bool
+	// Held is the serial of the token that each of the object's Secrets holds; 0 while they hold several of the record, or none. It may
+	// be Strange or Unseen.
 	Held int
 	Now  time.Time
 }
@@ -166,20 +186,28 @@ func (p *planner) list(place Place) {
 	if p.listing == nil {
 		p.listing = map[Instance]bool{}
 	}
-	if !p.listing[place.Instance] {
+	if !p.Closed[place.Instance] && !p.listing[place.Instance] {
 		p.listing[place.Instance] = true
 		p.do(List{place})
 	}
 }
 
-// listed returns what a registry was said to have no longer ago than age, and has it listed where that is not known.
-func (p *planner) listed(place Place, age time.Duration) (Listing, bool) {
-	listing, found := p.Listings[place.Instance]
+// recent returns what a registry was said to have no longer ago than age.
+func (p *planner) recent(instance Instance, age time.Duration) (Listing, bool) {
+	listing, found := p.Listings[instance]
 	if !found || p.Now.Sub(listing.At) >= age || listing.At.After(p.Now) {
-		p.list(place)
 		return Listing{}, false
 	}
 	return listing, true
+}
+
+// listed is recent, and has the registry listed where that is not known.
+func (p *planner) listed(place Place, age time.Duration) (Listing, bool) {
+	listing, known := p.recent(place.Instance, age)
+	if !known {
+		p.list(place)
+	}
+	return listing, known
 }
 
 // header brings in line what the record says of the object, and where its tokens may be: before one is created there.
@@ -203,7 +231,7 @@ func (p *planner) header() {
 func (p *planner) observe() {
 	for i := range p.record.Tokens {
 		token := &p.record.Tokens[i]
-		if token.Serial < p.Held && token.Replaced.IsZero() {
+		if token.Replaced.IsZero() && p.isElsewhere(*token) {
 			token.Replaced = p.Now
 		}
 		if token.Disabled.IsZero() && p.isDisabled(*token) {
@@ -218,7 +246,8 @@ func (p *planner) observe() {
 	p.record.Places = slices.DeleteFunc(p.record.Places, p.isLeft)
 }
 
-// find returns what a listing says of a token. known is false where the listing is too old to know it; an abandoned one is known from one.
+// find returns what a listing says of a token. known is false where the listing may not have it yet; one that is abandoned or disabled
+// has been seen in one.
 func (p *planner) find(token Token) (found *Listed, known bool) {
 	listing, is := p.Listings[token.Instance]
 	if !is || token.ID == "" {
@@ -227,7 +256,8 @@ func (p *planner) find(token Token) (found *Listed, known bool) {
 	if at := slices.IndexFunc(listing.Tokens, func(listed Listed) bool { return listed.ID == token.ID }); at >= 0 {
 		return &listing.Tokens[at], true
 	}
-	return nil, token.Abandoned || listing.At.After(token.Created)
+	return nil, token.Abandoned || !token.Disabled.IsZero() || listing.Gone || listing.deleted[token.ID] ||
+		listing.At.After(token.Created.Add(settling))
 }
 
 func (p *planner) isDisabled(token Token) bool {
@@ -254,15 +284,22 @@ func (p *planner) isLeft(place Place) bool {
 	return !place.LongTerm || found && (listing.Gone || p.Now.Sub(listing.At) <= fresh)
 }
 
-// abandon stores what was created and not stored.
+// abandon stores what is not stored: what was created by a process that ended then, or of which the record was lost. Where a Secret may
+// hold it, it is not abandoned, and goes as one that is replaced does.
 func (p *planner) abandon() {
+	if p.Held == Unseen {
+		return
+	}
 	for _, place := range p.record.Places {
-		for _, listed := range p.Listings[place.Instance].Tokens {
+		tokens := slices.Clone(p.Listings[place.Instance].Tokens)
+		slices.SortStableFunc(tokens, func(a, b Listed) int { return b.Created.Compare(a.Created) })
+		for _, listed := range tokens {
 			if p.isStored(place.Instance, listed.ID) || !p.Cluster.owns(listed.Description, p.record.UID) {
 				continue
 			}
 			token := Token{
-				Kind: LongTerm, Instance: place.Instance, ID: listed.ID, Created: listed.Created, Expires: listed.Expires, Abandoned: true,
+				Kind: LongTerm, Instance: place.Instance, ID: listed.ID, Created: listed.Created, Expires: listed.Expires,
+				Abandoned: p.Held != Strange,
 			}
 			if !listed.Enabled {
 				token.Disabled = p.Now

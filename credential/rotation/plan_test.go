@@ -82,7 +82,7 @@ func TestRotation(t *testing.T) {
 			t.Parallel()
 			now := noon.Add(test.now)
 			record, listings := stored(now.Add(-test.listed), test.tokens...)
-			decision := Plan(State{cluster, policy, record, listings, test.held, now})
+			decision := Plan(State{cluster, policy, record, listings, nil, test.held, now})
 			if test.again == 0 {
 				want := record.clone()
 				want.Tokens[0].Replaced = now
@@ -129,8 +129,11 @@ func TestTemporaryTokensAreReplacedAtHalfOfTheirLife(t *testing.T) {
 	place := Place{Instance: guangz}
 	token := Token{Serial: 1, Kind: Temporary, Instance: guangz, Created: noon, Expires: noon.Add(time.Hour)}
 	record := Record{UID: uid, Name: "demo", Places: []Place{place}, Tokens: []Token{token}, Last: 1}
-	state := State{cluster, policy, record, nil, 1, noon.Add(29 * time.Minute)}
+	state := State{cluster, policy, record, nil, nil, 1, noon.Add(29 * time.Minute)}
 	assert.Equal(t, Decision{Issue: &token, Again: noon.Add(30 * time.Minute)}, Plan(state), "and nobody asks for a list of them")
+	endless := token
+	endless.Expires = noon.AddDate(1000, 0, 0)
+	assert.Equal(t, noon.Add(30*time.Minute), policy.Due(endless))
 	state.Now = noon.Add(30 * time.Minute)
 	assert.Equal(t, []Action{Create{place, Temporary, cluster.Describe("demo", uid)}}, Plan(state).Actions)
 	next := record.With(Token{Kind: Temporary, Instance: guangz, Created: state.Now, Expires: state.Now.Add(time.Hour)})
@@ -147,7 +150,7 @@ func TestWhatWasCreatedAndNotStored(t *testing.T) {
 	listing := listings[guangz]
 	listing.Tokens = append(listing.Tokens, Listed{"lost", cluster.Describe("demo", uid), true, noon, noon.Add(day)})
 	listings[guangz] = listing
-	state := State{cluster, demo(90 * day), record, listings, 1, noon}
+	state := State{cluster, demo(90 * day), record, listings, nil, 1, noon}
 	abandoned := record.With(Token{Kind: LongTerm, Instance: guangz, ID: "lost", Created: noon, Expires: noon.Add(day), Abandoned: true})
 	require.Equal(t, []Action{Store{abandoned}}, Plan(state).Actions, "it is stored as abandoned, so that nobody else stores it as their own")
 	state.Record = abandoned
@@ -174,14 +177,14 @@ func TestWhatSomebodyHasDoneByHand(t *testing.T) {
 		dead   bool
 	}{
 		{"a disabled one is replaced", func(l Listing) Listing { return l.Disabled("id1") }, noon.Add(time.Hour), true},
-		{"a deleted one is replaced", func(l Listing) Listing { return l.Deleted("id1") }, noon.Add(time.Hour), true},
-		{"a list that is older than a token does not know it", func(l Listing) Listing { return l.Deleted("id1") }, noon, false},
+		{"a deleted one is replaced", func(l Listing) Listing { return Listing{At: l.At} }, noon.Add(time.Hour), true},
+		{"a list that is older than a token does not know it", func(l Listing) Listing { return Listing{At: l.At} }, noon, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			record, listings := stored(test.at, first)
 			listings[guangz] = test.change(listings[guangz])
-			state := State{cluster, demo(90 * day), record, listings, 1, test.at}
+			state := State{cluster, demo(90 * day), record, listings, nil, 1, test.at}
 			decision := Plan(state)
 			if !test.dead {
 				assert.Empty(t, decision.Actions)
@@ -203,7 +206,7 @@ func TestTokensOfWhichNoExpiryIsTold(t *testing.T) {
 	for i := range listings[guangz].Tokens {
 		listings[guangz].Tokens[i].Expires = time.Time{}
 	}
-	assert.Empty(t, Plan(State{cluster, demo(90 * day), record, listings, 0, noon.Add(90 * day)}).Actions)
+	assert.Empty(t, Plan(State{cluster, demo(90 * day), record, listings, nil, 0, noon.Add(90 * day)}).Actions)
 }
 
 // TestARegistryThatIsCorrectedTwice does not have anybody wait for a day.
@@ -215,7 +218,7 @@ func TestARegistryThatIsCorrectedTwice(t *testing.T) {
 	record, listings := stored(noon.Add(time.Minute), first)
 	record.Places, record.Tokens, record.Last = append(record.Places, other), append(record.Tokens, second), 2
 	listings[beijing] = Listing{At: noon.Add(time.Minute), Tokens: []Listed{{second.ID, "", true, second.Created, second.Expires}}}
-	state := State{cluster, demo(90 * day), record, listings, 2, noon.Add(time.Minute)}
+	state := State{cluster, demo(90 * day), record, listings, nil, 2, noon.Add(time.Minute)}
 	decision := Plan(state)
 	assert.Equal(t, []Action{Disable{home, "id1"}}, decision.Actions, "no Secret holds it")
 	assert.Equal(t, 2, decision.Issue.Serial, "the last good one is issued meanwhile")
@@ -269,7 +272,7 @@ func TestRecordsAreStored(t *testing.T) {
 func TestNothingPrintsAPassword(t *testing.T) {
 	t.Parallel()
 	record, listings := stored(noon, longTerm(1, noon))
-	decision := Plan(State{cluster, demo(day), record, listings, 0, noon})
+	decision := Plan(State{cluster, demo(day), record, listings, nil, 0, noon})
 	var printed bytes.Buffer
 	for _, value := range []any{record, decision, *decision.Issue, Store{record}} {
 		fmt.Fprintf(&printed, "%v %+v %#v\n", value, value, value)
@@ -292,6 +295,24 @@ func TestDescriptions(t *testing.T) {
 	assert.True(t, cluster.owns(unnamed.Describe("demo", uid), uid), "it was made before the cluster's id was known")
 	assert.False(t, unnamed.owns(cluster.Describe("demo", uid), uid), "it may be another's")
 	assert.False(t, cluster.owns(cluster.Describe("demo", ""), ""))
+}
+
+func TestASpareToken(t *testing.T) {
+	t.Parallel()
+	other := cluster.Describe("other", "33333333-3333-4333-8333-333333333333")
+	tokens := []Listed{
+		{ID: "in use", Description: other, Enabled: true, Created: noon}, {ID: "by hand", Description: "x", Created: noon},
+		{ID: "another's", Description: Cluster{ID: "cls-another0"}.Describe("other", uid), Created: noon},
+		{ID: "new", Description: other, Created: noon.Add(2 * day)},
+		{ID: "old", Description: cluster.Describe("demo", uid), Created: noon.Add(day)},
+	}
+	spare, found := cluster.Spare(tokens)
+	assert.True(t, found)
+	assert.Equal(t, "old", spare.ID)
+	_, found = cluster.Spare(tokens[:3])
+	assert.False(t, found, "what lets somebody in stays, and what is another's")
+	_, found = Cluster{}.Spare([]Listed{{Description: Cluster{}.Describe("demo", uid)}})
+	assert.False(t, found)
 }
 
 // TestPure holds the package free of clients: what it decides is made by others.

@@ -64,6 +64,9 @@ func (t Token) GoString() string { return t.String() }
 // MarshalText is String: nothing prints a password by mistake.
 func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
+// isFound says whether it was found without its password, of which the record was lost. It cannot be issued.
+func (t Token) isFound() bool { return t.ID != "" && t.Password == "" && !t.Abandoned }
+
 // dead says whether nobody can log in with it any more.
 func (t Token) dead(now time.Time) bool { return !t.Disabled.IsZero() || !now.Before(t.Expires) }
 
@@ -107,7 +110,7 @@ func (r Record) clone() Record {
 // never issued again, since it may be disabled at any time.
 func (r Record) Current(now time.Time) (Token, bool) {
 	for _, token := range slices.Backward(r.Tokens) {
-		if !token.Abandoned && !token.dead(now) && token.Replaced.IsZero() {
+		if !token.Abandoned && !token.isFound() && !token.dead(now) && token.Replaced.IsZero() {
 			return token, true
 		}
 	}

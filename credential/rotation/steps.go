@@ -1,6 +1,9 @@
 package rotation
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // retirement is how long an old token is left after every Secret has the new one: running pulls end, and whoever reads Secrets reads them
 // again.
@@ -14,7 +17,11 @@ func (p Policy) rotateAfter() time.Duration { return max(p.RotateAfter, time.Min
 
 // Due returns when a token is to be replaced.
 func (p Policy) Due(token Token) time.Time {
-	after := token.Expires.Sub(token.Created) / 2
+	life := token.Expires.Sub(token.Created)
+	if token.Kind == Temporary {
+		life = min(life, time.Hour) // whatever is said of it
+	}
+	after := life / 2
 	if token.Kind == LongTerm {
 		after = min(after, p.rotateAfter())
 	}
@@ -49,10 +56,15 @@ func (p *planner) revoke() {
 	}
 }
 
+// isElsewhere says whether every Secret holds a token that came after this one, or, of one that was found, any that is known.
+func (p *planner) isElsewhere(token Token) bool {
+	return p.Held > token.Serial || p.Held > 0 && token.isFound()
+}
+
 // isFree says whether no Secret holds a token any more, nor will one. Secrets that somebody has restored count as well, as long as
 // there is something to issue to them.
 func (p *planner) isFree(token, current Token) bool {
-	return !token.Replaced.IsZero() && (current.Serial == 0 || p.Held > token.Serial)
+	return !token.Replaced.IsZero() && (current.Serial == 0 || p.isElsewhere(token))
 }
 
 // retire disables a token that was replaced everywhere, and long enough ago.
@@ -110,15 +122,21 @@ func (p *planner) create() {
 	p.do(Create{place, p.Policy.Kind, p.Cluster.Describe(p.Policy.Name, p.Policy.UID)})
 }
 
-// live counts the object's tokens that let somebody in.
+// live counts the object's tokens that let somebody in: those that are listed, and those that are stored and not listed yet. Of a registry
+// that cannot be listed, and is not the one that is asked for, it counts what is stored.
 func (p *planner) live() (count int, known bool) {
 	known = true
+	for _, token := range p.record.Tokens {
+		if _, recent := p.recent(token.Instance, fresh); !recent && p.counts(token) || p.isPending(token) {
+			count++
+		}
+	}
 	for _, place := range p.record.Places {
 		if !place.LongTerm {
 			continue
 		}
 		listing, is := p.listed(place, fresh)
-		known = known && is
+		known = known && (is || p.Closed[place.Instance] && place.Instance != p.Policy.Instance)
 		for _, listed := range listing.Tokens {
 			expired := !listed.Expires.IsZero() && !p.Now.Before(listed.Expires)
 			if listed.Enabled && !expired && p.isOurs(place.Instance, listed) {
@@ -129,15 +147,36 @@ func (p *planner) live() (count int, known bool) {
 	return count, known
 }
 
+// counts says whether a token that is stored is one that can be listed, and lets somebody in.
+func (p *planner) counts(token Token) bool { return token.ID != "" && !token.dead(p.Now) }
+
+// isPending says whether a stored token that lets somebody in is not listed, and may be yet.
+func (p *planner) isPending(token Token) bool {
+	_, listed := p.Listings[token.Instance]
+	found, known := p.find(token)
+	if !listed || !p.counts(token) || found != nil || known {
+		return false
+	}
+	p.look(token.Created.Add(settling + time.Second))
+	return true
+}
+
 func (p *planner) isOurs(instance Instance, listed Listed) bool {
 	return p.isStored(instance, listed.ID) || p.Cluster.owns(listed.Description, p.record.UID)
 }
 
 // makeRoom disables, ahead of its time, an old token that no Secret holds: without it somebody who corrects the registry of an object
-// twice would wait for a day.
+// twice would wait for a day. Where none can be issued, one that was found has to go: the oldest of those that were found at once, and of
+// others the last, which was created in vain.
 func (p *planner) makeRoom(current Token) {
 	for _, token := range p.record.Tokens {
 		if token.ID != "" && token.Disabled.IsZero() && !token.Abandoned && p.isFree(token, current) {
+			p.disable(p.place(token.Instance), token)
+			return
+		}
+	}
+	for _, token := range slices.Backward(p.record.Tokens) {
+		if current.Serial == 0 && token.isFound() && token.Disabled.IsZero() {
 			p.disable(p.place(token.Instance), token)
 			return
 		}
@@ -170,6 +209,9 @@ func (p *planner) gone() Decision {
 				p.do(Delete{place, listed.ID})
 			}
 		}
+	}
+	for _, token := range p.record.Tokens {
+		over = over && !p.isPending(token)
 	}
 	if over {
 		p.do(Forget{})

@@ -79,8 +79,13 @@ func (w *world) crash() { w.leader = leader{listings: map[Instance]Listing{}} }
 
 // held returns the serial that all Secrets hold. One that is stored no more is not recognized.
 func (w *world) held() int {
-	if w.stored == nil || !slices.ContainsFunc(w.stored.Tokens, func(token Token) bool { return token.Serial == w.secrets[0].Serial }) {
-		return 0
+	for _, secret := range w.secrets {
+		stored := w.stored != nil && slices.ContainsFunc(w.stored.Tokens, func(token Token) bool {
+			return token.Serial == secret.Serial && token.Password == secret.Password
+		})
+		if secret.Serial != 0 && !stored {
+			return Strange
+		}
 	}
 	for _, secret := range w.secrets {
 		if secret.Serial != w.secrets[0].Serial {
@@ -88,6 +93,23 @@ func (w *world) held() int {
 		}
 	}
 	return w.secrets[0].Serial
+}
+
+// lose has the record be deleted by hand. Nobody would look for tokens elsewhere. Where there are two, either may be the one that Secrets
+// hold.
+func (w *world) lose() {
+	if w.policy.Kind != LongTerm || slices.ContainsFunc(w.tokens, func(token *cloudToken) bool {
+		return !token.foreign && token.instance != w.policy.Instance
+	}) {
+		return
+	}
+	if _, live := w.ours(); live > 1 {
+		w.meddled = true
+	}
+	w.stored = nil
+	w.version++
+	w.faults = 0
+	w.step() // before it names another registry
 }
 
 func (w *world) plan() Decision {
@@ -99,7 +121,7 @@ func (w *world) plan() Decision {
 	for instance, listing := range w.leader.listings {
 		listings[instance] = listing
 	}
-	return Plan(State{cluster, w.policy, record, listings, w.held(), w.now})
+	return Plan(State{cluster, w.policy, record, listings, nil, w.held(), w.now})
 }
 
 // step decides once, and does what was decided, as far as the world lets it.
@@ -108,7 +130,7 @@ func (w *world) step() (busy bool) {
 	version := w.version
 	if decision.Issue != nil {
 		for i := range w.secrets {
-			if w.secrets[i].Serial != decision.Issue.Serial && !w.chance(w.faults) {
+			if w.secrets[i].Password != decision.Issue.Password && !w.chance(w.faults) {
 				w.issue(i, *decision.Issue)
 				busy = true
 			}

@@ -188,7 +188,7 @@ func (c *Caller) failed(source source, lacking []string, err error) error {
 	return failure
 }
 
-// given are keys that somebody wrote down.
+// given are keys that somebody wrote down, perhaps with a line break behind them.
 type given struct{ secretID, secretKey, from string }
 
 func (g given) name() string { return g.from }
@@ -197,7 +197,7 @@ func (g given) keys(context.Context) (Keys, error) {
 	if lacks := missing(map[string]string{"secretId": g.secretID, "secretKey": g.secretKey}, "secretId", "secretKey"); lacks != "" {
 		return Keys{}, absence{lacks}
 	}
-	return Keys{SecretID: g.secretID, SecretKey: g.secretKey}, nil
+	return Keys{SecretID: strings.TrimSpace(g.secretID), SecretKey: strings.TrimSpace(g.secretKey)}, nil
 }
 
 // environment are keys in variables, which Tencent's tools read too.
@@ -207,11 +207,11 @@ func (e environment) name() string { return "environment" }
 
 func (e environment) keys(context.Context) (Keys, error) {
 	const id, key, token = "TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY", "TENCENTCLOUD_SESSION_TOKEN"
-	values := map[string]string{id: e.getenv(id), key: e.getenv(key)}
+	values := map[string]string{id: strings.TrimSpace(e.getenv(id)), key: strings.TrimSpace(e.getenv(key))}
 	if lacks := missing(values, id, key); lacks != "" {
 		return Keys{}, absence{lacks}
 	}
-	return Keys{SecretID: values[id], SecretKey: values[key], Token: e.getenv(token)}, nil
+	return Keys{SecretID: values[id], SecretKey: values[key], Token: strings.TrimSpace(e.getenv(token))}, nil
 }
 
 // missing says which of some values are blank; blank where none is.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common"
@@ -19,6 +20,7 @@ import (
 	sdkhttp "github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/http"
 	"github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common/profile"
 	"golang.org/x/net/http/httpproxy"
+	"k8s.io/client-go/util/flowcontrol"
 )
 
 const (
@@ -28,6 +30,8 @@ const (
 	DefaultMetadataEndpoint = "http://metadata.tencentyun.com"
 	// timeout is how long one call may take, from the connection to the last byte.
 	timeout = 15 * time.Second
+	// pace and burst are how often an action is called in a second, and at once.
+	pace, burst = 10, 5
 )
 
 // Options say how the API is reached. The zero value is right on a machine of the cloud.
@@ -40,6 +44,9 @@ type Options struct {
 	CAFile string
 	// Timeout is how long a call may take; 15 s where it is 0.
 	Timeout time.Duration
+	// Pace is how often an action is called in a second; 10 where it is 0. The cloud answers 20 calls of most actions, to all programs of
+	// an account together.
+	Pace int
 	// Now is the clock; nil for that of the machine. Signatures always go by the machine's.
 	Now func() time.Time
 }
@@ -49,13 +56,20 @@ type Client struct {
 	endpoint, metadata string
 	api, local         http.RoundTripper
 	timeout            time.Duration
+	pace               int
 	now                func() time.Time
+
+	mu    sync.Mutex
+	paces map[string]flowcontrol.RateLimiter // by action
 }
 
 // New returns a client. Proxies are those of the environment: HTTPS_PROXY and NO_PROXY. The metadata service is never asked through
 // one.
 func New(options Options) (*Client, error) {
-	c := &Client{endpoint: options.Endpoint, metadata: options.MetadataEndpoint, timeout: options.Timeout, now: options.Now}
+	c := &Client{
+		endpoint: options.Endpoint, metadata: options.MetadataEndpoint, timeout: options.Timeout, now: options.Now,
+		pace: options.Pace, paces: map[string]flowcontrol.RateLimiter{},
+	}
 	if c.endpoint == "" {
 		c.endpoint = DefaultEndpoint
 	}
@@ -64,6 +78,9 @@ func New(options Options) (*Client, error) {
 	}
 	if c.timeout == 0 {
 		c.timeout = timeout
+	}
+	if c.pace == 0 {
+		c.pace = pace
 	}
 	if c.now == nil {
 		c.now = time.Now
@@ -146,6 +163,9 @@ func (c call) name() string { return c.service + ":" + c.action }
 
 // send sends a request and decodes the answer into response, a pointer to what stands in Response.
 func (c *Client) send(ctx context.Context, made call, response any) error {
+	if err := c.wait(ctx, made); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	through := &exchange{next: c.api, timeout: c.timeout}
@@ -177,6 +197,22 @@ func (c *Client) send(ctx context.Context, made call, response any) error {
 		return nil
 	}
 	return c.explain(made, through, err)
+}
+
+// wait waits until an action may be called again.
+func (c *Client) wait(ctx context.Context, made call) error {
+	c.mu.Lock()
+	limiter, found := c.paces[made.name()]
+	if !found {
+		limiter = flowcontrol.NewTokenBucketRateLimiter(float32(c.pace), burst)
+		c.paces[made.name()] = limiter
+	}
+	c.mu.Unlock()
+	if err := limiter.Wait(ctx); err != nil {
+		return &Error{Reason: RateLimited, Action: made.name(), Region: made.region, cause: ctx.Err(),
+			advice: "other calls come first: it is tried again"}
+	}
+	return nil
 }
 
 // explain turns what the SDK says into an error that may be shown.

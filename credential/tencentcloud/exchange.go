@@ -53,6 +53,9 @@ func (e *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	isAnswer := json.Unmarshal(body, &envelope) == nil && envelope.Response != nil
 	isError := isAnswer && envelope.Response.Error != nil
+	if isError && envelope.Response.Error.Code == "" { // the SDK would take it for a success
+		isAnswer = false
+	}
 	if !isAnswer || answer.StatusCode != http.StatusOK && !isError {
 		return nil, e.fail(foreign(answer.StatusCode))
 	}

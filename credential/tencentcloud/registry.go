@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -76,6 +77,9 @@ func (r *Registry) CreateTemporaryToken(ctx context.Context) (Token, error) {
 	return r.createToken(ctx, map[string]any{"RegistryId": r.id, "TokenType": "temp"})
 }
 
+// maxToken is how long a token may be: Secrets hold it once for every domain, in two forms, and records those of many objects.
+const maxToken = 16 << 10
+
 func (r *Registry) createToken(ctx context.Context, parameters map[string]any) (Token, error) {
 	const action = "CreateInstanceToken"
 	var made struct {
@@ -90,7 +94,10 @@ func (r *Registry) createToken(ctx context.Context, parameters map[string]any) (
 	longTerm := parameters["TokenType"] == "longterm"
 	if token.Username == "" || strings.Contains(token.Username, ":") || token.Password == "" || token.Expires.IsZero() ||
 		longTerm && token.ID == "" {
-		return Token{}, &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region, advice: "the answer lacks a part of the token"}
+		return Token{}, r.bad(action, "the answer lacks a part of the token")
+	}
+	if len(token.Username)+len(token.Password)+len(token.ID) > maxToken {
+		return Token{}, r.bad(action, fmt.Sprintf("the token is longer than %d bytes", maxToken))
 	}
 	return token, nil
 }
@@ -110,50 +117,76 @@ func (r *Registry) Tokens(ctx context.Context) ([]Listed, error) {
 			return tokens, err
 		}
 	}
-	return nil, &Error{Reason: BadAnswer, Action: "tcr:DescribeInstanceToken", Region: r.region,
-		advice: "the list of tokens changes faster than it is read: it is tried again"}
+	return nil, r.bad("DescribeInstanceToken", "the list of tokens changes faster than it is read: it is tried again")
 }
 
-// listTokens reads page by page; whole is false where the list changed meanwhile, so that one may have been missed.
+// listTokens reads page by page, each from the last token of the one before; whole is false where the list changed meanwhile, so that one
+// may have been missed.
 func (r *Registry) listTokens(ctx context.Context) (tokens []Listed, whole bool, err error) {
 	seen := map[string]bool{}
-	total := -1
-	for offset, pages := 0, 0; pages < maxPages; pages++ {
-		var page struct {
-			TotalCount int
-			Tokens     []struct {
-				ID, Desc, RegistryID string
-				Enabled              bool
-				CreatedAt            string
-				ExpiredAt            text
-			}
+	total, overlap := -1, ""
+	for range maxPages {
+		offset := len(tokens)
+		if overlap != "" {
+			offset--
 		}
-		err := r.call(ctx, "DescribeInstanceToken", map[string]any{"RegistryId": r.id, "Limit": pageSize, "Offset": offset}, &page)
-		if err != nil {
+		listed, count, err := r.page(ctx, offset)
+		switch {
+		case err != nil:
 			return nil, false, err
-		}
-		if total >= 0 && page.TotalCount != total {
+		case total >= 0 && count != total, overlap != "" && (len(listed) == 0 || listed[0].ID != overlap):
 			return nil, false, nil
 		}
-		total = page.TotalCount
-		for _, token := range page.Tokens {
-			if token.RegistryID != r.id {
-				return nil, false, r.another("DescribeInstanceToken")
-			}
+		total = count
+		before := len(tokens)
+		for _, token := range listed {
 			if !seen[token.ID] {
 				seen[token.ID] = true
-				tokens = append(tokens, Listed{
-					ID: token.ID, Description: token.Desc, Enabled: token.Enabled,
-					Created: date(token.CreatedAt), Expires: instant(string(token.ExpiredAt)),
-				})
+				tokens = append(tokens, token)
 			}
 		}
-		offset += len(page.Tokens)
-		if offset >= total || len(page.Tokens) == 0 {
+		if len(tokens) >= total || len(tokens) == before {
 			return tokens, len(tokens) == total, nil
+		}
+		overlap = ""
+		if len(listed) > 1 { // a page of one would bring nothing new
+			overlap = listed[len(listed)-1].ID
 		}
 	}
 	return nil, false, nil
+}
+
+// page returns the tokens from an offset, and how many there are.
+func (r *Registry) page(ctx context.Context, offset int) (tokens []Listed, total int, err error) {
+	const action = "DescribeInstanceToken"
+	var page struct {
+		TotalCount *int
+		Tokens     []struct {
+			ID, Desc, RegistryID string
+			Enabled              bool
+			CreatedAt            string
+			ExpiredAt            text
+		}
+	}
+	if err := r.call(ctx, action, map[string]any{"RegistryId": r.id, "Limit": pageSize, "Offset": offset}, &page); err != nil {
+		return nil, 0, err
+	}
+	if page.TotalCount == nil { // an answer without anything would be one of no tokens
+		return nil, 0, r.bad(action, "the answer does not say how many tokens there are")
+	}
+	for _, token := range page.Tokens {
+		switch {
+		case token.RegistryID != r.id:
+			return nil, 0, r.another(action)
+		case token.ID == "":
+			return nil, 0, r.bad(action, "a token without an id is listed")
+		}
+		tokens = append(tokens, Listed{
+			ID: token.ID, Description: token.Desc, Enabled: token.Enabled,
+			Created: date(token.CreatedAt), Expires: instant(string(token.ExpiredAt)),
+		})
+	}
+	return tokens, *page.TotalCount, nil
 }
 
 // DisableToken has a token let nobody in any more.
@@ -165,6 +198,11 @@ func (r *Registry) DisableToken(ctx context.Context, id string) error {
 func (r *Registry) DeleteToken(ctx context.Context, id string) error {
 	return r.call(ctx, "DeleteInstanceToken", map[string]any{"RegistryId": r.id, "TokenId": id}, &struct{}{})
 }
+
+// domainForm is that of a default domain: -vpc is put behind the first of its labels, which leaves it room.
+var domainForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,57}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+$`)
+
+const maxDomain = 249
 
 // Domain returns the registry's default domain.
 func (r *Registry) Domain(ctx context.Context) (string, error) {
@@ -178,9 +216,14 @@ func (r *Registry) Domain(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for _, one := range found.Registries {
-		if one.RegistryID == r.id && one.PublicDomain != "" {
-			return one.PublicDomain, nil
+		if one.RegistryID != r.id {
+			continue
 		}
+		if len(one.PublicDomain) > maxDomain || !domainForm.MatchString(one.PublicDomain) {
+			return "", r.bad(action, fmt.Sprintf("the registry instance %q has no domain, or something else in its place: "+
+				"wait until it is created", r.id))
+		}
+		return one.PublicDomain, nil
 	}
 	if len(found.Registries) > 0 {
 		return "", r.another(action)
@@ -191,8 +234,12 @@ func (r *Registry) Domain(ctx context.Context) (string, error) {
 
 // another is the error of an answer that is not about the registry.
 func (r *Registry) another(action string) error {
-	return &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region,
-		advice: fmt.Sprintf("the answer is about another registry instance than %q: see what stands between, such as a proxy", r.id)}
+	return r.bad(action, fmt.Sprintf("the answer is about another registry instance than %q: see what stands between, such as a proxy", r.id))
+}
+
+// bad is the error of an answer that is not as documented.
+func (r *Registry) bad(action, advice string) error {
+	return &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region, advice: advice}
 }
 
 // Link is a way to the registry from a private network.
@@ -266,8 +313,11 @@ func (t *text) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// end is the last time that anybody can write: JSON ends with the year 9999.
+var end = time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC)
+
 // instant reads a time in milliseconds since 1970, or in seconds where it would otherwise be in that year's first months; zero where
-// it is neither.
+// it is neither. One that never comes is the end.
 func instant(number string) time.Time {
 	value, err := strconv.ParseInt(number, 10, 64)
 	switch {
@@ -275,6 +325,8 @@ func instant(number string) time.Time {
 		return time.Time{}
 	case value < 1e11:
 		return time.Unix(value, 0)
+	case value > end.UnixMilli():
+		return end
 	default:
 		return time.UnixMilli(value)
 	}
@@ -283,8 +335,8 @@ func instant(number string) time.Time {
 // date reads a time in one of the forms that the API writes; zero where it is none of them.
 func date(text string) time.Time {
 	for _, form := range []string{time.RFC3339Nano, "2006-01-02 15:04:05 -0700 MST", time.DateTime} {
-		if at, err := time.Parse(form, text); err == nil {
-			return at
+		if at, err := time.Parse(form, text); err == nil && at.UTC().Before(end) && at.UTC().Year() > 0 {
+			return at.UTC()
 		}
 	}
 	return time.Time{}

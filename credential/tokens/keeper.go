@@ -250,13 +250,17 @@ func (k *Keeper) failed(uid, name string, err error) time.Duration {
 }
 
 // revoke ends the tokens of an ImagePullSecret that is gone, or has its credential from elsewhere by now. One that cannot be read keeps
-// them.
+// them, and so does one that was made anew, until every Secret has the new one's.
 func (k *Keeper) revoke(ctx context.Context, uid, name string, rule *pullsecret.Rule) time.Duration {
 	live, err := k.Live(ctx, name)
 	switch {
 	case err != nil:
 		return k.failed(uid, name, err)
-	case string(live) != uid: // it is gone
+	case live == "": // it is gone
+	case string(live) != uid: // it is gone, and another one of its name takes over its Secrets
+		if rule == nil || string(rule.UID) == uid || !k.replaced(rule) {
+			return k.next(uid, issuer.Outcome{}, false)
+		}
 	case rule == nil || string(rule.UID) != uid || !k.replaced(rule):
 		return doubt
 	}
@@ -285,15 +289,16 @@ func (k *Keeper) replaced(rule *pullsecret.Rule) bool {
 	return known && rule.Known()
 }
 
-// held returns the serial of the token that every Secret of the ImagePullSecret of that name has, and whoever comes next gets; else 0.
+// held returns the serial of the token that every Secret of the ImagePullSecret of that name has, and whoever comes next gets; 0 where
+// they differ. Where one has what is not in the record, or that is not known, it says so.
 func (k *Keeper) held(name string, record rotation.Record) int {
 	rule := k.Index.Rules().Get(name)
-	if rule == nil || rule.Registry == nil || !rule.Known() {
-		return 0
+	if rule == nil || rule.Registry == nil {
+		return rotation.Unseen
 	}
 	sums, known := k.Issued(rule)
 	if !known {
-		return 0
+		return rotation.Unseen
 	}
 	serials := map[[sha256.Size]byte]int{}
 	for _, token := range record.Tokens {
@@ -301,10 +306,14 @@ func (k *Keeper) held(name string, record rotation.Record) int {
 			serials[sha256.Sum256(rule.Registry.Render(domain, token.Username, token.Password))] = token.Serial
 		}
 	}
-	serial := serials[rule.Sum]
+	serial := serials[rule.Sum] // 0 where its credential is not known
 	for sum := range sums {
-		if serials[sum] != serial {
-			return 0
+		of, stored := serials[sum]
+		if !stored {
+			return rotation.Strange
+		}
+		if of != serial {
+			serial = 0
 		}
 	}
 	return serial

@@ -132,19 +132,36 @@ func TestATokenIsHeldOnceEverySecretHasIt(t *testing.T) {
 	assert.Equal(t, 1, w.held, "there is no Secret, and what comes next has it")
 	two := sha256.Sum256(w.issue(2, "two"))
 	w.keep()
-	for name, sums := range map[string]map[[sha256.Size]byte]bool{
-		"the one before": {one: true}, "both": {one: true, two: true}, "something else": {two: true, [sha256.Size]byte{}: true},
-	} {
+	for name, sums := range map[string]map[[sha256.Size]byte]bool{"the one before": {one: true}, "both": {one: true, two: true}} {
 		w.sums = sums
 		w.keep()
 		assert.Equal(t, 0, w.held, name)
 	}
+	w.sums = map[[sha256.Size]byte]bool{two: true, {}: true}
+	w.keep()
+	assert.Equal(t, rotation.Strange, w.held, "something else")
 	w.sums = map[[sha256.Size]byte]bool{two: true}
 	w.keep()
 	assert.Equal(t, 2, w.held)
 	w.unknown = true
 	w.keep()
-	assert.Equal(t, 0, w.held, "who knows what there is")
+	assert.Equal(t, rotation.Unseen, w.held, "who knows what there is")
+}
+
+// TestWhatSecretsHoldIsKnownBeforeTheCredentialIs has a manager begin: it knows the Secrets and the record.
+func TestWhatSecretsHoldIsKnownBeforeTheCredentialIs(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.put()
+	one := sha256.Sum256(w.issue(1, "one"))
+	w.sums = map[[sha256.Size]byte]bool{one: true}
+	w.keep()
+	assert.Equal(t, 0, w.held, "it is stored, and not issued yet")
+	w = start(t)
+	w.put()
+	w.sums = map[[sha256.Size]byte]bool{one: true}
+	w.keep()
+	assert.Equal(t, rotation.Strange, w.held, "the record was lost")
 }
 
 func TestARefusalIsToldAndLeavesWhatIsIssued(t *testing.T) {
@@ -205,6 +222,28 @@ func TestOnlyWhatIsGoneIsRevoked(t *testing.T) {
 	assert.Equal(t, []string{uid}, w.revoked)
 	assert.Zero(t, w.keep(), "it is forgotten")
 	assert.Len(t, w.revoked, 1)
+}
+
+// TestWhatIsMadeAnew has the Secrets of one of before, which hold its token until they have another.
+func TestWhatIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.put()
+	one := sha256.Sum256(w.issue(1, "one"))
+	w.keep()
+	w.sums = map[[sha256.Size]byte]bool{one: true}
+	w.live = "another"
+	w.index.Remove("demo")
+	assert.Less(t, w.keep(), time.Minute)
+	assert.Empty(t, w.revoked, "the index does not have the new one yet")
+	w.index.Put(&v1.ImagePullSecret{ObjectMeta: metav1.ObjectMeta{Name: "demo", UID: "another"}, Spec: v1.ImagePullSecretSpec{
+		Docker: v1.DockerCredential{Username: "robot", Password: "p", Server: "r.example.com"},
+	}})
+	w.keep()
+	assert.Empty(t, w.revoked, "every Secret has the old one's")
+	w.sums = map[[sha256.Size]byte]bool{w.rule().Sum: true}
+	w.keep()
+	assert.Equal(t, []string{uid}, w.revoked)
 }
 
 func TestWhatHasItsCredentialFromElsewhereIsRevokedOnceThatIsEverywhere(t *testing.T) {

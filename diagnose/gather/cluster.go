@@ -21,17 +21,18 @@ import (
 
 // What is read.
 var (
-	imagePullSecrets = v1.GroupVersion.WithResource("imagepullsecrets")
-	pods             = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
-	events           = schema.GroupVersionResource{Version: "v1", Resource: "events"}
-	namespaces       = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
-	serviceAccounts  = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
-	secrets          = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
-	configMaps       = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
-	deployments      = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
-	daemonSets       = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"}
-	leases           = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
-	webhooks         = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1",
+	imagePullSecrets   = v1.GroupVersion.WithResource("imagepullsecrets")
+	derivedAttachments = v1.GroupVersion.WithResource("derivedattachments")
+	pods               = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
+	events             = schema.GroupVersionResource{Version: "v1", Resource: "events"}
+	namespaces         = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	serviceAccounts    = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
+	secrets            = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+	configMaps         = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	deployments        = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+	daemonSets         = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"}
+	leases             = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
+	webhooks           = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1",
 		Resource: "mutatingwebhookconfigurations"}
 	policies = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingadmissionpolicies"}
 )
@@ -56,7 +57,7 @@ func New(config *rest.Config, product string) (*Cluster, error) {
 func get[T any](ctx context.Context, c *Cluster, kind schema.GroupVersionResource, namespace, name string) (*T, error) {
 	object, err := c.client.Resource(kind).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", title(kind, namespace, name), err)
+		return nil, fmt.Errorf("reading %s: %w", title(kind, namespace, name), silent(err))
 	}
 	read := new(T)
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, read); err != nil {
@@ -64,6 +65,14 @@ func get[T any](ctx context.Context, c *Cluster, kind schema.GroupVersionResourc
 		return nil, fmt.Errorf("reading %s: it is not of its kind's form", title(kind, namespace, name))
 	}
 	return read, nil
+}
+
+// silent leaves out of an error what it would repeat of an object: all of it, where that is of no kind.
+func silent(err error) error {
+	if runtime.IsMissingKind(err) || runtime.IsMissingVersion(err) {
+		return errors.New("the answer is no object")
+	}
+	return err
 }
 
 // pageSize is how many objects one request lists.
@@ -76,7 +85,7 @@ func list[T any](ctx context.Context, c *Cluster, kind schema.GroupVersionResour
 	for {
 		page, err := c.client.Resource(kind).Namespace(namespace).List(ctx, options)
 		if err != nil {
-			return nil, fmt.Errorf("listing %s: %w", title(kind, namespace, ""), err)
+			return nil, fmt.Errorf("listing %s: %w", title(kind, namespace, ""), silent(err))
 		}
 		for _, object := range page.Items {
 			var read T
@@ -102,6 +111,32 @@ func title(kind schema.GroupVersionResource, namespace, name string) string {
 	default:
 		return kind.Resource + " " + namespace + "/" + name
 	}
+}
+
+// stopped is an error where who asks waits no more: what was not read by then is not hidden.
+func stopped(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("looking at the cluster: %w", err)
+	}
+	return nil
+}
+
+// lookup is what came of reading an object; nil without an error is one that is not there.
+type lookup[T any] struct {
+	object *T
+	err    error
+}
+
+// once reads an object, and remembers what came of that, be it a refusal.
+func once[T any](known map[string]lookup[T], name string, read func() (*T, error)) (*T, error) {
+	if _, looked := known[name]; !looked {
+		object, err := read()
+		if apierrors.IsNotFound(err) {
+			object, err = nil, nil
+		}
+		known[name] = lookup[T]{object, err}
+	}
+	return known[name].object, known[name].err
 }
 
 // unseen collects what could not be looked at.

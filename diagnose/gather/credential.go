@@ -3,9 +3,13 @@ package gather
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/credential"
@@ -16,35 +20,97 @@ import (
 
 // Referred looks at the Secrets that ImagePullSecrets refer to, and returns which it could not see, too.
 func (c *Cluster) Referred(ctx context.Context, objects ...v1.ImagePullSecret) (credential.Seen, []diagnose.Unseen) {
-	seen := c.noneSeen()
+	referred := c.noneSeen()
 	var hidden unseen
 	for i := range objects {
-		if err := c.refer(ctx, seen, &objects[i]); err != nil {
+		if err := referred.look(ctx, &objects[i]); err != nil {
 			hidden.note(diagnose.PartCredentials, err)
 		}
 	}
-	return seen, hidden
+	var err error
+	if referred.seen.Domains, err = c.domains(ctx, objects); err != nil {
+		hidden.note(diagnose.PartDomains, err)
+	}
+	return referred.seen, hidden
 }
 
-func (c *Cluster) noneSeen() credential.Seen {
-	return credential.Seen{Namespace: c.product, Secrets: map[string]*corev1.Secret{}}
+// Issued returns a Secret that an ImagePullSecret issues: that of a namespace, or else of any.
+func (c *Cluster) Issued(ctx context.Context, name, namespace string) (*corev1.Secret, error) {
+	secret, err := get[corev1.Secret](ctx, c, secrets, namespace, pullsecret.SecretName(name))
+	if err == nil && issued(secret) {
+		return secret, nil
+	}
+	selector := fields.OneTermEqualSelector("metadata.name", pullsecret.SecretName(name)).String()
+	found, err := list[corev1.Secret](ctx, c, secrets, "", metav1.ListOptions{FieldSelector: selector})
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(found, func(secret corev1.Secret) bool { return issued(&secret) })
+	if i < 0 {
+		return nil, fmt.Errorf("looking for a secret %s: no namespace has one that TCR Assistant has issued", pullsecret.SecretName(name))
+	}
+	return &found[i], nil
 }
 
-// refer adds what an object refers to to what was seen. What an invalid one names may be anything, and is not asked for.
-func (c *Cluster) refer(ctx context.Context, seen credential.Seen, object *v1.ImagePullSecret) error {
+func issued(secret *corev1.Secret) bool {
+	return pullsecret.Managed(secret.Labels) && secret.Type == corev1.SecretTypeDockerConfigJson
+}
+
+// domains returns the default domains of the registry instances of objects, by id. They stand in what the manager derives.
+func (c *Cluster) domains(ctx context.Context, objects []v1.ImagePullSecret) (map[string]string, error) {
+	if !slices.ContainsFunc(objects, func(object v1.ImagePullSecret) bool { return object.Spec.TCR != nil }) {
+		return nil, nil
+	}
+	found, err := list[v1.DerivedAttachments](ctx, c, derivedAttachments, "", metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	servers := map[string]string{}
+	for i := range found {
+		for _, rule := range found[i].Spec.Rules {
+			servers[rule.Secret] = rule.Server
+		}
+	}
+	domains := map[string]string{}
+	for i := range objects {
+		object := &objects[i]
+		rule, errs := pullsecret.Check(object)
+		server := servers[pullsecret.SecretName(object.Name)]
+		// What only a file holds is of no generation, and the manager has derived nothing of it.
+		derived := object.Generation > 0 && object.Status.ObservedGeneration == object.Generation && server != ""
+		if len(errs) == 0 && rule.Registry != nil && derived && server != rule.Servers[0] { // that stands for one that is not known
+			domains[rule.Registry.ID] = server
+		}
+	}
+	return domains, nil
+}
+
+// referred are the Secrets that ImagePullSecrets refer to.
+type referred struct {
+	*Cluster
+	secrets map[string]lookup[corev1.Secret]
+	// seen are those that could be seen.
+	seen credential.Seen
+}
+
+func (c *Cluster) noneSeen() *referred {
+	return &referred{Cluster: c, secrets: map[string]lookup[corev1.Secret]{},
+		seen: credential.Seen{Namespace: c.product, Secrets: map[string]*corev1.Secret{}}}
+}
+
+// look looks at what an object refers to. What an invalid one names may be anything, and is not asked for.
+func (r *referred) look(ctx context.Context, object *v1.ImagePullSecret) error {
 	rule, errs := pullsecret.Check(object)
 	if len(errs) > 0 || rule.Reference == "" {
 		return nil
 	}
-	if _, looked := seen.Secrets[rule.Reference]; looked {
-		return nil
+	secret, err := once(r.secrets, rule.Reference, func() (*corev1.Secret, error) {
+		return get[corev1.Secret](ctx, r.Cluster, secrets, r.product, rule.Reference)
+	})
+	if err == nil {
+		r.seen.Secrets[rule.Reference] = secret
 	}
-	secret, err := get[corev1.Secret](ctx, c, secrets, c.product, rule.Reference)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return err
-	}
-	seen.Secrets[rule.Reference] = secret
-	return nil
+	return err
 }
 
 // Authorities returns those that an object names for its registry, nil where it names none, or what is wrong with them.

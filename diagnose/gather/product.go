@@ -29,33 +29,43 @@ const (
 	updaterPodsAre = "app.kubernetes.io/name=tcr-assistant,app.kubernetes.io/component=hosts-updater"
 )
 
-// manager reads how the manager fares.
-func (c *Cluster) manager(ctx context.Context) (diagnose.Manager, error) {
+// manager reads how the manager fares, and what of it could not be seen.
+func (c *Cluster) manager(ctx context.Context) (diagnose.Manager, []diagnose.Unseen) {
 	var manager diagnose.Manager
+	var hidden unseen
 	deployment, err := get[appsv1.Deployment](ctx, c, deployments, c.product, managerName)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return manager, err
-	}
-	if deployment != nil {
+	switch {
+	case err == nil:
 		manager.Found, manager.Available, manager.Replicas = true, deployment.Status.AvailableReplicas, 1
 		if deployment.Spec.Replicas != nil {
 			manager.Replicas = *deployment.Spec.Replicas
 		}
+	case !apierrors.IsNotFound(err):
+		hidden.note(diagnose.PartDeployment, err)
 	}
 	lease, err := get[coordinationv1.Lease](ctx, c, leases, c.product, leaseName)
 	if err != nil && !apierrors.IsNotFound(err) {
-		return manager, err
+		hidden.note(diagnose.PartManager, err)
 	}
 	manager.LeaseUntil = until(lease)
-	for kind, name := range map[schema.GroupVersionResource]string{webhooks: webhookName, policies: policyName} {
-		switch _, err := get[metav1.PartialObjectMetadata](ctx, c, kind, "", name); {
+	manager.Attaches = c.attaches(ctx, &hidden)
+	return manager, hidden
+}
+
+// attaches reports whether accounts are born with their entries. The policy does not matter where the webhook is registered.
+func (c *Cluster) attaches(ctx context.Context, hidden *unseen) bool {
+	for _, way := range []struct {
+		kind schema.GroupVersionResource
+		name string
+	}{{webhooks, webhookName}, {policies, policyName}} {
+		switch _, err := get[metav1.PartialObjectMetadata](ctx, c, way.kind, "", way.name); {
 		case err == nil:
-			manager.Attaches = true
+			return true
 		case !apierrors.IsNotFound(err): // so is a kind that an older API server does not know
-			return manager, err
+			hidden.note(diagnose.PartAttachment, err)
 		}
 	}
-	return manager, nil
+	return false
 }
 
 // until returns until when whoever holds the Lease is known to lead.
@@ -82,7 +92,7 @@ func (h hosts) on(node string) diagnose.Node {
 	if node == "" || h.namespace == "" {
 		return diagnose.Node{}
 	}
-	return diagnose.Node{Configured: h.configured, Updater: cmp.Or(h.nodes[node], diagnose.UpdaterMissing)}
+	return diagnose.Node{Namespace: h.namespace, Configured: h.configured, Updater: cmp.Or(h.nodes[node], diagnose.UpdaterMissing)}
 }
 
 func (c *Cluster) hosts(ctx context.Context) (hosts, error) {

@@ -50,9 +50,8 @@ func (c *Cluster) Overview(ctx context.Context, name string) (Overview, error) {
 		return found, err
 	}
 	found.Referred, hidden = c.Referred(ctx, found.Objects...)
-	if found.Manager, err = c.manager(ctx); err != nil {
-		hidden.note(diagnose.PartManager, err)
-	}
+	manager, more := c.manager(ctx)
+	found.Manager, hidden = manager, append(hidden, more...)
 	config, err := c.hosts(ctx)
 	if err != nil {
 		hidden.note(diagnose.PartNode, err)
@@ -68,7 +67,7 @@ func (c *Cluster) Overview(ctx context.Context, name string) (Overview, error) {
 		}
 	}
 	found.Unseen = hidden
-	return found, nil
+	return found, stopped(ctx)
 }
 
 // Names returns the names of the objects of a kind that completion offers; none where they cannot be read.

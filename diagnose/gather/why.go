@@ -11,11 +11,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -84,12 +82,12 @@ func (c *Cluster) Evidence(ctx context.Context, target Target, now time.Time) ([
 		return nil, err
 	}
 	g := &gatherer{Cluster: c, now: now, target: target, referred: c.noneSeen(),
-		accounts: map[string]*corev1.ServiceAccount{}, secrets: map[string]*corev1.Secret{}}
+		accounts: map[string]lookup[corev1.ServiceAccount]{}, secrets: map[string]lookup[corev1.Secret]{}}
 	var all []diagnose.Evidence
 	for i := range found {
 		all = append(all, g.of(ctx, &found[i]))
 	}
-	return all, nil
+	return all, stopped(ctx)
 }
 
 func (c *Cluster) podsOf(ctx context.Context, target Target) ([]corev1.Pod, error) {
@@ -118,7 +116,7 @@ func (c *Cluster) podsOf(ctx context.Context, target Target) ([]corev1.Pod, erro
 	}
 	selector, err := metav1.LabelSelectorAsSelector(&found.Spec.Selector)
 	if err != nil || selector.Empty() {
-		selector = labels.Nothing()
+		return nil, fmt.Errorf("looking at the pods of %s: its selector selects none", target)
 	}
 	selected, err := list[corev1.Pod](ctx, c, pods, target.Namespace, metav1.ListOptions{LabelSelector: selector.String()})
 	if err == nil && len(selected) == 0 && (found.Spec.Replicas == nil || *found.Spec.Replicas > 0) {
@@ -132,9 +130,9 @@ type gatherer struct {
 	*Cluster
 	now      time.Time
 	target   Target
-	accounts map[string]*corev1.ServiceAccount
-	secrets  map[string]*corev1.Secret
-	referred credential.Seen
+	accounts map[string]lookup[corev1.ServiceAccount]
+	secrets  map[string]lookup[corev1.Secret]
+	referred *referred
 
 	common *common
 	hidden unseen // of the namespace
@@ -150,7 +148,7 @@ type common struct {
 }
 
 func (g *gatherer) of(ctx context.Context, pod *corev1.Pod) diagnose.Evidence {
-	evidence := diagnose.Evidence{Now: g.now, Pod: diagnose.ReadPod(pod, nil)}
+	evidence := diagnose.Evidence{Now: g.now, Product: g.product, Pod: diagnose.ReadPod(pod, nil)}
 	if !slices.ContainsFunc(evidence.Pod.Pulls, func(p diagnose.Pull) bool { return p.Waiting != "" }) {
 		return evidence // nothing else matters
 	}
@@ -172,11 +170,11 @@ func (g *gatherer) of(ctx context.Context, pod *corev1.Pod) diagnose.Evidence {
 		object := &g.common.objects[i]
 		// Where the pod does not list what it issues, what it would issue decides nothing.
 		if slices.Contains(evidence.Pod.Entries, pullsecret.SecretName(object.Name)) {
-			if err := g.refer(ctx, g.referred, object); err != nil {
+			if err := g.referred.look(ctx, object); err != nil {
 				hidden.note(diagnose.PartCredentials, err)
 			}
 		}
-		evidence.Issuers = append(evidence.Issuers, diagnose.ReadIssuer(object, g.referred, evidence.Pod, evidence.Namespace.Labels))
+		evidence.Issuers = append(evidence.Issuers, diagnose.ReadIssuer(object, g.referred.seen, evidence.Pod, evidence.Namespace.Labels))
 	}
 	for _, name := range evidence.Pod.Entries {
 		secret, err := g.secret(ctx, pod.Namespace, name)
@@ -211,9 +209,11 @@ func (g *gatherer) inCommon(ctx context.Context) *common {
 	if found.objects, err = g.Objects(ctx); err != nil {
 		g.hidden.note(diagnose.PartImagePullSecrets, err)
 	}
-	if found.manager, err = g.manager(ctx); err != nil {
-		g.hidden.note(diagnose.PartManager, err)
+	if g.referred.seen.Domains, err = g.domains(ctx, found.objects); err != nil {
+		g.hidden.note(diagnose.PartDomains, err)
 	}
+	manager, more := g.manager(ctx)
+	found.manager, g.hidden = manager, append(g.hidden, more...)
 	if found.hosts, err = g.hosts(ctx); err != nil {
 		g.hidden.note(diagnose.PartNode, err)
 	}
@@ -222,26 +222,14 @@ func (g *gatherer) inCommon(ctx context.Context) *common {
 
 // account returns an account; nil where it is not there.
 func (g *gatherer) account(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
-	if account, known := g.accounts[name]; known {
-		return account, nil
-	}
-	account, err := get[corev1.ServiceAccount](ctx, g.Cluster, serviceAccounts, namespace, name)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, err
-	}
-	g.accounts[name] = account
-	return account, nil
+	return once(g.accounts, name, func() (*corev1.ServiceAccount, error) {
+		return get[corev1.ServiceAccount](ctx, g.Cluster, serviceAccounts, namespace, name)
+	})
 }
 
 // secret returns a Secret; nil where it is not there.
 func (g *gatherer) secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
-	if secret, known := g.secrets[name]; known {
-		return secret, nil
-	}
-	secret, err := get[corev1.Secret](ctx, g.Cluster, secrets, namespace, name)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, err
-	}
-	g.secrets[name] = secret
-	return secret, nil
+	return once(g.secrets, name, func() (*corev1.Secret, error) {
+		return get[corev1.Secret](ctx, g.Cluster, secrets, namespace, name)
+	})
 }

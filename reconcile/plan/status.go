@@ -253,6 +253,8 @@ type Progress struct {
 	Ready                           bool
 	// Credential is what is known of the credential itself.
 	Credential CredentialProgress
+	// Reached is whether the registry is reached from the private network that was asked for; nil where none was.
+	Reached *bool
 	// Failures counts what fails by reason, all of it.
 	Failures map[string]int
 }
@@ -265,6 +267,7 @@ func ProgressOf(name string, status v1.ImagePullSecretStatus, failures []v1.Fail
 		AccountsDesired: status.SAsDesired, AccountsServed: status.SAsSuccess,
 		Ready:      meta.IsStatusConditionTrue(status.Conditions, v1.ConditionReady),
 		Credential: credentialOf(status),
+		Reached:    reachedOf(status),
 		Failures:   countReasons(failures),
 	}
 }

@@ -57,6 +57,8 @@ type Config struct {
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
 	// Validity returns what was found out about a rule's credential, nil where nobody has looked. It may be nil.
 	Validity func(rule *pullsecret.Rule) *credential.Validity
+	// Reached says how far a rule's registry is reached from its private network; nil where that is not known yet. It may be nil.
+	Reached func(rule *pullsecret.Rule) *pullsecret.Reach
 	// Recorder records events; it may be nil.
 	Recorder record.EventRecorder
 	// QueueMetrics may be nil.
@@ -231,6 +233,7 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 		if w.Validity != nil {
 			plan.SetValid(&status, rule, before.Status, w.Validity(rule), now)
 		}
+		status = plan.SetReached(status, rule, w.reached(rule), before.Status, now)
 		if again := w.events.record(name, rule.UID, status, failures, time.Now()); again > 0 {
 			w.queue.AddAfter(name, again)
 		}
@@ -247,6 +250,14 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 	}
 	w.progress.put(plan.ProgressOf(name, status, failures))
 	return status, true
+}
+
+// reached says how far a rule's registry is reached from its private network; nil where that is not known.
+func (w *Writer) reached(rule *pullsecret.Rule) *pullsecret.Reach {
+	if w.Reached == nil {
+		return nil
+	}
+	return w.Reached(rule)
 }
 
 // early reports whether a status was written less than a period ago, and comes back to it.

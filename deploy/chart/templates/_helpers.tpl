@@ -49,6 +49,15 @@ A text that may have been typed as a number. Helm keeps the digits of --set, and
 {{ .Values.hostsUpdater.namespace | default .Release.Namespace }}
 {{- end -}}
 
+{{/* Whether hosts-updater runs: "true", or nothing. It does where there are hosts, or may be found some. */}}
+{{- define "tcr-assistant.hostsUpdater.runs" -}}
+{{- $runs := or .Values.global.hosts .Values.hostsUpdater.always -}}
+{{- range .Values.global.imagePullSecretsCrs -}}
+{{- with .tcr -}}{{- if kindIs "map" .privateNetwork -}}{{- $runs = true -}}{{- end -}}{{- end -}}
+{{- end -}}
+{{- if $runs }}true{{ end -}}
+{{- end -}}
+
 {{/* The names of the Secrets that the values ask for, as a JSON list. */}}
 {{- define "tcr-assistant.secrets" -}}
 {{- $names := list -}}

@@ -14,13 +14,8 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- if and (eq .Values.rbac.secrets "narrowed") (not .Values.admissionPolicies.restrictManager) -}}
 {{- include "tcr-assistant.fault" (list $faults "rbac.secrets" "must not be narrowed where admissionPolicies.restrictManager is false: the manager lists in a role itself which Secrets it may read, and nothing but that policy keeps it from writing anything there. Write admissionPolicies.restrictManager: true, or rbac.secrets: all, or named") -}}
 {{- end -}}
-{{- with .Values.webhook.clientCA -}}
-{{- if contains "PRIVATE KEY" . -}}
-{{- include "tcr-assistant.fault" (list $faults "webhook.clientCA" "holds a private key: write the authority's certificate alone, and replace that key") -}}
-{{- else if not (contains "-----BEGIN CERTIFICATE-----" .) -}}
-{{- include "tcr-assistant.fault" (list $faults "webhook.clientCA" "holds no certificate: write the PEM text of the authority that signs the API servers' client certificates, or pass its file by --set-file webhook.clientCA=ca.crt") -}}
-{{- end -}}
-{{- end -}}
+{{- include "tcr-assistant.validate.authority" (list $faults "webhook.clientCA" .Values.webhook.clientCA "the authority that signs the API servers' client certificates") -}}
+{{- include "tcr-assistant.validate.cloud" (list $faults (.Values.global.tcr | default dict)) -}}
 {{- $namespace := .Values.hostsUpdater.namespace -}}
 {{- if and $namespace (not (kindIs "string" $namespace)) -}}
 {{- include "tcr-assistant.fault" (list $faults "hostsUpdater.namespace" "is a number, which may have lost how it was written: write it in quotes, or pass it by --set-string instead of --set") -}}
@@ -131,7 +126,11 @@ which have no spec.docker about them.
 {{- with $cr.tcr -}}
 {{- $_ := set $set "tcr" . -}}
 {{- end -}}
-{{- include "tcr-assistant.validate.fields" (list $faults (printf "%s.tcr" $path) $cr.tcr $spec.properties.tcr) -}}
+{{- $tcr := $cr.tcr | default dict -}}
+{{- include "tcr-assistant.validate.fields" (list $faults (printf "%s.tcr" $path) (omit $tcr "privateNetwork") $spec.properties.tcr) -}}
+{{- if $tcr -}}
+{{- include "tcr-assistant.validate.network" (list $faults (printf "%s.tcr.privateNetwork" $path) ($tcr.privateNetwork | default dict) $spec.properties.tcr.properties.privateNetwork.properties) -}}
+{{- end -}}
 {{- $at := dict ".docker" ".secretRef" ".docker.server" ".dockerServer" -}}
 {{- range index $spec "x-kubernetes-validations" -}}
 {{- if hasPrefix ".docker" (.fieldPath | default "") -}}
@@ -156,6 +155,20 @@ which have no spec.docker about them.
 {{- end -}}
 {{- else if kindIs "string" $value -}}
 {{- include "tcr-assistant.rules" (list $faults $at $value $rules) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The private network of an entry. */}}
+{{- define "tcr-assistant.validate.network" -}}
+{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $network := index . 2 -}}{{- $schema := index . 3 -}}{{- $domains := $network.domains | default list -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.vpcId" $path) ($network.vpcId | default "") $schema.vpcId) -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.domains" $path) $domains $schema.domains) -}}
+{{- range $i, $domain := $domains -}}
+{{- $at := printf "%s.domains[%d]" $path $i -}}
+{{- include "tcr-assistant.rules" (list $faults $at $domain $schema.domains.items) -}}
+{{- if has $domain (slice $domains 0 $i) -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "Duplicate value: %q" $domain)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -198,6 +211,60 @@ which have no spec.docker about them.
 {{- include "tcr-assistant.fault" (list $faults $at (printf "must not be false on this API server, %s, which cannot attach Secrets by itself: it has no MutatingAdmissionPolicy in admissionregistration.k8s.io/v1, as there is from Kubernetes 1.36 on. Write %s: %s; or, if this was rendered for another cluster, name its version and its API (--kube-version 1.36.0 --api-versions admissionregistration.k8s.io/v1/MutatingAdmissionPolicy)" $root.Capabilities.KubeVersion.Version $at $instead)) -}}
 {{- else if not (include "tcr-assistant.attaches" $root) -}}
 {{- include "tcr-assistant.fault" (list $faults $at (printf "must not be false where admissionPolicies.attach is: nothing would attach Secrets to new ServiceAccounts. Write %s: %s, or admissionPolicies.attach: auto" $at $instead)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The PEM text of an authority, which may be left blank. */}}
+{{- define "tcr-assistant.validate.authority" -}}
+{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $text := index . 2 | default "" -}}{{- $whose := index . 3 -}}
+{{- if contains "PRIVATE KEY" $text -}}
+{{- include "tcr-assistant.fault" (list $faults $path "holds a private key: write the authority's certificate alone, and replace that key") -}}
+{{- else if and $text (not (contains "-----BEGIN CERTIFICATE-----" $text)) -}}
+{{- include "tcr-assistant.fault" (list $faults $path (printf "holds no certificate: write the PEM text of %s, or pass its file by --set-file %s=ca.crt" $whose $path)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* How the cloud is reached, as the manager checks it. An address is not repeated: it may hold a password. */}}
+{{- define "tcr-assistant.validate.cloud" -}}
+{{- $faults := index . 0 -}}{{- $cloud := index . 1 -}}
+{{- $host := "([A-Za-z0-9._-]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})?/?$" -}}
+{{- if not (regexMatch (printf "^$|^https://%s" $host) ($cloud.endpoint | default "" | replace "{service}" "tcr")) -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.endpoint" "must be a URL of https and a host alone: write one such as https://{service}.internal.tencentcloudapi.com") -}}
+{{- end -}}
+{{- if not (regexMatch (printf "^$|^https?://%s" $host) ($cloud.metadataEndpoint | default "")) -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.metadataEndpoint" "must be a URL of http or https and a host alone: write one such as http://metadata.tencentyun.com") -}}
+{{- end -}}
+{{- if not (regexMatch (printf "^$|^https?://%s" $host) ($cloud.httpsProxy | default "")) -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.httpsProxy" "must be a URL of http or https and a host alone, without a password, which everybody could read in the Deployment: write one such as http://proxy.example.com:3128") -}}
+{{- end -}}
+{{- if not (regexMatch "^[^\\s,$]*(, ?[^\\s,$]+)*$" ($cloud.noProxy | default "")) -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.noProxy" "must be hosts, domains and networks, separated by \",\": write some such as .example.com,10.0.0.0/8") -}}
+{{- else if and $cloud.noProxy (not $cloud.httpsProxy) -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.noProxy" "has no effect where there is no proxy: write global.tcr.httpsProxy, or leave it blank") -}}
+{{- end -}}
+{{- if not (regexMatch "^(cls-[a-z0-9]{1,32})?$" ($cloud.clusterId | default "")) -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.clusterId" (printf "%q must be the id of a cluster, such as cls-xxxxxxxx" $cloud.clusterId)) -}}
+{{- end -}}
+{{- if not (regexMatch "^(qcs::cam::uin/[0-9]+:role(Name)?/[A-Za-z0-9+=,.@_/-]{1,256})?$" ($cloud.roleArn | default "")) -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.roleArn" (printf "%q must be the name of a CAM role as its page shows it: write one such as qcs::cam::uin/100000000001:roleName/tcr-assistant" $cloud.roleArn)) -}}
+{{- end -}}
+{{- if and $cloud.roleArn $cloud.credentialsSecretRef -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.credentialsSecretRef" "would not be used beside global.tcr.roleArn, which goes before it: write one of the two") -}}
+{{- end -}}
+{{- include "tcr-assistant.validate.authority" (list $faults "global.tcr.ca" $cloud.ca "the authority that signs the certificate of the cloud's API, or of a proxy") -}}
+{{- $sources := list -}}
+{{- range $key := list "ca" "caConfigMapRef" "caSecretRef" -}}
+{{- if get $cloud $key -}}{{- $sources = append $sources (printf "global.tcr.%s" $key) -}}{{- end -}}
+{{- end -}}
+{{- if gt (len $sources) 1 -}}
+{{- include "tcr-assistant.fault" (list $faults (last $sources) (printf "must not stand beside %s: write the certificates in one place" (first $sources))) -}}
+{{- end -}}
+{{- range $key := list "caConfigMapRef" "caSecretRef" "credentialsSecretRef" -}}
+{{- with get $cloud $key -}}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" (.name | default "")) -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "global.tcr.%s.name" $key) (printf "%q is no name of an object: write that of one in the release's namespace" (.name | default ""))) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/binaries"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/process"
 )
 
 const (
@@ -155,7 +156,7 @@ type Options struct {
 	AllSecrets bool
 	// Args come after the usual ones and override them.
 	Args []string
-	// Env are variables (key=value) besides those of the test.
+	// Env is what its environment holds besides that of the test.
 	Env []string
 	// Log gets a copy of what it logs; it may be nil.
 	Log io.Writer
@@ -190,7 +191,8 @@ func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Manager, 
 	}, options.Args...)...)
 	m.command.Env = append(os.Environ(), options.Env...)
 	m.command.Stdout, m.command.Stderr = m.log, m.log
-	m.command.SysProcAttr = processAttributes()
+	m.command.Env = append(os.Environ(), options.Env...)
+	m.command.SysProcAttr = process.Attributes()
 	if err := m.command.Start(); err != nil {
 		return nil, fmt.Errorf("starting the manager: %w", err)
 	}

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// network gives the machine the interface eth0 with the addresses of the node and of the registry. The other end of the
+// network gives the machine the interface eth0 with the addresses of the node and of the registries. The other end of the
 // cable is on the same machine: what is sent there is lost.
 func network() error {
 	const name, peer = "eth0", "uplink"
@@ -32,7 +32,7 @@ func network() error {
 	if err != nil {
 		return err
 	}
-	for _, address := range []string{Address, RegistryAddress} {
+	for _, address := range []string{Address, RegistryAddress, GuardedAddress} {
 		ip := &net.IPNet{IP: net.ParseIP(address).To4(), Mask: net.CIDRMask(24, 32)}
 		if err := netlink.AddrAdd(eth0, &netlink.Addr{IPNet: ip}); err != nil {
 			return fmt.Errorf("giving %s the address %s: %w", name, address, err)

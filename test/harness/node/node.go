@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,6 +47,7 @@ type Node struct {
 	kubeconfig string // of the kubelet
 	dir        string
 	dns        *nowhere
+	guarded    *http.Server // nil without a guarded registry
 	running    map[string]*process.Process
 }
 
@@ -127,6 +129,9 @@ func (n *Node) Stop() error {
 	errs = append(errs, killContainers())
 	if n.Cluster != nil {
 		errs = append(errs, n.Cluster.Stop())
+	}
+	if n.guarded != nil {
+		errs = append(errs, n.guarded.Close())
 	}
 	if n.dns != nil {
 		errs = append(errs, n.dns.close())

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -20,7 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/crypto/bcrypt"
 
-	"github.com/tcr-assistant/tcr-assistant/test/harness/registry"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/selfsigned"
 )
 
 // RegistryHost is the registry's name. No DNS knows it.
@@ -39,21 +38,21 @@ func (n *Node) StartRegistry(ctx context.Context, user, password string) (*Regis
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return nil, err
 	}
-	certificate, err := registry.NewCertificate(time.Now(), RegistryHost)
+	certificate, key, err := selfsigned.New(RegistryHost)
 	if err != nil {
 		return nil, fmt.Errorf("starting the registry: %w", err)
 	}
-	authority := filepath.Join(registryHosts, RegistryHost, "ca.crt")
+	if err := trust(RegistryHost, certificate); err != nil {
+		return nil, fmt.Errorf("starting the registry: %w", err)
+	}
 	for path, text := range map[string]string{
-		r.path("tls.crt"): string(certificate.PEM),
-		r.path("tls.key"): string(certificate.KeyPEM),
+		r.path("tls.crt"): string(certificate),
+		r.path("tls.key"): string(key),
 		r.path("config.yaml"): fmt.Sprintf(`version: 0.1
 storage: {filesystem: {rootdirectory: %q}}
 http: {addr: %q, tls: {certificate: %q, key: %q}}
 auth: {htpasswd: {realm: %q, path: %q}}
 `, r.path("storage"), net.JoinHostPort(RegistryAddress, "443"), r.path("tls.crt"), r.path("tls.key"), RegistryHost, r.path("htpasswd")),
-		authority: string(certificate.PEM),
-		filepath.Join(registryHosts, RegistryHost, "hosts.toml"): fmt.Sprintf("server = %q\nca = %q\n", "https://"+RegistryHost, authority),
 	} {
 		if err := write(path, text); err != nil {
 			return nil, fmt.Errorf("starting the registry: %w", err)
@@ -65,21 +64,34 @@ auth: {htpasswd: {realm: %q, path: %q}}
 	if err := n.run("/usr/bin/docker-registry", "docker-registry", "serve", r.path("config.yaml")); err != nil {
 		return nil, err
 	}
-	trusted := x509.NewCertPool()
-	trusted.AppendCertsFromPEM(certificate.PEM)
-	r.transport = &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: trusted},
-		// The registry's name leads nowhere.
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(RegistryAddress, "443"))
-		},
-	}
+	r.transport = clientOf(certificate, RegistryAddress)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return r, n.await(ctx, "the registry", func() error {
 		_, err := r.Login(ctx, user, password)
 		return err
 	})
+}
+
+// trust has the container runtime trust a registry by its certificate.
+func trust(host string, certificate []byte) error {
+	authority := filepath.Join(registryHosts, host, "ca.crt")
+	if err := write(authority, string(certificate)); err != nil {
+		return err
+	}
+	return write(filepath.Join(registryHosts, host, "hosts.toml"), fmt.Sprintf("server = %q\nca = %q\n", "https://"+host, authority))
+}
+
+// clientOf returns what reaches a registry, whose name leads nowhere.
+func clientOf(certificate []byte, address string) *http.Transport {
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(certificate)
+	return &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: trusted},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(address, "443"))
+		},
+	}
 }
 
 func (r *Registry) path(file string) string { return filepath.Join(r.dir, file) }

@@ -17,23 +17,11 @@ import (
 	"time"
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/binaries"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/process"
 )
 
 // Find returns the path of prometheus or promtool: the one in PATH, or the one in the cache folder.
-func Find(name string) (string, error) {
-	if path, err := exec.LookPath(name); err == nil {
-		return path, nil
-	}
-	cache, err := binaries.CacheDir()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(cache, "prometheus", "usr", "bin", name)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("finding %s: it is neither in PATH nor in %s: run \"make prometheus\", or install Debian's package prometheus", name, filepath.Dir(path))
-	}
-	return path, nil
-}
+func Find(name string) (string, error) { return binaries.Find(name, "prometheus", "prometheus") }
 
 // Promtool runs promtool with input and returns all that it prints.
 func Promtool(ctx context.Context, input string, args ...string) (string, error) {
@@ -88,7 +76,7 @@ scrape_configs:
 		"--web.listen-address="+s.address,
 		"--log.level=warn")
 	s.command.Stdout, s.command.Stderr = &s.output, &s.output
-	s.command.SysProcAttr = processAttributes()
+	s.command.SysProcAttr = process.Attributes()
 	if err := s.command.Start(); err != nil {
 		return nil, fmt.Errorf("starting prometheus: %w", err)
 	}

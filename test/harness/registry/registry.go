@@ -1,14 +1,14 @@
-// Package registry runs a real registry, CNCF's distribution, on loopback: with a file of passwords, or with a token service, which is
-// the one thing that is made here.
+// Package registry runs the CNCF's registry on loopback. It lets in whoever has a token of its token service, which asks somebody
+// else whether a name and a password are good: the cloud to test with, for one.
 package registry
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -19,175 +19,222 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/random"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"golang.org/x/crypto/bcrypt"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/binaries"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/process"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/selfsigned"
 )
 
-// Address is where registries listen.
-const Address = "127.0.0.1"
+// patience bounds how long it may take to come up, on a busy machine too.
+const patience = time.Minute
 
-// Registry is a running registry. Its certificate signed itself.
-type Registry struct {
-	// Host is its address and port.
-	Host        string
-	Certificate *Certificate
-
-	dir     string
-	storage string // the folder of its images
-	command *exec.Cmd
-	output  bytes.Buffer
-	done    chan struct{}
+// Options say how a registry is started.
+type Options struct {
+	// Dir is for all that it writes.
+	Dir string
+	// Hosts are its names, which lead nowhere.
+	Hosts []string
+	// LetsIn says whether a password is good.
+	LetsIn func(user, password string) bool
 }
 
-// Find returns the path of the registry: in the cache folder, by itself or among what a node consists of.
-func Find() (string, error) {
-	cache, err := binaries.CacheDir()
+// Registry is a running one.
+type Registry struct {
+	dir       string
+	tokens    *tokenService
+	command   *exec.Cmd
+	ended     chan struct{}
+	transport *http.Transport
+}
+
+// Start starts a registry, and returns once it answers.
+func Start(ctx context.Context, options Options) (r *Registry, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("starting a registry: %w", err), r.Stop())
+		}
+	}()
+	r = &Registry{dir: options.Dir}
+	binary, err := binaries.Find("docker-registry", "debian", "registry")
 	if err != nil {
-		return "", err
+		return r, err
 	}
-	for _, folder := range []string{"registry", "debian"} {
-		path := filepath.Join(cache, folder, "usr", "bin", "docker-registry")
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
+	if r.tokens, err = startTokens(options); err != nil {
+		return r, err
+	}
+	address, err := freeAddress()
+	if err != nil {
+		return r, err
+	}
+	certificate, key, err := selfsigned.New(options.Hosts...)
+	if err != nil {
+		return r, err
+	}
+	for file, text := range map[string]string{
+		"tls.crt": string(certificate), "tls.key": string(key), "tokens.crt": string(r.tokens.certificate),
+		"config.yaml": fmt.Sprintf(`version: 0.1
+log: {accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: %q}}
+http: {addr: %q, tls: {certificate: %q, key: %q}}
+auth: {token: {realm: %q, service: %q, issuer: %q, rootcertbundle: %q}}
+`, r.path("storage"), address, r.path("tls.crt"), r.path("tls.key"), r.tokens.url, service, issuer, r.path("tokens.crt")),
+	} {
+		if err := os.WriteFile(r.path(file), []byte(text), 0o600); err != nil {
+			return r, err
 		}
 	}
-	return "", fmt.Errorf("finding docker-registry: it is not in %s: run \"make registry\"", cache)
-}
-
-// WithPasswords starts a registry that asks for one of these users' passwords. dir is for all that it writes.
-func WithPasswords(ctx context.Context, dir string, passwords map[string]string) (*Registry, error) {
-	r := &Registry{dir: dir, storage: filepath.Join(dir, "storage")}
-	if err := r.SetPasswords(passwords); err != nil {
-		return nil, err
+	if err := r.run(binary); err != nil {
+		return r, err
 	}
-	return r, r.start(ctx, fmt.Sprintf("htpasswd: {realm: registry, path: %q}", r.path("htpasswd")))
-}
-
-// WithTokens starts a registry that asks for a token of a service, and has what another one has. dir is for all else that it writes.
-func WithTokens(ctx context.Context, dir string, tokens *Tokens, another *Registry) (*Registry, error) {
-	r := &Registry{dir: dir, storage: another.storage}
-	if err := os.WriteFile(r.path("tokens.crt"), tokens.Certificate.PEM, 0o600); err != nil {
-		return nil, err
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(certificate)
+	trusted.AppendCertsFromPEM(r.tokens.certificate)
+	r.transport = &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: trusted},
+		DialContext: func(ctx context.Context, network, asked string) (net.Conn, error) {
+			at := address
+			if strings.HasPrefix(asked, "tokens.") {
+				at = r.tokens.address
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, at)
+		},
 	}
-	return r, r.start(ctx, fmt.Sprintf("token: {realm: %q, service: %q, issuer: %q, rootcertbundle: %q}",
-		tokens.Realm, Service, issuer, r.path("tokens.crt")))
+	return r, r.await(ctx, options.Hosts[0])
 }
 
 func (r *Registry) path(file string) string { return filepath.Join(r.dir, file) }
 
-// SetPasswords makes these users, with their passwords, the only ones that the registry lets in.
-func (r *Registry) SetPasswords(passwords map[string]string) error {
-	var lines strings.Builder
-	for user, password := range passwords {
-		hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
-		if err != nil {
-			return fmt.Errorf("hashing a password: %w", err)
-		}
-		fmt.Fprintf(&lines, "%s:%s\n", user, hash)
-	}
-	// The registry reads the file again when its time changes.
-	return os.WriteFile(r.path("htpasswd"), []byte(lines.String()), 0o600)
-}
-
-func (r *Registry) start(ctx context.Context, auth string) error {
-	path, err := Find()
+// run runs the registry's program.
+func (r *Registry) run(binary string) error {
+	log, err := os.Create(r.path("registry.log"))
 	if err != nil {
 		return err
 	}
-	if r.Certificate, err = NewCertificate(time.Now(), Address); err != nil {
+	defer func() { _ = log.Close() }() // the program has its own
+	command := exec.Command(binary, "serve", r.path("config.yaml"))
+	command.Stdout, command.Stderr, command.SysProcAttr = log, log, process.Attributes()
+	if err := command.Start(); err != nil {
 		return err
 	}
-	if r.Host, err = freeAddress(); err != nil {
-		return err
-	}
-	for file, text := range map[string]string{
-		"tls.crt": string(r.Certificate.PEM),
-		"tls.key": string(r.Certificate.KeyPEM),
-		"config.yaml": fmt.Sprintf(`version: 0.1
-storage: {filesystem: {rootdirectory: %q}}
-http: {addr: %q, tls: {certificate: %q, key: %q}}
-auth: {%s}
-`, r.storage, r.Host, r.path("tls.crt"), r.path("tls.key"), auth),
-	} {
-		if err := os.WriteFile(r.path(file), []byte(text), 0o600); err != nil {
-			return err
-		}
-	}
-	r.command, r.done = exec.Command(path, "serve", r.path("config.yaml")), make(chan struct{})
-	r.command.Stdout, r.command.Stderr = &r.output, &r.output
-	r.command.SysProcAttr = processAttributes()
-	if err := r.command.Start(); err != nil {
-		return fmt.Errorf("starting the registry: %w", err)
-	}
+	r.command, r.ended = command, make(chan struct{})
 	go func() {
-		_ = r.command.Wait() // what it says is in its output
-		close(r.done)
+		_ = command.Wait() // what it says is in command.ProcessState
+		close(r.ended)
 	}()
-	return r.await(ctx)
+	return nil
 }
 
-// await returns once the registry answers.
-func (r *Registry) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+// await returns once the registry asks who one is.
+func (r *Registry) await(ctx context.Context, host string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.Host)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/v2/", nil)
+		if err != nil {
+			return err
+		}
+		answer, err := r.transport.RoundTrip(request)
 		if err == nil {
-			return connection.Close()
+			_ = answer.Body.Close()
+			if answer.StatusCode == http.StatusUnauthorized {
+				return nil
+			}
+			err = errors.New(answer.Status)
 		}
 		select {
-		case <-r.done:
-			return fmt.Errorf("the registry ended by itself: %s", r.output.String())
+		case <-r.ended:
+			return fmt.Errorf("it ended: %s", r.command.ProcessState)
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("the registry does not answer: %w", err), r.Stop())
+			return fmt.Errorf("it does not answer: %w", err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-// Stop ends the registry.
+// Stop ends the registry at once.
 func (r *Registry) Stop() error {
-	if err := r.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("ending the registry: %w", err)
+	var all error
+	if r.command != nil {
+		if err := r.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			all = fmt.Errorf("stopping the registry: %w", err)
+		}
+		<-r.ended
 	}
-	<-r.done
+	if r.transport != nil {
+		r.transport.CloseIdleConnections()
+	}
+	if r.tokens != nil {
+		all = errors.Join(all, r.tokens.server.Close())
+	}
+	return all
+}
+
+// as returns how a registry is asked by somebody, who logs in anew.
+func (r *Registry) as(ctx context.Context, user, password string) []remote.Option {
+	return []remote.Option{
+		remote.WithContext(ctx), remote.WithTransport(r.transport), remote.WithAuth(&authn.Basic{Username: user, Password: password}),
+		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
+	}
+}
+
+// Push pushes an image under a name such as r.example.com/team/app:1.
+func (r *Registry) Push(ctx context.Context, image string, content v1.Image, user, password string) error {
+	tag, err := name.NewTag(image)
+	if err == nil {
+		err = remote.Write(tag, content, r.as(ctx, user, password)...)
+	}
+	if err != nil {
+		return fmt.Errorf("pushing %s: %w", image, err)
+	}
 	return nil
 }
 
-// Roots trust the registry.
-func (r *Registry) Roots() *x509.CertPool {
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(r.Certificate.PEM)
-	return roots
-}
-
-// Push pushes an image of random content to a repository and tag, as in team/app:v1.
-func (r *Registry) Push(ctx context.Context, repository, user, password string) error {
-	image, err := random.Image(64, 1)
-	if err != nil {
+// Pull logs in and pulls an image, layers and all.
+func (r *Registry) Pull(ctx context.Context, image, user, password string) error {
+	err := func() error {
+		tag, err := name.NewTag(image)
+		if err != nil {
+			return err
+		}
+		content, err := remote.Image(tag, r.as(ctx, user, password)...)
+		if err != nil {
+			return err
+		}
+		layers, err := content.Layers()
+		for _, layer := range layers {
+			err = errors.Join(err, read(layer))
+		}
 		return err
-	}
-	tag, err := name.NewTag(r.Host + "/" + repository)
+	}()
 	if err != nil {
-		return err
-	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: r.Roots()}}
-	defer transport.CloseIdleConnections()
-	if err := remote.Write(tag, image, remote.WithContext(ctx), remote.WithTransport(transport),
-		remote.WithAuth(&authn.Basic{Username: user, Password: password})); err != nil {
-		return fmt.Errorf("pushing %s: %w", repository, err)
+		return fmt.Errorf("pulling %s: %w", image, err)
 	}
 	return nil
 }
 
-// freeAddress returns a loopback address with a port that nobody listens on.
+func read(layer v1.Layer) error {
+	content, err := layer.Compressed()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, content)
+	return errors.Join(err, content.Close())
+}
+
+// Refused says whether somebody was not let in.
+func Refused(err error) bool {
+	var answer *transport.Error
+	return errors.As(err, &answer) && answer.StatusCode == http.StatusUnauthorized
+}
+
+// freeAddress returns an address of loopback on which nobody listens.
 func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", Address+":0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", fmt.Errorf("looking for a free port: %w", err)
+		return "", err
 	}
 	return listener.Addr().String(), listener.Close()
 }

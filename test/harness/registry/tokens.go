@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,146 +12,126 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"math/big"
+	"net"
 	"net/http"
-	"net/http/httptest"
-	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/tcr-assistant/tcr-assistant/test/harness/selfsigned"
 )
 
-// Service is what registries call themselves to the token service, issuer what that calls itself to them.
+// What a token says of the registry and of who issued it.
 const (
-	Service = "registry"
+	service = "registry"
 	issuer  = "tokens"
 )
 
-// Account is a user of a token service.
-type Account struct {
-	Password string
-	// Repositories are those that the user may pull from and push to.
-	Repositories []string
-	// Stale has tokens issued whose time is over.
-	Stale bool
+// lifetime is how long a token is good. Clients that log in anew ask for another.
+const lifetime = time.Minute
+
+// tokenService issues the tokens that the registry trusts, to whoever it lets in.
+type tokenService struct {
+	letsIn      func(user, password string) bool
+	url         string // its name leads nowhere
+	address     string
+	certificate []byte // in PEM; it signs the tokens, too
+	pair        tls.Certificate
+	server      *http.Server
 }
 
-// Tokens is a token service, as distribution's token authentication has it.
-type Tokens struct {
-	// Realm is the address that tokens are asked for at, Host its host and port.
-	Realm, Host string
-	Certificate *Certificate
-
-	server *httptest.Server
-
-	mu       sync.Mutex
-	accounts map[string]Account
-	logins   int
-}
-
-// StartTokens starts a token service without users.
-func StartTokens() (*Tokens, error) {
-	certificate, err := NewCertificate(time.Now(), Address)
+// startTokens starts the service of a registry.
+func startTokens(options Options) (*tokenService, error) {
+	s := &tokenService{letsIn: options.LetsIn}
+	// Clients ask no service under an address of loopback.
+	host := "tokens." + options.Hosts[0]
+	certificate, key, err := selfsigned.New(host)
 	if err != nil {
 		return nil, err
 	}
-	pair, err := tls.X509KeyPair(certificate.PEM, certificate.KeyPEM)
+	if s.pair, err = tls.X509KeyPair(certificate, key); err != nil {
+		return nil, err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	t := &Tokens{Certificate: certificate, accounts: map[string]Account{}}
-	t.server = httptest.NewUnstartedServer(http.HandlerFunc(t.serve))
-	t.server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	t.server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	t.server.StartTLS()
-	t.Realm = t.server.URL + "/token"
-	t.Host = strings.TrimPrefix(t.server.URL, "https://")
-	return t, nil
+	s.certificate, s.address = certificate, listener.Addr().String()
+	s.url = "https://" + host + "/token"
+	s.server = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
+	go func() { // it ends with the server
+		_ = s.server.Serve(tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{s.pair}}))
+	}()
+	return s, nil
 }
 
-// Stop ends the service.
-func (t *Tokens) Stop() { t.server.Close() }
-
-// Set makes a user what the account says; nil takes the user away.
-func (t *Tokens) Set(user string, account *Account) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.accounts, user)
-	if account != nil {
-		t.accounts[user] = *account
-	}
-}
-
-// Logins counts the requests that held a user name and a password.
-func (t *Tokens) Logins() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.logins
-}
-
-// access is what a token is for.
+// access is what a token lets somebody do.
 type access struct {
 	Type    string   `json:"type"`
 	Name    string   `json:"name"`
 	Actions []string `json:"actions"`
 }
 
-func (t *Tokens) serve(response http.ResponseWriter, request *http.Request) {
-	user, password, given := request.BasicAuth()
-	t.mu.Lock()
-	account, known := t.accounts[user]
-	if given {
-		t.logins++
-	}
-	t.mu.Unlock()
-	if !known || password != account.Password {
-		http.Error(response, `{"errors":[{"code":"UNAUTHORIZED"}]}`, http.StatusUnauthorized)
+// ServeHTTP answers with a token for what is asked for, to whoever may have it.
+func (s *tokenService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	user, password, _ := r.BasicAuth()
+	if !s.letsIn(user, password) {
+		http.Error(w, `{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}`, http.StatusUnauthorized)
 		return
 	}
 	granted := []access{}
-	for _, scope := range request.URL.Query()["scope"] {
-		parts := strings.Split(scope, ":") // repository:NAME:pull,push
-		if len(parts) == 3 && slices.Contains(account.Repositories, parts[1]) {
-			granted = append(granted, access{parts[0], parts[1], strings.Split(parts[2], ",")})
+	for _, scope := range r.URL.Query()["scope"] {
+		// repository:team/app:pull,push
+		kind, rest, _ := strings.Cut(scope, ":")
+		if at := strings.LastIndex(rest, ":"); at >= 0 {
+			granted = append(granted, access{kind, rest[:at], strings.Split(rest[at+1:], ",")})
 		}
 	}
-	ends := time.Now().Add(5 * time.Minute)
-	if account.Stale {
-		ends = time.Now().Add(-time.Hour)
-	}
-	token, err := t.sign(user, granted, ends)
+	token, err := s.token(user, granted)
 	if err != nil {
-		http.Error(response, err.Error(), http.StatusInternalServerError)
+		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	response.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(response, `{"token":%q}`, token)
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "expires_in": int(lifetime.Seconds())}) // who asked may be gone
 }
 
-// sign returns a JSON Web Token by ES256.
-func (t *Tokens) sign(user string, granted []access, ends time.Time) (string, error) {
-	header, err := json.Marshal(map[string]any{
-		"typ": "JWT", "alg": "ES256", "x5c": []string{base64.StdEncoding.EncodeToString(t.Certificate.DER)},
+// token returns a token that the registry trusts by the certificate in its head.
+func (s *tokenService) token(user string, granted []access) (string, error) {
+	now := time.Now()
+	head, err := encoded(map[string]any{
+		"typ": "JWT", "alg": "ES256", "x5c": []string{base64.StdEncoding.EncodeToString(s.pair.Certificate[0])},
 	})
 	if err != nil {
 		return "", err
 	}
-	claims, err := json.Marshal(map[string]any{
-		"iss": issuer, "sub": user, "aud": Service, "exp": ends.Unix(), "nbf": ends.Add(-2 * time.Hour).Unix(), "iat": ends.Add(-2 * time.Hour).Unix(),
-		"jti": fmt.Sprint(ends.UnixNano()), "access": granted,
+	body, err := encoded(map[string]any{
+		"iss": issuer, "aud": service, "sub": user, "access": granted, "jti": rand.Text(),
+		"iat": now.Unix(), "nbf": now.Add(-lifetime).Unix(), "exp": now.Add(lifetime).Unix(),
 	})
 	if err != nil {
 		return "", err
 	}
-	signed := encoded(header) + "." + encoded(claims)
-	sum := sha256.Sum256([]byte(signed))
-	r, s, err := ecdsa.Sign(rand.Reader, t.Certificate.Key, sum[:])
+	signature, err := s.sign(head + "." + body)
+	return head + "." + body + "." + signature, err
+}
+
+func encoded(part map[string]any) (string, error) {
+	text, err := json.Marshal(part)
+	return base64.RawURLEncoding.EncodeToString(text), err
+}
+
+// sign returns the signature of a text as a JWT has it.
+func (s *tokenService) sign(text string) (string, error) {
+	key, is := s.pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !is {
+		return "", fmt.Errorf("signing a token: the key is a %T", s.pair.PrivateKey)
+	}
+	sum := sha256.Sum256([]byte(text))
+	r, v, err := ecdsa.Sign(rand.Reader, key, sum[:])
 	if err != nil {
 		return "", err
 	}
-	return signed + "." + encoded(append(padded(r), padded(s)...)), nil
+	size := crypto.SHA256.Size()
+	signature := append(r.FillBytes(make([]byte, size)), v.FillBytes(make([]byte, size))...)
+	return base64.RawURLEncoding.EncodeToString(signature), nil
 }
-
-func padded(number *big.Int) []byte { return number.FillBytes(make([]byte, 32)) }
-
-func encoded(part []byte) string { return base64.RawURLEncoding.EncodeToString(part) }

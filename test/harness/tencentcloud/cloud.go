@@ -6,22 +6,17 @@ package tencentcloud
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/tcr-assistant/tcr-assistant/test/harness/selfsigned"
 )
 
 // Account is whom the cloud's registries belong to.
@@ -83,7 +78,11 @@ func Start(options Options) (*Cloud, error) {
 	if host == "" {
 		host = "127.0.0.1"
 	}
-	certificate, authority, err := selfSigned(host)
+	authority, key, err := selfsigned.New(host, "tcr.tencentcloudapi.com", "sts.tencentcloudapi.com", "localhost")
+	if err != nil {
+		return nil, fmt.Errorf("starting the cloud: %w", err)
+	}
+	certificate, err := tls.X509KeyPair(authority, key)
 	if err != nil {
 		return nil, fmt.Errorf("starting the cloud: %w", err)
 	}
@@ -186,31 +185,4 @@ func (c *Cloud) Count(action string) int {
 		}
 	}
 	return count
-}
-
-// selfSigned returns a certificate of a host, with its key, and the certificate in PEM.
-func selfSigned(host string) (tls.Certificate, []byte, error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: "cloud"},
-		DNSNames:     []string{"tcr.tencentcloudapi.com", "sts.tencentcloudapi.com", "localhost"},
-		NotBefore:    time.Now().Add(-24 * time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
-		KeyUsage:     x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IsCA:         true, BasicConstraintsValid: true,
-	}
-	if ip := net.ParseIP(host); ip != nil {
-		template.IPAddresses = []net.IP{ip}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		return tls.Certificate{}, nil, err
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private},
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }

@@ -25,6 +25,8 @@ type Failure struct {
 	Cut bool
 	// Lost does what was asked for and ends the connection without an answer.
 	Lost bool
+	// Then is called once what was asked for is done, before anything is answered; it may be nil.
+	Then func()
 	// Refused ends the connection and does nothing.
 	Refused bool
 

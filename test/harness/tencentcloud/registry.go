@@ -89,12 +89,16 @@ func (c *Cloud) SetDNS(id, vpc string, publicDomain bool, status string) {
 	dns[vpc][publicDomain] = status
 }
 
-// Check says whether a registry lets somebody in: with a token that is enabled and neither deleted nor expired.
-func (c *Cloud) Check(username, password string) bool {
+// Check says whether any registry lets somebody in: with a token that is enabled and neither deleted nor expired.
+func (c *Cloud) Check(username, password string) bool { return c.admits("", username, password) }
+
+// admits says whether a registry lets somebody in, or, with a blank id, any does.
+func (c *Cloud) admits(id, username, password string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.ContainsFunc(c.tokens, func(token *Token) bool {
-		return token.Username == username && token.Password == password && token.Enabled && c.now().Before(token.Expires)
+		return (id == "" || token.Registry == id) &&
+			token.Username == username && token.Password == password && token.Enabled && c.now().Before(token.Expires)
 	})
 }
 

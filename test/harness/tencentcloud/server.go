@@ -80,6 +80,9 @@ func (c *Cloud) answer(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-TC-RequestId", id)
 	w.Header().Set("Date", c.clock().UTC().Format(http.TimeFormat))
+	if failure != nil && failure.Then != nil {
+		failure.Then()
+	}
 	switch {
 	case failure != nil && failure.Lost:
 		panic(http.ErrAbortHandler)

@@ -3,11 +3,14 @@ package cloud
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,7 +43,9 @@ func start(t *testing.T, adjust ...func(*tencentcloud.Options)) *world {
 	cloud.AddRegistry(standin.Registry{ID: demo, Region: region, Domain: "demo.tencentcloudcr.com"})
 	w := &world{Cloud: cloud, t: t, key: cloud.AddKey(standin.Everything), caFile: filepath.Join(t.TempDir(), "ca.crt")}
 	require.NoError(t, os.WriteFile(w.caFile, cloud.Authority(), 0o600))
-	options := tencentcloud.Options{Endpoint: cloud.URL(), MetadataEndpoint: cloud.MetadataURL(), CAFile: w.caFile, Timeout: 5 * time.Second}
+	options := tencentcloud.Options{
+		Endpoint: cloud.URL(), MetadataEndpoint: cloud.MetadataURL(), CAFile: w.caFile, Timeout: 5 * time.Second, Pace: 10000,
+	}
 	for _, change := range adjust {
 		change(&options)
 	}
@@ -250,4 +255,81 @@ func TestUsernamesAndTimesThatAreNumbersOrTexts(t *testing.T) {
 		_, err := w.registry().CreateLongTermToken(t.Context(), "x")
 		assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason, body)
 	}
+}
+
+// TestTimesThatNobodyCanWrite are told in another unit, or never come: they can be stored all the same.
+func TestTimesThatNobodyCanWrite(t *testing.T) {
+	t.Parallel()
+	o := newObject(start(t))
+	o.Fail("CreateInstanceToken", 1, standin.Failure{Status: 200,
+		Body: `{"Response": {"Username": "a", "Token": "t", "ExpTime": 9223372036854775807, "TokenId": "i"}}`})
+	list := standin.Failure{Status: 200, Body: `{"Response": {"TotalCount": 1, "Tokens": [{"Id": "lost", "RegistryId": "tcr-demo0001",
+		"Enabled": true, "Desc": "TKE cluster (cls-abcdefgh) dedicated access credential, ImagePullSecret demo, ` + uid + `",
+		"CreatedAt": "9999-12-31T23:59:59-24:00", "ExpiredAt": 1893456000000000000}]}}`}
+	o.Fail("DescribeInstanceToken", 1, standin.Failure{})
+	o.Fail("DescribeInstanceToken", 1, list)
+	outcome, err := o.sync(100)
+	require.NoError(t, err)
+	assert.Equal(t, "i", outcome.Issue.ID)
+	assert.True(t, outcome.Issue.Expires.After(o.now.AddDate(1000, 0, 0)))
+}
+
+func TestWhatNoTokenAndNoDomainIsIsRefused(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	answer := func(action, body string) {
+		w.Fail(action, 1, standin.Failure{Status: 200, Body: `{"Response": ` + body + `}`})
+	}
+	answer("CreateInstanceToken", `{"Username": "a", "Token": "`+strings.Repeat("t", 100000)+`", "ExpTime": 1893456000000, "TokenId": "i"}`)
+	_, err := w.registry().CreateLongTermToken(t.Context(), "x")
+	assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason)
+	answer("DescribeInstanceToken", `{"TotalCount": 1, "Tokens": [{"RegistryId": "tcr-demo0001", "Enabled": true}]}`)
+	_, err = w.registry().Tokens(t.Context())
+	assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason)
+	answer("DescribeInstanceToken", `{}`)
+	_, err = w.registry().Tokens(t.Context())
+	assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason)
+	answer("ModifyInstanceToken", `{"Error": {"Message": "it could not be disabled"}}`)
+	assert.Equal(t, tencentcloud.BadAnswer, w.failure(w.registry().DisableToken(t.Context(), "x")).Reason)
+	for _, domain := range []string{
+		"", "localhost", "https://demo.example.com", "demo.example.com/a", "demo.example.com:443", "a b.c", "demo.", "*.a.b",
+	} {
+		answer("DescribeInstances", `{"Registries": [{"RegistryId": "tcr-demo0001", "PublicDomain": "`+domain+`"}]}`)
+		_, err = w.registry().Domain(t.Context())
+		assert.Equal(t, tencentcloud.BadAnswer, w.failure(err).Reason, domain)
+	}
+}
+
+// TestKeysWithALineBreakBehindThem are what "echo" puts into a Secret.
+func TestKeysWithALineBreakBehindThem(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	given := w.client.GivenCaller(w.key.SecretID+"\n", w.key.SecretKey+"\n", "Secret x")
+	_, err := w.client.Registry(given, region, demo).Domain(t.Context())
+	require.NoError(t, err)
+}
+
+// TestManyCallsAreNoBurst has many ask at once, as after a start: no more than the cloud answers.
+func TestManyCallsAreNoBurst(t *testing.T) {
+	t.Parallel()
+	w := start(t, func(options *tencentcloud.Options) { options.Pace = 0 })
+	var asking sync.WaitGroup
+	for range 8 {
+		asking.Go(func() {
+			for range 5 {
+				_, err := w.registry().Tokens(t.Context())
+				assert.NoError(t, err)
+			}
+		})
+	}
+	asking.Wait()
+	for _, call := range w.Calls() {
+		assert.Empty(t, call.Code)
+	}
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := w.registry().Tokens(ended)
+	require.ErrorIs(t, err, context.Canceled)
+	w.failure(err)
 }

@@ -3,7 +3,6 @@ package cloud
 import (
 	"context"
 	"errors"
-	"io"
 	"log"
 	"net"
 	"net/http"
@@ -218,35 +217,6 @@ func TestRedirectionsAreNotFollowed(t *testing.T) {
 	assert.Zero(t, asked.Load())
 }
 
-// proxy is one that tunnels, and knows to where it was asked to.
-type proxy struct {
-	status int
-	to     string
-	asked  atomic.Int32
-}
-
-func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.asked.Add(1)
-	if p.status != http.StatusOK || r.Method != http.MethodConnect {
-		w.WriteHeader(p.status)
-		_, _ = io.WriteString(w, "a body of somebody's")
-		return
-	}
-	server, err := (&net.Dialer{}).DialContext(r.Context(), "tcp", p.to)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	w.WriteHeader(http.StatusOK)
-	client, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return
-	}
-	defer client.Close()
-	go func() { _, _ = io.Copy(server, buffered) }()
-	_, _ = io.Copy(client, server)
-}
-
 func TestProxiesOfTheEnvironment(t *testing.T) {
 	cloud := start(t)
 	for _, test := range []struct {
@@ -258,10 +228,10 @@ func TestProxiesOfTheEnvironment(t *testing.T) {
 		{"it refuses", http.StatusProxyAuthRequired, "the proxy of HTTPS_PROXY lets nothing through (status 407)"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			way := &proxy{status: test.status, to: strings.TrimPrefix(cloud.URL(), "https://")}
-			server := httptest.NewServer(way)
-			t.Cleanup(server.Close)
-			at, err := url.Parse(server.URL)
+			way, err := cloud.StartProxy()
+			require.NoError(t, err)
+			way.Refuse(test.status)
+			at, err := url.Parse(way.URL())
 			require.NoError(t, err)
 			at.User = url.UserPassword("somebody", "eyJpassword")
 			t.Setenv("HTTPS_PROXY", at.String())
@@ -269,7 +239,7 @@ func TestProxiesOfTheEnvironment(t *testing.T) {
 			require.NoError(t, err)
 			registry := client.Registry(client.GivenCaller(cloud.key.SecretID, cloud.key.SecretKey, "x"), region, demo)
 			_, err = registry.Domain(t.Context())
-			assert.EqualValues(t, 1, way.asked.Load())
+			assert.Equal(t, []string{"tcr.tencentcloudapi.com:443"}, way.Asked())
 			if test.says == "" {
 				require.NoError(t, err, "it was asked for tcr.tencentcloudapi.com, and the signature is of that name")
 				return

@@ -97,6 +97,14 @@ func TestRecordsThatSomebodyHasEdited(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all.Items, 1)
 	secret := all.Items[0]
+	mine := secret.Data[uid+".json"]
+	secret.Data[uid+".json"] = bytes.Replace(mine, []byte(uid), []byte("another"), 1)
+	changed, err := secrets.Update(ctx, &secret, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	_, _, err = store.Load(ctx, uid)
+	require.ErrorContains(t, err, "it is another's")
+	secret = *changed
+	secret.Data[uid+".json"] = mine
 	secret.Data[uid+".json"] = bytes.Replace(secret.Data[uid+".json"], []byte("{"), []byte(`{"secret1`), 1)
 	secret.Data["other.json"] = rotation.Encode(rotation.Record{UID: "other2", Name: "other"})
 	secret.Data["good.json"] = rotation.Encode(rotation.Record{UID: "good", Name: "good"})

@@ -41,6 +41,7 @@ func (w *world) release(disabled string, credentials ...map[string]any) map[stri
 		"global": map[string]any{
 			"hosts":               []any{map[string]any{"domain": node.RegistryHost, "ip": node.RegistryAddress, "disabled": disabled}},
 			"imagePullSecretsCrs": credentials,
+			"tcr":                 w.cloud.values(),
 		},
 		"image":        map[string]any{"repository": w.built.Repository.Name(), "tag": w.built.TagStr()},
 		"manager":      limits("30Mi"),
@@ -53,6 +54,7 @@ func TestStory(t *testing.T) {
 	machine.Run(t, func(t *testing.T) {
 		began := time.Now()
 		w := newWorld(t, "first")
+		w.cloud = w.startCloud()
 		before := w.hostsFile()
 		for _, step := range []struct {
 			name string
@@ -62,6 +64,7 @@ func TestStory(t *testing.T) {
 			{"before it is configured a pod finds no registry", unresolved},
 			{"configured, twenty new namespaces run their pods at once", twenty},
 			{"a new password reaches the next pull", newPassword},
+			{"the cloud issues a credential, replaces it while pods are created, and takes it back", issuedByTheCloud},
 			{"service accounts, Deployments, Jobs and CronJobs pull too", workloads},
 			{"a pod of hosts-updater that ends leaves its line", endingUpdaters},
 			{"who is not selected, or has a wrong password, is told", refusals},

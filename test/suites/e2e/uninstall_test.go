@@ -17,7 +17,12 @@ import (
 )
 
 func uninstall(w *world, hosts string) {
-	w.helm("uninstall", "tcr-assistant", "--namespace="+manager.Namespace, "--wait", "--timeout="+hang.String())
+	w.fromTheCloud()
+	require.Len(w.T, w.cloud.Tokens(registryID), 1)
+	said := w.helm("uninstall", "tcr-assistant", "--namespace="+manager.Namespace, "--wait", "--timeout="+hang.String())
+	assert.Contains(w.T, said, "nothing is left to remove", "the log of the job is printed")
+	assert.NotContains(w.T, said, "tokens were not revoked")
+	assert.Empty(w.T, w.cloud.Tokens(registryID), "what the cloud has issued is revoked")
 	w.Eventually("the hosts file is as before the install", func() error {
 		if text := w.hostsFile(); text != hosts {
 			return fmt.Errorf("it is %q instead of %q", text, hosts)

@@ -67,6 +67,7 @@ type world struct {
 	*suite.World
 	node     *node.Node
 	registry *node.Registry
+	cloud    *cloud
 	built    name.Tag // the product's image
 	helmPath string
 	dir      string
@@ -117,13 +118,14 @@ func tail(text string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "")
 }
 
-// helm runs Helm, which must succeed.
-func (w *world) helm(args ...string) {
+// helm runs Helm, which must succeed, and returns what it prints.
+func (w *world) helm(args ...string) string {
 	w.T.Helper()
 	command := exec.CommandContext(w.Ctx, w.helmPath, args...)
 	command.Env = append(os.Environ(), "KUBECONFIG="+w.Kubeconfig(), "HELM_CONFIG_HOME="+w.dir, "HELM_CACHE_HOME="+w.dir, "HELM_DATA_HOME="+w.dir)
 	out, err := command.CombinedOutput()
 	require.NoError(w.T, err, "helm %s: %s", strings.Join(args, " "), out)
+	return string(out)
 }
 
 // values writes the values of a release into a file and returns its path.

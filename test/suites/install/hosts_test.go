@@ -25,6 +25,7 @@ type updater struct {
 	*exec.Cmd
 	t     *testing.T
 	hosts string
+	log   string // the file of it
 }
 
 const (
@@ -40,7 +41,7 @@ func (w *world) runUpdater(t *testing.T, namespace string, pod ...string) *updat
 	config, err := w.Client.CoreV1().ConfigMaps(namespace).Get(w.Ctx, "updater-config", metav1.GetOptions{})
 	require.NoError(t, err)
 	dir := t.TempDir()
-	u := &updater{t: t, hosts: filepath.Join(dir, "hosts")}
+	u := &updater{t: t, hosts: filepath.Join(dir, "hosts"), log: filepath.Join(t.TempDir(), "log")}
 	require.NoError(t, os.WriteFile(u.hosts, []byte(others), 0o644))
 	for name, text := range config.Data {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
@@ -53,6 +54,10 @@ func (w *world) runUpdater(t *testing.T, namespace string, pod ...string) *updat
 	}
 	u.Cmd = exec.CommandContext(w.Ctx, hostsUpdater, args...)
 	u.Env = append(os.Environ(), "NODE_NAME=node")
+	log, err := os.Create(u.log)
+	require.NoError(t, err)
+	defer log.Close()
+	u.Stderr = log
 	if *set.Spec.Template.Spec.AutomountServiceAccountToken {
 		u.Env = append(u.Env, w.mountAccount(t, namespace, set.Spec.Template.Spec.ServiceAccountName, dir, pod...)...)
 	}

@@ -103,7 +103,7 @@ func wrongs() []wrong {
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"name": true})}, "at '/global/imagePullSecretsCrs/0/name': got boolean, want number or string"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"serviceAccounts": []any{"a"}})}, "at '/global/imagePullSecretsCrs/0/serviceAccounts': got array, want null or string"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerUsername": true})}, "at '/global/imagePullSecretsCrs/0/dockerUsername': got boolean, want null or number or string"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerServer": 1})}, "at '/global/imagePullSecretsCrs/0/dockerServer': got number, want string"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerServer": 1})}, "at '/global/imagePullSecretsCrs/0/dockerServer': got number, want null or string"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": "a"})}, "at '/global/imagePullSecretsCrs/0/secretRef': got string, want null or object"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": map[string]any{}})}, "at '/global/imagePullSecretsCrs/0/secretRef': missing property 'name'"},
 		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": map[string]any{"name": "a", "namespace": "b"}})}, "at '/global/imagePullSecretsCrs/0/secretRef': additional properties 'namespace' not allowed"},
@@ -124,6 +124,18 @@ func wrongs() []wrong {
 		all = append(all,
 			wrong{table, "x", at(table) + "got string, want object"},
 			wrong{table + "/unknown", 1, at(table) + "additional properties 'unknown' not allowed"})
+	}
+	all = append(all, wrong{"global/tcr", "x", at("global/tcr") + "got string, want null or object"},
+		wrong{"global/tcr/unknown", 1, at("global/tcr") + "additional properties 'unknown' not allowed"})
+	for _, text := range []string{"roleArn", "clusterId", "endpoint", "metadataEndpoint", "ca", "httpsProxy", "noProxy"} {
+		all = append(all, wrong{"global/tcr/" + text, 1, at("global/tcr/"+text) + "got number, want null or string"})
+	}
+	for _, reference := range []string{"credentialsSecretRef", "caConfigMapRef", "caSecretRef"} {
+		path := "global/tcr/" + reference
+		all = append(all,
+			wrong{path, "x", at(path) + "got string, want null or object"},
+			wrong{path + "/name", 1, at(path+"/name") + "got number, want string"},
+			wrong{path + "/key", "x", at(path) + "additional properties 'key' not allowed"})
 	}
 	for _, texts := range []string{
 		"manager/nodeSelector", "manager/podAnnotations", "manager/podLabels", "monitoring/serviceMonitor/labels", "monitoring/prometheusRule/labels",

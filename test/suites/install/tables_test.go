@@ -154,6 +154,9 @@ func managersTries(ctx context.Context, w *world) map[string][]try {
 			asks(ctx, "get", "", "secrets", manager.Namespace, "tcr-assistant-tokens-0"),
 			asks(ctx, "update", "", "secrets", manager.Namespace, "tcr-assistant-tokens-7"),
 		},
+		"lead any domain to a private address, in every node's hosts file": {
+			asks(ctx, "patch", "", "configmaps", manager.Namespace, "updater-config-discovered"),
+		},
 		"rewrite what anybody writes, and so [become cluster admin](#what-a-stolen-token-of-the-manager-can-still-do)": configuration("mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration"),
 		"read and refuse what anybody writes": configuration("validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration"),
 		"have the signer certify any server": {
@@ -188,14 +191,17 @@ func othersTries(ctx context.Context) map[string][]try {
 	for _, verb := range []string{"create", "update", "patch", "delete", "deletecollection"} {
 		writes = append(writes, asks(ctx, verb, "", "secrets", "team", ""),
 			asks(ctx, verb, "", "configmaps", manager.Namespace, "updater-config"),
+			asks(ctx, verb, "", "configmaps", manager.Namespace, "updater-config-discovered"),
 			asks(ctx, verb, "apps", "daemonsets", manager.Namespace, "hosts-updater"),
 			asks(ctx, verb, "", "pods", manager.Namespace, ""),
 			asks(ctx, verb, "", "nodes", "", ""))
 	}
 	return map[string][]try{
 		"**The uninstall job's**, while it runs: read somebody else's Secret": {get},
-		"list or watch Secrets": {asks(ctx, "list", "", "secrets", "", ""),
+		"list the Secrets of the manager's namespace":                         {asks(ctx, "list", "", "secrets", manager.Namespace, "")},
+		"list others, or watch any": {asks(ctx, "list", "", "secrets", "", ""),
 			asks(ctx, "watch", "", "secrets", "", ""),
+			asks(ctx, "watch", "", "secrets", manager.Namespace, ""),
 			asks(ctx, "list", "", "secrets", "team", "database")},
 		"read, change and delete the records of tokens": {
 			asks(ctx, "get", "", "secrets", manager.Namespace, "tcr-assistant-tokens-0"),
@@ -213,7 +219,7 @@ func othersTries(ctx context.Context) map[string][]try {
 			asks(ctx, "create", "certificates.k8s.io", "certificatesigningrequests", "", ""),
 		},
 		"**That of hosts-updater**: read a Secret": append([]try{get}, asks(ctx, "list", "", "secrets", manager.Namespace, "")),
-		"read anything but its DaemonSet, its namespace and its ConfigMap": {
+		"read anything but its DaemonSet, its namespace and its two ConfigMaps": {
 			asks(ctx, "get", "", "configmaps", manager.Namespace, "other"),
 			asks(ctx, "watch", "", "configmaps", manager.Namespace, ""),
 			asks(ctx, "get", "apps", "daemonsets", manager.Namespace, "other"),

@@ -39,7 +39,7 @@ var badValues = []badValue{
 	{name: "an upper case name", credential: map[string]any{"name": "Team"}, says: []string{credentialPath + ".name", `"Team" is no name of an object`, "lower case letters"}},
 	{name: "an empty name", credential: map[string]any{"name": ""}, says: []string{credentialPath + ".name", `"" is no name of an object`}},
 	{name: "another type", credential: map[string]any{"type": "basic"}, says: []string{"/global/imagePullSecretsCrs/0/type", "docker"}},
-	{name: "no server", credential: map[string]any{"dockerServer": "absent"}, says: []string{"/global/imagePullSecretsCrs/0", "missing property 'dockerServer'"}},
+	{name: "no server", credential: map[string]any{"dockerServer": "absent"}, says: []string{credentialPath + ".dockerServer", "must be set beside a credential"}},
 	{name: "a password of a truth value", credential: map[string]any{"dockerPassword": true}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
 	{name: "a password of a number", credential: map[string]any{"dockerPassword": secretNumber}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
 	{name: "a password of few digits", credential: map[string]any{"dockerPassword": 1234567}, says: []string{credentialPath + ".dockerPassword", "must be a text: write it in quotes"}},
@@ -86,9 +86,35 @@ var badValues = []badValue{
 	{name: "a list of its own without who watches over it", values: map[string]any{"admissionPolicies": map[string]any{"restrictManager": false}}, says: []string{"rbac.secrets: must not be narrowed", "Write admissionPolicies.restrictManager: true, or rbac.secrets: all, or named"}},
 	{name: "no certificate for an authority", values: map[string]any{"webhook": map[string]any{"clientCA": "/etc/ca.crt"}}, says: []string{"webhook.clientCA: holds no certificate", "--set-file webhook.clientCA=ca.crt"}},
 	{name: "an authority's key", values: map[string]any{"webhook": map[string]any{"clientCA": "-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\n"}}, says: []string{"webhook.clientCA: holds a private key"}},
+	{name: "an endpoint without TLS", values: cloud("endpoint", "http://tcr.tencentcloudapi.com"), says: []string{"global.tcr.endpoint: must be a URL of https and a host alone", "https://{service}.internal.tencentcloudapi.com"}},
+	{name: "an endpoint with a path", values: cloud("endpoint", "https://tcr.tencentcloudapi.com/hidden"), says: []string{"global.tcr.endpoint: must be a URL of https"}},
+	{name: "an endpoint with another word in braces", values: cloud("endpoint", "https://{region}.tencentcloudapi.com"), says: []string{"global.tcr.endpoint: must be a URL of https"}},
+	{name: "an endpoint with a password", values: cloud("endpoint", "https://a:hidden@tcr.tencentcloudapi.com"), says: []string{"global.tcr.endpoint: must be a URL of https"}},
+	{name: "a metadata service without a scheme", values: cloud("metadataEndpoint", "metadata.tencentyun.com"), says: []string{"global.tcr.metadataEndpoint: must be a URL of http or https", "http://metadata.tencentyun.com"}},
+	{name: "a proxy without a scheme", values: cloud("httpsProxy", "proxy.example.com:3128"), says: []string{"global.tcr.httpsProxy: must be a URL", "http://proxy.example.com:3128"}},
+	{name: "a proxy with a password", values: cloud("httpsProxy", "http://a:hidden@proxy.example.com:3128"), says: []string{"global.tcr.httpsProxy: must be a URL", "without a password"}},
+	{name: "a list without commas", values: cloud("httpsProxy", "http://proxy.example.com:3128", "noProxy", "a.example.com b.example.com"), says: []string{"global.tcr.noProxy: must be hosts", `separated by ","`}},
+	{name: "exceptions of no proxy", values: cloud("noProxy", "a.example.com"), says: []string{"global.tcr.noProxy: has no effect"}},
+	{name: "another cloud's cluster", values: cloud("clusterId", "arn:aws:eks"), says: []string{`global.tcr.clusterId: "arn:aws:eks" must be the id of a cluster, such as cls-xxxxxxxx`}},
+	{name: "a role of another cloud", values: cloud("roleArn", "arn:aws:iam::1:role/a"), says: []string{"global.tcr.roleArn", "qcs::cam::uin/100000000001:roleName/tcr-assistant"}},
+	{name: "a role and keys", values: cloud("roleArn", "qcs::cam::uin/1:roleName/a", "credentialsSecretRef", map[string]any{"name": "cam"}), says: []string{"global.tcr.credentialsSecretRef: would not be used beside global.tcr.roleArn"}},
+	{name: "keys without a name", values: cloud("credentialsSecretRef", map[string]any{"name": ""}), says: []string{`global.tcr.credentialsSecretRef.name: "" is no name of an object`}},
+	{name: "a Secret of certificates that is none", values: cloud("caSecretRef", map[string]any{"name": "A_b"}), says: []string{`global.tcr.caSecretRef.name: "A_b" is no name of an object`}},
+	{name: "no certificate for the cloud", values: cloud("ca", "/etc/ca.crt"), says: []string{"global.tcr.ca: holds no certificate", "--set-file global.tcr.ca=ca.crt"}},
+	{name: "the key of the cloud", values: cloud("ca", "-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\n"), says: []string{"global.tcr.ca: holds a private key"}},
+	{name: "certificates in two places", values: cloud("ca", "-----BEGIN CERTIFICATE-----", "caConfigMapRef", map[string]any{"name": "a"}), says: []string{"global.tcr.caConfigMapRef: must not stand beside global.tcr.ca"}},
 	{name: "an unknown mode", values: map[string]any{"rbac": map[string]any{"secrets": "some"}}, says: []string{"/rbac/secrets", "'all', 'named'"}},
 	{name: "an unknown value", values: map[string]any{"replicas": 3}, says: []string{"additional properties 'replicas' not allowed"}},
 	{name: "a text for a number", values: map[string]any{"manager": map[string]any{"replicas": "2"}}, says: []string{"/manager/replicas", "got string, want integer"}},
+}
+
+// cloud returns values of global.tcr, given keys and their values in turn.
+func cloud(pairs ...any) map[string]any {
+	values := map[string]any{}
+	for i := 0; i < len(pairs); i += 2 {
+		values[pairs[i].(string)] = pairs[i+1]
+	}
+	return map[string]any{"global": map[string]any{"tcr": values}}
 }
 
 // secretNumber is a password that must not be repeated.
@@ -136,6 +162,11 @@ func TestGoodValuesAreTaken(t *testing.T) {
 		"neither more servers nor a reference": {"global": map[string]any{"imagePullSecretsCrs": []any{merged(goodCredential(), map[string]any{"secretRef": nil, "additionalServers": nil})}}},
 		"a type that is null":                  {"global": map[string]any{"imagePullSecretsCrs": []any{merged(goodCredential(), map[string]any{"type": nil})}}},
 		"a pull secret of digits":              {"imagePullSecrets": []any{"123"}},
+		"no cloud":                             {"global": map[string]any{"tcr": nil}},
+		"nulls of a cloud":                     cloud("endpoint", nil, "ca", nil, "caSecretRef", nil, "credentialsSecretRef", nil, "httpsProxy", nil, "noProxy", nil, "clusterId", nil, "roleArn", nil),
+		"a cloud by names":                     cloud("endpoint", "https://{service}.internal.tencentcloudapi.com"),
+		"a cloud by addresses":                 cloud("endpoint", "https://10.0.0.1:8443/", "metadataEndpoint", "http://[fd00::1]:80", "httpsProxy", "https://proxy", "noProxy", "a, .b.example.com,10.0.0.0/8"),
+		"a role by its other name":             cloud("roleArn", "qcs::cam::uin/100012345678:role/tcr-assistant"),
 		"keys of other charts":                 {"global": map[string]any{"imageRegistry": "registry.example.com"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -80,7 +80,8 @@ func TestMain(m *testing.M) {
 // world is a control plane with an empty namespace for the product.
 type world struct {
 	*suite.World
-	helm string
+	helm   string
+	jobLog string // what the jobs have logged that runJobs ran, once that has ended
 }
 
 // newWorld starts a control plane on which the product was never installed. No promise of these tests is of time, so all run
@@ -155,10 +156,10 @@ func (w *world) collectorLooks() {
 }
 
 // run starts a manager with the ServiceAccount's token and waits until it is ready.
-func (w *world) run() *manager.Manager {
+func (w *world) run(args ...string) *manager.Manager {
 	w.T.Helper()
 	kubeconfig, _ := w.tokenFor(managerAccount)
-	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig, Args: append(w.permissionArgs(), w.webhookArgs()...)})
+	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig, Args: slices.Concat(w.permissionArgs(), w.webhookArgs(), args)})
 }
 
 // permissionArgs returns what the Deployment that is installed tells the manager of its permissions.

@@ -105,9 +105,9 @@ func (w *world) attaches(name string) {
 
 // run starts a manager and waits until it is ready and has stored what is derived: the first object of a kind that has just been
 // defined can take the API server more than a second.
-func (w *world) run() *manager.Manager {
+func (w *world) run(args ...string) *manager.Manager {
 	w.T.Helper()
-	m := w.RunManager(manager.Options{Binary: binary})
+	m := w.RunManager(manager.Options{Binary: binary, Args: args})
 	w.Eventually("what is derived is stored", func() error {
 		if len(w.derived()) == 0 {
 			return errors.New("there is none")

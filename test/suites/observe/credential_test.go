@@ -11,8 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/distribution"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
-	"github.com/tcr-assistant/tcr-assistant/test/harness/registry"
 )
 
 // credentials shows credentials of a real registry to Prometheus: a good one that says when it ends, one that is refused, one that ends
@@ -20,7 +20,7 @@ import (
 func (w *world) credentials(t *testing.T) {
 	ends := time.Date(2031, 5, 1, 10, 0, 0, 0, time.UTC)
 	token := "password-of-good." + base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp":%d}`, ends.Unix())) + ".x"
-	upright, err := registry.WithPasswords(w.Ctx, w.whole.TempDir(), map[string]string{"robot": token})
+	upright, err := distribution.WithPasswords(w.Ctx, w.whole.TempDir(), map[string]string{"robot": token})
 	require.NoError(t, err)
 	w.whole.Cleanup(func() { require.NoError(w.whole, upright.Stop()) })
 	w.keep(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "registry-ca"}, Data: map[string][]byte{"ca.crt": upright.Certificate.PEM}})

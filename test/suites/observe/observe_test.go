@@ -18,10 +18,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/prometheus"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/suite"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/tencentcloud"
 )
 
 // TestWhatAnOperatorSees runs the walk-through and some failures under the eyes of Prometheus. Its parts build on each other.
@@ -52,6 +54,7 @@ func TestWhatAnOperatorSees(t *testing.T) {
 		}},
 		{"Prometheus counts what the walk-through did", func(t *testing.T) { w.walkThrough(t, many+6) }},
 		{"a credential that is refused, and one that ends, are alerts until they are renewed", w.credentials},
+		{"a credential that the cloud does not renew is an alert before it expires", w.refusedRenewal},
 		{"the running process serves what the table lists, and nothing else", w.servesWhatIsListed},
 		{"promtool has no complaint about the metrics", func(t *testing.T) {
 			out, err := prometheus.Promtool(w.Ctx, w.metrics(t), "check", "metrics")
@@ -97,8 +100,14 @@ func TestWhatAnOperatorSees(t *testing.T) {
 		{"a manager that is gone is an alert, and a signer that issues nothing an event", w.fallback},
 		{"no credential is seen anywhere", func(t *testing.T) {
 			events := w.Kubectl("get", "events", "--all-namespaces", "-o", "json")
-			for _, text := range []string{w.metrics(t), events, w.manager.Log()} {
-				assert.NotContains(t, text, "password-of-")
+			secrets := []string{"password-of-", w.cloud.Key.SecretKey, w.cloud.Key.SecretID}
+			for _, token := range w.cloud.Tokens(suite.RegistryID) {
+				secrets = append(secrets, token.Password)
+			}
+			for _, text := range []string{w.metrics(t), events, w.manager.Log(), w.Kubectl("get", "ipss", "issued", "-o", "jsonpath={.status}")} {
+				for _, secret := range secrets {
+					assert.NotContains(t, text, secret)
+				}
 			}
 		}},
 	}
@@ -189,6 +198,27 @@ func (w *world) servesWhatIsListed(t *testing.T) {
 	}
 	assert.Equal(t, listed, served)
 	w.Kubectl("delete", "ipss", "cloud") // it was there to be listed
+}
+
+// refusedRenewal takes the permission to create tokens away while one is to be renewed. Whoever can pull goes on pulling.
+func (w *world) refusedRenewal(t *testing.T) {
+	w.Create("issued", suite.InNamespaces("default"), suite.OfRegistry())
+	w.ready("issued")
+	w.asks(`tcr_assistant_credential_issued{image_pull_secret="issued"}`, 1)
+	w.cloud.SetPolicy(w.cloud.Key.SecretID)
+	w.firing("TCRAssistantCredentialNotIssued", true)
+	w.firing("TCRAssistantCredentialExpires", true)
+	status := w.Status("issued", func(v1.ImagePullSecretStatus) error { return nil })
+	assert.True(t, time.Now().Before(status.Credential.ExpiresAt.Time), "it is told ahead")
+	w.asks(`tcr_assistant_credential_expiry_timestamp_seconds{image_pull_secret="issued"}`, float64(status.Credential.ExpiresAt.Unix()))
+	w.asks(`tcr_assistant_image_pull_secret_ready{image_pull_secret="issued"}`, 1)
+
+	// The next one lasts, so that nothing is renewed while the cluster is to be steady.
+	w.cloud.AddRegistry(tencentcloud.Registry{ID: suite.RegistryID, Region: suite.RegistryRegion, Domain: suite.RegistryDomain})
+	w.cloud.SetPolicy(w.cloud.Key.SecretID, tencentcloud.Everything)
+	w.firing("TCRAssistantCredentialNotIssued", false)
+	w.firing("TCRAssistantCredentialExpires", false)
+	w.asks(`tcr_assistant_credential_issued{image_pull_secret="issued"}`, 1)
 }
 
 func kind(family *dto.MetricFamily) string { return strings.ToLower(family.GetType().String()) }

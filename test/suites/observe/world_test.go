@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +24,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/prometheus"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/suite"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/tencentcloud"
 )
 
 // world is a control plane with the product running on it, and a Prometheus that scrapes it.
@@ -29,6 +32,7 @@ type world struct {
 	*suite.World
 	whole      *testing.T // what lasts until the end ends with it
 	dir        string
+	cloud      *suite.Cloud
 	manager    *manager.Manager
 	prometheus *prometheus.Server
 	targets    map[string]string
@@ -39,6 +43,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{World: suite.Start(t), whole: t, dir: t.TempDir(), targets: map[string]string{}}
 	require.NoError(t, manager.Install(w.Ctx, w.Cluster))
+	w.cloud = w.StartCloud(func(registry *tencentcloud.Registry) { registry.Lifetime = lifetime })
 	w.allow(t, secretVerbs) // for all Secrets: what is taken away is not granted again by another role
 	var err error
 	w.prometheus, err = prometheus.Start(w.Ctx, w.dir, hastyAlerts(t, w.dir))
@@ -53,12 +58,15 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// lifetime is how long the tokens of the cloud's registry are good. They are renewed after half of it.
+const lifetime = 40 * time.Second
+
 // run starts a manager, in place of the one before, and waits until it is ready.
 func (w *world) run(args ...string) {
 	w.T.Helper()
 	binary, err := manager.Build(w.Ctx, w.dir, "controller-manager")
 	require.NoError(w.T, err)
-	w.manager = w.RunManager(manager.Options{Binary: binary, AllSecrets: true, Args: args})
+	w.manager = w.RunManager(manager.Options{Binary: binary, AllSecrets: true, Args: append(slices.Clone(w.cloud.Args), args...)})
 	w.scrape("manager", w.manager.MetricsAddress)
 }
 

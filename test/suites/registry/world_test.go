@@ -23,7 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tcr-assistant/tcr-assistant/credential/check"
-	"github.com/tcr-assistant/tcr-assistant/test/harness/registry"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/distribution"
 )
 
 // secret stands in every password. Nothing that is told may hold it.
@@ -31,8 +31,8 @@ const secret = "hush"
 
 // registries are real ones, and ways to them on which something goes wrong.
 type registries struct {
-	passwords, tokened *registry.Registry
-	tokens             *registry.Tokens
+	passwords, tokened *distribution.Registry
+	tokens             *distribution.Tokens
 	// authorities are the certificates of all of them, in PEM.
 	authorities []byte
 	// proxied is the address of a way to the registry with passwords that has the certificate of proxiedHost.
@@ -51,23 +51,23 @@ func startRegistries(t *testing.T) *registries {
 	}
 	var r registries
 	var err error
-	r.tokens, err = registry.StartTokens()
+	r.tokens, err = distribution.StartTokens()
 	require.NoError(t, err)
 	t.Cleanup(r.tokens.Stop)
-	r.passwords, err = registry.WithPasswords(t.Context(), dir("passwords"), map[string]string{"robot": secret, "revoked": secret})
+	r.passwords, err = distribution.WithPasswords(t.Context(), dir("passwords"), map[string]string{"robot": secret, "revoked": secret})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.passwords.Stop()) })
-	r.tokened, err = registry.WithTokens(t.Context(), dir("tokens"), r.tokens, r.passwords)
+	r.tokened, err = distribution.WithTokens(t.Context(), dir("tokens"), r.tokens, r.passwords)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.tokened.Stop()) })
-	r.tokens.Set("robot", &registry.Account{Password: secret, Repositories: []string{"team/app"}})
-	r.tokens.Set("narrow", &registry.Account{Password: secret})
-	r.tokens.Set("stale", &registry.Account{Password: secret, Repositories: []string{"team/app"}, Stale: true})
-	r.tokens.Set("revoked", &registry.Account{Password: secret, Repositories: []string{"team/app"}})
-	for _, certificate := range []*registry.Certificate{r.passwords.Certificate, r.tokened.Certificate, r.tokens.Certificate} {
+	r.tokens.Set("robot", &distribution.Account{Password: secret, Repositories: []string{"team/app"}})
+	r.tokens.Set("narrow", &distribution.Account{Password: secret})
+	r.tokens.Set("stale", &distribution.Account{Password: secret, Repositories: []string{"team/app"}, Stale: true})
+	r.tokens.Set("revoked", &distribution.Account{Password: secret, Repositories: []string{"team/app"}})
+	for _, certificate := range []*distribution.Certificate{r.passwords.Certificate, r.tokened.Certificate, r.tokens.Certificate} {
 		r.authorities = append(r.authorities, certificate.PEM...)
 	}
-	named, err := registry.NewCertificate(time.Now(), proxiedHost)
+	named, err := distribution.NewCertificate(time.Now(), proxiedHost)
 	require.NoError(t, err)
 	r.authorities = append(r.authorities, named.PEM...)
 	r.proxied = r.behind(t, named, func(http.ResponseWriter, *http.Request) bool { return false })
@@ -89,7 +89,7 @@ func (r *registries) before(t *testing.T, handle func(http.ResponseWriter, *http
 }
 
 // behind stands before the registry with passwords behind another certificate.
-func (r *registries) behind(t *testing.T, certificate *registry.Certificate, handle func(http.ResponseWriter, *http.Request) (answered bool)) string {
+func (r *registries) behind(t *testing.T, certificate *distribution.Certificate, handle func(http.ResponseWriter, *http.Request) (answered bool)) string {
 	t.Helper()
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: r.passwords.Host})
 	proxy.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: r.passwords.Roots()}}

@@ -1,8 +1,8 @@
 //go:build !linux
 
-package manager
+package distribution
 
 import "syscall"
 
-// processAttributes keeps Ctrl-C in a terminal from reaching the manager before whoever started it.
+// processAttributes keeps Ctrl-C in a terminal from reaching Prometheus first.
 func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -1,0 +1,57 @@
+package hostsd
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// DiscoveredFile is the name, in the folder of ConfigFile, of what the manager has found. There need not be one.
+const DiscoveredFile = "discovered.yaml"
+
+// ParseDiscovered reads what was found as ParseConfig does a configuration. Besides, it refuses every address that is not a private one:
+// whoever writes there can lead a domain into a private network, and nowhere else.
+func ParseDiscovered(data []byte, nodeNames ...string) (Config, error) {
+	config, err := ParseConfig(data, nodeNames...)
+	if err != nil {
+		return Config{}, err
+	}
+	config.Entries = slices.DeleteFunc(config.Entries, func(e Entry) bool {
+		if isPrivate(e.addr) {
+			return false
+		}
+		config.Refused = append(config.Refused, Refusal{Path: "hosts", Domain: e.domain, Reason: fmt.Sprintf("%s is not a private address", e.addr)})
+		return true
+	})
+	return config, nil
+}
+
+// shared is for networks of providers, which no public route leads to (RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+func isPrivate(addr netip.Addr) bool { return addr.IsPrivate() || shared.Contains(addr) }
+
+// With returns c together with what was found for domains that c has no entry for. Overruled are the entries that were found for one
+// that c leads elsewhere.
+func (c Config) With(found Config) (all Config, overruled []Entry) {
+	own := map[string][]netip.Addr{}
+	for _, e := range c.Entries {
+		own[e.domain] = append(own[e.domain], e.addr)
+	}
+	all = Config{Entries: slices.Clone(c.Entries), Refused: slices.Concat(c.Refused, found.Refused), retained: map[string]bool{}}
+	maps.Copy(all.retained, c.retained)
+	maps.Copy(all.retained, found.retained)
+	for _, e := range found.Entries {
+		switch addrs, has := own[e.domain]; {
+		case !has:
+			all.Entries = append(all.Entries, e)
+		case !slices.Contains(addrs, e.addr):
+			overruled = append(overruled, e)
+		}
+	}
+	for _, e := range all.Entries {
+		delete(all.retained, e.domain)
+	}
+	return all, overruled
+}

@@ -1,0 +1,107 @@
+//go:build linux
+
+package hostsd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// Tell has the daemon go by data as what was found, nil for nothing, and no longer by the mounted file, which follows later.
+func (d *Daemon) Tell(data []byte) { d.tell(&data, false) }
+
+// Lose has the daemon know that nobody tells any more what was found: what was told counts until another file is mounted.
+func (d *Daemon) Lose() {
+	d.mu.Lock()
+	told := d.told
+	d.mu.Unlock()
+	d.tell(told, true)
+}
+
+// Forget has the daemon go by the mounted file again.
+func (d *Daemon) Forget() { d.tell(nil, false) }
+
+func (d *Daemon) tell(told *[]byte, lost bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.told, d.lost, d.left = told, lost, nil
+	select {
+	case d.wake <- struct{}{}:
+	default: // it will look
+	}
+}
+
+// Finds reports whether there is a mounted file of what was found.
+func (d *Daemon) Finds() bool {
+	_, err := os.Stat(filepath.Join(d.opts.Config, DiscoveredFile))
+	return err == nil
+}
+
+// readFound reads what was found, where something was. It is not for a configuration in a plain file.
+func (d *Daemon) readFound() (changed bool, err error) {
+	path := filepath.Join(d.opts.Config, DiscoveredFile)
+	data, err := d.foundNow(path)
+	if err != nil {
+		return false, fmt.Errorf("reading what was found: %w", err)
+	}
+	if bytes.Equal(data, d.foundData) {
+		return false, nil
+	}
+	found := Config{}
+	if data != nil {
+		if found, err = ParseDiscovered(data, d.opts.NodeNames...); err != nil {
+			return false, fmt.Errorf("parsing what was found: %s %w", path, err)
+		}
+	}
+	d.found, d.foundData = found, data
+	d.opts.Log.Info("read what was found", "config", path, "entries", len(found.Entries), "refused", len(found.Refused))
+	d.logRefused(path, found.Refused)
+	return true, nil
+}
+
+// foundNow returns what was found, nil where nothing was.
+func (d *Daemon) foundNow(path string) ([]byte, error) {
+	mounted, err := readMounted(path)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.told == nil:
+		return mounted, err
+	case !d.lost || err != nil:
+		return *d.told, nil
+	case d.left == nil:
+		d.left = &mounted
+	case !bytes.Equal(mounted, *d.left):
+		d.told = nil
+		return mounted, nil
+	}
+	return *d.told, nil
+}
+
+// readMounted returns what is mounted of what was found, nil where nothing is.
+func readMounted(path string) ([]byte, error) {
+	if !isDir(filepath.Dir(path)) {
+		return nil, nil
+	}
+	data, err := readBounded(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
+
+// noteOverruled keeps the entries that were found for domains that the configuration leads elsewhere, and logs those that are new.
+func (d *Daemon) noteOverruled(overruled []Entry) {
+	for _, e := range overruled {
+		if !slices.Contains(d.overruled, e) {
+			d.opts.Log.Warn("configuration overruled what was found", "domain", e.domain, "found", e.addr)
+		}
+	}
+	d.overruled = overruled
+	d.metrics.overruled.Set(float64(len(overruled)))
+}

@@ -1,0 +1,110 @@
+package keeper
+
+import (
+	"errors"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential/tencentcloud"
+	"github.com/tcr-assistant/tcr-assistant/privatenetwork"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// reasonNotPublished is why the private network is not ready where its lines could not be handed to hosts-updater, or the Secret of the
+// keys could not be read.
+const reasonNotPublished = "NotPublished"
+
+// refusal is why something is not as it should be.
+type refusal struct{ reason, message string }
+
+// refusalOf returns what to tell of an error of asking; nil where there is none. It is the same for the same failure.
+func refusalOf(err error) *refusal {
+	var failure *tencentcloud.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &failure):
+		same := *failure
+		same.RequestID = ""
+		return &refusal{string(failure.Reason), same.Error()}
+	default:
+		return &refusal{reasonNotPublished, err.Error()}
+	}
+}
+
+// tell says how far a registry is reached: what follows from what the cloud told last, unless something keeps that from being known, or
+// from being in effect.
+func tell(answer privatenetwork.Answer, told bool, refused *refusal) *pullsecret.Reach {
+	reach := &pullsecret.Reach{Ready: metav1.ConditionFalse}
+	if told {
+		reach.Reason, reach.Message = string(answer.Reason), answer.Message
+		if answer.Ready() {
+			reach.Ready = metav1.ConditionTrue
+		}
+		reach.Link = linkOf(answer)
+	}
+	switch {
+	case refused == nil:
+	case told && len(answer.Hosts)+len(answer.Resolved) > 0 && refused.reason != reasonNotPublished:
+		reach.Ready, reach.Reason, reach.Message = metav1.ConditionUnknown, refused.reason, refused.message+"; what was told last stays: "+answer.Message
+	default:
+		reach.Ready, reach.Reason, reach.Message = metav1.ConditionFalse, refused.reason, refused.message
+	}
+	return reach
+}
+
+// linkOf returns what the status shows of the link; nil where there is none.
+func linkOf(answer privatenetwork.Answer) *v1.PrivateNetworkStatus {
+	if answer.Link.VPC == "" {
+		return nil
+	}
+	status := &v1.PrivateNetworkStatus{
+		VPCID: answer.Link.VPC, State: answer.Link.Status, Address: answer.Link.Address, ResolvedDomains: answer.Resolved,
+	}
+	for _, host := range answer.Hosts {
+		status.Domains = append(status.Domains, host.Domain)
+	}
+	return status
+}
+
+// The reasons of events on an ImagePullSecret.
+const (
+	eventReady    = "PrivateNetworkReady"
+	eventNotReady = "PrivateNetworkNotReady"
+)
+
+// told is what of a private network makes an event when it changes.
+type told struct {
+	ready           metav1.ConditionStatus
+	reason, address string
+}
+
+func toldBy(reach *pullsecret.Reach) told {
+	now := told{ready: reach.Ready, reason: reach.Reason}
+	if reach.Link != nil {
+		now.address = reach.Link.Address
+	}
+	return now
+}
+
+// tell records an event, and logs, where a private network is not what it was. A cloud that is away for a while has changed nothing.
+func (k *Keeper) tell(rule *pullsecret.Rule, reach *pullsecret.Reach) {
+	now := toldBy(reach)
+	if k.told[rule.Name] == now || reach.Ready == metav1.ConditionUnknown {
+		return
+	}
+	k.told[rule.Name] = now
+	kind, reason := corev1.EventTypeNormal, eventReady
+	if reach.Ready == metav1.ConditionTrue {
+		k.Log.Info("private network is ready", "imagePullSecret", rule.Name, "address", now.address)
+	} else {
+		kind, reason = corev1.EventTypeWarning, eventNotReady
+		k.Log.Warn("private network is not ready", "imagePullSecret", rule.Name, "reason", reach.Reason, "message", reach.Message)
+	}
+	if k.Recorder != nil {
+		subject := &corev1.ObjectReference{APIVersion: v1.GroupVersion.String(), Kind: v1.Kind.Kind, Name: rule.Name, UID: rule.UID}
+		k.Recorder.Event(subject, kind, reason, reach.Message)
+	}
+}
