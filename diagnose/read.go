@@ -241,11 +241,11 @@ func checkedAt(known *v1.CredentialStatus) time.Time {
 	return known.CheckedAt.Time
 }
 
-// endOf returns when the credential of an object ends: as that itself says, where it was read, or as the manager says.
+// endOf returns when the credential of an object ends: as that itself says, or else as the manager says.
 func endOf(object *v1.ImagePullSecret, rule *pullsecret.Rule) time.Time {
 	known := object.Status.Credential
-	if rule.Known() || known == nil || known.ExpiresAt == nil || object.Status.ObservedGeneration != object.Generation {
-		return rule.Ends()
+	if ends := rule.Ends(); !ends.IsZero() || known == nil || known.ExpiresAt == nil || object.Status.ObservedGeneration != object.Generation {
+		return ends
 	}
 	return known.ExpiresAt.UTC()
 }

@@ -292,13 +292,6 @@ func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
 		assert.Contains(t, came[0].Message, name)
 		assert.NotContains(t, came[0].Message, "hush")
 	}
-	cloud := team()
-	cloud.Spec.Docker, cloud.Spec.TCR = v1.DockerCredential{}, &v1.RegistryInstance{RegistryID: "tcr-demo0001", Region: "ap-guangzhou"}
-	logins, came, err = loginsOf(cloud, credential.Seen{}, check.Login{})
-	require.NoError(t, err)
-	assert.Empty(t, logins)
-	require.Len(t, came, 1)
-	assert.Contains(t, came[0].Message, "the cloud issues it")
 	inline.Spec.Docker.Server = "robot:hush@r.example.com"
 	_, _, err = loginsOf(inline, credential.Seen{}, check.Login{})
 	require.ErrorContains(t, err, "reading imagepullsecret r: spec.docker.server: Forbidden")
