@@ -66,10 +66,6 @@ controlplane: ## build the Kubernetes that tests run on, once; it is cached outs
 prometheus: ## fetch the prometheus that tests run, once; it is cached outside the checkout
 	@test/harness/prometheus/install
 
-.PHONY: registry
-registry: ## fetch the registry that tests run, once; it is cached outside the checkout
-	@test/harness/distribution/install
-
 .PHONY: bench
 bench: controlplane ## measure everything next to bare writes of the same run; ONLY=memory,... measures only these
 	cd test && go run ./tools/bench -only "$(ONLY)" -json ../docs/benchmarks.json -plot ../docs/benchmarks.svg

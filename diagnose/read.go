@@ -222,15 +222,6 @@ func ReadIssuer(object *v1.ImagePullSecret, seen credential.Seen, pod Pod, label
 	return read
 }
 
-// NotIssued returns what the manager says of why the cloud does not issue or renew the credential of an object; blank where it does.
-func NotIssued(object *v1.ImagePullSecret) string {
-	issued := meta.FindStatusCondition(object.Status.Conditions, v1.ConditionCredentialIssued)
-	if object.Spec.TCR == nil || issued == nil || issued.Status != metav1.ConditionFalse || issued.ObservedGeneration != object.Generation {
-		return ""
-	}
-	return issued.Message
-}
-
 // refusedOf returns what a registry said to the manager, where it refused the credential that is issued now.
 func refusedOf(object *v1.ImagePullSecret) string {
 	condition := meta.FindStatusCondition(object.Status.Conditions, v1.ConditionCredentialValid)
@@ -250,13 +241,22 @@ func checkedAt(known *v1.CredentialStatus) time.Time {
 	return known.CheckedAt.Time
 }
 
-// endOf returns when the credential of an object ends: as that itself says, where it was read, or as the manager says.
+// endOf returns when the credential of an object ends: as that itself says, or else as the manager says.
 func endOf(object *v1.ImagePullSecret, rule *pullsecret.Rule) time.Time {
-	known, end := object.Status.Credential, rule.Ends()
-	if !end.IsZero() || known == nil || known.ExpiresAt == nil || object.Status.ObservedGeneration != object.Generation {
-		return end
+	known := object.Status.Credential
+	if ends := rule.Ends(); !ends.IsZero() || known == nil || known.ExpiresAt == nil || object.Status.ObservedGeneration != object.Generation {
+		return ends
 	}
 	return known.ExpiresAt.UTC()
+}
+
+// NotIssued returns what the manager says of why the cloud does not issue or renew the credential of an object; blank where it does.
+func NotIssued(object *v1.ImagePullSecret) string {
+	issued := meta.FindStatusCondition(object.Status.Conditions, v1.ConditionCredentialIssued)
+	if object.Spec.TCR == nil || issued == nil || issued.Status != metav1.ConditionFalse || issued.ObservedGeneration != object.Generation {
+		return ""
+	}
+	return issued.Message
 }
 
 // told returns what the manager says of why it cannot read the Secret that an object refers to. Of one that can be read by now, that

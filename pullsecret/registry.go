@@ -126,12 +126,9 @@ const (
 // parseRegistry reads spec.tcr. A password may stand in a text of it by mistake: none is repeated.
 func parseRegistry(path *field.Path, spec *v1.RegistryInstance, additional []string) (*Registry, field.ErrorList) {
 	var errs field.ErrorList
-	form := func(path *field.Path, value string, longest int, form *regexp.Regexp, says string) {
-		errs = append(errs, checkForm(path, value, longest, form, says)...)
-	}
-	form(path.Child("registryId"), spec.RegistryID, maxRegistry, registryForm, "must be the id of a registry instance, such as tcr-xxxxxxxx")
-	form(path.Child("region"), spec.Region, maxRegistry, regionForm, "must be the name of a region, such as ap-guangzhou")
-	form(path.Child("rotateAfter"), spec.RotateAfter, maxPeriod, periodForm, "must be at least 1m, in hours, minutes and seconds, such as 2160h or 1m30s")
+	checkForm(&errs, path.Child("registryId"), spec.RegistryID, maxRegistry, registryForm, "must be the id of a registry instance, such as tcr-xxxxxxxx")
+	checkForm(&errs, path.Child("region"), spec.Region, maxRegistry, regionForm, "must be the name of a region, such as ap-guangzhou")
+	checkForm(&errs, path.Child("rotateAfter"), spec.RotateAfter, maxPeriod, periodForm, "must be at least 1m, in hours, minutes and seconds, such as 2160h or 1m30s")
 	one := func(path *field.Path, value string, allowed ...string) {
 		if value != "" && !slices.Contains(allowed, value) {
 			errs = append(errs, field.NotSupported(path, quoted(value), allowed))
@@ -160,15 +157,15 @@ func parseRegistry(path *field.Path, spec *v1.RegistryInstance, additional []str
 // checkNetwork checks spec.tcr.privateNetwork.
 func checkNetwork(path *field.Path, network *v1.PrivateNetwork) field.ErrorList {
 	var errs field.ErrorList
-	errs = append(errs, checkForm(path.Child("vpcId"), network.VPCID, maxRegistry, networkForm, "must be the id of a private network, such as vpc-xxxxxxxx")...)
+	checkForm(&errs, path.Child("vpcId"), network.VPCID, maxRegistry, networkForm, "must be the id of a private network, such as vpc-xxxxxxxx")
 	path = path.Child("domains")
 	if len(network.Domains) > maxDomains {
 		return append(errs, field.TooMany(path, len(network.Domains), maxDomains))
 	}
 	for i, domain := range network.Domains {
 		at := path.Index(i)
-		errs = append(errs, checkForm(at, domain, maxDomain, domainForm,
-			"must be default, vpc, or a whole domain of lower case letters, digits, \"-\" and \".\", such as registry.example.com")...)
+		checkForm(&errs, at, domain, maxDomain, domainForm,
+			"must be default, vpc, or a whole domain of lower case letters, digits, \"-\" and \".\", such as registry.example.com")
 		if ownNameForm.MatchString(domain) {
 			errs = append(errs, field.Forbidden(at, "must not be a name that a machine has for itself"))
 		}
@@ -177,4 +174,14 @@ func checkNetwork(path *field.Path, network *v1.PrivateNetwork) field.ErrorList 
 		}
 	}
 	return errs
+}
+
+// checkForm holds a text to its form. No error repeats it.
+func checkForm(errs *field.ErrorList, path *field.Path, value string, longest int, form *regexp.Regexp, says string) {
+	switch {
+	case tooLong(value, longest):
+		*errs = append(*errs, field.TooLong(path, "", longest))
+	case !form.MatchString(value):
+		*errs = append(*errs, field.Forbidden(path, says))
+	}
 }

@@ -98,9 +98,9 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	errs = append(errs, more...)
 	rule.ServiceAccounts, more = parseSelector(spec.Child("serviceAccounts"), object.Spec.ServiceAccounts, serviceAccountNames)
 	errs = append(errs, more...)
-	rule.Pods, more = parsePods(spec.Child("pods"), object.Spec.Pods)
-	errs = append(errs, more...)
 	rule.Trial, more = parseCheck(spec.Child("check"), object.Spec.Check)
+	errs = append(errs, more...)
+	rule.Pods, more = parsePods(spec.Child("pods"), object.Spec.Pods)
 	errs = append(errs, more...)
 	if object.Spec.TCR == nil {
 		errs = append(errs, checkCredential(spec.Child("docker"), object.Spec.Docker)...)

@@ -50,7 +50,7 @@ func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorL
 	}
 	var errs field.ErrorList
 	form := func(path *field.Path, value string, longest int, form *regexp.Regexp, says string) {
-		errs = append(errs, checkForm(path, value, longest, form, says)...)
+		checkForm(&errs, path, value, longest, form, says)
 	}
 	form(path.Child("image"), spec.Image, maxImage, imageForm, "must be the name of an image, such as team/app:v1")
 	form(path.Child("interval"), spec.Interval, maxPeriod, periodForm, "must be at least 1m, in hours, minutes and seconds, such as 1h or 1m30s")
@@ -69,17 +69,6 @@ func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorL
 		trial.CA = reference.Name
 	}
 	return trial, errs
-}
-
-// checkForm holds a text to its form. No error repeats it.
-func checkForm(path *field.Path, value string, longest int, form *regexp.Regexp, says string) field.ErrorList {
-	switch {
-	case tooLong(value, longest):
-		return field.ErrorList{field.TooLong(path, "", longest)}
-	case !form.MatchString(value):
-		return field.ErrorList{field.Forbidden(path, says)}
-	}
-	return nil
 }
 
 // checkHosts checks a list of hosts, each of which stands in it once.

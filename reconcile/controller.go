@@ -56,12 +56,12 @@ type Config struct {
 	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not, and returns a channel that
 	// is closed once that changes. It may be nil.
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
+	// Validity returns what was found out about a rule's credential, nil where nobody has looked. It may be nil.
+	Validity func(rule *pullsecret.Rule) *credential.Validity
 	// Reached says how far a rule's registry is reached from its private network, nil where that is not known yet; ReachChanged
 	// returns a channel that is closed once one of these answers changes. Both may be nil.
 	Reached      func(rule *pullsecret.Rule) *pullsecret.Reach
 	ReachChanged func() <-chan struct{}
-	// Validity returns what was found out about a rule's credential, nil where nobody has looked. It may be nil.
-	Validity func(rule *pullsecret.Rule) *credential.Validity
 	// Observer and QueueMetrics are told what happens, for metrics; both may be left out.
 	Observer     Observer
 	QueueMetrics workqueue.MetricsProvider
@@ -124,7 +124,7 @@ func NewController(config Config) *Controller {
 	c.status = status.NewWriter(status.Config{
 		Log: config.Log, Client: config.ImagePullSecrets, Index: config.Index, Informer: config.Informer, State: c.state,
 		Gone: c.retire, Busy: func() bool { return c.queue.Len() > config.Concurrency },
-		Derived: config.Derived, Reached: config.Reached, Validity: config.Validity, Recorder: config.Recorder, QueueMetrics: config.QueueMetrics,
+		Derived: config.Derived, Validity: config.Validity, Reached: config.Reached, Recorder: config.Recorder, QueueMetrics: config.QueueMetrics,
 	})
 	c.secrets = newSecretWatch(c)
 	return c

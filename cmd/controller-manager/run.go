@@ -198,14 +198,14 @@ func (m *manager) lead(ctx context.Context) {
 	defer m.known.follow(index)
 	defer index.Observe(func(pullsecret.Change) { m.labels.Need(index, index.Rules().Labelled()) })()
 	attached := derived.NewKeeper(m.log, m.attachments, index, m.owner, m.counts.Derived)
-	network := m.network(index)
 	validity := m.validity(index, source)
+	network := m.network(index)
 	config := reconcile.Config{
 		Log: m.log, Clients: m.client, ImagePullSecrets: m.imagePullSecrets, Index: index, Informer: source, Labels: m.labels,
 		Concurrency: m.options.concurrency, ResyncPeriod: m.options.resyncPeriod,
 		Recorder: m.recorder, Observer: m.counts.Reconcile(), QueueMetrics: m.counts.Queues(), Derived: attached.Outdated,
-		Reached: network.Reached, ReachChanged: network.Changed,
 		Validity: validity.Validity,
+		Reached:  network.Reached, ReachChanged: network.Changed,
 	}
 	var granted *secretsrole.Keeper
 	if m.options.keepSecrets {
@@ -225,8 +225,8 @@ func (m *manager) lead(ctx context.Context) {
 		return
 	}
 	leading.Go(func() { m.cloud.keeper(m.log, m.imagePullSecrets, index, controller).Run(ctx) })
-	leading.Go(func() { network.Run(ctx) })
 	leading.Go(func() { validity.Run(ctx, controller.Checked) })
+	leading.Go(func() { network.Run(ctx) })
 	leading.Go(func() { reference.NewFollower(m.log, m.client, m.options.namespace, index).Run(ctx) })
 	m.known.lead(index)
 	if m.options.webhook {

@@ -18,6 +18,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/credential/check"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 	"github.com/tcr-assistant/tcr-assistant/diagnose/gather"
+	"github.com/tcr-assistant/tcr-assistant/image"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -98,7 +99,7 @@ func (o *options) check(cmd *cobra.Command, name string, how trial) error {
 	if found.From, err = os.Hostname(); err != nil {
 		found.From = "this host"
 	}
-	for _, login := range logins {
+	for _, login := range at(logins, how.image) {
 		came := unknown
 		if came == nil {
 			answered := check.Run(cmd.Context(), login)
@@ -148,6 +149,14 @@ func loginsIn(secret *corev1.Secret, how check.Login) ([]check.Login, error) {
 		logins[i].Username, logins[i].Password = one.Username, one.Password
 	}
 	return logins, nil
+}
+
+// at returns the logins at the server that an image names; all where it names none.
+func at(logins []check.Login, wanted string) []check.Login {
+	if i := slices.IndexFunc(logins, func(login check.Login) bool { return image.IsOf(wanted, login.Server) }); i >= 0 {
+		return logins[i : i+1]
+	}
+	return logins
 }
 
 // verdict is how the command ends.

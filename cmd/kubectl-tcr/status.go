@@ -118,7 +118,7 @@ func (o *options) status(cmd *cobra.Command, name string) error {
 
 func summarize(found gather.Overview, now time.Time) overview {
 	shown := overview{
-		Objects: []row{}, Hosts: found.Hosts, Unseen: found.Unseen, now: now,
+		Objects: []row{}, now: now, Hosts: found.Hosts, Unseen: found.Unseen,
 		Manager: managerRow{
 			Leads: found.Manager.LeaseUntil.After(now), Attaches: found.Manager.Attaches,
 			Replicas: found.Manager.Replicas, Available: found.Manager.Available,

@@ -55,10 +55,10 @@ type Config struct {
 	Busy func() bool
 	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not. It may be nil.
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
-	// Reached says how far a rule's registry is reached from its private network; nil where that is not known yet. It may be nil.
-	Reached func(rule *pullsecret.Rule) *pullsecret.Reach
 	// Validity returns what was found out about a rule's credential, nil where nobody has looked. It may be nil.
 	Validity func(rule *pullsecret.Rule) *credential.Validity
+	// Reached says how far a rule's registry is reached from its private network; nil where that is not known yet. It may be nil.
+	Reached func(rule *pullsecret.Rule) *pullsecret.Reach
 	// Recorder records events; it may be nil.
 	Recorder record.EventRecorder
 	// QueueMetrics may be nil.
@@ -230,10 +230,10 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 			return status, false // it is looked at again once everything has been seen
 		}
 		status.Conditions = plan.SetIssued(status.Conditions, rule, now)
-		status = plan.SetReached(status, rule, w.reached(rule), before.Status, now)
 		if w.Validity != nil {
 			plan.SetValid(&status, rule, before.Status, w.Validity(rule), now)
 		}
+		status = plan.SetReached(status, rule, w.reached(rule), before.Status, now)
 		if again := w.events.record(name, rule.UID, status, failures, time.Now()); again > 0 {
 			w.queue.AddAfter(name, again)
 		}

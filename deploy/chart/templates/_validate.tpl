@@ -126,7 +126,11 @@ which have no spec.docker about them.
 {{- with $cr.tcr -}}
 {{- $_ := set $set "tcr" . -}}
 {{- end -}}
-{{- include "tcr-assistant.validate.fields" (list $faults (printf "%s.tcr" $path) $cr.tcr $spec.properties.tcr) -}}
+{{- $tcr := $cr.tcr | default dict -}}
+{{- include "tcr-assistant.validate.fields" (list $faults (printf "%s.tcr" $path) (omit $tcr "privateNetwork") $spec.properties.tcr) -}}
+{{- if $tcr -}}
+{{- include "tcr-assistant.validate.network" (list $faults (printf "%s.tcr.privateNetwork" $path) ($tcr.privateNetwork | default dict) $spec.properties.tcr.properties.privateNetwork.properties) -}}
+{{- end -}}
 {{- $at := dict ".docker" ".secretRef" ".docker.server" ".dockerServer" -}}
 {{- range index $spec "x-kubernetes-validations" -}}
 {{- if hasPrefix ".docker" (.fieldPath | default "") -}}
@@ -151,6 +155,20 @@ which have no spec.docker about them.
 {{- end -}}
 {{- else if kindIs "string" $value -}}
 {{- include "tcr-assistant.rules" (list $faults $at $value $rules) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The private network of an entry. */}}
+{{- define "tcr-assistant.validate.network" -}}
+{{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $network := index . 2 -}}{{- $schema := index . 3 -}}{{- $domains := $network.domains | default list -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.vpcId" $path) ($network.vpcId | default "") $schema.vpcId) -}}
+{{- include "tcr-assistant.rules" (list $faults (printf "%s.domains" $path) $domains $schema.domains) -}}
+{{- range $i, $domain := $domains -}}
+{{- $at := printf "%s.domains[%d]" $path $i -}}
+{{- include "tcr-assistant.rules" (list $faults $at $domain $schema.domains.items) -}}
+{{- if has $domain (slice $domains 0 $i) -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "Duplicate value: %q" $domain)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

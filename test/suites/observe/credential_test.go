@@ -11,8 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/distribution"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 )
 
 // credentials shows credentials of a real registry to Prometheus: a good one that says when it ends, one that is refused, one that ends

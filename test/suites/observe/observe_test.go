@@ -53,8 +53,8 @@ func TestWhatAnOperatorSees(t *testing.T) {
 			assert.Equal(t, []string{"Normal x1 secret tcr.ipsmany was issued again, with the current credential, in 1005 namespaces"}, w.tells("many", "Reissued"))
 		}},
 		{"Prometheus counts what the walk-through did", func(t *testing.T) { w.walkThrough(t, many+6) }},
-		{"a credential that the cloud does not renew is an alert before it expires", w.refusedRenewal},
 		{"a credential that is refused, and one that ends, are alerts until they are renewed", w.credentials},
+		{"a credential that the cloud does not renew is an alert before it expires", w.refusedRenewal},
 		{"the running process serves what the table lists, and nothing else", w.servesWhatIsListed},
 		{"promtool has no complaint about the metrics", func(t *testing.T) {
 			out, err := prometheus.Promtool(w.Ctx, w.metrics(t), "check", "metrics")
