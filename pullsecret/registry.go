@@ -120,8 +120,10 @@ const (
 	maxRegistry = 64
 	maxPeriod   = 32
 	maxDomain   = 253
-	maxDomains  = 16
 )
+
+// MaxDomains is how many domains of a private network there may be.
+const MaxDomains = 16
 
 // parseRegistry reads spec.tcr. A password may stand in a text of it by mistake: none is repeated.
 func parseRegistry(path *field.Path, spec *v1.RegistryInstance, additional []string) (*Registry, field.ErrorList) {
@@ -159,8 +161,8 @@ func checkNetwork(path *field.Path, network *v1.PrivateNetwork) field.ErrorList 
 	var errs field.ErrorList
 	checkForm(&errs, path.Child("vpcId"), network.VPCID, maxRegistry, networkForm, "must be the id of a private network, such as vpc-xxxxxxxx")
 	path = path.Child("domains")
-	if len(network.Domains) > maxDomains {
-		return append(errs, field.TooMany(path, len(network.Domains), maxDomains))
+	if len(network.Domains) > MaxDomains {
+		return append(errs, field.TooMany(path, len(network.Domains), MaxDomains))
 	}
 	for i, domain := range network.Domains {
 		at := path.Index(i)

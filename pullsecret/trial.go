@@ -35,12 +35,14 @@ const (
 	// defaultInterval is how often a credential is checked where nothing is said of that.
 	defaultInterval = time.Hour
 	maxImage        = 1024
-	maxRealms       = 16
 )
 
 // imageForm is what the name of an image is held to, as in the CRD.
 var imageForm = regexp.MustCompile(`^(([a-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*` +
 	`(:[A-Za-z0-9_][-.A-Za-z0-9_]{0,127})?(@sha256:[0-9a-f]{64})?)?$`)
+
+// MaxRealms is how many hosts of other domains there may be that a credential may be sent to.
+const MaxRealms = 16
 
 // parseCheck reads spec.check, which may be absent. A password may stand in a text of it by mistake: none is repeated.
 func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorList) {
@@ -55,8 +57,8 @@ func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorL
 	form(path.Child("image"), spec.Image, maxImage, imageForm, "must be the name of an image, such as team/app:v1")
 	form(path.Child("interval"), spec.Interval, maxPeriod, periodForm, "must be at least 1m, in hours, minutes and seconds, such as 1h or 1m30s")
 	at := path.Child("realms")
-	if len(spec.Realms) > maxRealms {
-		errs = append(errs, field.TooMany(at, len(spec.Realms), maxRealms))
+	if len(spec.Realms) > MaxRealms {
+		errs = append(errs, field.TooMany(at, len(spec.Realms), MaxRealms))
 	} else {
 		errs = append(errs, checkHosts(at, spec.Realms)...)
 	}

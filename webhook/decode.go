@@ -246,6 +246,21 @@ func texts[Text ~string](into *[]Text, most int) func(*jsontext.Decoder) error {
 	}
 }
 
+// truth reads true or false.
+func truth(into *bool) func(*jsontext.Decoder) error {
+	return func(decoder *jsontext.Decoder) error {
+		switch decoder.PeekKind() {
+		case 't', 'f':
+			token, err := decoder.ReadToken()
+			*into = err == nil && token.Bool()
+			return err
+		case 'n':
+			return skip(decoder)
+		}
+		return &wrong{string(decoder.StackPointer()), "must be true or false"}
+	}
+}
+
 // optional reads a value into a new one. A null leaves none.
 func optional[Value any](into **Value, decode func(*Value, *jsontext.Decoder) error) func(*jsontext.Decoder) error {
 	return func(decoder *jsontext.Decoder) error {

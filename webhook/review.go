@@ -85,7 +85,8 @@ func (o *reviewedObject) decode(decoder *jsontext.Decoder) error {
 						field{"secretRef", optional(&docker.SecretRef, decodeReference)})
 				}},
 				field{"pods", text(&o.spec.Pods)},
-				field{"tcr", optional(&o.spec.TCR, decodeRegistry)})
+				field{"tcr", optional(&o.spec.TCR, decodeRegistry)},
+				field{"check", optional(&o.spec.Check, decodeCheck)})
 		}})
 }
 
@@ -96,7 +97,23 @@ func decodeRegistry(registry *v1.RegistryInstance, decoder *jsontext.Decoder) er
 		field{"tokenType", text(&registry.TokenType)},
 		field{"rotateAfter", text(&registry.RotateAfter)},
 		field{"onDelete", text(&registry.OnDelete)},
-		field{"credentialsSecretRef", optional(&registry.CredentialsSecretRef, decodeReference)})
+		field{"credentialsSecretRef", optional(&registry.CredentialsSecretRef, decodeReference)},
+		field{"privateNetwork", optional(&registry.PrivateNetwork, decodeNetwork)})
+}
+
+func decodeNetwork(network *v1.PrivateNetwork, decoder *jsontext.Decoder) error {
+	return members(decoder,
+		field{"vpcId", text(&network.VPCID)},
+		field{"domains", texts(&network.Domains, pullsecret.MaxDomains)})
+}
+
+func decodeCheck(check *v1.CredentialCheck, decoder *jsontext.Decoder) error {
+	return members(decoder,
+		field{"image", text(&check.Image)},
+		field{"interval", text(&check.Interval)},
+		field{"realms", texts(&check.Realms, pullsecret.MaxRealms)},
+		field{"caSecretRef", optional(&check.CASecretRef, decodeReference)},
+		field{"disabled", truth(&check.Disabled)})
 }
 
 func decodeReference(reference *v1.SecretReference, decoder *jsontext.Decoder) error {

@@ -91,9 +91,11 @@ func TestEveryFieldOfASpecIsRead(t *testing.T) {
 		},
 		TCR: &v1.RegistryInstance{
 			RegistryID: "n", Region: "o", TokenType: "q", RotateAfter: "r", OnDelete: "v", CredentialsSecretRef: &v1.SecretReference{Name: "w"},
+			PrivateNetwork: &v1.PrivateNetwork{VPCID: "y", Domains: []v1.NetworkDomain{"z"}},
 		},
+		Check: &v1.CredentialCheck{Image: "a", Interval: "b", Realms: []v1.Host{"c"}, CASecretRef: &v1.SecretReference{Name: "d"}, Disabled: true},
 	}
-	for _, of := range []any{spec, spec.Docker, *spec.TCR, *spec.NamespaceSelector, spec.NamespaceSelector.MatchExpressions[0]} {
+	for _, of := range []any{spec, spec.Docker, *spec.TCR, *spec.TCR.PrivateNetwork, *spec.Check, *spec.NamespaceSelector, spec.NamespaceSelector.MatchExpressions[0]} {
 		for i := range reflect.TypeOf(of).NumField() {
 			require.False(t, reflect.ValueOf(of).Field(i).IsZero(), "%T.%s is to be set here", of, reflect.TypeOf(of).Field(i).Name)
 		}
