@@ -286,7 +286,7 @@ func optedOut(namespace Namespace, before, after *pullsecret.Rule) (kept []strin
 		return nil
 	}
 	for _, account := range namespace.Accounts {
-		gained := after.ServiceAccounts.Matches(account.Name) && !(had && before.ServiceAccounts.Matches(account.Name))
+		gained := after.ServiceAccounts.Matches(account.Name) && (!had || !before.ServiceAccounts.Matches(account.Name))
 		if account.OptedOut && gained {
 			kept = append(kept, "serviceaccount "+namespace.Name+"/"+account.Name)
 		}

@@ -127,8 +127,9 @@ func failing(name, message string, entries ...object) object {
 
 func named(name string) object { return object{"metadata": object{"name": name}} }
 
-// issuing is an ImagePullSecret with a password for r.example.com, and where it is.
-func issuing(name string) object {
+// issuing is an ImagePullSecret r with a password for r.example.com, and where it is.
+func issuing() object {
+	const name = "r"
 	return object{"apiVersion": "tcr.tencentcloudcr.com/v1", "kind": "ImagePullSecret", "metadata": object{"name": name, "generation": 1},
 		"spec": object{"namespaces": "*", "serviceAccounts": "*", "docker": object{"server": "r.example.com", "username": "robot", "password": "hush"}}}
 }
@@ -145,7 +146,7 @@ func broken() map[string]any {
 		"/api/v1/namespaces/shop":         object{"metadata": object{"name": "shop"}},
 		shop + "/pods/web":                failing("web", refused),
 		shop + "/serviceaccounts/default": named("default"),
-		ourAPI + "/imagepullsecrets":      []object{issuing("r")},
+		ourAPI + "/imagepullsecrets":      []object{issuing()},
 		"/apis/apps/v1" + system + "/deployments/tcr-assistant-controller-manager":                                         object{"spec": object{"replicas": 2}, "status": object{"availableReplicas": 2}},
 		"/apis/coordination.k8s.io/v1" + system + "/leases/tcr-assistant-leader-election":                                  leading(),
 		"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/tcr-assistant-mutating-webhook-configuration": named("x"),
@@ -242,7 +243,7 @@ func assertPrintable(t *testing.T, out string) {
 func TestNothingOfTheClustersSteersATerminal(t *testing.T) {
 	objects := broken()
 	objects[shop+"/pods/web"] = failing("web", hostile)
-	one := issuing("r")
+	one := issuing()
 	one["status"] = object{"observedGeneration": 1, "conditions": []object{{"type": "Ready", "status": hostile, "reason": hostile, "message": hostile}},
 		"failures": []object{{"namespacedName": hostile, "reason": hostile, "message": hostile}}}
 	objects[ourAPI+"/imagepullsecrets"], objects[ourAPI+"/imagepullsecrets/r"] = []object{one}, one

@@ -210,7 +210,8 @@ func holding(secret *corev1.Secret) credential.Seen {
 	return credential.Seen{Namespace: "system", Secrets: map[string]*corev1.Secret{"team-a": secret}}
 }
 
-func basicAuth(username, password string) *corev1.Secret {
+func basicAuth(username string) *corev1.Secret {
+	const password = "hush"
 	return &corev1.Secret{Type: corev1.SecretTypeBasicAuth, Data: map[string][]byte{"username": []byte(username), "password": []byte(password)}}
 }
 
@@ -225,14 +226,14 @@ func TestStatusTellsWhereTheCredentialStands(t *testing.T) {
 		assert.NotContains(t, out.String(), "hush")
 		return all, out.String()
 	}
-	all, text := shown("", holding(basicAuth("robot", "hush")))
+	all, text := shown("", holding(basicAuth("robot")))
 	assert.True(t, all.fine())
 	assert.Contains(t, text, "Secret/team-a   r.example.com +2\n")
 	assert.NotContains(t, text, "opted out")
-	_, text = shown("r", holding(basicAuth("robot", "hush")))
+	_, text = shown("r", holding(basicAuth("robot")))
 	assert.Contains(t, text, "r.example.com,vpc.example.com,x.example.com\n")
 	assert.Contains(t, text, "opted out: 2 namespaces, 1 service accounts\n")
-	all, text = shown("", holding(basicAuth("robot:hush", "hush")))
+	all, text = shown("", holding(basicAuth("robot:hush")))
 	assert.False(t, all.fine(), "the manager has told nothing of it yet")
 	assert.Contains(t, text, "CredentialUnread r: secret system/team-a holds a credential whose user name must not hold")
 	all, _ = shown("", credential.Seen{})
@@ -269,7 +270,7 @@ func TestStatusTellsWhetherTheCredentialIsGood(t *testing.T) {
 }
 
 func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
-	logins, came, err := loginsOf(team(), holding(basicAuth("robot", "hush")), check.Login{Image: "vpc.example.com/team/app:v1", Realms: []string{"auth"}})
+	logins, came, err := loginsOf(team(), holding(basicAuth("robot")), check.Login{Image: "vpc.example.com/team/app:v1", Realms: []string{"auth"}})
 	require.NoError(t, err)
 	assert.Empty(t, came)
 	assert.Equal(t, []check.Login{
@@ -283,7 +284,7 @@ func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []check.Login{{Server: "r.example.com", Username: "me", Password: "hush"}}, logins)
 
-	for name, secret := range map[string]*corev1.Secret{"does not exist": nil, "must not hold": basicAuth("robot:hush", "hush")} {
+	for name, secret := range map[string]*corev1.Secret{"does not exist": nil, "must not hold": basicAuth("robot:hush")} {
 		logins, came, err := loginsOf(team(), holding(secret), check.Login{})
 		require.NoError(t, err)
 		assert.Empty(t, logins)

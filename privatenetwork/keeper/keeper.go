@@ -23,9 +23,10 @@ import (
 )
 
 const (
-	// Discovered is the ConfigMap of what is found, and Fixed that of the install value global.hosts.
+	// Discovered is the ConfigMap of what is found.
 	Discovered = "updater-config-discovered"
-	Fixed      = "updater-config"
+	// Fixed is that of the install value global.hosts.
+	Fixed = "updater-config"
 
 	// period is how often the cloud is asked, at most: each time is up to a tenth earlier.
 	period = time.Minute
