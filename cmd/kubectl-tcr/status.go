@@ -157,16 +157,13 @@ func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
 			}
 		}
 	}
-	if told := status.Credential; told != nil && told.ExpiresAt != nil && status.ObservedGeneration == object.Generation {
-		shown.ValidUntil = told.ExpiresAt.UTC()
-	}
 	if ready := meta.FindStatusCondition(status.Conditions, v1.ConditionReady); ready != nil && status.ObservedGeneration == object.Generation {
 		shown.Ready, shown.Reason, shown.Message = string(ready.Status), ready.Reason, ready.Message
 	}
 	if valid := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid); valid != nil {
 		shown.Valid, shown.ValidMessage = string(valid.Status), valid.Message
 	}
-	if known := status.Credential; known != nil {
+	if known := status.Credential; known != nil && status.ObservedGeneration == object.Generation {
 		shown.ExpiryUnread = known.ExpiryUnread
 		if known.ExpiresAt != nil {
 			shown.ValidUntil = known.ExpiresAt.UTC()
@@ -250,14 +247,11 @@ func (s overview) troubles(p page, r row) {
 	if r.NotIssued != "" && !strings.Contains(r.Message, r.NotIssued) {
 		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialNotIssued)), r.Name, r.NotIssued)
 	}
-	if !r.ValidUntil.IsZero() && !r.ValidUntil.After(s.now) {
-		p.printf("%s %s: its credential ended at %s\n", p.in(red, string(diagnose.CredentialExpired)), r.Name, r.ValidUntil.Format("2006-01-02 15:04 MST"))
-	}
 	switch {
 	case r.Valid == string(metav1.ConditionFalse):
 		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialRefused)), r.Name, printable(r.ValidMessage))
 	case r.expired(s.now):
-		p.printf("%s %s: its credential ended at %s\n", p.in(red, string(diagnose.CredentialExpired)), r.Name, r.ValidUntil.Format(time.RFC3339))
+		p.printf("%s %s: its credential ended at %s\n", p.in(red, string(diagnose.CredentialExpired)), r.Name, r.ValidUntil.Format("2006-01-02 15:04 MST"))
 	case s.all && r.ValidMessage != "":
 		p.printf("registry: %s\n", printable(r.ValidMessage))
 	}
