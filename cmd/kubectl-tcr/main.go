@@ -1,5 +1,5 @@
-// Command kubectl-tcr is a plugin of kubectl: it says why a pod cannot pull, what an ImagePullSecret would change, and how all of
-// them fare.
+// Command kubectl-tcr is a plugin of kubectl: it says why a pod cannot pull, what an ImagePullSecret would change, how all of them fare,
+// and whether a registry takes a credential.
 package main
 
 import (
@@ -67,10 +67,12 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	o := &options{IOStreams: streams, config: genericclioptions.NewConfigFlags(true)}
 	root := &cobra.Command{
 		Use:   "kubectl-tcr",
-		Short: "Say why a pod cannot pull, what an ImagePullSecret would change, and how all of them fare",
-		Long: `Say why a pod cannot pull, what an ImagePullSecret would change, and how all of them fare.
+		Short: "Say why a pod cannot pull, what an ImagePullSecret would change, how all of them fare, and whether a registry takes a credential",
+		Long: `Say why a pod cannot pull, what an ImagePullSecret would change, how all of them fare, and whether a registry takes a credential.
 
-It only reads, as you: what you may not see it names, and tells what it could see. It prints no password.
+Of the cluster it only reads, as you: what you may not see it names, and tells what it could see. It prints no password. "check" alone
+asks something else, too: the registry.
+
 It ends with 0 where nothing is wrong or would change, with 1 where something is, and with 2 where it could not look.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl tcr"},
 		Version:       version,
