@@ -309,6 +309,18 @@ func TestAnAddressIsNotRepeatedWithItsPassword(t *testing.T) {
 	assert.NotContains(t, out, "hush")
 }
 
+func TestWhoNamesNoClusterIsToldWhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none")
+	t.Setenv("KUBECONFIG", path)
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	for _, command := range [][]string{{"status"}, {"why", "web"}, {"check", "r"}} {
+		var out bytes.Buffer
+		code := run(t.Context(), command, genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &out})
+		assert.Equal(t, 2, code)
+		assert.Equal(t, "error: reading the kubeconfig: no cluster is named in "+path+": name another file in KUBECONFIG or with --kubeconfig\n", out.String())
+	}
+}
+
 func TestCompletionWaitsForNoCluster(t *testing.T) {
 	s := serveAPI(t, broken())
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

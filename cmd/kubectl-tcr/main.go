@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -105,12 +106,29 @@ func (o *options) connect() (cluster *gather.Cluster, namespace string, err erro
 	if err != nil {
 		return nil, "", fmt.Errorf("reading the kubeconfig: %w", err)
 	}
+	if err := o.checkCluster(config.Host); err != nil {
+		return nil, "", err
+	}
 	config.QPS, config.Burst = 50, 300 // as kubectl: the API server is who limits
 	if namespace, _, err = o.config.ToRawKubeConfigLoader().Namespace(); err != nil {
 		return nil, "", fmt.Errorf("reading the namespace of the kubeconfig: %w", err)
 	}
 	cluster, err = gather.New(config, o.product)
 	return cluster, namespace, err
+}
+
+// nowhere is what client-go calls where nothing says which cluster is meant.
+const nowhere = "http://localhost:8080"
+
+// checkCluster returns an error where nothing says which cluster is meant.
+func (o *options) checkCluster(host string) error {
+	loader := o.config.ToRawKubeConfigLoader()
+	known, err := loader.RawConfig()
+	if err != nil || len(known.Clusters) > 0 || *o.config.APIServer != "" || host != nowhere {
+		return nil
+	}
+	return fmt.Errorf("reading the kubeconfig: no cluster is named in %s: name another file in KUBECONFIG or with --kubeconfig",
+		strings.Join(loader.ConfigAccess().GetLoadingPrecedence(), ", "))
 }
 
 // completing is how long a shell waits for names.
