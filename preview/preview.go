@@ -193,7 +193,7 @@ func serversOf(rule *pullsecret.Rule) []string {
 	if rule.Reachable() {
 		return rule.Servers
 	}
-	return append([]string{"(the domains of " + rule.Registry.ID + ")"}, rule.Registry.Additional...)
+	return append([]string{"(" + rule.Called(rule.Servers[0]) + ")"}, rule.Registry.Additional...)
 }
 
 // lacking returns what of some names is not among others.
@@ -347,7 +347,7 @@ func contested(one, other *pullsecret.Rule) (servers []string) {
 	for _, server := range one.Servers {
 		i := slices.IndexFunc(other.Servers, func(theirs string) bool { return strings.EqualFold(server, theirs) })
 		if i >= 0 && (!one.Known() || !other.Known() || mine[server] != theirs[other.Servers[i]]) {
-			servers = append(servers, server)
+			servers = append(servers, one.Called(server))
 		}
 	}
 	return servers

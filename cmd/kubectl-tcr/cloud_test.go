@@ -80,7 +80,7 @@ func TestACredentialThatTheCloudIssuesIsTriedAsItIsIssued(t *testing.T) {
 	s := serveAPI(t, fromTheCloud())
 	out, code := s.ask(t, t.Context(), "", "check", "r", "-n", "shop")
 	assert.Equal(t, 2, code)
-	assert.Contains(t, out, "no namespace has one")
+	assert.Contains(t, out, "no namespace has one that TCR Assistant has issued; kubectl tcr status r says why")
 	s.hidden = []string{"secrets"}
 	out, code = s.ask(t, t.Context(), "", "check", "r", "-n", "shop")
 	assert.Equal(t, 2, code)

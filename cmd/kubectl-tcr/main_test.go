@@ -263,10 +263,30 @@ func TestStatusTellsWhetherTheCredentialIsGood(t *testing.T) {
 	assert.Contains(t, text, "CredentialRefused r: it answered so\n")
 	all, text = shown(metav1.ConditionTrue, v1.CredentialStatus{ExpiresAt: &before})
 	assert.False(t, all.fine())
-	assert.Contains(t, text, "CredentialExpired r: its credential ended at 2026-01-01T11:00:00Z\n")
+	assert.Equal(t, 1, strings.Count(text, "CredentialExpired"), "it is told once")
+	assert.Contains(t, text, "CredentialExpired r: its credential ended at 2026-01-01 11:00 UTC\n")
 	all, text = shown(metav1.ConditionTrue, v1.CredentialStatus{ExpiryUnread: "the annotation is none"})
 	assert.True(t, all.fine())
 	assert.Contains(t, text, "r: when its credential ends is not known: the annotation is none\n")
+}
+
+func TestStatusTellsWhatIsNotReachedFromThePrivateNetwork(t *testing.T) {
+	for status, fine := range map[metav1.ConditionStatus]bool{metav1.ConditionTrue: true, metav1.ConditionUnknown: true, metav1.ConditionFalse: false} {
+		object := team()
+		object.Status.Conditions = append(object.Status.Conditions, metav1.Condition{Type: v1.ConditionPrivateNetworkReady, Status: status, Message: "link it"})
+		now := time.Now()
+		all := summarize(gather.Overview{Objects: []v1.ImagePullSecret{*object}, Manager: diagnose.Manager{LeaseUntil: now.Add(time.Hour)}}, now)
+		var out bytes.Buffer
+		all.text(page{Writer: &out})
+		assert.Equal(t, fine, all.fine(), status)
+		assert.Equal(t, !fine, strings.Contains(out.String(), "PrivateNetworkNotReady r: link it\n"), out.String())
+		same := overview{}
+		out.Reset()
+		same.troubles(page{Writer: &out}, row{Name: "r", NotIssued: "no keys", NotReached: "no keys"})
+		assert.Equal(t, "CredentialNotIssued r: no keys\n", out.String(), "one reason is told once")
+		object.Generation++
+		assert.Empty(t, rowOf(object, credential.Seen{}).NotReached, "what was said of an earlier spec says nothing of this one")
+	}
 }
 
 func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
