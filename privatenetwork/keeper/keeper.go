@@ -94,6 +94,7 @@ type object struct {
 	record privatenetwork.Record
 	// registry is what is asked for; nil where all that is known is from before this term.
 	registry *pullsecret.Registry
+	known    bool // the cloud has told of registry in this term
 	asking   bool
 	due      time.Time // to ask again
 	failures int
@@ -259,13 +260,13 @@ func (k *Keeper) follow(ctx context.Context, rules *pullsecret.Rules, now time.T
 			one.record = one.record.Ask(string(rule.UID), asked.ID, asked.Region, asked.Network.VPC, asked.Network.Domains)
 			one.registry, one.due, one.failures = asked, now, 0
 			if !one.record.Told() {
-				one.refused = nil
+				one.refused, one.known = nil, false
 			}
 		}
 		if !one.asking && !one.due.After(now) {
 			one.asking = true
-			record := one.record
-			k.asking.Go(func() { k.ask(ctx, rule, one, record) })
+			record, known := one.record, one.known
+			k.asking.Go(func() { k.ask(ctx, rule, one, record, known) })
 		}
 	}
 	for name := range k.objects {
@@ -276,7 +277,7 @@ func (k *Keeper) follow(ctx context.Context, rules *pullsecret.Rules, now time.T
 }
 
 // ask asks a registry, and takes in what it told.
-func (k *Keeper) ask(ctx context.Context, rule *pullsecret.Rule, one *object, record privatenetwork.Record) {
+func (k *Keeper) ask(ctx context.Context, rule *pullsecret.Rule, one *object, record privatenetwork.Record, known bool) {
 	defer k.stir()
 	select {
 	case k.slots <- struct{}{}:
@@ -290,7 +291,7 @@ func (k *Keeper) ask(ctx context.Context, rule *pullsecret.Rule, one *object, re
 		Instance: rotation.Instance{Region: rule.Registry.Region, ID: rule.Registry.ID}, Key: rule.Registry.Keys,
 	})
 	if err == nil {
-		record, err = ask(asking, registry, record)
+		record, err = ask(asking, registry, record, known)
 	}
 	if ctx.Err() != nil {
 		return
@@ -304,7 +305,7 @@ func (k *Keeper) ask(ctx context.Context, rule *pullsecret.Rule, one *object, re
 	}
 	one.record, one.refused = record, refusalOf(err)
 	if err == nil {
-		one.failures = 0
+		one.failures, one.known = 0, true
 		one.due = time.Now().Add(period - rand.N(period/10))
 		return
 	}
