@@ -74,6 +74,7 @@ type Keeper struct {
 	watching bool
 	seen     seen
 	written  time.Time
+	failing  string          // why nothing is published, as the log has said last; blank while all is
 	told     map[string]told // by name, what events and the log have said last
 
 	mu      sync.Mutex // guards what follows
@@ -215,8 +216,13 @@ func (k *Keeper) pass(ctx context.Context) (time.Duration, error) {
 	switch {
 	case errors.Is(err, errPaced):
 		return writePause, nil // what is told follows what is published
-	case err != nil && ctx.Err() == nil && wanted(rules):
-		k.Log.Warn("private addresses were not published, trying again", "error", err)
+	case err == nil:
+		k.failing = ""
+	case ctx.Err() == nil && wanted(rules):
+		if k.failing != err.Error() { // each answer of the cloud leads here
+			k.Log.Warn("private addresses were not published, trying again", "error", err)
+		}
+		k.failing = err.Error()
 		k.follow(ctx, rules, time.Now())
 	}
 	k.report(rules, err)

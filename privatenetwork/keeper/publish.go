@@ -33,7 +33,7 @@ func (k *Keeper) load(ctx context.Context) error {
 		return nil
 	}
 	if err := k.discovered.Read(ctx); err != nil {
-		return fmt.Errorf("reading config map %s/%s: %w", k.Namespace, Discovered, err)
+		return err
 	}
 	k.loaded = true
 	before := k.discovered.Get()
