@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -163,4 +164,27 @@ func TestWhatIsTold(t *testing.T) {
 	assert.Contains(t, tell(good, true, away).Message, "what was told last stays: registry tcr-demo0001 is reached from vpc-a at 10.0.0.5")
 	assert.Equal(t, away, refusalOf(failure("two")), "it is the same failure")
 	assert.Nil(t, refusalOf(nil))
+}
+
+func TestLinesThatNobodyFollowsAreTold(t *testing.T) {
+	t.Parallel()
+	r := &registry{address: "10.0.0.5", told: []tencentcloud.ResolvedName{{VPC: "vpc-a", Status: "ENABLED"}}}
+	resolved, err := ask(t.Context(), r, asked("default"), false)
+	require.NoError(t, err)
+	lines, err := ask(t.Context(), r, asked("default", "r.example.com"), false)
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		record    privatenetwork.Record
+		installed bool
+		says      bool
+	}{
+		"hosts-updater is installed":            {lines, true, false},
+		"it is not":                             {lines, false, true},
+		"the cloud's DNS leads there by itself": {resolved, false, false},
+	} {
+		reach := tell(privatenetwork.Resolve(test.record.Question(nil)), true, nil)
+		unfollowed(reach, test.installed, "hosts")
+		assert.Equal(t, test.says, strings.Contains(reach.Message, "hosts-updater is not installed in namespace hosts"), name)
+		assert.Equal(t, metav1.ConditionTrue, reach.Ready, name)
+	}
 }

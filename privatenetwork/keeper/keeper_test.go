@@ -26,7 +26,8 @@ func TestARefusalIsLoggedOnce(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusForbidden)
-		_, _ = w.Write([]byte(`{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "no permission"}`))
+		_, _ = w.Write([]byte(`{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", ` +
+			`"code": 403, "message": "no permission"}`))
 	}))
 	defer server.Close()
 	clients, err := clientset.New(&rest.Config{Host: server.URL}, server.Client())

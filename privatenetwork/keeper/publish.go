@@ -151,6 +151,7 @@ func (k *Keeper) apply(ctx context.Context, data map[string]string) error {
 // report has the statuses say what there is to say, and records as events what has changed.
 func (k *Keeper) report(rules *pullsecret.Rules, failed error) {
 	_, merged, records := k.answers()
+	installed := !k.seen.fixed.Known || k.seen.fixed.Exists // it comes with its ConfigMap
 	k.mu.Lock()
 	reach := map[string]*pullsecret.Reach{}
 	for name, one := range k.objects {
@@ -160,6 +161,7 @@ func (k *Keeper) report(rules *pullsecret.Rules, failed error) {
 		}
 		if _, told := records[name]; told || refused != nil {
 			reach[name] = tell(merged[name], told, refused)
+			unfollowed(reach[name], installed, k.Namespace)
 		}
 	}
 	if !equality.Semantic.DeepEqual(reach, k.reach) {
