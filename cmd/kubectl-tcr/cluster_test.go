@@ -358,4 +358,14 @@ func TestWhatIsAdvisedIsAboutWhereItIsInstalled(t *testing.T) {
 	out, _ = serveAPI(t, objects).ask(t, t.Context(), "", "why", "web", "-n", "shop")
 	assert.Contains(t, out, "HostsLineMissing: node n1\n")
 	assert.Contains(t, out, "kubectl get pods -n hosts ")
+
+	const hosts = "/api/v1/namespaces/hosts/configmaps"
+	objects["/api/v1/configmaps"].([]object)[0]["data"] = object{"hosts.yaml": "hosts: []\n"}
+	out, _ = serveAPI(t, objects).ask(t, t.Context(), "", "why", "web", "-n", "shop")
+	assert.NotContains(t, out, "HostsLineMissing")
+	objects[hosts] = []object{{"metadata": object{"name": "updater-config-discovered", "namespace": "hosts"},
+		"data": object{"hosts.yaml": "hosts:\n- domain: r.example.com\n  ip: 10.1.1.2\n"}}}
+	out, _ = serveAPI(t, objects).ask(t, t.Context(), "", "why", "web", "-n", "shop")
+	assert.Contains(t, out, "HostsLineMissing: node n1\n", "the manager has found it")
+	assert.Contains(t, out, "should give r.example.com the address 10.1.1.2")
 }
