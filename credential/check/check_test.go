@@ -238,6 +238,14 @@ func TestAllows(t *testing.T) {
 		{"10.0.0.1", "10.0.0.1:8443", false},
 		{"[2001:db8::1]", "[2001:db8::1]:443", true},
 		{"[2001:db8::1]", "[2001:db8::2]", false},
+		// Of these no list says who has registered them.
+		{"registry.team-a.svc.cluster.local", "registry.team-b.svc.cluster.local", false},
+		{"registry.corp.internal", "auth.corp.internal", false},
+		{"10.0.0.1", "010.0.0.1", false},
+		{"registry.corp.internal", "Registry.corp.internal:443", true},
+		{"demo.tencentcloudcr.com", "auth.tencentcloudcr.com.", false},
+		{"demo.example.xn--55qx5d.cn", "auth.example.xn--55qx5d.cn", true},
+		{"a.xn--55qx5d.cn", "b.xn--55qx5d.cn", false},
 	} {
 		g := &guard{host: c.host, realms: []string{"listed.example.org"}}
 		assert.Equal(t, c.allowed, g.allows(c.realm), "%s, %s", c.host, c.realm)

@@ -87,12 +87,20 @@ func domainOf(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	if net.ParseIP(strings.Trim(host, "[]")) != nil {
+	host = strings.ToLower(host)
+	if net.ParseIP(strings.Trim(host, "[]")) != nil || !public(host) {
 		return ""
 	}
-	domain, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(host))
+	domain, err := publicsuffix.EffectiveTLDPlusOne(host)
 	if err != nil {
 		return ""
 	}
 	return domain
+}
+
+// public reports whether a name is in a domain of the public suffix list. Of what is not, such as cluster.local, the list takes the last
+// label for a public domain, and so all of a cluster's names for one's own.
+func public(host string) bool {
+	suffix, authority := publicsuffix.PublicSuffix(host)
+	return authority || strings.Contains(suffix, ".")
 }
