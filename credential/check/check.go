@@ -78,7 +78,7 @@ func Run(ctx context.Context, login Login) Result {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxResponseHeaderBytes, transport.DisableKeepAlives = maxHeaders, true
 	transport.TLSClientConfig = &tls.Config{RootCAs: login.Roots, MinVersion: tls.VersionTLS12}
-	guard := &guard{next: transport, host: host, realms: login.Realms}
+	guard := &guard{next: transport, host: host, realms: login.Realms, password: login.Password}
 	client := &auth.Client{
 		Client: &http.Client{Transport: guard, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		Cache:  auth.NewCache(),

@@ -50,7 +50,7 @@ func (r *registry) login() Login {
 func basic(answer http.HandlerFunc) func(*registry, http.ResponseWriter, *http.Request) {
 	return func(_ *registry, response http.ResponseWriter, request *http.Request) {
 		if _, password, _ := request.BasicAuth(); password != "hush" {
-			response.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			response.Header().Add("WWW-Authenticate", `Basic realm="x"`)
 			http.Error(response, "hush", http.StatusUnauthorized)
 			return
 		}
@@ -70,6 +70,14 @@ func tokens(issue, answer http.HandlerFunc) func(*registry, http.ResponseWriter,
 		default:
 			answer(response, request)
 		}
+	}
+}
+
+// challenges wants to know who asks, whoever does.
+func challenges(with string) func(*registry, http.ResponseWriter, *http.Request) {
+	return func(_ *registry, response http.ResponseWriter, _ *http.Request) {
+		response.Header().Set("WWW-Authenticate", with)
+		response.WriteHeader(http.StatusUnauthorized)
 	}
 }
 
@@ -117,15 +125,25 @@ func TestRun(t *testing.T) {
 		{"tokens that are none", tokens(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hush{") }, ok), nil, Unknown,
 			"NotUnderstood"},
 		{"nobody is asked", func(_ *registry, w http.ResponseWriter, r *http.Request) { ok(w, r) }, nil, Unknown, "AnonymousAccess"},
-		{"an unknown way to log in", func(_ *registry, w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("WWW-Authenticate", "Negotiate")
-			w.WriteHeader(http.StatusUnauthorized)
-		}, nil, Unknown, "NotUnderstood"},
+		{"an unknown way to log in", challenges("Negotiate"), nil, Unknown, "NotUnderstood"},
 		{"an authority that is not known", basic(ok), func(login *Login) { login.Roots = x509.NewCertPool() }, Unknown, "CertificateUnknown"},
-		{"a realm without TLS", func(_ *registry, w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="http://127.0.0.1/token"`)
-			w.WriteHeader(http.StatusUnauthorized)
-		}, nil, Unknown, "NotUnderstood"},
+		{"a realm without TLS", challenges(`Bearer realm="http://127.0.0.1/token"`), nil, Unknown, "PlainHTTP"},
+		{"a realm without a host", challenges(`Bearer realm="/token"`), nil, Unknown, "NotUnderstood"},
+		{"no realm", challenges("Bearer"), nil, Unknown, "NotUnderstood"},
+		{"a realm that is no address of anything", challenges(`Bearer realm="https://%zz"`), nil, Unknown, "NotUnderstood"},
+		{"a realm at another address", challenges(`Bearer realm="https://127.0.0.2/token"`), nil, Unknown, "RealmElsewhere"},
+		{"a realm at another address that is listed", challenges(`Bearer realm="https://127.0.0.2/token"`),
+			func(login *Login) { login.Realms = []string{"127.0.0.2"} }, Unknown, "RealmAddress"},
+		{"a realm with what is secret in it", challenges(`Bearer realm="https://HUSH.example.com/token"`), nil, Unknown, "RealmElsewhere"},
+		{"a realm that is long", challenges(`Bearer realm="https://` + strings.Repeat("a.", 2000) + `com/token"`), nil, Unknown,
+			"RealmElsewhere"},
+		{"several ways to log in", func(r *registry, w http.ResponseWriter, request *http.Request) {
+			w.Header().Add("WWW-Authenticate", "Negotiate")
+			basic(ok)(r, w, request)
+		}, nil, Valid, "LoggedIn"},
+		{"a token service that redirects", tokens(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}, ok), nil, Unknown, "Redirected"},
 		{"an image's name that is none", basic(ok), func(login *Login) { login.Image = "Team" }, Unknown, "ImageNameInvalid"},
 		{"a host that does not exist", basic(ok), func(login *Login) { login.Server = "nowhere.invalid" }, Unknown, "NameNotResolved"},
 		{"HEAD is not known", basic(func(w http.ResponseWriter, r *http.Request) {
@@ -154,9 +172,36 @@ func TestRun(t *testing.T) {
 			result := Run(t.Context(), login)
 			assert.Equal(t, Result{c.verdict, c.reason, result.Message}, result)
 			assert.NotEmpty(t, result.Message)
-			assert.NotContains(t, result.Message, "hush")
+			assert.Less(t, len(result.Message), 1000)
+			assert.NotContains(t, strings.ToLower(result.Message), "hush")
 		})
 	}
+}
+
+func TestTheOneThatDoesNotAnswerIsNamed(t *testing.T) {
+	stranger := serve(t, tokens(issues, says(http.StatusOK)))
+	r := serve(t, challenges(fmt.Sprintf(`Bearer realm="%s/token"`, stranger.URL)))
+	login := r.login()
+	login.Realms = []string{stranger.host()}
+	stranger.Close()
+	result := Run(t.Context(), login)
+	assert.Equal(t, "Unreachable", result.Reason)
+	assert.Contains(t, result.Message, stranger.host())
+}
+
+func TestWhatIsSaidAfterHEADWasRefusedIsAboutGET(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	r := serve(t, basic(func(w http.ResponseWriter, request *http.Request) {
+		if request.Method == http.MethodHead {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		<-request.Context().Done()
+	}))
+	login := r.login()
+	forImage(&login)
+	assert.Equal(t, "Timeout", Run(ctx, login).Reason)
 }
 
 func TestNoCredentialGoesElsewhere(t *testing.T) {
@@ -273,7 +318,7 @@ func TestNothingIsSentInTheClear(t *testing.T) {
 	require.NoError(t, err)
 	_, err = g.RoundTrip(request) //nolint:bodyclose // there is no answer
 	assert.ErrorAs(t, err, new(*plainError))
-	assert.Equal(t, "PlainHTTP", (&Login{}).unreached(err).Reason)
+	assert.Equal(t, "PlainHTTP", (&Login{}).unreached(g, err).Reason)
 }
 
 func TestDockerHubAnswersElsewhere(t *testing.T) {
