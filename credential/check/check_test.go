@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -127,16 +129,6 @@ func TestRun(t *testing.T) {
 		{"nobody is asked", func(_ *registry, w http.ResponseWriter, r *http.Request) { ok(w, r) }, nil, Unknown, "AnonymousAccess"},
 		{"an unknown way to log in", challenges("Negotiate"), nil, Unknown, "NotUnderstood"},
 		{"an authority that is not known", basic(ok), func(login *Login) { login.Roots = x509.NewCertPool() }, Unknown, "CertificateUnknown"},
-		{"a realm without TLS", challenges(`Bearer realm="http://127.0.0.1/token"`), nil, Unknown, "PlainHTTP"},
-		{"a realm without a host", challenges(`Bearer realm="/token"`), nil, Unknown, "NotUnderstood"},
-		{"no realm", challenges("Bearer"), nil, Unknown, "NotUnderstood"},
-		{"a realm that is no address of anything", challenges(`Bearer realm="https://%zz"`), nil, Unknown, "NotUnderstood"},
-		{"a realm at another address", challenges(`Bearer realm="https://127.0.0.2/token"`), nil, Unknown, "RealmElsewhere"},
-		{"a realm at another address that is listed", challenges(`Bearer realm="https://127.0.0.2/token"`),
-			func(login *Login) { login.Realms = []string{"127.0.0.2"} }, Unknown, "RealmAddress"},
-		{"a realm with what is secret in it", challenges(`Bearer realm="https://HUSH.example.com/token"`), nil, Unknown, "RealmElsewhere"},
-		{"a realm that is long", challenges(`Bearer realm="https://` + strings.Repeat("a.", 2000) + `com/token"`), nil, Unknown,
-			"RealmElsewhere"},
 		{"several ways to log in", func(r *registry, w http.ResponseWriter, request *http.Request) {
 			w.Header().Add("WWW-Authenticate", "Negotiate")
 			basic(ok)(r, w, request)
@@ -172,6 +164,29 @@ func TestRun(t *testing.T) {
 			result := Run(t.Context(), login)
 			assert.Equal(t, Result{c.verdict, c.reason, result.Message}, result)
 			assert.NotEmpty(t, result.Message)
+			assert.NotContains(t, result.Message, "hush")
+		})
+	}
+}
+
+func TestRealms(t *testing.T) {
+	const listed = "127.0.0.2"
+	for _, c := range []struct{ name, challenge, reason string }{
+		{"no TLS", `Bearer realm="http://127.0.0.1/token"`, "PlainHTTP"},
+		{"no host", `Bearer realm="/token"`, "NotUnderstood"},
+		{"none", "Bearer", "NotUnderstood"},
+		{"no address of anything", `Bearer realm="https://%zz"`, "NotUnderstood"},
+		{"another address", `Bearer realm="https://127.0.0.3/token"`, "RealmElsewhere"},
+		{"another address that is listed", `Bearer realm="https://127.0.0.2/token"`, "RealmAddress"},
+		{"what is secret in it", `Bearer realm="https://HUSH.example.com/token"`, "RealmElsewhere"},
+		{"long", `Bearer realm="https://` + strings.Repeat("a.", 2000) + `com/token"`, "RealmElsewhere"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			login := serve(t, challenges(c.challenge)).login()
+			login.Realms = []string{listed}
+			result := Run(t.Context(), login)
+			assert.Equal(t, Result{Unknown, c.reason, result.Message}, result)
 			assert.Less(t, len(result.Message), 1000)
 			assert.NotContains(t, strings.ToLower(result.Message), "hush")
 		})
@@ -328,4 +343,52 @@ func TestDockerHubAnswersElsewhere(t *testing.T) {
 	path, err := (&Login{Server: "docker.io", Image: "nginx"}).path()
 	require.NoError(t, err)
 	assert.Equal(t, "/v2/library/nginx/manifests/latest", path)
+}
+
+func TestAProxyIsToBlameForWhatItDoes(t *testing.T) {
+	transport := http.DefaultTransport.(*http.Transport)
+	before := transport.Proxy
+	defer func() { transport.Proxy = before }()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "hush", http.StatusProxyAuthRequired)
+	}))
+	transport.Proxy = func(*http.Request) (*url.URL, error) {
+		at, err := url.Parse(proxy.URL)
+		at.User = url.UserPassword("proxied", "hush")
+		return at, err
+	}
+	for _, want := range []string{"the proxy answered 407", "the proxy on the way to r.example.com"} {
+		result := Run(t.Context(), Login{Server: "r.example.com", Username: "robot", Password: "quiet"})
+		assert.Equal(t, Unknown, result.Verdict)
+		assert.Equal(t, "Unreachable", result.Reason)
+		assert.Contains(t, result.Message, want)
+		assert.NotContains(t, result.Message, "hush")
+		proxy.Close()
+	}
+}
+
+func TestAConnectionIsEachChecksOwn(t *testing.T) {
+	for _, second := range []bool{false, true} {
+		var open atomic.Int32
+		r := &registry{}
+		r.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+			assert.Equal(t, second, request.ProtoMajor == 2)
+			tokens(issues, says(http.StatusOK))(r, w, request)
+		}))
+		r.EnableHTTP2 = second
+		r.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				open.Add(1)
+			case http.StateClosed:
+				open.Add(-1)
+			}
+		}
+		r.StartTLS()
+		defer r.Close()
+		for range 20 {
+			require.Equal(t, Valid, Run(t.Context(), r.login()).Verdict)
+		}
+		assert.Eventually(t, func() bool { return open.Load() == 0 }, 10*time.Second, 10*time.Millisecond, "HTTP/2: %v", second)
+	}
 }

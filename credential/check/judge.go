@@ -83,6 +83,11 @@ func (g *guard) loggedIn() bool {
 	return false
 }
 
+// proxyError is a proxy that does not lead to where it was asked to.
+type proxyError struct{ status int }
+
+func (e *proxyError) Error() string { return fmt.Sprintf("the proxy answered %d", e.status) }
+
 // unreached says why there is no answer that decides. It repeats nothing of an error whose words may be a registry's.
 func (l *Login) unreached(guard *guard, err error) Result {
 	asked := guard.named(cmp.Or(guard.asked, l.Server))
@@ -94,6 +99,7 @@ func (l *Login) unreached(guard *guard, err error) Result {
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var record tls.RecordHeaderError
+	var proxy *proxyError
 	var timeout net.Error
 	var operation *net.OpError
 	switch {
@@ -111,6 +117,10 @@ func (l *Login) unreached(guard *guard, err error) Result {
 		return Result{Unknown, "PlainHTTP", asked + " answers without TLS"}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return Result{Unknown, "Timeout", asked + " did not answer in time"}
+	case errors.As(err, &proxy):
+		return Result{Unknown, "Unreachable", fmt.Sprintf("the proxy answered %d instead of leading to %s", proxy.status, asked)}
+	case errors.As(err, &operation) && operation.Op == "proxyconnect":
+		return Result{Unknown, "Unreachable", "the proxy on the way to " + asked + " cannot be reached from here"}
 	case errors.As(err, &operation):
 		return Result{Unknown, "Unreachable", asked + " cannot be reached from here"}
 	default:
