@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -34,6 +35,7 @@ type world struct {
 	answer   func(check.Login) check.Result
 	uids     int
 	keeper   *Keeper
+	edited   time.Time // by a test
 }
 
 func newWorld(t *testing.T) *world {
@@ -145,6 +147,17 @@ func (w *world) asked(name string) int {
 	return len(w.logins[name])
 }
 
+// seen returns when the registry of each object was asked.
+func (w *world) seen() map[string][]time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := map[string][]time.Time{}
+	for name, times := range w.logins {
+		seen[name] = slices.Clone(times)
+	}
+	return seen
+}
+
 func (w *world) answers(verdict check.Verdict, reason string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -247,11 +260,11 @@ func TestAThousandAreNoBurst(t *testing.T) {
 		}
 		w.start()
 		wait(time.Minute - time.Second)
-		assert.Empty(t, w.logins, "another leader may have asked just before")
+		assert.Empty(t, w.seen(), "another leader may have asked just before")
 		wait(30 * time.Minute)
-		assert.Len(t, w.logins, 1000)
+		assert.Len(t, w.seen(), 1000)
 		perMinute := map[time.Time]int{}
-		for _, times := range w.logins {
+		for _, times := range w.seen() {
 			require.Len(t, times, 1)
 			perMinute[times[0].Truncate(time.Minute)]++
 		}
@@ -262,14 +275,14 @@ func TestAThousandAreNoBurst(t *testing.T) {
 		// Another leader goes on where this one was.
 		w.stop()
 		w.start()
-		before := len(w.logins)
+		before := len(w.seen())
 		wait(10 * time.Minute)
-		assert.Len(t, w.logins, before)
-		for _, times := range w.logins {
+		assert.Len(t, w.seen(), before)
+		for _, times := range w.seen() {
 			assert.Len(t, times, 1, "each has its time")
 		}
 		wait(time.Hour)
-		for name, times := range w.logins {
+		for name, times := range w.seen() {
 			require.Len(t, times, 2, name)
 			assert.InDelta(t, time.Hour.Seconds(), times[1].Sub(times[0]).Seconds(), time.Hour.Seconds()*spread+60)
 		}
@@ -348,7 +361,7 @@ func TestNoServerIsAskedTwiceWithinAMinute(t *testing.T) {
 				wait(time.Duration(chance.IntN(60)) * time.Second / time.Duration(1+chance.IntN(20)))
 			}
 			asked := 0
-			for name, times := range w.logins {
+			for name, times := range w.seen() {
 				asked += len(times)
 				for i := range times[1:] {
 					require.GreaterOrEqual(t, times[i+1].Sub(times[i]), time.Minute, "seed %d, %s", seed, name)
@@ -357,4 +370,57 @@ func TestNoServerIsAskedTwiceWithinAMinute(t *testing.T) {
 			assert.Greater(t, asked, 20, "it was asked at all")
 		})
 	}
+}
+
+func TestWhatHasToWaitIsAskedWithWhatThereIsByThen(t *testing.T) {
+	in(t, func(w *world) {
+		var outdated []string
+		w.answer = func(login check.Login) check.Result {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if time.Now().After(w.edited) && !w.edited.IsZero() && login.Password != "another" {
+				outdated = append(outdated, login.Server)
+			}
+			return check.Result{Verdict: check.Valid, Reason: "LoggedIn"}
+		}
+		w.start()
+		wait(pause)
+		for i := range 30 {
+			w.put(fmt.Sprint("r", i))
+		}
+		wait(settling + 100*time.Millisecond)
+		w.edited = time.Now()
+		before := w.asked("r29")
+		w.remove("r29")
+		for i := range 29 {
+			w.put(fmt.Sprint("r", i), password("another"))
+		}
+		wait(10 * time.Minute)
+		assert.Empty(t, outdated)
+		assert.Equal(t, before, w.asked("r29"), "it is gone")
+	})
+}
+
+func TestManyServersThatDoNotAnswerHoldUpNobodyForLong(t *testing.T) {
+	in(t, func(w *world) {
+		w.answer = func(login check.Login) check.Result {
+			if login.Server != "good" {
+				time.Sleep(20 * time.Second)
+			}
+			return check.Result{Verdict: check.Valid, Reason: "LoggedIn"}
+		}
+		w.start()
+		wait(pause)
+		for i := range workers {
+			w.put(fmt.Sprint("slow", i), func(spec *v1.ImagePullSecretSpec) {
+				for j := range 16 {
+					spec.Docker.AdditionalServers = append(spec.Docker.AdditionalServers, fmt.Sprintf("slow%d-%d", i, j))
+				}
+			})
+		}
+		wait(2 * time.Second)
+		w.put("good")
+		wait(30 * time.Second)
+		assert.Equal(t, 1, w.asked("good"))
+	})
 }
