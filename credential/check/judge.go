@@ -95,9 +95,7 @@ func (l *Login) unreached(guard *guard, err error) Result {
 	var address *addressError
 	var plain *plainError
 	var name *net.DNSError
-	var authority x509.UnknownAuthorityError
-	var host x509.HostnameError
-	var invalid x509.CertificateInvalidError
+	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	var proxy *proxyError
 	var timeout net.Error
@@ -111,8 +109,8 @@ func (l *Login) unreached(guard *guard, err error) Result {
 		return Result{Unknown, "PlainHTTP", plain.Error() + ": it is not sent"}
 	case errors.As(err, &name):
 		return Result{Unknown, "NameNotResolved", fmt.Sprintf("%s has no address here", guard.named(name.Name))}
-	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, &invalid):
-		return Result{Unknown, "CertificateUnknown", "the certificate of " + asked + " is not trusted here: name the authority that it is of"}
+	case errors.As(err, &certificate):
+		return Result{Unknown, "CertificateUnknown", fmt.Sprintf("the certificate of %s %s", asked, flawOf(certificate.Err))}
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return Result{Unknown, "PlainHTTP", asked + " answers without TLS"}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
@@ -125,5 +123,19 @@ func (l *Login) unreached(guard *guard, err error) Result {
 		return Result{Unknown, "Unreachable", asked + " cannot be reached from here"}
 	default:
 		return Result{Unknown, "NotUnderstood", "what " + asked + " answers is not what a registry does"}
+	}
+}
+
+// flawOf says what is wrong with a certificate.
+func flawOf(err error) string {
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &name):
+		return "is of other names: ask by one of them, or have it renewed"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "has ended, or has not begun: have it renewed, or look at the clock here"
+	default:
+		return "is not trusted here: name the authority that it is of"
 	}
 }
