@@ -124,9 +124,9 @@ func (k *Keeper) Run(ctx context.Context, told func(imagePullSecret string)) {
 	<-ctx.Done()
 }
 
-// observe takes in a change of the rules. It is called under the index's lock.
+// observe takes in a change of the rules. It is called under the index's lock. What could not be read for a while has been let go of.
 func (k *Keeper) observe(change pullsecret.Change) {
-	if change.Before != nil && change.After != nil && subjectOf(change.Before).equal(subjectOf(change.After)) &&
+	if change.Before != nil && change.After != nil && !change.Unknown && subjectOf(change.Before).equal(subjectOf(change.After)) &&
 		change.Before.Trial.Interval == change.After.Trial.Interval && slices.Equal(change.Before.Servers, change.After.Servers) {
 		return
 	}

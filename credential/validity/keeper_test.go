@@ -224,6 +224,26 @@ func TestACredentialIsCheckedAtEachChangeAndThenEveryHour(t *testing.T) {
 	})
 }
 
+func TestWhatCouldNotBeReadForAWhileIsCheckedOn(t *testing.T) {
+	in(t, func(w *world) {
+		server := func(text string) func(*v1.ImagePullSecretSpec) {
+			return func(spec *v1.ImagePullSecretSpec) { spec.Docker.Server = text }
+		}
+		w.start()
+		wait(pause)
+		w.put("r")
+		wait(5 * time.Minute)
+		w.put("r", server("https://r"))
+		wait(5 * time.Minute)
+		assert.Equal(t, 1, w.asked("r"))
+		w.put("r", server("r"))
+		wait(5 * time.Second)
+		assert.Equal(t, 2, w.asked("r"), "nobody knows what was asked for meanwhile")
+		wait(70 * time.Minute)
+		assert.Equal(t, 3, w.asked("r"))
+	})
+}
+
 func TestWhatSaidNothingIsTriedSooner(t *testing.T) {
 	in(t, func(w *world) {
 		w.answers(check.Unknown, "Timeout")
