@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"strings"
@@ -41,6 +43,7 @@ var errFound = errors.New("something was found")
 var errBlocked = errors.New("what decides could not be seen")
 
 func run(ctx context.Context, args []string, streams genericiooptions.IOStreams) int {
+	log.SetOutput(io.Discard) // Go's HTTP client logs what a registry sends unasked, which may be what that was once sent
 	root := newRoot(streams)
 	root.SetArgs(args)
 	switch err := root.ExecuteContext(ctx); {

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +78,12 @@ func TestAFileThatCannotBeReadIsNotRepeated(t *testing.T) {
 		assert.Contains(t, out, "error: reading the files: ", password)
 		assert.NotContains(t, out, "hush", password)
 	}
+}
+
+func TestNothingIsShownThatARegistrySendsUnasked(t *testing.T) {
+	log.SetOutput(t.Output())
+	ask("unknown")
+	assert.Equal(t, io.Discard, log.Writer(), "net/http writes it there")
 }
 
 func TestCompletion(t *testing.T) {
