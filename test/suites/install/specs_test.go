@@ -89,6 +89,10 @@ func untyped(entry map[string]any) bool {
 			if !is || slices.ContainsFunc(servers, func(server any) bool { return !isText(server) }) {
 				return true
 			}
+		case "pods":
+			if !slices.Contains([]any{v1.PodsNever, v1.PodsMatchingImages, v1.PodsAll}, value) {
+				return true
+			}
 		case "namespaceSelector", "excludedNamespaces", "tcr", "check":
 			if !shaped(key, value) {
 				return true

@@ -90,7 +90,7 @@ func TestTakingOver(t *testing.T) {
 			}
 		})
 		require.Error(t, m.Stop())
-		assert.Regexp(t, `imagepullsecrets\.tcr\.tencentcloudcr\.com lacks spec\.docker\.additionalServers\[\], [^;]* and \d+ more; replace them`, m.Log())
+		assert.Regexp(t, `imagepullsecrets\.tcr\.tencentcloudcr\.com lacks spec\.check\.[^;]* and \d+ more; replace them`, m.Log())
 		assert.Contains(t, m.Log(), "kubectl apply --server-side --force-conflicts -f deploy/chart/crds/")
 		var now struct {
 			Metadata struct{ ResourceVersion string }

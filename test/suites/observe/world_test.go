@@ -53,7 +53,7 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	w.run("--tencentcloud-endpoint=https://127.0.0.1:1") // there is no cloud
+	w.run()
 	w.runHostsUpdater()
 	return w
 }
