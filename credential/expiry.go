@@ -20,12 +20,12 @@ func expiryOf(name types.NamespacedName, secret *corev1.Secret, password string)
 		return expiry
 	}
 	at, err := time.Parse(time.RFC3339, text)
-	if err != nil || at.Year() < 1 || at.UTC().Year() > 9999 {
+	if at = at.UTC(); err != nil || at.IsZero() || at.Year() < 1 || at.Year() > 9999 {
 		expiry.Unread = fmt.Sprintf("the annotation %s of secret %s is no time as RFC 3339 writes it: write one such as 2027-01-31T12:00:00Z",
 			v1.ExpiresAtAnnotation, name)
 		return expiry
 	}
-	return pullsecret.Expiry{At: at.UTC()}
+	return pullsecret.Expiry{At: at}
 }
 
 // Referred returns what is taken in of a Secret that an ImagePullSecret refers to: all that Of reads of it.

@@ -27,6 +27,9 @@ func TestASecretSaysWhenItsCredentialEnds(t *testing.T) {
 		{"the annotation, elsewhere in the world", "2027-01-01T08:00:00+08:00", "word", pullsecret.Expiry{At: sooner}},
 		{"a date", "2027-01-01", "word", pullsecret.Expiry{Unread: unread}},
 		{"anything", "hush", token, pullsecret.Expiry{At: ends, Unread: unread}},
+		{"the beginning of all times, which means none", "0001-01-01T00:00:00Z", token, pullsecret.Expiry{At: ends, Unread: unread}},
+		{"a year before that", "0001-01-01T00:00:00+14:00", "word", pullsecret.Expiry{Unread: unread}},
+		{"blank", " ", "word", pullsecret.Expiry{Unread: unread}},
 		{"a year that no status holds", "9999-12-31T23:59:59-01:00", "word", pullsecret.Expiry{Unread: unread}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -174,8 +174,6 @@ func TestEventsTellOfThePull(t *testing.T) {
 	}
 }
 
-const zeroes = "0000000000000000000000000000000000000000000000000000000000000000"
-
 func TestAVolumesImageFailsUnderTheNameOfTheContainer(t *testing.T) {
 	pod := waiting("r.example.com/app:v1", "ErrImagePull", `failed to pull and unpack image "models.example.com/llm:v1": 401 Unauthorized`)
 	pod.Spec.Volumes = []corev1.Volume{

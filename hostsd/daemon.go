@@ -44,6 +44,7 @@ type Daemon struct {
 	data      []byte  // what config was parsed from
 	found     Config  // what was found besides
 	foundData []byte  // what found was parsed from
+	foundOnce bool    // found was read, if only to say that there is nothing
 	effective Config  // both
 	inLine    bool    // the last pass left the file as config asks
 	conflicts []Conflict
@@ -97,7 +98,7 @@ func (d *Daemon) Sync(ctx context.Context, now time.Time) Report {
 			desired = Owned(file)
 			return file
 		}
-		desired = d.effective.Desired(file)
+		desired = d.desired(file)
 		return Edit(file, desired)
 	})
 	report.File = err

@@ -57,3 +57,10 @@ func (c Config) With(found Config) (all Config, overruled []Entry) {
 	}
 	return all, overruled
 }
+
+// Keeping returns c together with the entries that file holds for domains that c has no entry for, as far as they can have been found.
+func (c Config) Keeping(file []byte) Config {
+	held := Config{Entries: slices.DeleteFunc(Owned(file), func(e Entry) bool { return !isPrivate(e.addr) })}
+	all, _ := c.With(held)
+	return all
+}

@@ -49,7 +49,7 @@ func (d *Daemon) readFound() (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("reading what was found: %w", err)
 	}
-	if bytes.Equal(data, d.foundData) {
+	if d.foundOnce && (data == nil) == (d.foundData == nil) && bytes.Equal(data, d.foundData) {
 		return false, nil
 	}
 	found := Config{}
@@ -58,10 +58,24 @@ func (d *Daemon) readFound() (changed bool, err error) {
 			return false, fmt.Errorf("parsing what was found: %s %w", path, err)
 		}
 	}
-	d.found, d.foundData = found, data
+	if !d.foundOnce && data == nil {
+		d.foundOnce = true // without a word: there need not be anything
+		return true, nil
+	}
+	d.found, d.foundData, d.foundOnce = found, data, true
 	d.opts.Log.Info("read what was found", "config", path, "entries", len(found.Entries), "refused", len(found.Refused))
 	d.logRefused(path, found.Refused)
 	return true, nil
+}
+
+// desired returns the entries that file should hold. Until it was once read what was found, those that file holds for domains of which
+// the configuration says nothing may be of that, and stay.
+func (d *Daemon) desired(file []byte) []Entry {
+	config := d.effective
+	if !d.foundOnce {
+		config = config.Keeping(file)
+	}
+	return config.Desired(file)
 }
 
 // foundNow returns what was found, nil where nothing was.

@@ -41,6 +41,19 @@ func TestDaemonFollowsWhatIsFound(t *testing.T) {
 	r.becomes(t, demoLine+ubuntuFile)
 }
 
+func TestLinesStayWhileItIsNotKnownWhatWasFound(t *testing.T) {
+	const goneLine, publicLine = "10.0.0.4 gone.example.com " + Marker + "\n", "8.8.8.8 public.example.com " + Marker + "\n"
+	for name, unread := range map[string]string{"it is no list": "no list", "it is empty": ""} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, write(t, publicLine+vpcLine+goneLine+ubuntuFile), demoConfig, unread)
+			r.becomes(t, vpcLine+demoLine+goneLine+ubuntuFile)
+			r.eventually(t, "told", func() bool { return r.logged("kept last good configuration") == 1 })
+			r.config.swap(t, demoConfig, vpcFound)
+			r.becomes(t, vpcLine+demoLine+ubuntuFile)
+		})
+	}
+}
+
 func TestWhatIsToldCountsUntilSomethingElseIsMounted(t *testing.T) {
 	r := start(t, write(t, ubuntuFile), demoConfig)
 	r.config.swap(t, demoConfig, vpcFound)

@@ -82,11 +82,11 @@ type running struct {
 	log    *lockedBuffer
 }
 
-func start(t *testing.T, hosts, config string) *running {
+func start(t *testing.T, hosts, config string, found ...string) *running {
 	t.Helper()
 	r := &running{config: mounted{dir: t.TempDir()}, hosts: hosts, log: &lockedBuffer{}}
 	if config != "" {
-		r.config.swap(t, config)
+		r.config.swap(t, config, found...)
 	}
 	r.Daemon = New(Options{
 		Config: r.config.dir, HostsFile: hosts, ResyncPeriod: time.Hour, NodeNames: []string{"node-1"}, Version: "v1.2.3",

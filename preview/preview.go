@@ -205,7 +205,7 @@ func serversOf(rule *pullsecret.Rule) []string {
 	if rule.Reachable() {
 		return rule.Servers
 	}
-	return append([]string{"(the domains of " + rule.Registry.ID + ")"}, rule.Registry.Additional...)
+	return append([]string{"(" + rule.Called(rule.Servers[0]) + ")"}, rule.Registry.Additional...)
 }
 
 // lacking returns what of some names is not among others.
@@ -298,7 +298,7 @@ func optedOut(namespace Namespace, before, after *pullsecret.Rule) (kept []strin
 		return nil
 	}
 	for _, account := range namespace.Accounts {
-		gained := after.ServiceAccounts.Matches(account.Name) && !(had && before.ServiceAccounts.Matches(account.Name))
+		gained := after.ServiceAccounts.Matches(account.Name) && (!had || !before.ServiceAccounts.Matches(account.Name))
 		if account.OptedOut && gained {
 			kept = append(kept, "serviceaccount "+namespace.Name+"/"+account.Name)
 		}
@@ -359,7 +359,7 @@ func contested(one, other *pullsecret.Rule) (servers []string) {
 	for _, server := range one.Servers {
 		i := slices.IndexFunc(other.Servers, func(theirs string) bool { return strings.EqualFold(server, theirs) })
 		if i >= 0 && (!one.Known() || !other.Known() || mine[server] != theirs[other.Servers[i]]) {
-			servers = append(servers, server)
+			servers = append(servers, one.Called(server))
 		}
 	}
 	return servers

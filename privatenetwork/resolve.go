@@ -112,10 +112,10 @@ func compareHosts(a, b Host) int {
 	return cmp.Or(strings.Compare(a.Domain, b.Domain), a.Address.Compare(b.Address))
 }
 
-// Linked returns the link that the question is about; false where there is none that is up.
+// Linked returns the link that the question is about; false where there is none that is up and has an address that lines are written for.
 func (q Question) Linked() (Link, bool) {
 	link, refused := q.link()
-	return link, refused == nil
+	return link, refused == nil && link.rank() == 0
 }
 
 // Asked returns those of Default and VPC that lines are asked for: what the cloud's DNS does with a domain that is written out it does
@@ -126,36 +126,55 @@ func (q Question) Asked() []string {
 
 // link returns the one from the private network, or why there is none.
 func (q Question) link() (Link, *Answer) {
-	at := -1
+	var links []Link // there may be several from one network, such as while one takes another's place
 	var networks []string
-	for i, link := range q.Links {
-		networks = append(networks, link.VPC)
-		if link.VPC == q.VPC || q.VPC == "" && len(q.Links) == 1 {
-			at = i
+	for _, link := range q.Links {
+		if !slices.Contains(networks, link.VPC) {
+			networks = append(networks, link.VPC)
+		}
+		if q.VPC == "" || link.VPC == q.VPC {
+			links = append(links, link)
 		}
 	}
 	switch {
-	case at >= 0:
-		return q.running(q.Links[at])
-	case q.VPC == "" && len(q.Links) > 1:
+	case q.VPC == "" && len(networks) > 1:
 		return Link{}, &Answer{Reason: LinkAmbiguous, Message: fmt.Sprintf(
 			"registry %s is linked with %s: write one of them in spec.tcr.privateNetwork.vpcId", q.Registry, strings.Join(networks, ", "))}
+	case len(links) > 0:
+		return q.running(slices.MinFunc(links, compareLinks))
 	}
-	others := ""
+	from := "a private network"
+	if q.VPC != "" {
+		from = "the private network " + q.VPC
+	}
 	if len(networks) > 0 {
-		others = fmt.Sprintf(" (it is linked with %s)", strings.Join(networks, ", "))
+		from += fmt.Sprintf(" (it is linked with %s)", strings.Join(networks, ", "))
 	}
 	return Link{}, &Answer{Reason: LinkMissing, Message: fmt.Sprintf(
-		"registry %s in %s has no link from the private network %s%s: create one under Network Access Control in the registry's console",
-		q.Registry, q.Region, q.VPC, others)}
+		"registry %s in %s has no link from %s: create one under Network Access Control in the registry's console", q.Registry, q.Region, from)}
+}
+
+// compareLinks puts those first that are up and lead somewhere. The order in which the cloud tells of them makes no difference.
+func compareLinks(a, b Link) int {
+	return cmp.Or(a.rank()-b.rank(), strings.Compare(a.Address, b.Address), strings.Compare(a.Status, b.Status))
+}
+
+func (l Link) rank() int {
+	if _, err := parseAddress(l.Address); err != nil || !strings.EqualFold(l.Status, "running") {
+		return 1
+	}
+	return 0
 }
 
 // running returns a link that is up, or what it waits for.
 func (q Question) running(link Link) (Link, *Answer) {
-	switch strings.ToLower(link.Status) {
-	case "running":
+	switch status := strings.ToLower(link.Status); {
+	case status == "running" && link.Address != "":
 		return link, nil
-	case "pending", "creating":
+	case status == "running":
+		return Link{}, &Answer{Link: link, Reason: LinkPending, Message: fmt.Sprintf(
+			"the link of registry %s from %s has no address yet: it is asked again every minute", q.Registry, link.VPC)}
+	case status == "pending" || status == "creating":
 		return Link{}, &Answer{Link: link, Reason: LinkPending, Message: fmt.Sprintf(
 			"the link of registry %s from %s is being created: it is asked again every minute", q.Registry, link.VPC)}
 	default:

@@ -73,12 +73,23 @@ func TestResolve(t *testing.T) {
 		{"a registry without a domain", func(q *Question) { q.Domain = "" }, nil, nil, DomainInvalid, "is not a domain"},
 		{"no link", links(), nil, nil, LinkMissing,
 			"registry tcr-demo0001 in ap-guangzhou has no link from the private network vpc-a: create one under"},
+		{"no link at all", func(q *Question) { q.VPC, q.Links = "", nil }, nil, nil, LinkMissing,
+			"registry tcr-demo0001 in ap-guangzhou has no link from a private network: create one under"},
 		{"a link from elsewhere", links(Link{VPC: "vpc-b", Status: "Running", Address: "10.0.0.9"}), nil, nil, LinkMissing,
 			"(it is linked with vpc-b)"},
 		{"the only link is meant", func(q *Question) { q.VPC = "" }, both, nil, Linked, ""},
 		{"of several one is to be named", func(q *Question) { q.VPC = ""; q.Links = []Link{link, {VPC: "vpc-b"}} }, nil, nil, LinkAmbiguous,
 			"vpc-a, vpc-b: write one of them"},
 		{"a link that is being created", links(Link{VPC: "vpc-a", Status: "Pending"}), nil, nil, LinkPending, "asked again"},
+		{"a link without an address yet", at(""), nil, nil, LinkPending, "has no address yet"},
+		{"one that is up beside one that is being deleted", links(link, Link{VPC: "vpc-a", Status: "Deleting", Address: "10.0.0.9"}),
+			both, nil, Linked, ""},
+		{"one that is up beside one without an address", links(link, Link{VPC: "vpc-a", Status: "Running"}), both, nil, Linked, ""},
+		{"two that are up, in any order", links(Link{VPC: "vpc-a", Status: "Running", Address: "10.0.0.6"}, link), both, nil, Linked, ""},
+		{"two from the only network", func(q *Question) { q.VPC = ""; q.Links = []Link{link, {VPC: "vpc-a", Status: "Deleting"}} },
+			both, nil, Linked, ""},
+		{"a network is named once", func(q *Question) { q.VPC = ""; q.Links = []Link{link, link, {VPC: "vpc-b"}} }, nil, nil, LinkAmbiguous,
+			"is linked with vpc-a, vpc-b: write"},
 		{"a link that has failed", links(Link{VPC: "vpc-a", Status: "Failed", Address: "10.0.0.5"}), nil, nil, LinkBroken, `in state "Failed"`},
 		{"a public address", at("8.8.8.8"), nil, nil, AddressNotPrivate, "8.8.8.8 is not a private one"},
 		{"this machine's own", at("127.0.0.1"), nil, nil, AddressNotPrivate, ""},
@@ -101,6 +112,8 @@ func TestResolve(t *testing.T) {
 			assert.Contains(t, answer.Message, test.says)
 		})
 	}
+	_, up := question(at("8.8.8.8")).Linked()
+	assert.False(t, up, "nothing is asked of an address that no line is written for")
 	shared := Resolve(question(at("100.64.0.1")))
 	assert.True(t, shared.Ready())
 	assert.Equal(t, link, Resolve(question()).Link)

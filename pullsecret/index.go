@@ -1,8 +1,6 @@
 package pullsecret
 
 import (
-	"encoding/json"
-	"hash/maphash"
 	"iter"
 	"slices"
 	"strings"
@@ -175,23 +173,6 @@ type Index struct {
 	seen      map[string]identity
 	observers map[*func(Change)]struct{}
 	barring   map[*func()]struct{} // those who observe what is barred
-}
-
-// identity tells whether an ImagePullSecret says what it said before. The generation alone does not: an API server whose
-// data was restored from a backup counts anew from what it was then.
-type identity struct {
-	uid        string
-	generation int64
-	spec       uint64
-}
-
-var specSeed = maphash.MakeSeed()
-
-func identify(object *v1.ImagePullSecret) identity {
-	var spec maphash.Hash
-	spec.SetSeed(specSeed)
-	_ = json.NewEncoder(&spec).Encode(object.Spec) // what was decoded can be encoded, and a hash can be written to
-	return identity{string(object.UID), object.Generation, spec.Sum64()}
 }
 
 // NewIndex returns an index without rules.

@@ -86,6 +86,14 @@ func (r *Registry) servers(domain string) []string {
 // Reachable reports whether the hosts that the credential is for are known: those of a registry instance are once the cloud has told.
 func (r *Rule) Reachable() bool { return r.Registry == nil || r.Renewal.Domain != "" }
 
+// Called returns how to speak of one of the rule's servers: as of its name, or of the registry instance's whose domains are not known.
+func (r *Rule) Called(server string) string {
+	if !r.Reachable() && server == r.Servers[0] {
+		return "the domains of " + r.Registry.ID
+	}
+	return server
+}
+
 // private returns the domain in private networks of an instance with a default domain.
 func private(domain string) string {
 	host, rest, _ := strings.Cut(domain, ".")

@@ -28,6 +28,8 @@ func TestWhatIsAskedOfARegistryInstance(t *testing.T) {
 	assert.Equal(t, &Registry{ID: "tcr-demo0001", Region: "ap-guangzhou", RotateAfter: 2160 * time.Hour, Additional: []string{"r.example.com"}}, rule.Registry)
 	assert.False(t, rule.Known())
 	assert.Equal(t, []string{"tcr-demo0001.invalid", "r.example.com"}, rule.Servers, "its domain is not known yet")
+	assert.Equal(t, "the domains of tcr-demo0001", rule.Called("tcr-demo0001.invalid"), "nobody is told of a name that stands for others")
+	assert.Equal(t, "r.example.com", rule.Called("r.example.com"))
 
 	rule, errs = Parse(issued(func(object *v1.ImagePullSecret) {
 		tcr := object.Spec.TCR

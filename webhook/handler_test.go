@@ -220,6 +220,16 @@ func TestValidate(t *testing.T) {
 		elsewhere.Spec.Docker.Server = "elsewhere.example.com"
 		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(elsewhere), "null"))).Warnings)
 	})
+	t.Run("a registry instance is called by its id", func(t *testing.T) {
+		issued := func(name string) *v1.ImagePullSecret {
+			object := imagePullSecret(name, "*")
+			object.Spec.Docker, object.Spec.TCR = v1.DockerCredential{}, &v1.RegistryInstance{RegistryID: "tcr-demo0001", Region: "ap-guangzhou"}
+			return object
+		}
+		response := answer(t, ask(t, Handler(quiet, indexOf(issued("first")), nil, ready), ValidatePath, reviewOf("CREATE", encode(issued("second")), "null")))
+		assert.True(t, response.Allowed)
+		assert.Equal(t, []string{`"first" gives the domains of tcr-demo0001 a credential too, in a common namespace`}, response.Warnings)
+	})
 	t.Run("one whose credential stands in a Secret is read whole", func(t *testing.T) {
 		object := imagePullSecret("x", "a")
 		object.Spec.Docker = v1.DockerCredential{

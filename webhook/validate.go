@@ -49,13 +49,14 @@ func warnings(known Attachments, rule *pullsecret.Rule, credential v1.DockerCred
 		warnings = append(warnings, "spec.docker.password ends in a line break, which registries take as part of the password")
 	}
 	for _, server := range rule.Servers {
+		called := rule.Called(server)
 		for _, other := range known.Sources(server, rule.Namespaces) {
 			switch {
 			case other.Name == rule.Name:
 			case other.Labelled:
-				warnings = append(warnings, warning("%q gives %s a credential too, and labels may make a namespace common", other.Name, server))
+				warnings = append(warnings, warning("%q gives %s a credential too, and labels may make a namespace common", other.Name, called))
 			default:
-				warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other.Name, server))
+				warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other.Name, called))
 			}
 		}
 	}

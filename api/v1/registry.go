@@ -82,11 +82,11 @@ const (
 	DomainVPC     = "vpc"
 )
 
+// The values of spec.tcr.tokenType and spec.tcr.onDelete.
 const (
-	// TokenTypeLongTerm and TokenTypeTemporary are the values of spec.tcr.tokenType.
 	TokenTypeLongTerm  = "longterm"
 	TokenTypeTemporary = "temp"
-	// OnDeleteRevoke and OnDeleteKeep are the values of spec.tcr.onDelete.
+
 	OnDeleteRevoke = "Revoke"
 	OnDeleteKeep   = "Keep"
 )

@@ -313,12 +313,14 @@ type Failure struct {
 	Since metav1.Time `json:"since"`
 }
 
+// The values of spec.pods.
 const (
-	// PodsNever, PodsMatchingImages and PodsAll are the values of spec.pods.
 	PodsNever          = "Never"
 	PodsMatchingImages = "MatchingImages"
 	PodsAll            = "All"
+)
 
+const (
 	// SourceInline is the source of a credential that stands in the spec.
 	SourceInline = "Inline"
 	// SourceSecret begins the source of a credential that stands in a Secret; its name follows.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	golog "log"
 	"log/slog"
 	"net/url"
 	"regexp"
@@ -142,7 +143,8 @@ func (o *options) level() (level slog.Level, known bool) {
 	return level, err == nil && slices.Contains([]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}, level)
 }
 
-// logger returns the process' log, which the Kubernetes client libraries write into too.
+// logger returns the process' log, which the Kubernetes client libraries write into too. Go's own does not: its HTTP client logs what a
+// registry sends unasked, which may be what that was once sent. Servers have logs of their own.
 func (o *options) logger(output io.Writer) *slog.Logger {
 	level, _ := o.level()
 	handlerOptions := &slog.HandlerOptions{Level: level}
@@ -152,6 +154,7 @@ func (o *options) logger(output io.Writer) *slog.Logger {
 	}
 	log := slog.New(handler)
 	slog.SetDefault(log)
+	golog.SetOutput(io.Discard)
 	klog.SetSlogLogger(log)
 	return log
 }

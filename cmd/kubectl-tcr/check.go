@@ -37,7 +37,9 @@ func newCheck(o *options) *cobra.Command {
 		Long: `Log in to the registry of an ImagePullSecret, now and from here: with its credential, as a kubelet would, at each of its servers.
 
 It is tried as spec.check of the ImagePullSecret says, unless flags say something else; the flags' realms come besides. The credential is
-sent over HTTPS alone, to the registry's own domain and to the realms, and across no redirect. That it works from here does not say that it works from the nodes: kubectl tcr why says that.
+sent over HTTPS alone, to the registry's own domain and to the realms, and across no redirect. That it works from here does not say
+that it works from the nodes: kubectl tcr why says that.
+
 It ends with 0 where each server takes the credential, with 1 where one does not, and with 2 where nothing can be said.`,
 		Example: `  # Is the credential right?
   kubectl tcr check imagepullsecret-sample

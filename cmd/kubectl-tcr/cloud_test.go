@@ -14,7 +14,7 @@ import (
 // fromTheCloud is broken, with a credential that the cloud issues.
 func fromTheCloud() map[string]any {
 	objects := broken()
-	one := issuing("r")
+	one := issuing()
 	one["spec"] = object{"namespaces": "*", "serviceAccounts": "*", "tcr": object{"registryId": "tcr-demo0001", "region": "ap-guangzhou"}}
 	one["status"] = object{"observedGeneration": 1, "credential": object{"source": "TCR/tcr-demo0001", "expiresAt": "2027-01-02T03:04:05Z"},
 		"conditions": []object{{"type": "Ready", "status": "True", "observedGeneration": 1}, {"type": "CredentialIssued", "status": "False",
@@ -80,7 +80,7 @@ func TestACredentialThatTheCloudIssuesIsTriedAsItIsIssued(t *testing.T) {
 	s := serveAPI(t, fromTheCloud())
 	out, code := s.ask(t, t.Context(), "", "check", "r", "-n", "shop")
 	assert.Equal(t, 2, code)
-	assert.Contains(t, out, "no namespace has one")
+	assert.Contains(t, out, "no namespace has one that TCR Assistant has issued; kubectl tcr status r says why")
 	s.hidden = []string{"secrets"}
 	out, code = s.ask(t, t.Context(), "", "check", "r", "-n", "shop")
 	assert.Equal(t, 2, code)
@@ -89,7 +89,7 @@ func TestACredentialThatTheCloudIssuesIsTriedAsItIsIssued(t *testing.T) {
 
 func TestACredentialThatHasEndedIsSaidSo(t *testing.T) {
 	objects := broken()
-	one := issuing("r")
+	one := issuing()
 	one["status"] = object{"observedGeneration": 1, "credential": object{"source": "Inline", "expiresAt": "2026-01-02T03:04:05Z"},
 		"conditions": []object{{"type": "Ready", "status": "True"}}}
 	objects[ourAPI+"/imagepullsecrets"] = []object{one}

@@ -127,8 +127,9 @@ func failing(name, message string, entries ...object) object {
 
 func named(name string) object { return object{"metadata": object{"name": name}} }
 
-// issuing is an ImagePullSecret with a password for r.example.com, and where it is.
-func issuing(name string) object {
+// issuing is an ImagePullSecret r with a password for r.example.com, and where it is.
+func issuing() object {
+	const name = "r"
 	return object{"apiVersion": "tcr.tencentcloudcr.com/v1", "kind": "ImagePullSecret", "metadata": object{"name": name, "generation": 1},
 		"spec": object{"namespaces": "*", "serviceAccounts": "*", "docker": object{"server": "r.example.com", "username": "robot", "password": "hush"}}}
 }
@@ -145,7 +146,7 @@ func broken() map[string]any {
 		"/api/v1/namespaces/shop":         object{"metadata": object{"name": "shop"}},
 		shop + "/pods/web":                failing("web", refused),
 		shop + "/serviceaccounts/default": named("default"),
-		ourAPI + "/imagepullsecrets":      []object{issuing("r")},
+		ourAPI + "/imagepullsecrets":      []object{issuing()},
 		"/apis/apps/v1" + system + "/deployments/tcr-assistant-controller-manager":                                         object{"spec": object{"replicas": 2}, "status": object{"availableReplicas": 2}},
 		"/apis/coordination.k8s.io/v1" + system + "/leases/tcr-assistant-leader-election":                                  leading(),
 		"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/tcr-assistant-mutating-webhook-configuration": named("x"),
@@ -242,7 +243,7 @@ func assertPrintable(t *testing.T, out string) {
 func TestNothingOfTheClustersSteersATerminal(t *testing.T) {
 	objects := broken()
 	objects[shop+"/pods/web"] = failing("web", hostile)
-	one := issuing("r")
+	one := issuing()
 	one["status"] = object{"observedGeneration": 1, "conditions": []object{{"type": "Ready", "status": hostile, "reason": hostile, "message": hostile}},
 		"failures": []object{{"namespacedName": hostile, "reason": hostile, "message": hostile}}}
 	objects[ourAPI+"/imagepullsecrets"], objects[ourAPI+"/imagepullsecrets/r"] = []object{one}, one
@@ -277,13 +278,13 @@ func TestPlanOfFilesAsPeopleHaveThem(t *testing.T) {
 		"what there is already":   {same, []string{"imagepullsecret r would change nothing\n"}, 0},
 		"a list":                  {"apiVersion: v1\nkind: List\nitems:\n- " + strings.ReplaceAll(same, "\n", "\n  ") + "\n", []string{"r would change nothing"}, 0},
 		"a list of their kind":    {"apiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecretList\nitems:\n- " + strings.ReplaceAll(same, "\n", "\n  ") + "\n", []string{"r would change nothing"}, 0},
-		"several beside others":   {same + "---\n" + kind + "metadata: {name: s}\n" + spec + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: other}\n", []string{"r would change nothing", "s would be created", "Secret x is no ImagePullSecret"}, 1},
+		"several beside others":   {same + "---\n" + kind + "metadata: {name: s}\n" + spec + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: other}\n", []string{"r would change nothing", "s would be created", "Secret x of v1 is no ImagePullSecret"}, 1},
 		"a name of the server's":  {kind + "metadata: {generateName: team-}\n" + spec, []string{"imagepullsecret team-… would be created\n"}, 1},
 		"no name":                 {kind + "metadata: {labels: {a: b}}\n" + spec, []string{"would be refused", "metadata.name: Required value"}, 1},
 		"a name that is none":     {kind + "metadata: {name: Team_A}\n" + spec, []string{"imagepullsecret Team_A would be refused", "metadata.name: Invalid value: "}, 1},
 		"a number as password":    {kind + "metadata: {name: s}\n" + strings.ReplaceAll(spec, "hush", "12345"), []string{"s would be refused", "spec.docker.password", "write it in quotes"}, 1},
 		"a field that is unknown": {kind + "metadata: {name: s}\nspec: {docker: {pasword: hush}}\n", []string{"s would be refused", `unknown field "spec.docker.pasword"`}, 1},
-		"another version":         {"apiVersion: tcr.tencentcloudcr.com/v2\nkind: ImagePullSecret\nmetadata: {name: r}\n", []string{"there is no ImagePullSecret in them"}, 2},
+		"another version":         {"apiVersion: tcr.tencentcloudcr.com/v2\nkind: ImagePullSecret\nmetadata: {name: r}\n", []string{"ImagePullSecret r of tcr.tencentcloudcr.com/v2 is no ImagePullSecret of tcr.tencentcloudcr.com/v1", "there is no ImagePullSecret in them"}, 2},
 		"nothing":                 {"", []string{"error: reading the files: "}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -307,6 +308,18 @@ func TestAnAddressIsNotRepeatedWithItsPassword(t *testing.T) {
 	assert.Equal(t, 2, code)
 	assert.Contains(t, out, "/file.yaml")
 	assert.NotContains(t, out, "hush")
+}
+
+func TestWhoNamesNoClusterIsToldWhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none")
+	t.Setenv("KUBECONFIG", path)
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	for _, command := range [][]string{{"status"}, {"why", "web"}, {"check", "r"}} {
+		var out bytes.Buffer
+		code := run(t.Context(), command, genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &out})
+		assert.Equal(t, 2, code)
+		assert.Equal(t, "error: reading the kubeconfig: no cluster is named in "+path+": name another file in KUBECONFIG or with --kubeconfig\n", out.String())
+	}
 }
 
 func TestCompletionWaitsForNoCluster(t *testing.T) {
@@ -345,4 +358,14 @@ func TestWhatIsAdvisedIsAboutWhereItIsInstalled(t *testing.T) {
 	out, _ = serveAPI(t, objects).ask(t, t.Context(), "", "why", "web", "-n", "shop")
 	assert.Contains(t, out, "HostsLineMissing: node n1\n")
 	assert.Contains(t, out, "kubectl get pods -n hosts ")
+
+	const hosts = "/api/v1/namespaces/hosts/configmaps"
+	objects["/api/v1/configmaps"].([]object)[0]["data"] = object{"hosts.yaml": "hosts: []\n"}
+	out, _ = serveAPI(t, objects).ask(t, t.Context(), "", "why", "web", "-n", "shop")
+	assert.NotContains(t, out, "HostsLineMissing")
+	objects[hosts] = []object{{"metadata": object{"name": "updater-config-discovered", "namespace": "hosts"},
+		"data": object{"hosts.yaml": "hosts:\n- domain: r.example.com\n  ip: 10.1.1.2\n"}}}
+	out, _ = serveAPI(t, objects).ask(t, t.Context(), "", "why", "web", "-n", "shop")
+	assert.Contains(t, out, "HostsLineMissing: node n1\n", "the manager has found it")
+	assert.Contains(t, out, "should give r.example.com the address 10.1.1.2")
 }

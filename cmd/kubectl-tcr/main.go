@@ -1,13 +1,16 @@
-// Command kubectl-tcr is a plugin of kubectl: it says why a pod cannot pull, what an ImagePullSecret would change, and how all of
-// them fare.
+// Command kubectl-tcr is a plugin of kubectl: it says why a pod cannot pull, what an ImagePullSecret would change, how all of them fare,
+// and whether a registry takes a credential.
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,6 +43,7 @@ var errFound = errors.New("something was found")
 var errBlocked = errors.New("what decides could not be seen")
 
 func run(ctx context.Context, args []string, streams genericiooptions.IOStreams) int {
+	log.SetOutput(io.Discard) // Go's HTTP client logs what a registry sends unasked, which may be what that was once sent
 	root := newRoot(streams)
 	root.SetArgs(args)
 	switch err := root.ExecuteContext(ctx); {
@@ -67,10 +71,12 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	o := &options{IOStreams: streams, config: genericclioptions.NewConfigFlags(true)}
 	root := &cobra.Command{
 		Use:   "kubectl-tcr",
-		Short: "Say why a pod cannot pull, what an ImagePullSecret would change, and how all of them fare",
-		Long: `Say why a pod cannot pull, what an ImagePullSecret would change, and how all of them fare.
+		Short: "Say why a pod cannot pull, what an ImagePullSecret would change, how all of them fare, and whether a registry takes a credential",
+		Long: `Say why a pod cannot pull, what an ImagePullSecret would change, how all of them fare, and whether a registry takes a credential.
 
-It only reads, as you: what you may not see it names, and tells what it could see. It prints no password.
+Of the cluster it only reads, as you: what you may not see it names, and tells what it could see. It prints no password. "check" alone
+asks something else, too: the registry.
+
 It ends with 0 where nothing is wrong or would change, with 1 where something is, and with 2 where it could not look.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl tcr"},
 		Version:       version,
@@ -103,12 +109,29 @@ func (o *options) connect() (cluster *gather.Cluster, namespace string, err erro
 	if err != nil {
 		return nil, "", fmt.Errorf("reading the kubeconfig: %w", err)
 	}
+	if err := o.checkCluster(config.Host); err != nil {
+		return nil, "", err
+	}
 	config.QPS, config.Burst = 50, 300 // as kubectl: the API server is who limits
 	if namespace, _, err = o.config.ToRawKubeConfigLoader().Namespace(); err != nil {
 		return nil, "", fmt.Errorf("reading the namespace of the kubeconfig: %w", err)
 	}
 	cluster, err = gather.New(config, o.product)
 	return cluster, namespace, err
+}
+
+// nowhere is what client-go calls where nothing says which cluster is meant.
+const nowhere = "http://localhost:8080"
+
+// checkCluster returns an error where nothing says which cluster is meant.
+func (o *options) checkCluster(host string) error {
+	loader := o.config.ToRawKubeConfigLoader()
+	known, err := loader.RawConfig()
+	if err != nil || len(known.Clusters) > 0 || *o.config.APIServer != "" || host != nowhere {
+		return nil
+	}
+	return fmt.Errorf("reading the kubeconfig: no cluster is named in %s: name another file in KUBECONFIG or with --kubeconfig",
+		strings.Join(loader.ConfigAccess().GetLoadingPrecedence(), ", "))
 }
 
 // completing is how long a shell waits for names.

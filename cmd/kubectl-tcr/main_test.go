@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +78,12 @@ func TestAFileThatCannotBeReadIsNotRepeated(t *testing.T) {
 		assert.Contains(t, out, "error: reading the files: ", password)
 		assert.NotContains(t, out, "hush", password)
 	}
+}
+
+func TestNothingIsShownThatARegistrySendsUnasked(t *testing.T) {
+	log.SetOutput(t.Output())
+	ask("unknown")
+	assert.Equal(t, io.Discard, log.Writer(), "net/http writes it there")
 }
 
 func TestCompletion(t *testing.T) {
@@ -210,7 +218,8 @@ func holding(secret *corev1.Secret) credential.Seen {
 	return credential.Seen{Namespace: "system", Secrets: map[string]*corev1.Secret{"team-a": secret}}
 }
 
-func basicAuth(username, password string) *corev1.Secret {
+func basicAuth(username string) *corev1.Secret {
+	const password = "hush"
 	return &corev1.Secret{Type: corev1.SecretTypeBasicAuth, Data: map[string][]byte{"username": []byte(username), "password": []byte(password)}}
 }
 
@@ -225,14 +234,14 @@ func TestStatusTellsWhereTheCredentialStands(t *testing.T) {
 		assert.NotContains(t, out.String(), "hush")
 		return all, out.String()
 	}
-	all, text := shown("", holding(basicAuth("robot", "hush")))
+	all, text := shown("", holding(basicAuth("robot")))
 	assert.True(t, all.fine())
 	assert.Contains(t, text, "Secret/team-a   r.example.com +2\n")
 	assert.NotContains(t, text, "opted out")
-	_, text = shown("r", holding(basicAuth("robot", "hush")))
+	_, text = shown("r", holding(basicAuth("robot")))
 	assert.Contains(t, text, "r.example.com,vpc.example.com,x.example.com\n")
 	assert.Contains(t, text, "opted out: 2 namespaces, 1 service accounts\n")
-	all, text = shown("", holding(basicAuth("robot:hush", "hush")))
+	all, text = shown("", holding(basicAuth("robot:hush")))
 	assert.False(t, all.fine(), "the manager has told nothing of it yet")
 	assert.Contains(t, text, "CredentialUnread r: secret system/team-a holds a credential whose user name must not hold")
 	all, _ = shown("", credential.Seen{})
@@ -262,14 +271,34 @@ func TestStatusTellsWhetherTheCredentialIsGood(t *testing.T) {
 	assert.Contains(t, text, "CredentialRefused r: it answered so\n")
 	all, text = shown(metav1.ConditionTrue, v1.CredentialStatus{ExpiresAt: &before})
 	assert.False(t, all.fine())
-	assert.Contains(t, text, "CredentialExpired r: its credential ended at 2026-01-01T11:00:00Z\n")
+	assert.Equal(t, 1, strings.Count(text, "CredentialExpired"), "it is told once")
+	assert.Contains(t, text, "CredentialExpired r: its credential ended at 2026-01-01 11:00 UTC\n")
 	all, text = shown(metav1.ConditionTrue, v1.CredentialStatus{ExpiryUnread: "the annotation is none"})
 	assert.True(t, all.fine())
 	assert.Contains(t, text, "r: when its credential ends is not known: the annotation is none\n")
 }
 
+func TestStatusTellsWhatIsNotReachedFromThePrivateNetwork(t *testing.T) {
+	for status, fine := range map[metav1.ConditionStatus]bool{metav1.ConditionTrue: true, metav1.ConditionUnknown: true, metav1.ConditionFalse: false} {
+		object := team()
+		object.Status.Conditions = append(object.Status.Conditions, metav1.Condition{Type: v1.ConditionPrivateNetworkReady, Status: status, Message: "link it"})
+		now := time.Now()
+		all := summarize(gather.Overview{Objects: []v1.ImagePullSecret{*object}, Manager: diagnose.Manager{LeaseUntil: now.Add(time.Hour)}}, now)
+		var out bytes.Buffer
+		all.text(page{Writer: &out})
+		assert.Equal(t, fine, all.fine(), status)
+		assert.Equal(t, !fine, strings.Contains(out.String(), "PrivateNetworkNotReady r: link it\n"), out.String())
+		same := overview{}
+		out.Reset()
+		same.troubles(page{Writer: &out}, row{Name: "r", NotIssued: "no keys", NotReached: "no keys"})
+		assert.Equal(t, "CredentialNotIssued r: no keys\n", out.String(), "one reason is told once")
+		object.Generation++
+		assert.Empty(t, rowOf(object, credential.Seen{}).NotReached, "what was said of an earlier spec says nothing of this one")
+	}
+}
+
 func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
-	logins, came, err := loginsOf(team(), holding(basicAuth("robot", "hush")), check.Login{Image: "vpc.example.com/team/app:v1", Realms: []string{"auth"}})
+	logins, came, err := loginsOf(team(), holding(basicAuth("robot")), check.Login{Image: "vpc.example.com/team/app:v1", Realms: []string{"auth"}})
 	require.NoError(t, err)
 	assert.Empty(t, came)
 	assert.Equal(t, []check.Login{
@@ -283,7 +312,7 @@ func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []check.Login{{Server: "r.example.com", Username: "me", Password: "hush"}}, logins)
 
-	for name, secret := range map[string]*corev1.Secret{"does not exist": nil, "must not hold": basicAuth("robot:hush", "hush")} {
+	for name, secret := range map[string]*corev1.Secret{"does not exist": nil, "must not hold": basicAuth("robot:hush")} {
 		logins, came, err := loginsOf(team(), holding(secret), check.Login{})
 		require.NoError(t, err)
 		assert.Empty(t, logins)

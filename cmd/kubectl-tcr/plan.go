@@ -90,7 +90,9 @@ func (o *options) read(files resource.FilenameOptions) ([]document, error) {
 		}
 		object, is := info.Object.(*unstructured.Unstructured)
 		if !is || object.GroupVersionKind() != v1.Kind {
-			page{Writer: o.ErrOut}.printf("%s %s is no ImagePullSecret, and left out\n", info.Object.GetObjectKind().GroupVersionKind().Kind, info.Name)
+			kind := info.Object.GetObjectKind().GroupVersionKind()
+			page{Writer: o.ErrOut}.printf("%s %s of %s is no ImagePullSecret of %s, and left out\n",
+				kind.Kind, info.Name, kind.GroupVersion(), v1.GroupVersion)
 			return nil
 		}
 		read, err := parse(object)

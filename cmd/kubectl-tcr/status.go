@@ -79,6 +79,8 @@ type row struct {
 	Failures        []v1.Failure `json:"failures,omitempty"`
 	// NotIssued is why the cloud does not issue or renew the credential.
 	NotIssued string `json:"notIssued,omitempty"`
+	// NotReached is why the registry is not reached from its private network.
+	NotReached string `json:"notReached,omitempty"`
 	// Unread is why the credential cannot be read where it stands, ExpiryUnread why its end cannot.
 	Unread       string `json:"unread,omitempty"`
 	ExpiryUnread string `json:"expiryUnread,omitempty"`
@@ -157,16 +159,17 @@ func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
 			}
 		}
 	}
-	if told := status.Credential; told != nil && told.ExpiresAt != nil && status.ObservedGeneration == object.Generation {
-		shown.ValidUntil = told.ExpiresAt.UTC()
-	}
 	if ready := meta.FindStatusCondition(status.Conditions, v1.ConditionReady); ready != nil && status.ObservedGeneration == object.Generation {
 		shown.Ready, shown.Reason, shown.Message = string(ready.Status), ready.Reason, ready.Message
 	}
 	if valid := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid); valid != nil {
 		shown.Valid, shown.ValidMessage = string(valid.Status), valid.Message
 	}
-	if known := status.Credential; known != nil {
+	reached := meta.FindStatusCondition(status.Conditions, v1.ConditionPrivateNetworkReady)
+	if reached != nil && reached.Status == metav1.ConditionFalse && reached.ObservedGeneration == object.Generation {
+		shown.NotReached = reached.Message
+	}
+	if known := status.Credential; known != nil && status.ObservedGeneration == object.Generation {
 		shown.ExpiryUnread = known.ExpiryUnread
 		if known.ExpiresAt != nil {
 			shown.ValidUntil = known.ExpiresAt.UTC()
@@ -185,7 +188,7 @@ func (r row) expired(now time.Time) bool { return !r.ValidUntil.IsZero() && r.Va
 // fine reports whether everything that could be seen is as it should be.
 func (s overview) fine() bool {
 	ready := !slices.ContainsFunc(s.Objects, func(r row) bool {
-		return r.Ready != string(metav1.ConditionTrue) || r.Unread+r.NotIssued != "" || r.Valid == string(metav1.ConditionFalse) || r.expired(s.now)
+		return r.Ready != string(metav1.ConditionTrue) || r.Unread+r.NotIssued+r.NotReached != "" || r.Valid == string(metav1.ConditionFalse) || r.expired(s.now)
 	})
 	manager := !s.saw(diagnose.PartManager) || s.Manager.Leads
 	hosts := !s.saw(diagnose.PartNode) || s.Hosts.Ready >= s.Hosts.Nodes
@@ -250,14 +253,14 @@ func (s overview) troubles(p page, r row) {
 	if r.NotIssued != "" && !strings.Contains(r.Message, r.NotIssued) {
 		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialNotIssued)), r.Name, r.NotIssued)
 	}
-	if !r.ValidUntil.IsZero() && !r.ValidUntil.After(s.now) {
-		p.printf("%s %s: its credential ended at %s\n", p.in(red, string(diagnose.CredentialExpired)), r.Name, r.ValidUntil.Format("2006-01-02 15:04 MST"))
+	if r.NotReached != "" && r.NotReached != r.NotIssued {
+		p.printf("%s %s: %s\n", p.in(red, "PrivateNetworkNotReady"), r.Name, printable(r.NotReached))
 	}
 	switch {
 	case r.Valid == string(metav1.ConditionFalse):
 		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialRefused)), r.Name, printable(r.ValidMessage))
 	case r.expired(s.now):
-		p.printf("%s %s: its credential ended at %s\n", p.in(red, string(diagnose.CredentialExpired)), r.Name, r.ValidUntil.Format(time.RFC3339))
+		p.printf("%s %s: its credential ended at %s\n", p.in(red, string(diagnose.CredentialExpired)), r.Name, r.ValidUntil.Format("2006-01-02 15:04 MST"))
 	case s.all && r.ValidMessage != "":
 		p.printf("registry: %s\n", printable(r.ValidMessage))
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -75,10 +76,7 @@ func Run(ctx context.Context, login Login) Result {
 	if err != nil {
 		return Result{Unknown, "ImageNameInvalid", err.Error()}
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxResponseHeaderBytes, transport.DisableKeepAlives = maxHeaders, true
-	transport.TLSClientConfig = &tls.Config{RootCAs: login.Roots, MinVersion: tls.VersionTLS12}
-	guard := &guard{next: transport, host: host, realms: login.Realms}
+	guard := &guard{next: login.transport(), host: host, realms: login.Realms, password: login.Password}
 	client := &auth.Client{
 		Client: &http.Client{Transport: guard, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		Cache:  auth.NewCache(),
@@ -95,6 +93,20 @@ func Run(ctx context.Context, login Login) Result {
 		status, err = ask(ctx, client, http.MethodGet, host, path)
 	}
 	return login.judge(guard, status, err)
+}
+
+// transport returns one that no other check shares: each trusts authorities of its own.
+func (l *Login) transport() *http.Transport {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxResponseHeaderBytes, transport.DisableKeepAlives = maxHeaders, true
+	transport.TLSClientConfig = &tls.Config{RootCAs: l.Roots, MinVersion: tls.VersionTLS12}
+	transport.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, response *http.Response) error {
+		if response.StatusCode != http.StatusOK {
+			return &proxyError{response.StatusCode}
+		}
+		return nil
+	}
+	return transport
 }
 
 func ask(ctx context.Context, client *auth.Client, method, host, path string) (status int, err error) {

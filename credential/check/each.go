@@ -31,13 +31,17 @@ func Each(servers []string, how Login) []Login {
 // Authorities returns those that the Secret of that name holds, which is nil where there is none, or why there are none: then nothing
 // can be said of a credential.
 func Authorities(name string, secret *corev1.Secret) (*x509.CertPool, *Result) {
-	const wanted = "with the PEM certificates of the registry's authorities under " + AuthoritiesKey
+	unknown := func(reason, format string) *Result {
+		return &Result{Unknown, reason, fmt.Sprintf(format, name, AuthoritiesKey)}
+	}
 	if secret == nil {
-		return nil, &Result{Unknown, "AuthoritiesMissing", fmt.Sprintf("secret %s does not exist: create it, %s", name, wanted)}
+		return nil, unknown("AuthoritiesMissing",
+			"secret %s does not exist: create it, with the PEM certificates of the registry's authorities under %s")
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(secret.Data[AuthoritiesKey]) {
-		return nil, &Result{Unknown, "AuthoritiesInvalid", fmt.Sprintf("secret %s holds no certificate: write one %s", name, wanted)}
+		return nil, unknown("AuthoritiesInvalid",
+			"secret %s holds no certificate under %s: write the PEM certificates of the registry's authorities there")
 	}
 	return roots, nil
 }

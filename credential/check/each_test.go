@@ -29,17 +29,18 @@ func TestAuthorities(t *testing.T) {
 	for _, c := range []struct {
 		secret *corev1.Secret
 		reason string
+		says   string
 	}{
-		{nil, "AuthoritiesMissing"},
-		{&corev1.Secret{}, "AuthoritiesInvalid"},
-		{&corev1.Secret{Data: map[string][]byte{"ca.crt": []byte("hush")}}, "AuthoritiesInvalid"},
+		{nil, "AuthoritiesMissing", "does not exist: create it, with the PEM certificates of the registry's authorities under ca.crt"},
+		{&corev1.Secret{}, "AuthoritiesInvalid", "holds no certificate under ca.crt: write the PEM certificates of the registry's authorities there"},
+		{&corev1.Secret{Data: map[string][]byte{"ca.crt": []byte("hush")}}, "AuthoritiesInvalid", "holds no certificate under ca.crt: write"},
 	} {
 		roots, unknown := Authorities("system/ca", c.secret)
 		assert.Nil(t, roots)
 		require.NotNil(t, unknown)
 		assert.Equal(t, Unknown, unknown.Verdict)
 		assert.Equal(t, c.reason, unknown.Reason)
-		assert.Contains(t, unknown.Message, "secret system/ca")
+		assert.Contains(t, unknown.Message, "secret system/ca "+c.says)
 		assert.NotContains(t, unknown.Message, "hush")
 	}
 }

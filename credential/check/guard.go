@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,10 +14,14 @@ import (
 
 // guard lets requests pass to where a credential may be sent, and notes what came of them.
 type guard struct {
-	next   http.RoundTripper
-	host   string
-	realms []string
-	hops   []hop
+	next     http.RoundTripper
+	host     string
+	realms   []string
+	password string
+	// asked is the host that was asked last, open whether it has yet to answer.
+	asked string
+	open  bool
+	hops  []hop
 }
 
 // hop is a request that was answered.
@@ -44,16 +49,25 @@ func (e *plainError) Error() string {
 // RoundTrip implements http.RoundTripper.
 func (g *guard) RoundTrip(request *http.Request) (*http.Response, error) {
 	switch {
+	case request.URL.Host == "":
+		return nil, errors.New("the registry names no host that the credential be sent to")
 	case request.URL.Scheme != "https":
-		return nil, &plainError{request.URL.Host}
+		return nil, &plainError{g.named(request.URL.Host)}
 	case !g.allows(request.URL.Host):
-		return nil, &elsewhereError{request.URL.Host}
+		return nil, &elsewhereError{g.named(request.URL.Host)}
 	}
+	g.asked, g.open = request.URL.Host, true
 	response, err := g.next.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
 	authorization := request.Header.Get("Authorization")
+	if response.StatusCode == http.StatusUnauthorized && authorization == "" {
+		if err := g.settle(response.Header); err != nil {
+			return nil, errors.Join(err, response.Body.Close())
+		}
+	}
+	g.open = false
 	g.hops = append(g.hops, hop{
 		host: request.URL.Host, status: response.StatusCode,
 		login: strings.HasPrefix(authorization, "Basic "), token: strings.HasPrefix(authorization, "Bearer "),
@@ -87,12 +101,20 @@ func domainOf(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	if net.ParseIP(strings.Trim(host, "[]")) != nil {
+	host = strings.ToLower(host)
+	if net.ParseIP(strings.Trim(host, "[]")) != nil || !public(host) {
 		return ""
 	}
-	domain, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(host))
+	domain, err := publicsuffix.EffectiveTLDPlusOne(host)
 	if err != nil {
 		return ""
 	}
 	return domain
+}
+
+// public reports whether a name is in a domain of the public suffix list. Of what is not, such as cluster.local, the list takes the last
+// label for a public domain, and so all of a cluster's names for one's own.
+func public(host string) bool {
+	suffix, authority := publicsuffix.PublicSuffix(host)
+	return authority || strings.Contains(suffix, ".")
 }

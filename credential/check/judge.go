@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,13 +17,13 @@ func (l *Login) judge(guard *guard, status int, err error) Result {
 	if len(guard.hops) > 0 {
 		last = guard.hops[len(guard.hops)-1]
 	}
-	if err != nil && (last.status < http.StatusBadRequest || !last.login) {
-		return l.unreached(err)
+	if err != nil && (guard.open || last.status < http.StatusMultipleChoices || !last.login) {
+		return l.unreached(guard, err)
 	}
 	if err == nil {
 		last.status = status
 	}
-	said := fmt.Sprintf("%s answered %d", last.host, last.status)
+	said := fmt.Sprintf("%s answered %d", guard.named(last.host), last.status)
 	switch code := last.status; {
 	case code == http.StatusTooManyRequests:
 		return Result{Unknown, "RateLimited", said + ": it wants fewer requests"}
@@ -82,33 +83,59 @@ func (g *guard) loggedIn() bool {
 	return false
 }
 
+// proxyError is a proxy that does not lead to where it was asked to.
+type proxyError struct{ status int }
+
+func (e *proxyError) Error() string { return fmt.Sprintf("the proxy answered %d", e.status) }
+
 // unreached says why there is no answer that decides. It repeats nothing of an error whose words may be a registry's.
-func (l *Login) unreached(err error) Result {
+func (l *Login) unreached(guard *guard, err error) Result {
+	asked := guard.named(cmp.Or(guard.asked, l.Server))
 	var elsewhere *elsewhereError
+	var address *addressError
 	var plain *plainError
 	var name *net.DNSError
-	var authority x509.UnknownAuthorityError
-	var host x509.HostnameError
-	var invalid x509.CertificateInvalidError
+	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
+	var proxy *proxyError
 	var timeout net.Error
 	var operation *net.OpError
 	switch {
 	case errors.As(err, &elsewhere):
 		return Result{Unknown, "RealmElsewhere", elsewhere.Error() + ": if that is right, list it in the realms of the check"}
+	case errors.As(err, &address):
+		return Result{Unknown, "RealmAddress", address.Error() + ", to which it is not sent: have the registry name a host by its domain"}
 	case errors.As(err, &plain):
 		return Result{Unknown, "PlainHTTP", plain.Error() + ": it is not sent"}
 	case errors.As(err, &name):
-		return Result{Unknown, "NameNotResolved", fmt.Sprintf("%s has no address here", name.Name)}
-	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, &invalid):
-		return Result{Unknown, "CertificateUnknown", "the certificate of " + l.Server + " is not trusted here: name the authority that it is of"}
+		return Result{Unknown, "NameNotResolved", fmt.Sprintf("%s has no address here", guard.named(name.Name))}
+	case errors.As(err, &certificate):
+		return Result{Unknown, "CertificateUnknown", fmt.Sprintf("the certificate of %s %s", asked, flawOf(certificate.Err))}
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
-		return Result{Unknown, "PlainHTTP", l.Server + " answers without TLS"}
+		return Result{Unknown, "PlainHTTP", asked + " answers without TLS"}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return Result{Unknown, "Timeout", l.Server + " did not answer in time"}
+		return Result{Unknown, "Timeout", asked + " did not answer in time"}
+	case errors.As(err, &proxy):
+		return Result{Unknown, "Unreachable", fmt.Sprintf("the proxy answered %d instead of leading to %s", proxy.status, asked)}
+	case errors.As(err, &operation) && operation.Op == "proxyconnect":
+		return Result{Unknown, "Unreachable", "the proxy on the way to " + asked + " cannot be reached from here"}
 	case errors.As(err, &operation):
-		return Result{Unknown, "Unreachable", l.Server + " cannot be reached from here"}
+		return Result{Unknown, "Unreachable", asked + " cannot be reached from here"}
 	default:
-		return Result{Unknown, "NotUnderstood", "what " + l.Server + " answers is not what a registry does"}
+		return Result{Unknown, "NotUnderstood", "what " + asked + " answers is not what a registry does"}
+	}
+}
+
+// flawOf says what is wrong with a certificate.
+func flawOf(err error) string {
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &name):
+		return "is of other names: ask by one of them, or have it renewed"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "has ended, or has not begun: have it renewed, or look at the clock here"
+	default:
+		return "is not trusted here: name the authority that it is of"
 	}
 }

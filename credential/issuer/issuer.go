@@ -303,7 +303,7 @@ func (i *Issuer) known(record rotation.Record, policy *rotation.Policy) map[rota
 		if asked {
 			seen.key = policy.Key
 		}
-		if listing, found := i.listings[seen]; found && !(asked && listing.Gone) {
+		if listing, found := i.listings[seen]; found && (!asked || !listing.Gone) {
 			known[place.Instance] = listing
 		}
 	}

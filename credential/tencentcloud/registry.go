@@ -204,7 +204,7 @@ var domainForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,57}[a-z0-9])?(\.[a-z0
 
 const maxDomain = 249
 
-// Domain returns the registry's default domain.
+// Domain returns the registry's default domain, in lower case.
 func (r *Registry) Domain(ctx context.Context) (string, error) {
 	const action = "DescribeInstances"
 	var found struct {
@@ -219,11 +219,12 @@ func (r *Registry) Domain(ctx context.Context) (string, error) {
 		if one.RegistryID != r.id {
 			continue
 		}
-		if len(one.PublicDomain) > maxDomain || !domainForm.MatchString(one.PublicDomain) {
+		domain := strings.ToLower(one.PublicDomain)
+		if len(domain) > maxDomain || !domainForm.MatchString(domain) {
 			return "", r.bad(action, fmt.Sprintf("the registry instance %q has no domain, or something else in its place: "+
 				"wait until it is created", r.id))
 		}
-		return one.PublicDomain, nil
+		return domain, nil
 	}
 	if len(found.Registries) > 0 {
 		return "", r.another(action)
@@ -253,13 +254,19 @@ type Link struct {
 
 // Links returns the ways to the registry from private networks.
 func (r *Registry) Links(ctx context.Context) ([]Link, error) {
+	const action = "DescribeInternalEndpoints"
 	var found struct {
+		TotalCount   *int
 		AccessVpcSet []struct {
 			VpcID, SubnetID, Status, AccessIP string
 		}
 	}
-	if err := r.call(ctx, "DescribeInternalEndpoints", map[string]any{"RegistryId": r.id}, &found); err != nil {
+	if err := r.call(ctx, action, map[string]any{"RegistryId": r.id}, &found); err != nil {
 		return nil, err
+	}
+	// An answer without anything would be one of no links.
+	if len(found.AccessVpcSet) == 0 && (found.TotalCount == nil || *found.TotalCount != 0) {
+		return nil, r.bad(action, "the answer does not say which links there are")
 	}
 	links := make([]Link, 0, len(found.AccessVpcSet))
 	for _, one := range found.AccessVpcSet {
@@ -277,14 +284,18 @@ type ResolvedName struct {
 
 // NameStatus asks whether the cloud's own DNS leads the default domain to a link, or the -vpc one.
 func (r *Registry) NameStatus(ctx context.Context, link Link, defaultDomain bool) ([]ResolvedName, error) {
+	const action = "DescribeInternalEndpointDnsStatus"
 	var found struct {
 		VpcSet []struct{ VpcID, Status string }
 	}
-	err := r.call(ctx, "DescribeInternalEndpointDnsStatus", map[string]any{"VpcSet": []map[string]any{{
+	err := r.call(ctx, action, map[string]any{"VpcSet": []map[string]any{{
 		"InstanceId": r.id, "VpcId": link.VPC, "EniLBIp": link.Address, "UsePublicDomain": defaultDomain, "RegionName": r.region,
 	}}}, &found)
 	if err != nil {
 		return nil, err
+	}
+	if len(found.VpcSet) == 0 {
+		return nil, r.bad(action, "the answer does not say whether the cloud's DNS resolves the domain")
 	}
 	names := make([]ResolvedName, 0, len(found.VpcSet))
 	for _, one := range found.VpcSet {

@@ -54,3 +54,59 @@ func TestATokenThatMovesBetweenPages(t *testing.T) {
 	}
 	assert.Equal(t, []string{"b", "c", "d"}, ids)
 }
+
+// answers answers every call with one text.
+type answers string
+
+func (a answers) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"Response":` + string(a) + `}`))}, nil
+}
+
+// TestAnAnswerWithoutWhatWasAskedForIsNone holds apart what the API says of nothing, and what says nothing: lines go by the first alone.
+func TestAnAnswerWithoutWhatWasAskedForIsNone(t *testing.T) {
+	t.Parallel()
+	links := func(r *Registry) error { _, err := r.Links(t.Context()); return err }
+	names := func(r *Registry) error {
+		_, err := r.NameStatus(t.Context(), Link{VPC: "vpc-a", Address: "10.0.0.5"}, true)
+		return err
+	}
+	for _, test := range []struct {
+		answer string
+		ask    func(*Registry) error
+		good   bool
+	}{
+		{`{"AccessVpcSet": null, "TotalCount": 0}`, links, true},
+		{`{"AccessVpcSet": [{"VpcId": "vpc-a"}]}`, links, true},
+		{`{}`, links, false},
+		{`{"AccessVpcSet": null}`, links, false},
+		{`{"AccessVpcSet": null, "TotalCount": 1}`, links, false},
+		{`{"AccessVpcSet": "vpc-a", "TotalCount": 1}`, links, false},
+		{`{"VpcSet": [{"VpcId": "vpc-a", "Status": "DISABLED"}]}`, names, true},
+		{`{"VpcSet": null}`, names, false},
+		{`{"VpcSet": []}`, names, false},
+		{`{}`, names, false},
+	} {
+		client, err := New(Options{})
+		require.NoError(t, err)
+		client.api = answers(test.answer)
+		err = test.ask(client.Registry(client.GivenCaller("id", "key", "Secret x"), "ap-guangzhou", "tcr-demo0001"))
+		if test.good {
+			require.NoError(t, err, test.answer)
+			continue
+		}
+		var failure *Error
+		require.ErrorAs(t, err, &failure, test.answer)
+		assert.Equal(t, BadAnswer, failure.Reason, test.answer)
+	}
+}
+
+// TestADomainIsInLowerCase holds the default domain to one spelling: credentials are found by it.
+func TestADomainIsInLowerCase(t *testing.T) {
+	t.Parallel()
+	client, err := New(Options{})
+	require.NoError(t, err)
+	client.api = answers(`{"Registries": [{"RegistryId": "tcr-demo0001", "PublicDomain": "Demo.TencentCloudCR.com"}]}`)
+	domain, err := client.Registry(client.GivenCaller("id", "key", "Secret x"), "ap-guangzhou", "tcr-demo0001").Domain(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "demo.tencentcloudcr.com", domain)
+}

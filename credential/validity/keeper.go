@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// workers is how many objects are checked at a time. Each may wait for a registry that does not answer.
+	// workers is how many objects are checked at a time, each at all of its servers, which may not answer.
 	workers = 8
 	// perSecond is how many checks begin in a second, once the first few have: a leader that finds a thousand overdue takes minutes.
 	perSecond = 2
@@ -124,9 +124,9 @@ func (k *Keeper) Run(ctx context.Context, told func(imagePullSecret string)) {
 	<-ctx.Done()
 }
 
-// observe takes in a change of the rules. It is called under the index's lock.
+// observe takes in a change of the rules. It is called under the index's lock. What could not be read for a while has been let go of.
 func (k *Keeper) observe(change pullsecret.Change) {
-	if change.Before != nil && change.After != nil && subjectOf(change.Before).equal(subjectOf(change.After)) &&
+	if change.Before != nil && change.After != nil && !change.Unknown && subjectOf(change.Before).equal(subjectOf(change.After)) &&
 		change.Before.Trial.Interval == change.After.Trial.Interval && slices.Equal(change.Before.Servers, change.After.Servers) {
 		return
 	}
@@ -168,6 +168,9 @@ func (k *Keeper) keep(ctx context.Context, name string) time.Duration {
 	}
 	if k.pace.Wait(ctx) != nil {
 		return 0
+	}
+	if rule = k.Index.Rules().Get(name); rule == nil || rule.Trial.Disabled || !rule.Known() {
+		return settling // it is another one by now
 	}
 	k.check(ctx, rule)
 	if current := k.Index.Rules().Get(name); current != nil {
@@ -229,18 +232,7 @@ func still(rule *pullsecret.Rule, status v1.ImagePullSecretStatus, before *crede
 // check logs in at each server of a rule, and takes in what came of it.
 func (k *Keeper) check(ctx context.Context, rule *pullsecret.Rule) {
 	found := credential.Validity{Generation: rule.Generation}
-	var attempts []attempt
-	roots, unknown := k.roots(ctx, rule.Trial.CA)
-	for _, login := range check.Each(rule.Servers, check.Login{Image: rule.Trial.Image, Realms: rule.Trial.Realms, Roots: roots}) {
-		one, known := credential.Issued(rule, login.Server)
-		switch {
-		case unknown != nil:
-			attempts = append(attempts, attempt{login.Server, *unknown})
-		case known:
-			login.Username, login.Password = one.Username, one.Password
-			attempts = append(attempts, attempt{login.Server, k.Login(ctx, login)})
-		}
-	}
+	attempts := k.attempts(ctx, rule)
 	if ctx.Err() != nil {
 		return // what was cut short says nothing
 	}
@@ -248,6 +240,30 @@ func (k *Keeper) check(ctx context.Context, rule *pullsecret.Rule) {
 	found.CheckedAt = k.Now().Truncate(time.Second)
 	k.take(rule, found)
 	k.told(rule.Name)
+}
+
+// attempts logs in at all servers of a rule at once: one that does not answer holds up no other.
+func (k *Keeper) attempts(ctx context.Context, rule *pullsecret.Rule) (attempts []attempt) {
+	roots, unknown := k.roots(ctx, rule.Trial.CA)
+	var logins []check.Login
+	for _, login := range check.Each(rule.Servers, check.Login{Image: rule.Trial.Image, Realms: rule.Trial.Realms, Roots: roots}) {
+		one, known := credential.Issued(rule, login.Server)
+		if !known {
+			continue
+		}
+		login.Username, login.Password = one.Username, one.Password
+		logins, attempts = append(logins, login), append(attempts, attempt{server: login.Server})
+	}
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for i, login := range logins {
+		if unknown != nil {
+			attempts[i].Result = *unknown
+			continue
+		}
+		asking.Go(func() { attempts[i].Result = k.Login(ctx, login) })
+	}
+	return attempts
 }
 
 // take takes in what was found.

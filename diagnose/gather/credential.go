@@ -47,7 +47,8 @@ func (c *Cluster) Issued(ctx context.Context, name, namespace string) (*corev1.S
 	}
 	i := slices.IndexFunc(found, func(secret corev1.Secret) bool { return issued(&secret) })
 	if i < 0 {
-		return nil, fmt.Errorf("looking for a secret %s: no namespace has one that TCR Assistant has issued", pullsecret.SecretName(name))
+		return nil, fmt.Errorf("looking for a secret %s: no namespace has one that TCR Assistant has issued; kubectl tcr status %s says why",
+			pullsecret.SecretName(name), name)
 	}
 	return &found[i], nil
 }

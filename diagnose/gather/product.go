@@ -20,13 +20,14 @@ import (
 
 // The names of what is installed.
 const (
-	managerName    = "tcr-assistant-controller-manager"
-	leaseName      = "tcr-assistant-leader-election"
-	webhookName    = "tcr-assistant-mutating-webhook-configuration"
-	policyName     = "tcr-assistant-attach-image-pull-secrets"
-	updaterName    = "hosts-updater"
-	updaterConfig  = "updater-config"
-	updaterPodsAre = "app.kubernetes.io/name=tcr-assistant,app.kubernetes.io/component=hosts-updater"
+	managerName       = "tcr-assistant-controller-manager"
+	leaseName         = "tcr-assistant-leader-election"
+	webhookName       = "tcr-assistant-mutating-webhook-configuration"
+	policyName        = "tcr-assistant-attach-image-pull-secrets"
+	updaterName       = "hosts-updater"
+	updaterConfig     = "updater-config"
+	updaterDiscovered = "updater-config-discovered"
+	updaterPodsAre    = "app.kubernetes.io/name=tcr-assistant,app.kubernetes.io/component=hosts-updater"
 )
 
 // manager reads how the manager fares, and what of it could not be seen.
@@ -104,6 +105,11 @@ func (c *Cluster) hosts(ctx context.Context) (hosts, error) {
 	if err != nil {
 		return hosts{}, fmt.Errorf("reading the config map %s/%s: %w", config.Namespace, updaterConfig, err)
 	}
+	discovered, err := c.discovered(ctx, config.Namespace)
+	if err != nil {
+		return hosts{}, err
+	}
+	parsed, _ = parsed.With(discovered)
 	found := hosts{namespace: config.Namespace, nodes: map[string]diagnose.UpdaterState{}}
 	for _, entry := range parsed.Entries {
 		found.configured = append(found.configured, diagnose.HostsLine{Domain: entry.Domain(), IP: entry.Addr().String()})
@@ -123,14 +129,42 @@ func (c *Cluster) hosts(ctx context.Context) (hosts, error) {
 	return found, nil
 }
 
+// discovered returns what the manager has found for hosts-updater, in a namespace that the caller may read ConfigMaps of. What
+// hosts-updater cannot read counts for nothing.
+func (c *Cluster) discovered(ctx context.Context, namespace string) (hostsd.Config, error) {
+	read := func() (*corev1.ConfigMap, error) { return c.listedConfig(ctx, namespace, updaterDiscovered) }
+	if namespace == c.product {
+		read = func() (*corev1.ConfigMap, error) {
+			return get[corev1.ConfigMap](ctx, c, configMaps, namespace, updaterDiscovered)
+		}
+	}
+	found, err := read()
+	switch {
+	case apierrors.IsNotFound(err), err == nil && found == nil:
+		return hostsd.Config{}, nil
+	case err != nil:
+		return hostsd.Config{}, err
+	}
+	config, err := hostsd.ParseDiscovered([]byte(found.Data[hostsd.ConfigFile]))
+	if err != nil {
+		return hostsd.Config{}, nil
+	}
+	return config, nil
+}
+
 // updaterConfig returns what hosts-updater is configured with; nil where it is not installed. It may be in another namespace than the rest.
 func (c *Cluster) updaterConfig(ctx context.Context) (*corev1.ConfigMap, error) {
 	config, err := get[corev1.ConfigMap](ctx, c, configMaps, c.product, updaterConfig)
 	if !apierrors.IsNotFound(err) {
 		return config, err
 	}
-	selector := fields.OneTermEqualSelector("metadata.name", updaterConfig).String()
-	found, err := list[corev1.ConfigMap](ctx, c, configMaps, "", metav1.ListOptions{FieldSelector: selector})
+	return c.listedConfig(ctx, "", updaterConfig)
+}
+
+// listedConfig returns the ConfigMap of a name in a namespace, blank for any; nil where there is none.
+func (c *Cluster) listedConfig(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
+	selector := fields.OneTermEqualSelector("metadata.name", name).String()
+	found, err := list[corev1.ConfigMap](ctx, c, configMaps, namespace, metav1.ListOptions{FieldSelector: selector})
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}

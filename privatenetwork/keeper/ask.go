@@ -16,10 +16,11 @@ type Registry interface {
 }
 
 // ask asks a registry what lines follow from, and returns the record with what it told. What it told before an error is in the record,
-// too: an address that has changed is not held up by a name that is not told of.
-func ask(ctx context.Context, registry Registry, record privatenetwork.Record) (privatenetwork.Record, error) {
+// too: an address that has changed is not held up by a name that is not told of. known says that its domain need not be asked for: that
+// of a registry stays, but somebody may have changed what was published before this term.
+func ask(ctx context.Context, registry Registry, record privatenetwork.Record, known bool) (privatenetwork.Record, error) {
 	domain := record.Domain
-	if domain == "" {
+	if domain == "" || !known {
 		var err error
 		if domain, err = registry.Domain(ctx); err != nil {
 			return record, err

@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -48,15 +49,15 @@ func asked(domains ...string) privatenetwork.Record {
 func TestTheCloudIsAskedForNoMoreThanIsNeeded(t *testing.T) {
 	t.Parallel()
 	r := &registry{address: "10.0.0.5", told: []tencentcloud.ResolvedName{{VPC: "vpc-a", Status: "DISABLED"}}}
-	record, err := ask(t.Context(), r, asked())
+	record, err := ask(t.Context(), r, asked(), false)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"domain", "links", "default at 10.0.0.5", "vpc at 10.0.0.5"}, r.asked)
 	r.asked = nil
-	record, err = ask(t.Context(), r, record.Ask("1", "tcr-demo0001", "ap-guangzhou", "vpc-a", []string{"vpc", "r.example.com"}))
+	record, err = ask(t.Context(), r, record.Ask("1", "tcr-demo0001", "ap-guangzhou", "vpc-a", []string{"vpc", "r.example.com"}), true)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"links", "vpc at 10.0.0.5"}, r.asked, "the domain of an instance stays")
 	r.asked = nil
-	record, err = ask(t.Context(), r, record.Ask("1", "tcr-demo0001", "ap-guangzhou", "vpc-b", nil))
+	record, err = ask(t.Context(), r, record.Ask("1", "tcr-demo0001", "ap-guangzhou", "vpc-b", nil), true)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"links"}, r.asked, "there is no link")
 	assert.Equal(t, privatenetwork.LinkMissing, privatenetwork.Resolve(record.Question(nil)).Reason)
@@ -66,29 +67,45 @@ func TestWhatIsToldBeforeAFailureCounts(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("refused")
 	r := &registry{address: "10.0.0.5", told: []tencentcloud.ResolvedName{{VPC: "vpc-a", Status: "ENABLED"}}}
-	before, err := ask(t.Context(), r, asked("vpc"))
+	before, err := ask(t.Context(), r, asked("vpc"), false)
 	require.NoError(t, err)
 
 	r.address, r.names = "10.0.0.6", refused
-	record, err := ask(t.Context(), r, before)
+	record, err := ask(t.Context(), r, before, true)
 	require.ErrorIs(t, err, refused)
 	answer := privatenetwork.Resolve(record.Question(nil))
 	assert.Equal(t, "10.0.0.6", answer.Hosts[0].Address.String(), "the address has changed, and what its names do is not known")
 
 	r.address = "10.0.0.5"
-	record, err = ask(t.Context(), r, before)
+	record, err = ask(t.Context(), r, before, true)
 	require.ErrorIs(t, err, refused)
 	assert.True(t, record.Equal(before), "what the names do is known from before")
 
 	r.links = refused
-	record, err = ask(t.Context(), r, before)
+	record, err = ask(t.Context(), r, before, true)
 	require.ErrorIs(t, err, refused)
 	assert.True(t, record.Equal(before))
 
+	record, err = ask(t.Context(), r, before, false)
+	require.ErrorIs(t, err, refused)
+	assert.True(t, record.Equal(before), "it was told before, by whomever")
+
 	r.domain = refused
-	record, err = ask(t.Context(), r, asked())
+	record, err = ask(t.Context(), r, asked(), false)
 	require.ErrorIs(t, err, refused)
 	assert.False(t, record.Told())
+}
+
+func TestADomainFromBeforeIsAskedForOnce(t *testing.T) {
+	t.Parallel()
+	r := &registry{address: "10.0.0.5", told: []tencentcloud.ResolvedName{{VPC: "vpc-a", Status: "DISABLED"}}}
+	before, err := ask(t.Context(), r, asked("default"), false)
+	require.NoError(t, err)
+	forged := before
+	forged.Domain = "registry-1.docker.io"
+	record, err := ask(t.Context(), r, forged, false)
+	require.NoError(t, err)
+	assert.True(t, record.Equal(before), "somebody may have written it")
 }
 
 func TestAnAnswerThatIsNotAboutTheOneNetworkIsNone(t *testing.T) {
@@ -98,7 +115,7 @@ func TestAnAnswerThatIsNotAboutTheOneNetworkIsNone(t *testing.T) {
 		"two":        {{VPC: "vpc-a", Status: "ENABLED"}, {VPC: "vpc-a", Status: "ENABLED"}},
 		"no network": {{VPC: "x\ny", Status: "ENABLED"}},
 	} {
-		record, err := ask(t.Context(), &registry{address: "10.0.0.5", told: told}, asked("default"))
+		record, err := ask(t.Context(), &registry{address: "10.0.0.5", told: told}, asked("default"), false)
 		require.NoError(t, err, name)
 		answer := privatenetwork.Resolve(record.Question(nil))
 		assert.Equal(t, privatenetwork.BadAnswer, answer.Reason, name)
@@ -109,7 +126,7 @@ func TestAnAnswerThatIsNotAboutTheOneNetworkIsNone(t *testing.T) {
 func TestWhatIsTold(t *testing.T) {
 	t.Parallel()
 	r := &registry{address: "10.0.0.5", told: []tencentcloud.ResolvedName{{VPC: "vpc-a", Status: "ENABLED"}}}
-	record, err := ask(t.Context(), r, asked("default", "r.example.com"))
+	record, err := ask(t.Context(), r, asked("default", "r.example.com"), false)
 	require.NoError(t, err)
 	good := privatenetwork.Resolve(record.Question(nil))
 	link := &v1.PrivateNetworkStatus{
@@ -147,4 +164,27 @@ func TestWhatIsTold(t *testing.T) {
 	assert.Contains(t, tell(good, true, away).Message, "what was told last stays: registry tcr-demo0001 is reached from vpc-a at 10.0.0.5")
 	assert.Equal(t, away, refusalOf(failure("two")), "it is the same failure")
 	assert.Nil(t, refusalOf(nil))
+}
+
+func TestLinesThatNobodyFollowsAreTold(t *testing.T) {
+	t.Parallel()
+	r := &registry{address: "10.0.0.5", told: []tencentcloud.ResolvedName{{VPC: "vpc-a", Status: "ENABLED"}}}
+	resolved, err := ask(t.Context(), r, asked("default"), false)
+	require.NoError(t, err)
+	lines, err := ask(t.Context(), r, asked("default", "r.example.com"), false)
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		record    privatenetwork.Record
+		installed bool
+		says      bool
+	}{
+		"hosts-updater is installed":            {lines, true, false},
+		"it is not":                             {lines, false, true},
+		"the cloud's DNS leads there by itself": {resolved, false, false},
+	} {
+		reach := tell(privatenetwork.Resolve(test.record.Question(nil)), true, nil)
+		unfollowed(reach, test.installed, "hosts")
+		assert.Equal(t, test.says, strings.Contains(reach.Message, "hosts-updater is not installed in namespace hosts"), name)
+		assert.Equal(t, metav1.ConditionTrue, reach.Ready, name)
+	}
 }

@@ -23,9 +23,10 @@ import (
 )
 
 const (
-	// Discovered is the ConfigMap of what is found, and Fixed that of the install value global.hosts.
+	// Discovered is the ConfigMap of what is found.
 	Discovered = "updater-config-discovered"
-	Fixed      = "updater-config"
+	// Fixed is that of the install value global.hosts.
+	Fixed = "updater-config"
 
 	// period is how often the cloud is asked, at most: each time is up to a tenth earlier.
 	period = time.Minute
@@ -74,6 +75,7 @@ type Keeper struct {
 	watching bool
 	seen     seen
 	written  time.Time
+	failing  string          // why nothing is published, as the log has said last; blank while all is
 	told     map[string]told // by name, what events and the log have said last
 
 	mu      sync.Mutex // guards what follows
@@ -94,6 +96,7 @@ type object struct {
 	record privatenetwork.Record
 	// registry is what is asked for; nil where all that is known is from before this term.
 	registry *pullsecret.Registry
+	known    bool // the cloud has told of registry in this term
 	asking   bool
 	due      time.Time // to ask again
 	failures int
@@ -214,8 +217,13 @@ func (k *Keeper) pass(ctx context.Context) (time.Duration, error) {
 	switch {
 	case errors.Is(err, errPaced):
 		return writePause, nil // what is told follows what is published
-	case err != nil && ctx.Err() == nil && wanted(rules):
-		k.Log.Warn("private addresses were not published, trying again", "error", err)
+	case err == nil:
+		k.failing = ""
+	case ctx.Err() == nil && wanted(rules):
+		if k.failing != err.Error() { // each answer of the cloud leads here
+			k.Log.Warn("private addresses were not published, trying again", "error", err)
+		}
+		k.failing = err.Error()
 		k.follow(ctx, rules, time.Now())
 	}
 	k.report(rules, err)
@@ -259,13 +267,13 @@ func (k *Keeper) follow(ctx context.Context, rules *pullsecret.Rules, now time.T
 			one.record = one.record.Ask(string(rule.UID), asked.ID, asked.Region, asked.Network.VPC, asked.Network.Domains)
 			one.registry, one.due, one.failures = asked, now, 0
 			if !one.record.Told() {
-				one.refused = nil
+				one.refused, one.known = nil, false
 			}
 		}
 		if !one.asking && !one.due.After(now) {
 			one.asking = true
-			record := one.record
-			k.asking.Go(func() { k.ask(ctx, rule, one, record) })
+			record, known := one.record, one.known
+			k.asking.Go(func() { k.ask(ctx, rule, one, record, known) })
 		}
 	}
 	for name := range k.objects {
@@ -276,7 +284,7 @@ func (k *Keeper) follow(ctx context.Context, rules *pullsecret.Rules, now time.T
 }
 
 // ask asks a registry, and takes in what it told.
-func (k *Keeper) ask(ctx context.Context, rule *pullsecret.Rule, one *object, record privatenetwork.Record) {
+func (k *Keeper) ask(ctx context.Context, rule *pullsecret.Rule, one *object, record privatenetwork.Record, known bool) {
 	defer k.stir()
 	select {
 	case k.slots <- struct{}{}:
@@ -290,7 +298,7 @@ func (k *Keeper) ask(ctx context.Context, rule *pullsecret.Rule, one *object, re
 		Instance: rotation.Instance{Region: rule.Registry.Region, ID: rule.Registry.ID}, Key: rule.Registry.Keys,
 	})
 	if err == nil {
-		record, err = ask(asking, registry, record)
+		record, err = ask(asking, registry, record, known)
 	}
 	if ctx.Err() != nil {
 		return
@@ -304,7 +312,7 @@ func (k *Keeper) ask(ctx context.Context, rule *pullsecret.Rule, one *object, re
 	}
 	one.record, one.refused = record, refusalOf(err)
 	if err == nil {
-		one.failures = 0
+		one.failures, one.known = 0, true
 		one.due = time.Now().Add(period - rand.N(period/10))
 		return
 	}

@@ -33,7 +33,7 @@ func (k *Keeper) load(ctx context.Context) error {
 		return nil
 	}
 	if err := k.discovered.Read(ctx); err != nil {
-		return fmt.Errorf("reading config map %s/%s: %w", k.Namespace, Discovered, err)
+		return err
 	}
 	k.loaded = true
 	before := k.discovered.Get()
@@ -92,6 +92,11 @@ func (k *Keeper) publish(ctx context.Context) error {
 		return errPaced
 	}
 	k.written = time.Now()
+	if now.Exists && now.Object.Immutable != nil && *now.Object.Immutable { // somebody has made it so: there is no other way to change it
+		if err := k.remove(ctx, now.Object); err != nil {
+			return err
+		}
+	}
 	if err := k.apply(ctx, data); err != nil {
 		return fmt.Errorf("writing config map %s/%s: %w", k.Namespace, Discovered, err)
 	}
@@ -99,9 +104,14 @@ func (k *Keeper) publish(ctx context.Context) error {
 	return nil
 }
 
-// same reports whether a ConfigMap is as it should be.
+// same reports whether a ConfigMap is as it should be. What others add to it nobody reads, and an apply leaves.
 func same(object *corev1.ConfigMap, data map[string]string) bool {
-	return object.Labels[v1.ManagedByLabel] == v1.ManagedByValue && equality.Semantic.DeepEqual(object.Data, data)
+	for key, text := range data {
+		if held, has := object.Data[key]; !has || held != text {
+			return false
+		}
+	}
+	return object.Labels[v1.ManagedByLabel] == v1.ManagedByValue
 }
 
 // remove deletes the ConfigMap in the version that was seen.
@@ -141,6 +151,7 @@ func (k *Keeper) apply(ctx context.Context, data map[string]string) error {
 // report has the statuses say what there is to say, and records as events what has changed.
 func (k *Keeper) report(rules *pullsecret.Rules, failed error) {
 	_, merged, records := k.answers()
+	installed := !k.seen.fixed.Known || k.seen.fixed.Exists // it comes with its ConfigMap
 	k.mu.Lock()
 	reach := map[string]*pullsecret.Reach{}
 	for name, one := range k.objects {
@@ -150,6 +161,7 @@ func (k *Keeper) report(rules *pullsecret.Rules, failed error) {
 		}
 		if _, told := records[name]; told || refused != nil {
 			reach[name] = tell(merged[name], told, refused)
+			unfollowed(reach[name], installed, k.Namespace)
 		}
 	}
 	if !equality.Semantic.DeepEqual(reach, k.reach) {

@@ -56,6 +56,13 @@ func tell(answer privatenetwork.Answer, told bool, refused *refusal) *pullsecret
 	return reach
 }
 
+// unfollowed has a reach say that no node has its lines while hosts-updater is not installed.
+func unfollowed(reach *pullsecret.Reach, installed bool, namespace string) {
+	if !installed && reach.Ready == metav1.ConditionTrue && reach.Link != nil && len(reach.Link.Domains) > 0 {
+		reach.Message += "; but hosts-updater is not installed in namespace " + namespace + ", and no node has the lines: set hostsUpdater.always"
+	}
+}
+
 // linkOf returns what the status shows of the link; nil where there is none.
 func linkOf(answer privatenetwork.Answer) *v1.PrivateNetworkStatus {
 	if answer.Link.VPC == "" {

@@ -24,20 +24,26 @@ func SetValid(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, old v1.Im
 	if status.Credential == nil {
 		status.Credential = credentialStatus(rule, 0)
 	}
-	if found == nil {
-		if old.Credential != nil {
-			status.Credential.CheckedAt = old.Credential.CheckedAt
+	if old.Credential != nil {
+		status.Credential.CheckedAt = old.Credential.CheckedAt
+	}
+	if found != nil && !found.CheckedAt.IsZero() {
+		at := metav1.NewTime(found.CheckedAt)
+		status.Credential.CheckedAt = &at
+	}
+	if rule.Unread != nil {
+		found = &credential.Validity{
+			Status: metav1.ConditionUnknown, Reason: ReasonCredentialUnread, Generation: rule.Generation,
+			Message: "nobody logs in with what was issued, since the credential cannot be read where it stands: " + rule.Unread.Message,
 		}
+	}
+	if found == nil {
 		return
 	}
 	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
 		Type: v1.ConditionCredentialValid, Status: found.Status, Reason: found.Reason, Message: shortened(found.Message),
 		ObservedGeneration: found.Generation, LastTransitionTime: metav1.NewTime(now),
 	})
-	if !found.CheckedAt.IsZero() {
-		at := metav1.NewTime(found.CheckedAt)
-		status.Credential.CheckedAt = &at
-	}
 }
 
 // CredentialProgress is what is known of a credential itself. Times are zero where they are not known.

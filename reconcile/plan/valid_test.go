@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -49,6 +50,29 @@ func TestTheStatusSaysWhetherTheCredentialIsValid(t *testing.T) {
 	SetValid(&status, rule, status, found, now)
 	assert.Empty(t, status.Conditions, "it is switched off")
 	assert.Nil(t, status.Credential.CheckedAt)
+}
+
+func TestWhatCannotBeReadIsNotHeldToBeValid(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	rule := &pullsecret.Rule{Name: "r", Generation: 3, Unread: &pullsecret.Unread{Reason: "SecretMissing", Message: "secret s/r does not exist"}}
+	for _, was := range []metav1.ConditionStatus{metav1.ConditionTrue, metav1.ConditionFalse} {
+		found := &credential.Validity{Status: was, Reason: "Any", CheckedAt: now, Generation: 3}
+		for _, found := range []*credential.Validity{found, nil} {
+			at := metav1.NewTime(now)
+			old := v1.ImagePullSecretStatus{
+				Conditions: []metav1.Condition{{Type: v1.ConditionCredentialValid, Status: was, Reason: "Any"}},
+				Credential: &v1.CredentialStatus{CheckedAt: &at},
+			}
+			status := v1.ImagePullSecretStatus{Conditions: slices.Clone(old.Conditions)}
+			SetValid(&status, rule, old, found, now.Add(time.Hour))
+			condition := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid)
+			require.NotNil(t, condition)
+			assert.Equal(t, metav1.ConditionUnknown, condition.Status, "nobody finds out any more")
+			assert.Equal(t, ReasonCredentialUnread, condition.Reason)
+			assert.Contains(t, condition.Message, "secret s/r does not exist")
+			assert.Equal(t, now, status.Credential.CheckedAt.UTC(), "when somebody last logged in")
+		}
+	}
 }
 
 func utc(known CredentialProgress) CredentialProgress {

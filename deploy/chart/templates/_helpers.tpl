@@ -91,3 +91,11 @@ every API that Helm knows: the version is asked for too.
 {{- range until 8 -}}{{- $names = append $names (printf "tcr-assistant-tokens-%d" .) -}}{{- end -}}
 {{- toJson $names -}}
 {{- end -}}
+
+{{/*
+Whether a permission of rbac is granted, given the root context and its name: "true", or nothing. It is where nothing is said: Helm puts
+the values that a release has in place of the chart's with --reuse-values, and those of before lack it.
+*/}}
+{{- define "tcr-assistant.rbac" -}}
+{{- if ne "false" (toString (index (index . 0).Values.rbac (index . 1))) }}true{{ end -}}
+{{- end -}}

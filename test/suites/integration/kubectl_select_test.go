@@ -25,7 +25,7 @@ func TestKubectlTCRKnowsWhoGetsWhat(t *testing.T) {
 	p.namespaceWith("blue", map[string]string{"color": "blue"})
 	p.namespaceWith("scratch", map[string]string{"color": "red", v1.OptOutLabel: "true"})
 	for _, namespace := range []string{"red", "blue", "scratch"} {
-		p.Eventually("its account is there", func() error { return p.lists(namespace, "default", "r", false) })
+		p.Eventually("its account is there", func() error { return p.lists(namespace, "default", false) })
 	}
 	const red = `apiVersion: tcr.tencentcloudcr.com/v1
 kind: ImagePullSecret

@@ -85,10 +85,11 @@ func TestThePrivateAddressIsPublished(t *testing.T) {
 	w.Eventually("what somebody deletes is restored", func() error {
 		return w.published("10.0.0.5 "+vpcDomain, "10.0.0.5 "+suite.RegistryDomain)
 	})
+	w.Kubectl("patch", "configmap", "updater-config-discovered", "-n", manager.Namespace, "--type=merge", "-p", `{"immutable":true,"data":{"note":"theirs"}}`)
 
 	cloud.SetLinks(suite.RegistryID, link("10.0.0.6"))
 	cloud.SetDNS(suite.RegistryID, "vpc-a1", false, "ENABLED")
-	w.Eventually("the new address is found, and the domain that the cloud's DNS resolves has no line", func() error {
+	w.Eventually("the new address is found, in place of what somebody made immutable, and the domain that the cloud's DNS resolves has no line", func() error {
 		return w.published("10.0.0.6 " + suite.RegistryDomain)
 	})
 	shown = w.network("linked", metav1.ConditionTrue, "Linked", "at 10.0.0.6")

@@ -43,7 +43,7 @@ func birth(ctx context.Context, r *report, binary string, n int, idle time.Durat
 	if err != nil {
 		return err
 	}
-	if err := w.create(ctx, "bench"); err != nil {
+	if err := w.create(ctx); err != nil {
 		return err
 	}
 	m, err := w.start(ctx)

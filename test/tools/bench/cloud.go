@@ -40,7 +40,7 @@ func issuedByCloud(ctx context.Context, r *report, binary string, n, rounds int,
 	}
 	w.args = []string{"--tencentcloud-endpoint=" + cloud.URL(), "--tencentcloud-metadata-endpoint=" + cloud.MetadataURL(),
 		"--tencentcloud-ca-file=" + authority}
-	if err := errors.Join(w.namespaces(ctx, numbered("bench", 0, n), "builder"), w.create(ctx, "bench")); err != nil {
+	if err := errors.Join(w.namespaces(ctx, numbered("bench", 0, n), "builder"), w.create(ctx)); err != nil {
 		return err
 	}
 	issued := map[string]any{"docker": nil, "tcr": map[string]any{"registryId": "tcr-demo0001", "region": "ap-guangzhou"}}

@@ -40,7 +40,7 @@ func converge(ctx context.Context, r *report, binary string, n int, restricted b
 	if err != nil {
 		return err
 	}
-	if err := w.create(ctx, "bench"); err != nil {
+	if err := w.create(ctx); err != nil {
 		return err
 	}
 

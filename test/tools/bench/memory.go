@@ -23,7 +23,7 @@ func memory(ctx context.Context, r *report, binary string, sizes []int, idle tim
 	}
 	defer func() { err = errors.Join(err, w.Stop()) }()
 	r.Kubernetes = w.Version()
-	if err := w.create(ctx, "bench"); err != nil {
+	if err := w.create(ctx); err != nil {
 		return err
 	}
 	have := 0

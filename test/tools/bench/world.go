@@ -227,10 +227,10 @@ func every(ctx context.Context, pace time.Duration, check func() error) error {
 // unchecked leaves credentials unchecked: the servers lead nowhere, and how soon that is found out is not what is measured.
 var unchecked = &v1.CredentialCheck{Disabled: true}
 
-// create creates an ImagePullSecret that selects everything.
-func (w *world) create(ctx context.Context, name string) error {
+// create creates an ImagePullSecret bench that selects everything.
+func (w *world) create(ctx context.Context) error {
 	_, err := w.ips.Create(ctx, &v1.ImagePullSecret{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
+		ObjectMeta: metav1.ObjectMeta{Name: "bench"},
 		Spec:       v1.ImagePullSecretSpec{Namespaces: "*", ServiceAccounts: "*", Docker: credential(0), Check: unchecked},
 	}, metav1.CreateOptions{})
 	return err
