@@ -37,7 +37,7 @@ func TestFieldsAreThoseOfTheType(t *testing.T) {
 }
 
 func TestFieldsOfMapsAreTheirs(t *testing.T) {
-	assert.Equal(t, []string{"spec.barred", "spec.everywhere[]", "spec.labelled", "spec.namespaces", "spec.rules", "spec.selecting[]"}, Of("DerivedAttachments", "derivedattachments", v1.DerivedAttachments{}).Fields)
+	assert.Equal(t, []string{"spec.barred", "spec.everywhere[]", "spec.labelled", "spec.namespaces", "spec.parts", "spec.rules", "spec.selecting[]"}, Of("DerivedAttachments", "derivedattachments", v1.DerivedAttachments{}).Fields)
 }
 
 // published returns the document that the API server makes of the definition in the chart, changed by edit.

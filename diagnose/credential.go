@@ -8,6 +8,7 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/image"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 // redacted takes out of an error what addresses in it may hold of credentials.
@@ -367,10 +368,14 @@ func (f failure) entryMissing(issuer Issuer) []Finding {
 func (f failure) notCopied(issuer Issuer) []Finding {
 	foreign := slices.DeleteFunc(slices.Clone(f.Pod.Entries), func(name string) bool { return slices.Contains(f.Account.Entries, name) })
 	if len(foreign) > 0 {
+		action := "take imagePullSecrets out of the pod's template, add " + issuer.Secret + " to it, or write spec.pods: MatchingImages in the " +
+			"ImagePullSecret"
+		ours := func(name string) bool { return strings.HasPrefix(name, pullsecret.SecretPrefix) }
+		if issuer.Pods != "" && !slices.ContainsFunc(f.Pod.Entries, ours) {
+			action = "spec.pods of the ImagePullSecret is " + issuer.Pods + ", which is for pods that are created from then on: " + f.recreate()
+		}
 		return f.found(PodListsItsOwn, f.pod(), "it lists imagePullSecrets of its own (%s), so the account's are not copied into "+
-			"it: %s is missing",
-			"take imagePullSecrets out of the pod's template, add "+issuer.Secret+" to it, or write spec.pods: MatchingImages in the "+
-				"ImagePullSecret", strings.Join(foreign, ", "), issuer.Secret)
+			"it: %s is missing", action, strings.Join(foreign, ", "), issuer.Secret)
 	}
 	return f.found(PodOlderThanEntry, f.pod(), "its service account lists %s and did not when the pod was made, and a pod's list "+
 		"never changes",

@@ -137,6 +137,8 @@ type Issuer struct {
 	Selector string `json:"selector,omitempty"`
 	// Invalid says what is wrong with its spec.
 	Invalid string `json:"invalid,omitempty"`
+	// Pods says which pods that list pull secrets of their own it is given to; blank for none.
+	Pods string `json:"pods,omitempty"`
 	// Failures are those of its status that are about the pod's namespace.
 	Failures []v1.Failure `json:"failures,omitempty"`
 	// Refused is what a registry said when the manager logged in to check the credential; blank where it did not refuse.

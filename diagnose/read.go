@@ -206,7 +206,7 @@ func ReadIssuer(object *v1.ImagePullSecret, seen credential.Seen, pod Pod, label
 			read.Unread = rule.Unread.Message
 		}
 	}
-	read.Servers = rule.Servers
+	read.Servers, read.Pods = rule.Servers, rule.Pods
 	if rule.Registry != nil {
 		read.Registry, read.NotIssued = rule.Registry.ID, NotIssued(object)
 		if read.DomainUnknown = !rule.Reachable(); read.DomainUnknown {

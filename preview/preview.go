@@ -3,6 +3,7 @@
 package preview
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -76,6 +77,8 @@ type Preview struct {
 	LoseServers []string `json:"loseServers,omitempty"`
 	// Credential is whether another credential is issued than before.
 	Credential bool `json:"credential"`
+	// Pods says to which pods that list pull secrets of their own it is given from then on, where that changes: Never for none.
+	Pods string `json:"pods,omitempty"`
 	// Unread is why the credential cannot be read where it stands: until it can, no Secret is written.
 	Unread  string   `json:"unread,omitempty"`
 	Effects []Effect `json:"effects,omitempty"`
@@ -89,7 +92,7 @@ type Preview struct {
 // Empty reports whether nothing would become of it.
 func (p *Preview) Empty() bool {
 	told := len(p.Refused) + len(p.Effects) + len(p.InTheWay) + len(p.Conflicts) + len(p.GainServers) + len(p.LoseServers)
-	return told == 0 && !p.Credential && !p.New && p.Unread == ""
+	return told == 0 && !p.Credential && !p.New && p.Unread == "" && p.Pods == ""
 }
 
 // For compares an ImagePullSecret as it would be with those that there are, in a cluster of these namespaces. What they refer to is
@@ -123,6 +126,7 @@ func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credent
 		had, has := serversOf(before), serversOf(after)
 		preview.GainServers, preview.LoseServers = lacking(had, has), lacking(has, had)
 	}
+	preview.Pods = pods(before, after)
 	if after.Unread != nil {
 		preview.Unread = after.Unread.Message
 	}
@@ -133,6 +137,14 @@ func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credent
 	}
 	preview.Conflicts = conflicts(after, others, namespaces)
 	return preview
+}
+
+// pods returns what spec.pods says from then on; blank where it says what it said, or nothing where there was nothing.
+func pods(before, after *pullsecret.Rule) string {
+	if before == nil && after.Pods == "" || before != nil && before.Pods == after.Pods {
+		return ""
+	}
+	return cmp.Or(after.Pods, v1.PodsNever)
 }
 
 // nameOf returns how an object is called; one whose name the API server completes by how that begins.

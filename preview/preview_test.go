@@ -266,3 +266,23 @@ func TestPure(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatPodsAreGivenIsNotNothing(t *testing.T) {
+	of := func(pods string) *v1.ImagePullSecret {
+		one := object("one", "*", "*")
+		one.Spec.Pods = pods
+		return one
+	}
+	for _, c := range []struct{ before, after, want string }{
+		{"", v1.PodsAll, v1.PodsAll}, {v1.PodsAll, v1.PodsMatchingImages, v1.PodsMatchingImages}, {v1.PodsAll, "", v1.PodsNever},
+		{v1.PodsNever, "", ""}, {v1.PodsAll, v1.PodsAll, ""},
+	} {
+		changed := For(of(c.after), []v1.ImagePullSecret{*of(c.before)}, seen, nil)
+		assert.Equal(t, c.want, changed.Pods, "%q becomes %q", c.before, c.after)
+		assert.Equal(t, c.want == "", changed.Empty())
+	}
+	made := For(of(v1.PodsAll), nil, seen, nil)
+	assert.Equal(t, v1.PodsAll, made.Pods)
+	made = For(of(v1.PodsNever), nil, seen, nil)
+	assert.Empty(t, made.Pods)
+}

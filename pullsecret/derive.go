@@ -95,6 +95,9 @@ func divide(rules *Rules, number int, without omissions) []v1.DerivedAttachments
 		if rules.servesPods() {
 			parts[i].Barred = rules.barred.all()
 		}
+		if number > 1 {
+			parts[i].Parts = number
+		}
 	}
 	for rule := range rules.All() {
 		key := derivedKey(rule.Name)

@@ -205,6 +205,13 @@ func TestDerive(t *testing.T) {
 		assert.Equal(t, 2, derive(rules, 2, whole).Number)
 		assert.Equal(t, 1, derive(rules, 2, 2*whole).Number)
 	})
+	t.Run("each part says how many there are, and the only one nothing of it", func(t *testing.T) {
+		rules := some(random, 60)
+		assert.Zero(t, derive(rules, 1, rules.size).Parts()[0].Parts)
+		for _, part := range derive(rules, 2, rules.size).Parts() {
+			assert.Equal(t, 2, part.Parts)
+		}
+	})
 	t.Run("only what cannot be stored is left out, and named", func(t *testing.T) {
 		derived := derive(rulesOf(map[string][2]string{"long": {"n1", strings.Repeat("a", 200)}, "short": {"n2", "a"}, "other": {"n1", "a"}}), 1, 180)
 		assert.Equal(t, []string{"long"}, derived.TooLarge)

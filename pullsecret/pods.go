@@ -40,10 +40,11 @@ const (
 )
 
 // hostOf returns the registry that an image's name begins with, as container runtimes read it: what stands before the first "/" is a
-// host if it holds "." or ":", or is "localhost".
+// host if it holds "." or ":", or is "localhost", or is not in lower case.
 func hostOf(image string) string {
 	host, _, found := strings.Cut(image, "/")
-	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" || host == dockerHubIndex {
+	isHost := strings.ContainsAny(host, ".:") || host == "localhost" || host != strings.ToLower(host)
+	if !found || !isHost || host == dockerHubIndex {
 		return dockerHub
 	}
 	return host

@@ -54,6 +54,11 @@ type DerivedAttachmentsSpec struct {
 	// +optional
 	// +mapType=atomic
 	Barred map[string][]string `json:"barred,omitempty"`
+	// Parts is how many of these objects there are together; absent where this is the only one. Others may have given a pod its first
+	// Secret of ours in the same request.
+	//
+	// +optional
+	Parts int `json:"parts,omitempty"`
 }
 
 // DerivedRule is what one ImagePullSecret attaches to whom.

@@ -238,7 +238,9 @@ func (m *manager) lead(ctx context.Context) {
 // keep keeps the webhook configurations and the certificate that they trust, until ctx ends.
 func (m *manager) keep(ctx context.Context, index *pullsecret.Index) {
 	defer m.registrar.Withdraw()
-	ask := func(pullsecret.Change) { m.registrar.AskAboutPods(index.Rules().AsksOfPods()) }
+	ask := func(pullsecret.Change) {
+		m.registrar.AskAboutPods(func() bool { return index.Rules().AsksOfPods() })
+	}
 	defer index.Observe(ask)()
 	ask(pullsecret.Change{})
 	if m.registrar.WaitForSync(ctx) != nil {

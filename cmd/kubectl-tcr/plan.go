@@ -194,6 +194,9 @@ func textOf(p page, object preview.Preview) {
 	if object.Credential {
 		p.printf("~ credential: every Secret is written anew, in place\n")
 	}
+	if object.Pods != "" {
+		p.printf("~ pods that list pull secrets of their own: %s, for those that are created from then on\n", object.Pods)
+	}
 	for _, effect := range object.Effects {
 		p.effect(effect, object.Name)
 	}

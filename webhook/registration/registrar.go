@@ -110,13 +110,15 @@ func (r *Registrar) Publish(ctx context.Context, bundle []byte) error {
 }
 
 // AskAboutPods has the mutating webhook asked about pods that list pull secrets of their own, or not any more, as soon as Run gets to it.
-func (r *Registrar) AskAboutPods(ask bool) {
+// Which of these is asked for here, so that whoever comes last knows the newest.
+func (r *Registrar) AskAboutPods(wanted func() bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.template.Pods == ask {
+	pods := wanted()
+	if r.template.Pods == pods {
 		return
 	}
-	r.template.Pods = ask
+	r.template.Pods = pods
 	for _, kept := range r.kept {
 		kept.outdate()
 	}
@@ -134,11 +136,12 @@ func (r *Registrar) Withdraw() {
 // reason, since nobody is called by it, unless whole is set: then each must have led here once. One that was deleted after that
 // may have been by an update that goes on without it, during which the others are to be served.
 func (r *Registrar) Registered(whole bool) error {
+	template := r.rendered()
 	for _, kept := range r.kept {
 		if kept.absent() && (!whole || kept.hasLed()) {
 			continue
 		}
-		if err := kept.leadsHere(r.template); err != nil {
+		if err := kept.leadsHere(template); err != nil {
 			return err
 		}
 	}
@@ -266,14 +269,19 @@ func (r *Registrar) restore(ctx context.Context) error {
 
 // current returns the template as it is to be written into a configuration now, once it may be written.
 func (r *Registrar) current(ctx context.Context, name string) (Template, error) {
-	r.mu.Lock()
-	template := r.template
-	r.mu.Unlock()
+	template := r.rendered()
 	if err := r.limit.Wait(ctx); err != nil {
 		return template, err
 	}
 	err := r.complete(ctx, name, &template)
 	return template, err
+}
+
+// rendered returns the template of this moment.
+func (r *Registrar) rendered() Template {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.template
 }
 
 // mutatingClient returns how API servers call our webhook in the configuration; nil where it is not there.

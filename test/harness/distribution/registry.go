@@ -24,6 +24,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/binaries"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/process"
 )
 
 // Address is where registries listen.
@@ -97,7 +98,7 @@ func (r *Registry) start(ctx context.Context, auth string) error {
 	if err != nil {
 		return err
 	}
-	if r.Certificate, err = NewCertificate(time.Now(), Address); err != nil {
+	if r.Certificate, err = NewCertificate(Address); err != nil {
 		return err
 	}
 	if r.Host, err = freeAddress(); err != nil {
@@ -118,7 +119,7 @@ auth: {%s}
 	}
 	r.command, r.done = exec.Command(path, "serve", r.path("config.yaml")), make(chan struct{})
 	r.command.Stdout, r.command.Stderr = &r.output, &r.output
-	r.command.SysProcAttr = processAttributes()
+	r.command.SysProcAttr = process.Attributes()
 	if err := r.command.Start(); err != nil {
 		return fmt.Errorf("starting the registry: %w", err)
 	}

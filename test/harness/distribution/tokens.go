@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -49,17 +50,13 @@ type Tokens struct {
 
 // StartTokens starts a token service without users.
 func StartTokens() (*Tokens, error) {
-	certificate, err := NewCertificate(time.Now(), Address)
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(certificate.PEM, certificate.KeyPEM)
+	certificate, err := NewCertificate(Address)
 	if err != nil {
 		return nil, err
 	}
 	t := &Tokens{Certificate: certificate, accounts: map[string]Account{}}
 	t.server = httptest.NewUnstartedServer(http.HandlerFunc(t.serve))
-	t.server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	t.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate.Pair}}
 	t.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	t.server.StartTLS()
 	t.Realm = t.server.URL + "/token"
@@ -129,7 +126,7 @@ func (t *Tokens) serve(response http.ResponseWriter, request *http.Request) {
 // sign returns a JSON Web Token by ES256.
 func (t *Tokens) sign(user string, granted []access, ends time.Time) (string, error) {
 	header, err := json.Marshal(map[string]any{
-		"typ": "JWT", "alg": "ES256", "x5c": []string{base64.StdEncoding.EncodeToString(t.Certificate.DER)},
+		"typ": "JWT", "alg": "ES256", "x5c": []string{base64.StdEncoding.EncodeToString(t.Certificate.Pair.Certificate[0])},
 	})
 	if err != nil {
 		return "", err
@@ -143,7 +140,11 @@ func (t *Tokens) sign(user string, granted []access, ends time.Time) (string, er
 	}
 	signed := encoded(header) + "." + encoded(claims)
 	sum := sha256.Sum256([]byte(signed))
-	r, s, err := ecdsa.Sign(rand.Reader, t.Certificate.Key, sum[:])
+	key, is := t.Certificate.Pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !is {
+		return "", errors.New("the token service's key is for no ES256")
+	}
+	r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -289,4 +290,71 @@ func requestsOf(t *testing.T, m *manager.Manager, webhook string) (total int) {
 		}
 	}
 	return total
+}
+
+// TestThePolicyForPodsBearsWhatIsLarge puts parameters to the admission policy as the manager derives them from a great deal.
+func TestThePolicyForPodsBearsWhatIsLarge(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if !w.AttachesByItself() {
+		return
+	}
+	require.NoError(t, manager.InstallPolicy(w.Ctx, w.Cluster))
+	all := func(name string) v1.DerivedRule {
+		return v1.DerivedRule{Secret: pullsecret.SecretName(name), Server: name + ".example.com", Pods: v1.PodsAll}
+	}
+	t.Run("in several parts, each adds what is its own, and nothing twice", func(t *testing.T) {
+		for i, name := range []string{"a", "b"} { // "both" is being divided anew
+			w.deriving(t, i, v1.DerivedAttachmentsSpec{
+				Rules: map[string]v1.DerivedRule{name: all(name), "both": all("both")}, Everywhere: []string{name, "both"}, Parts: 2,
+			})
+		}
+		sorted := func() (have []string) { return slices.Sorted(slices.Values(w.podBorn(t, probe("default", "default")))) }
+		w.Eventually("the policy has taken them up", func() error {
+			if have := sorted(); !slices.Equal(have, []string{"mine", "tcr.ipsa", "tcr.ipsb", "tcr.ipsboth"}) {
+				return fmt.Errorf("a pod lists %q", have)
+			}
+			return nil
+		})
+		assert.Equal(t, "mine", w.podBorn(t, probe("default", "default"))[0])
+	})
+	w.Kubectl("delete", "derivedattachments", "--all")
+	t.Run("a thousand rules with all servers that they may have, and a pod with many containers", func(t *testing.T) {
+		spec := v1.DerivedAttachmentsSpec{Rules: map[string]v1.DerivedRule{}, Barred: map[string][]string{}}
+		for i := range 1000 {
+			key := fmt.Sprintf("rule-%04d", i)
+			rule := v1.DerivedRule{Secret: pullsecret.SecretName(key), Server: key + ".example.com", Pods: v1.PodsMatchingImages}
+			for j := range pullsecret.MaxAdditionalServers {
+				rule.AdditionalServers = append(rule.AdditionalServers, fmt.Sprintf("%d.%04d.example.com", j, i))
+			}
+			spec.Rules[key], spec.Everywhere = rule, append(spec.Everywhere, key)
+			spec.Barred["default"] = append(spec.Barred["default"], fmt.Sprintf("barred-%04d", i))
+		}
+		w.deriving(t, 0, spec)
+		pod := probe("default", "default")
+		for i := range 100 {
+			image := fmt.Sprintf("host%d.example.com/app:%d", i%10, i)
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: fmt.Sprint("c", i), Image: image})
+		}
+		pod.Spec.Containers[50].Image = "3.0999.example.com/app"
+		w.Eventually("the pod is given what one of its images is from", func() error {
+			if have := w.podBorn(t, pod); !slices.Equal(have, []string{"mine", "tcr.ipsrule-0999"}) {
+				return fmt.Errorf("it lists %q", have)
+			}
+			return nil
+		})
+	})
+}
+
+// deriving creates one part of what is derived, as a manager would.
+func (w *world) deriving(t *testing.T, part int, spec v1.DerivedAttachmentsSpec) {
+	t.Helper()
+	object := &v1.DerivedAttachments{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: "DerivedAttachments"},
+		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("written-by-tcr-assistant-", part)}, Spec: spec,
+	}
+	encoded, err := json.Marshal(object)
+	require.NoError(t, err)
+	said, err := w.Pipe(string(encoded), "create", "-f", "-") // what is applied would not fit into the annotation that it leaves
+	require.NoError(t, err, said)
 }

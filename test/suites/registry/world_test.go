@@ -67,7 +67,7 @@ func startRegistries(t *testing.T) *registries {
 	for _, certificate := range []*distribution.Certificate{r.passwords.Certificate, r.tokened.Certificate, r.tokens.Certificate} {
 		r.authorities = append(r.authorities, certificate.PEM...)
 	}
-	named, err := distribution.NewCertificate(time.Now(), proxiedHost)
+	named, err := distribution.NewCertificate(proxiedHost)
 	require.NoError(t, err)
 	r.authorities = append(r.authorities, named.PEM...)
 	r.proxied = r.behind(t, named, func(http.ResponseWriter, *http.Request) bool { return false })
@@ -99,9 +99,7 @@ func (r *registries) behind(t *testing.T, certificate *distribution.Certificate,
 		}
 	}))
 	front.Config.ErrorLog = log.New(io.Discard, "", 0)
-	pair, err := tls.X509KeyPair(certificate.PEM, certificate.KeyPEM)
-	require.NoError(t, err)
-	front.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	front.TLS = &tls.Config{Certificates: []tls.Certificate{certificate.Pair}}
 	front.StartTLS()
 	t.Cleanup(front.Close)
 	return strings.TrimPrefix(front.URL, "https://")

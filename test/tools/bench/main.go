@@ -29,14 +29,15 @@ type program struct {
 	labels        []int // and of such with many labels
 	cloud         []int // and of those where the cloud issues the credential
 	objects       objectsProgram
+	pods          podsProgram
 	idle          time.Duration
 	admissionTime time.Duration // for each figure
 	servers       bool          // admission over TLS, too
 }
 
 var (
-	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, idle: time.Minute, admissionTime: time.Second, servers: true}
-	short = program{rounds: 3, convergence: []int{500}, births: 100, objects: someObjects, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
+	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, pods: manyPods, idle: time.Minute, admissionTime: time.Second, servers: true}
+	short = program{rounds: 3, convergence: []int{500}, births: 100, objects: someObjects, pods: somePods, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
 )
 
 func main() {
@@ -51,7 +52,7 @@ func main() {
 
 func run(ctx context.Context) error {
 	isShort := flag.Bool("short", false, "measure less, as a guard")
-	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,cloud,objects,hosts-updater,admission")
+	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,cloud,objects,pods,hosts-updater,admission")
 	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
 	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory, labels, cloud and objects, instead of the usual")
 	many := flag.String("objects", "", "`numbers` of ImagePullSecrets, instead of the usual")
@@ -80,6 +81,7 @@ func run(ctx context.Context) error {
 		if p.objects.sizes, err = numbers(*many); err != nil {
 			return fmt.Errorf("-objects %q: %w", *many, err)
 		}
+		p.pods.sizes = p.objects.sizes
 	}
 	var baseline *report
 	if *against != "" {
@@ -180,6 +182,9 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 		for _, n := range p.objects.sizes {
 			do("objects", func() error { return objects(ctx, r, controllerManager, p.objects, n) })
 		}
+	}
+	for _, byPolicy := range []bool{true, false} {
+		do("pods", func() error { return pods(ctx, r, controllerManager, p.pods, byPolicy) })
 	}
 	do("hosts-updater", func() error { return hostsUpdater(ctx, r, updater, p.idle) })
 	for range p.rounds {

@@ -106,18 +106,23 @@ func attached(account *corev1.ServiceAccount) int {
 
 // reviews returns how often the policy was evaluated and the webhook was called for a ServiceAccount.
 func (w *objectsWorld) reviews(ctx context.Context) (evaluations, calls float64, err error) {
+	return w.reviewed(ctx, attachPolicy, w.manager, "mutating")
+}
+
+// reviewed returns how often a policy was evaluated and a webhook of a manager, where there is one, was called.
+func (w *world) reviewed(ctx context.Context, policy string, m *manager.Manager, webhook string) (evaluations, calls float64, err error) {
 	text, err := w.client.CoreV1().RESTClient().Get().AbsPath("/metrics").SetHeader("Accept", "text/plain").Do(ctx).Raw()
 	if err != nil {
 		return 0, 0, fmt.Errorf("reading the API server's metrics: %w", err)
 	}
-	if evaluations, err = sum(text, "apiserver_mutating_admission_policy_check_total", "policy", attachPolicy); err != nil || w.manager == nil {
+	if evaluations, err = sum(text, "apiserver_mutating_admission_policy_check_total", "policy", policy); err != nil || m == nil {
 		return evaluations, 0, err
 	}
-	own, err := w.manager.Get(ctx, "/metrics")
+	own, err := m.Get(ctx, "/metrics")
 	if err != nil {
 		return 0, 0, fmt.Errorf("reading the manager's metrics: %w", err)
 	}
-	calls, err = sum([]byte(own), "tcr_assistant_admission_requests_total", "webhook", "mutating")
+	calls, err = sum([]byte(own), "tcr_assistant_admission_requests_total", "webhook", webhook)
 	return evaluations, calls, err
 }
 
