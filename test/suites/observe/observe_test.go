@@ -222,6 +222,8 @@ func (w *world) refusedRenewal(t *testing.T) {
 	// The next one lasts, so that nothing is renewed while the cluster is to be steady.
 	w.cloud.AddRegistry(tencentcloud.Registry{ID: suite.RegistryID, Region: suite.RegistryRegion, Domain: suite.RegistryDomain})
 	w.cloud.SetPolicy(w.cloud.Key.SecretID, tencentcloud.Everything)
+	// A change is tried at once; else the next try may be minutes away by now.
+	w.Kubectl("patch", "ipss", "issued", "--type=merge", "-p", `{"spec":{"tcr":{"rotateAfter":"2000h"}}}`)
 	w.firing("TCRAssistantCredentialNotIssued", false)
 	w.firing("TCRAssistantCredentialExpires", false)
 	w.asks(`tcr_assistant_credential_issued{image_pull_secret="issued"}`, 1)
