@@ -15,8 +15,8 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 )
 
-// credentials shows credentials of a real registry to Prometheus: a good one that says when it ends, one that is refused, one that ends
-// in seconds, and one that a cloud should issue that there is not.
+// credentials shows credentials of a real registry to Prometheus: a good one that says when it ends, one that is refused, and one that ends
+// in seconds.
 func (w *world) credentials(t *testing.T) {
 	ends := time.Date(2031, 5, 1, 10, 0, 0, 0, time.UTC)
 	token := "password-of-good." + base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp":%d}`, ends.Unix())) + ".x"
@@ -30,14 +30,9 @@ func (w *world) credentials(t *testing.T) {
 	}
 	w.Create("good", at)
 	w.Create("refused", at, func(spec *v1.ImagePullSecretSpec) { spec.Docker.Password = "password-of-nobody" })
-	w.Create("cloud", func(spec *v1.ImagePullSecretSpec) {
-		spec.Namespaces, spec.Docker = "newns", v1.DockerCredential{}
-		spec.TCR = &v1.RegistryInstance{RegistryID: "tcr-demo0001", Region: "ap-guangzhou", CredentialsSecretRef: &v1.SecretReference{Name: "none"}}
-	})
 	w.asks(`tcr_assistant_credential_valid{image_pull_secret="good"}`, 1)
 	w.asks(`tcr_assistant_credential_expiry_timestamp_seconds{image_pull_secret="good"}`, float64(ends.Unix()))
 	w.asks(`tcr_assistant_credential_valid{image_pull_secret="refused"}`, 0)
-	w.asks(`tcr_assistant_credential_issued{image_pull_secret="cloud"}`, 0)
 	w.firing("TCRAssistantCredentialRefused", true)
 	w.Kubectl("patch", "ipss", "refused", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"docker":{"password":%q}}}`, token))
 	w.asks(`tcr_assistant_credential_valid{image_pull_secret="refused"}`, 1)

@@ -199,7 +199,6 @@ func (w *world) servesWhatIsListed(t *testing.T) {
 		listed[match[1]] = match[2] + " " + sorted(labels)
 	}
 	assert.Equal(t, listed, served)
-	w.Kubectl("delete", "ipss", "cloud") // it was there to be listed
 }
 
 // refusedRenewal takes the permission to create tokens away while one is to be renewed. Whoever can pull goes on pulling.
