@@ -25,6 +25,13 @@ func (p *Pod) account() string {
 	return p.ServiceAccount
 }
 
+// isServed reports whether the pod gets the Secret of a rule that selects its account and serves such pods: one whose credential is for
+// the servers that gives reports.
+func (p *Pod) isServed(pods string, gives func(server string) bool) bool {
+	// What else a rule may say of pods is not known here.
+	return pods == v1.PodsAll || pods == v1.PodsMatchingImages && p.pullsFrom(gives)
+}
+
 // pullsFrom reports whether some image is one of a server's that gives reports.
 func (p *Pod) pullsFrom(gives func(server string) bool) bool {
 	return slices.ContainsFunc(p.Images, func(image string) bool {
@@ -68,23 +75,12 @@ func (a *Attachments) PodSecrets(pod *Pod, labels func() Labels) (secrets []stri
 		return nil
 	}
 	for rule := range a.selecting(pod.Namespace, a.ask(labels)) {
-		if selects(rule, pod.account()) && serves(rule, pod) {
+		if selects(rule, pod.account()) && pod.isServed(rule.Pods, func(server string) bool { return gives(rule, server) }) {
 			secrets = append(secrets, rule.Secret)
 		}
 	}
 	slices.Sort(secrets)
 	return slices.Compact(secrets)
-}
-
-// serves reports whether a rule gives its Secret to such a pod of an account that it selects.
-func serves(rule *v1.DerivedRule, pod *Pod) bool {
-	switch rule.Pods {
-	case v1.PodsAll:
-		return true
-	case v1.PodsMatchingImages:
-		return pod.pullsFrom(func(server string) bool { return gives(rule, server) })
-	}
-	return false // what else it may say is not known here
 }
 
 // bars reports whether some part says that pods of the account get nothing.
@@ -106,8 +102,8 @@ func (r *Rules) PodSecrets(pod *Pod, labels func() Labels) (secrets []string) {
 		return nil
 	}
 	for _, rule := range r.In(pod.Namespace, r.ask(labels)) {
-		if rule.ServiceAccounts.Matches(pod.account()) && (rule.Pods == v1.PodsAll || rule.Pods == v1.PodsMatchingImages &&
-			pod.pullsFrom(func(server string) bool { return slices.Contains(rule.Servers, server) })) {
+		given := func(server string) bool { return slices.Contains(rule.Servers, server) }
+		if rule.ServiceAccounts.Matches(pod.account()) && pod.isServed(rule.Pods, given) {
 			secrets = append(secrets, rule.Secret)
 		}
 	}

@@ -56,8 +56,7 @@ type Renewal struct {
 }
 
 func (r Renewal) equal(other Renewal) bool {
-	same := r.Refused == other.Refused || r.Refused != nil && other.Refused != nil && *r.Refused == *other.Refused
-	return same && r.Domain == other.Domain && r.Expires.Equal(other.Expires)
+	return r.Refused.Equal(other.Refused) && r.Domain == other.Domain && r.Expires.Equal(other.Expires)
 }
 
 // defaultRotation is how long a long-term token is issued where nothing is said of that.
