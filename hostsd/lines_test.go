@@ -31,24 +31,29 @@ func TestReadLines(t *testing.T) {
 		file string
 		want string
 	}{
-		"nothing":                        {"", ""},
-		"ours":                           {"10.0.0.1 a.example.com " + Marker + "\n", "a.example.com=10.0.0.1"},
-		"another before it":              {"10.9.9.9\ta.example.com\n10.0.0.1 a.example.com " + Marker + "\n", "a.example.com=10.9.9.9"},
-		"another behind it":              {"10.0.0.1 a.example.com " + Marker + "\n10.9.9.9 a.example.com", "a.example.com=10.0.0.1"},
-		"without newline":                {"10.9.9.9 a.example.com", "a.example.com=10.9.9.9"},
-		"one of many names":              {"10.9.9.9 x " + strings.Repeat("y ", 1<<16) + "b.example.com z A.Example.COM.\r\n", "b.example.com=10.9.9.9 a.example.com=10.9.9.9"},
-		"names without end":              {"10.9.9.9 " + long + "a.example.com a.example.com" + long + "\n10.0.0.2 b.example.com\n", "b.example.com=10.0.0.2"},
-		"an address without end":         {long + " a.example.com\n10.0.0.2 b.example.com\n", "b.example.com=10.0.0.2"},
-		"comments":                       {"# 10.9.9.9 a.example.com\n10.9.9.9 x # a.example.com\n10.9.9.9#a.example.com\n10.9.9.9 b.example.com#" + long, "b.example.com=10.9.9.9"},
-		"no address":                     {"a.example.com b.example.com\n10.9.9 a.example.com\n\x00 a.example.com\n", ""},
-		"an address alone":               {"10.9.9.9\na.example.com\n", ""},
-		"a line that is broken":          {"10.9.9.9\r\na.example.com b.example.com", ""},
-		"blanks before":                  {" \t10.9.9.9 a.example.com", "a.example.com=10.9.9.9"},
-		"IPv6, mapped, and with a zone":  {"::ffff:10.9.9.9 a.example.com\nfe80::1%\x1b[2J b.example.com", "a.example.com=10.9.9.9 b.example.com=fe80::1"},
+		"nothing":           {"", ""},
+		"ours":              {"10.0.0.1 a.example.com " + Marker + "\n", "a.example.com=10.0.0.1"},
+		"another before it": {"10.9.9.9\ta.example.com\n10.0.0.1 a.example.com " + Marker + "\n", "a.example.com=10.9.9.9"},
+		"another behind it": {"10.0.0.1 a.example.com " + Marker + "\n10.9.9.9 a.example.com", "a.example.com=10.0.0.1"},
+		"without newline":   {"10.9.9.9 a.example.com", "a.example.com=10.9.9.9"},
+		"one of many names": {"10.9.9.9 x " + strings.Repeat("y ", 1<<16) + "b.example.com z A.Example.COM.\r\n",
+			"b.example.com=10.9.9.9 a.example.com=10.9.9.9"},
+		"names without end": {"10.9.9.9 " + long + "a.example.com a.example.com" + long + "\n10.0.0.2 b.example.com\n",
+			"b.example.com=10.0.0.2"},
+		"an address without end": {long + " a.example.com\n10.0.0.2 b.example.com\n", "b.example.com=10.0.0.2"},
+		"comments": {"# 10.9.9.9 a.example.com\n10.9.9.9 x # a.example.com\n10.9.9.9#a.example.com\n10.9.9.9 b.example.com#" + long,
+			"b.example.com=10.9.9.9"},
+		"no address":            {"a.example.com b.example.com\n10.9.9 a.example.com\n\x00 a.example.com\n", ""},
+		"an address alone":      {"10.9.9.9\na.example.com\n", ""},
+		"a line that is broken": {"10.9.9.9\r\na.example.com b.example.com", ""},
+		"blanks before":         {" \t10.9.9.9 a.example.com", "a.example.com=10.9.9.9"},
+		"IPv6, mapped, and with a zone": {"::ffff:10.9.9.9 a.example.com\nfe80::1%\x1b[2J b.example.com",
+			"a.example.com=10.9.9.9 b.example.com=fe80::1"},
 		"others, of which nothing is to": {"127.0.0.1 localhost secret.internal\n10.1.1.1 db.internal b.example.com.internal", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lines, err := ReadLines(iotest.OneByteReader(strings.NewReader(c.file)), entriesOf(t, "10.0.0.1 a.example.com", "10.0.0.2 b.example.com", "10.0.0.3 b.example.com"))
+			entries := entriesOf(t, "10.0.0.1 a.example.com", "10.0.0.2 b.example.com", "10.0.0.3 b.example.com")
+			lines, err := ReadLines(iotest.OneByteReader(strings.NewReader(c.file)), entries)
 			require.NoError(t, err)
 			var have []string
 			for _, line := range lines.Lines {

@@ -49,12 +49,14 @@ func TestWhyLooksIntoTheHostsFile(t *testing.T) {
 		answer  any
 		want    string
 	}{
-		"another line wins":               {noRoute, line("10.9.9.9"), "HostsLineOverruled: node n1\n  its hosts file gives r.example.com the address 10.9.9.9, before the line with 10.1.1.1"},
+		"another line wins": {noRoute, line("10.9.9.9"),
+			"HostsLineOverruled: node n1\n  its hosts file gives r.example.com the address 10.9.9.9, before the line with 10.1.1.1"},
 		"another line leads to another":   {noTrust, line("10.9.9.9"), "HostsLineOverruled: node n1\n"},
 		"there is no line":                {noRoute, []object{}, "HostsLineMissing: node n1\n"},
 		"there is one of another address": {noRoute, line("fd00::2"), "Timeout: image r.example.com/app:v1\n"},
 		"it is as it should be":           {noTrust, line("10.1.1.1"), "CertificateUnknown: image r.example.com/app:v1\n"},
-		"it tells of others":              {noRoute, append([]object{{"domain": "\x1b[2J", "ip": "10.9.9.9"}, {"domain": "r.example.com", "ip": "\x1b[2J"}}, line("10.9.9.9")...), "HostsLineOverruled: node n1\n"},
+		"it tells of others": {noRoute, append([]object{{"domain": "\x1b[2J", "ip": "10.9.9.9"},
+			{"domain": "r.example.com", "ip": "\x1b[2J"}}, line("10.9.9.9")...), "HostsLineOverruled: node n1\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects := led(c.message, "n1")

@@ -82,8 +82,8 @@ func (p *proxy) get(ctx context.Context, namespace, pod string, port int32, path
 	return nil, fmt.Errorf("the answer was %d", response.StatusCode)
 }
 
-// readLines returns the lines of a node's hosts file for the domains that are configured, as the pod of hosts-updater there has them; nil where
-// there is none.
+// readLines returns the lines of a node's hosts file for the domains that are configured, as the pod of hosts-updater there has them;
+// nil where there is none.
 func (c *Cluster) readLines(ctx context.Context, found hosts, node string) (*[]diagnose.HostsLine, error) {
 	asked, runs := found.nodes[node]
 	if !runs {
@@ -105,7 +105,9 @@ func (c *Cluster) readLines(ctx context.Context, found hosts, node string) (*[]d
 	}
 	lines := []diagnose.HostsLine{}
 	for _, line := range answer.Lines {
-		configured := slices.ContainsFunc(found.configured, func(one diagnose.HostsLine) bool { return strings.EqualFold(one.Domain, line.Domain) })
+		configured := slices.ContainsFunc(found.configured, func(one diagnose.HostsLine) bool {
+			return strings.EqualFold(one.Domain, line.Domain)
+		})
 		if addr, err := netip.ParseAddr(line.IP); err == nil && configured {
 			lines = append(lines, diagnose.HostsLine{Domain: line.Domain, IP: addr.WithZone("").String()})
 		}
