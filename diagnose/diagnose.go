@@ -88,6 +88,8 @@ func (f failure) findings() []Finding {
 		return f.refused()
 	case f.class == noSuchHost || f.class == timeout:
 		return f.unreached()
+	case f.class == certificate && f.overruled() != nil:
+		return f.unreached() // it reached somebody else
 	case f.class == unknown:
 		return f.unexplained()
 	default:
@@ -156,7 +158,7 @@ func (f failure) unreached() []Finding {
 		reason, action = NameNotResolved, "look at the node's DNS and at the image's name; if the registry has a private address "+
 			"here, put it into global.hosts"
 	}
-	host, _, _ := strings.Cut(f.host, ":")
+	host := hostOf(f.host)
 	want, have := lineOf(f.Node.Configured, host), lineOf(f.Node.Lines, host)
 	said := fmt.Sprintf("pulling %s%s ended in: %s", f.Image, f.onNode(), f.excerpt())
 	switch {
@@ -167,12 +169,47 @@ func (f failure) unreached() []Finding {
 			"kubectl get pods -n "+f.Node.Namespace+" -l app.kubernetes.io/component=hosts-updater -o wide, and the log of the "+
 				"one on this node",
 			host, want.IP, f.updater(), said)
-	case f.Node.Known && have.IP != want.IP:
+	case f.overruled() != nil:
 		return f.found(HostsLineOverruled, "node "+f.node(), "its hosts file gives %s the address %s, before the line with %s. %s",
-			"remove the other line from the node's /etc/hosts", host, have.IP, want.IP, said)
+			"remove the other line from the node's /etc/hosts, and see the log of hosts-updater there, which puts its own line first: "+
+				"kubectl get pods -n "+f.Node.Namespace+" -l app.kubernetes.io/component=hosts-updater -o wide",
+			host, have.IP, want.IP, said)
 	}
 	return f.found(reason, "image "+f.Image, "%s. hosts-updater gives %s the address %s there",
 		"look whether that is still the registry's address, and at the way to it", said, host, want.IP)
+}
+
+// overruled returns the line of the node's hosts file that wins over what is configured for the host; nil where none is known to.
+func (f failure) overruled() *HostsLine {
+	host := hostOf(f.host)
+	have := lineOf(f.Node.Lines, host)
+	if !f.Node.Known || have == nil || lineOf(f.Node.Configured, host) == nil {
+		return nil
+	}
+	for _, line := range f.Node.Configured {
+		if strings.EqualFold(line.Domain, host) && line.IP == have.IP {
+			return nil
+		}
+	}
+	return have
+}
+
+// NeedsLines reports whether the lines of the node's hosts file decide about a failure: of a pull from a host that is to have one, and
+// that the node did not get to.
+func (e *Evidence) NeedsLines() bool {
+	return slices.ContainsFunc(e.Pod.Pulls, func(pull Pull) bool {
+		if pull.Waiting == "" || !slices.Contains([]class{noSuchHost, timeout, certificate}, classify(pull)) {
+			return false
+		}
+		name, err := image.Parse(pull.Image)
+		return err == nil && lineOf(e.Node.Configured, hostOf(name.Host)) != nil
+	})
+}
+
+// hostOf returns a host without its port.
+func hostOf(host string) string {
+	name, _, _ := strings.Cut(host, ":")
+	return name
 }
 
 // lineOf returns the line that a resolver takes for a host: the first one.

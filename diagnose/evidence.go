@@ -154,7 +154,7 @@ type Node struct {
 	// Namespace is where hosts-updater is, Updater how it fares on the node.
 	Namespace string       `json:"namespace,omitempty"`
 	Updater   UpdaterState `json:"updater,omitempty"`
-	// Lines are those of the node's hosts file, where Known.
+	// Lines are the first ones of the node's hosts file for each domain that is configured, where Known.
 	Lines []HostsLine `json:"lines,omitempty"`
 	Known bool        `json:"known,omitempty"`
 }

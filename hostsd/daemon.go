@@ -58,6 +58,9 @@ type Daemon struct {
 	began  time.Time  // of the pass under way, else zero
 	passes int
 	errs   map[string]error // by part
+	wanted []Entry          // what the hosts file was to hold, when it was last looked at
+
+	reading sync.Mutex // is held by who reads the hosts file for somebody who asked
 }
 
 // New returns a daemon that has done nothing yet.
@@ -96,9 +99,11 @@ func (d *Daemon) Sync(ctx context.Context, now time.Time) Report {
 	change, err := Update(ctx, d.opts.HostsFile, func(file []byte) []byte {
 		if d.config == nil { // never read: whatever lines there are stay
 			desired = Owned(file)
+			d.want(desired)
 			return file
 		}
 		desired = d.desired(file)
+		d.want(desired)
 		return Edit(file, desired)
 	})
 	report.File = err

@@ -219,3 +219,43 @@ func TestNodeNames(t *testing.T) {
 	assert.Equal(t, []string{"node-1\n", own, "node-2"}, NodeNames(filepath.Join(dir, "hosts")))
 	assert.Equal(t, []string{own, "node-2"}, NodeNames(filepath.Join(dir, "missing/hosts")))
 }
+
+// TestDaemonTellsWhichLineWins plays another program that writes the hosts file between two passes.
+func TestDaemonTellsWhichLineWins(t *testing.T) {
+	const theirs = "10.9.9.9 demo.tencentcloudcr.com secret.internal\n"
+	r := &running{config: mounted{dir: t.TempDir()}, hosts: write(t, ubuntuFile), log: &lockedBuffer{}}
+	r.config.swap(t, bothConfig)
+	r.Daemon = New(Options{Config: r.config.dir, HostsFile: r.hosts, Log: slog.New(slog.NewTextHandler(r.log, nil))})
+	tells := func(code int, want string) {
+		t.Helper()
+		have, body := r.get(t, LinesPath)
+		assert.Equal(t, code, have)
+		assert.Equal(t, want, strings.TrimSpace(body))
+	}
+	put := func(content string) { require.NoError(t, os.WriteFile(r.hosts, []byte(content), 0o600)) }
+
+	tells(http.StatusServiceUnavailable, "no pass has ended yet")
+	require.NoError(t, r.Sync(t.Context(), time.Now()).Err())
+	const vpc = `{"domain":"demo-vpc.tencentcloudcr.com","ip":"10.0.0.5"}`
+	tells(http.StatusOK, `{"lines":[`+vpc+`,{"domain":"demo.tencentcloudcr.com","ip":"10.0.0.5"}]}`)
+	content, err := os.ReadFile(r.hosts)
+	require.NoError(t, err)
+	put(theirs + string(content))
+	tells(http.StatusOK, `{"lines":[{"domain":"demo.tencentcloudcr.com","ip":"10.9.9.9"},`+vpc+`]}`)
+	put(ubuntuFile)
+	tells(http.StatusOK, `{"lines":[]}`)
+
+	r.reading.Lock()
+	tells(http.StatusServiceUnavailable, "somebody else is being answered: try again")
+	r.reading.Unlock()
+	require.NoError(t, os.Truncate(r.hosts, maxFile+1))
+	code, body := r.get(t, LinesPath)
+	assert.Equal(t, http.StatusServiceUnavailable, code)
+	assert.Contains(t, body, "is no hosts file")
+	require.NoError(t, os.Remove(r.hosts))
+	tells(http.StatusOK, `{"lines":[]}`)
+	require.NoError(t, os.Mkdir(r.hosts, 0o755))
+	code, body = r.get(t, LinesPath)
+	assert.Equal(t, http.StatusServiceUnavailable, code)
+	assert.Contains(t, body, "it is not a regular file")
+}

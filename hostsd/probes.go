@@ -3,8 +3,11 @@
 package hostsd
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/http"
 	"time"
 
@@ -15,7 +18,7 @@ import (
 // that no longer answers. A pass waits for other writers for seconds at most.
 const stuck = time.Minute
 
-// Handler serves /metrics; /healthz, which fails only if a pass does not come to its end; and
+// Handler serves /metrics; LinesPath; /healthz, which fails only if a pass does not come to its end; and
 // /readyz, which tells why the hosts file is not as configured, and fails where the configuration
 // is to blame: it is the same on all nodes, and an update that cannot read it must not go on. A
 // hosts file that cannot be written is the node's own affair, and must not keep the other nodes
@@ -33,8 +36,56 @@ func (d *Daemon) Handler() http.Handler {
 			fmt.Fprintln(w, degraded)
 		}
 	})
+	mux.HandleFunc("GET "+LinesPath, d.serveLines)
 	return mux
 }
+
+// serveLines tells what a resolver takes from the hosts file now. One caller is answered at a time: nobody has to prove who they are.
+func (d *Daemon) serveLines(w http.ResponseWriter, _ *http.Request) {
+	if !d.reading.TryLock() {
+		http.Error(w, "somebody else is being answered: try again", http.StatusServiceUnavailable)
+		return
+	}
+	lines, err := d.lines()
+	d.reading.Unlock()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(lines) // who does not read it has gone
+}
+
+// want takes in what the hosts file is to hold.
+func (d *Daemon) want(entries []Entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wanted = entries
+}
+
+// lines looks into the hosts file as it is now. A missing one has no lines.
+func (d *Daemon) lines() (Lines, error) {
+	d.mu.Lock()
+	wanted, passes := d.wanted, d.passes
+	d.mu.Unlock()
+	if passes == 0 {
+		return Lines{}, errNoPass
+	}
+	path, err := followLinks(d.opts.HostsFile)
+	if err != nil {
+		return Lines{}, err
+	}
+	file, _, err := openHosts(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Lines{Lines: []Line{}}, nil
+	} else if err != nil {
+		return Lines{}, fmt.Errorf("reading %s: %w", path, err)
+	}
+	defer file.Close()
+	return ReadLines(io.LimitReader(file, maxFile), wanted)
+}
+
+var errNoPass = errors.New("no pass has ended yet")
 
 func answer(w http.ResponseWriter, err error) {
 	if err != nil {
@@ -58,7 +109,7 @@ func (d *Daemon) ready() (degraded, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.passes == 0 {
-		return nil, errors.New("no pass has ended yet")
+		return nil, errNoPass
 	}
 	return d.errs[partFile], d.errs[partConfig]
 }

@@ -170,29 +170,41 @@ type snapshot struct {
 }
 
 func openSnapshot(path string) (snapshot, error) {
-	// Not blocking, for a FIFO would block an open until somebody writes to it.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, info, err := openHosts(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return snapshot{}, nil
 	} else if err != nil {
 		return snapshot{}, err
 	}
-	s := snapshot{file: f}
-	if s.info, err = f.Stat(); err == nil {
-		switch {
-		case !s.info.Mode().IsRegular():
-			err = fmt.Errorf("it is not a regular file but %s: check the path of the hosts file", s.info.Mode().Type())
-		case s.info.Size() > maxFile:
-			err = fmt.Errorf("it has %d bytes, and more than %d is no hosts file: look who wrote them", s.info.Size(), maxFile)
-		default:
-			s.content, err = s.read()
-		}
-	}
-	if err != nil {
+	s := snapshot{file: f, info: info}
+	if s.content, err = s.read(); err != nil {
 		s.close()
 		return snapshot{}, err
 	}
 	return s, nil
+}
+
+// openHosts opens a hosts file to read it, which no other kind of file is taken for.
+func openHosts(path string) (*os.File, fs.FileInfo, error) {
+	// Not blocking, for a FIFO would block an open until somebody writes to it.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		switch {
+		case !info.Mode().IsRegular():
+			err = fmt.Errorf("it is not a regular file but %s: check the path of the hosts file", info.Mode().Type())
+		case info.Size() > maxFile:
+			err = fmt.Errorf("it has %d bytes, and more than %d is no hosts file: look who wrote them", info.Size(), maxFile)
+		}
+	}
+	if err != nil {
+		_ = f.Close() // nothing was read of it
+		return nil, nil, err
+	}
+	return f, info, nil
 }
 
 func (s snapshot) missing() bool { return s.file == nil }

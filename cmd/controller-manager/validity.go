@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"time"
@@ -10,17 +11,21 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/credential/check"
 	"github.com/tcr-assistant/tcr-assistant/credential/reference"
 	"github.com/tcr-assistant/tcr-assistant/credential/validity"
 	"github.com/tcr-assistant/tcr-assistant/informer"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
 // validity returns what checks credentials in a term of leadership.
 func (m *manager) validity(index *pullsecret.Index, source *informer.Informer) *validity.Keeper {
 	return validity.NewKeeper(validity.Config{
 		Log: m.log, Index: index, Roots: m.authorities, Login: check.Run, Now: time.Now,
+		Watch: m.watchAuthorities(reflector.LogForbidden(m.log, "secrets in namespace "+m.options.namespace)),
 		Status: func(imagePullSecret string) (v1.ImagePullSecretStatus, bool) {
 			seen, found := source.Get(imagePullSecret)
 			return seen.Status, found
@@ -52,4 +57,22 @@ func (m *manager) authorities(ctx context.Context, name string) (*x509.CertPool,
 		secret = &list.Items[0]
 	}
 	return check.Authorities(full, secret)
+}
+
+// watchAuthorities returns what watches a Secret in the manager's namespace for its authorities. Nothing else of it is kept.
+func (m *manager) watchAuthorities(answered func(verb string, err error)) func(context.Context, string, func(validity.Authorities)) {
+	return func(ctx context.Context, name string, tell func(validity.Authorities)) {
+		secrets := m.client.Secrets(m.options.namespace)
+		source := reflector.ListWatch(answered, clientset.ByName(name), secrets.List, secrets.Watch)
+		reflector.Run(ctx, "authorities", source, &corev1.Secret{}, &reflector.Store[*corev1.Secret, validity.Authorities]{
+			Strip: func(secret *corev1.Secret) validity.Authorities {
+				return sha256.Sum256(secret.Data[check.AuthoritiesKey])
+			},
+			Put:    tell,
+			Remove: func(validity.Authorities) { tell(validity.Authorities{}) },
+			Replaced: func(all []validity.Authorities, _ latest.Relist) {
+				tell(append(all, validity.Authorities{})[0])
+			},
+		})
+	}
 }

@@ -189,7 +189,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.cleanup, "cleanup", false, "remove our lines from the hosts file and exit; the configuration is not read")
 	flags.StringVar(&o.daemonSet, "daemonset", "", "the DaemonSet that runs this program, as namespace/name: our lines are removed when the program ends because that is gone; empty to leave them")
 	flags.StringVar(&o.account, "service-account", "/var/run/secrets/kubernetes.io/serviceaccount", "with --daemonset: the folder with the token and ca.crt of the pod's account, which may get the DaemonSet and its namespace, and watch the ConfigMap updater-config")
-	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of /metrics, /healthz and /readyz; empty for none")
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of /metrics, /lines, /healthz and /readyz; empty for none")
 	flags.StringVar(&o.logFormat, "log-format", "json", "json or text")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")

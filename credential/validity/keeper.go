@@ -41,6 +41,8 @@ type Config struct {
 	Status func(imagePullSecret string) (v1.ImagePullSecretStatus, bool)
 	// Roots returns the authorities that stand in the Secret of that name in the manager's namespace, or why they cannot be told.
 	Roots func(ctx context.Context, secret string) (*x509.CertPool, *check.Result)
+	// Watch tells what authorities stand in that Secret, once that is known and again whenever it may have changed, until ctx ends.
+	Watch func(ctx context.Context, secret string, tell func(Authorities))
 	// Login is check.Run.
 	Login func(ctx context.Context, login check.Login) check.Result
 	Now   func() time.Time
@@ -53,6 +55,7 @@ type Keeper struct {
 	queue workqueue.TypedDelayingInterface[string] // of names
 	pace  *rate.Limiter
 	told  func(imagePullSecret string)
+	named chan struct{} // holds a token once other Secrets may be named for authorities
 
 	mu      sync.Mutex
 	began   time.Time
@@ -66,6 +69,9 @@ type object struct {
 	of       subject
 	found    credential.Validity
 	unknowns int
+	// authorities is the Secret whose authorities this process last read for it, outdated whether they are others by now.
+	authorities string
+	outdated    bool
 }
 
 // subject is what is checked: another one is checked anew.
@@ -85,7 +91,7 @@ func (s subject) equal(other subject) bool {
 func NewKeeper(config Config) *Keeper {
 	return &Keeper{
 		Config: config, objects: map[string]*object{},
-		queue: workqueue.NewTypedDelayingQueue[string](), pace: rate.NewLimiter(perSecond, atOnce),
+		queue: workqueue.NewTypedDelayingQueue[string](), pace: rate.NewLimiter(perSecond, atOnce), named: make(chan struct{}, 1),
 	}
 }
 
@@ -121,11 +127,17 @@ func (k *Keeper) Run(ctx context.Context, told func(imagePullSecret string)) {
 	for range workers {
 		running.Go(func() { k.work(ctx) })
 	}
-	<-ctx.Done()
+	k.followAuthorities(ctx)
 }
 
 // observe takes in a change of the rules. It is called under the index's lock. What could not be read for a while has been let go of.
 func (k *Keeper) observe(change pullsecret.Change) {
+	if authoritiesOf(change.Before) != authoritiesOf(change.After) {
+		select {
+		case k.named <- struct{}{}:
+		default:
+		}
+	}
 	if change.Before != nil && change.After != nil && !change.Unknown && subjectOf(change.Before).equal(subjectOf(change.After)) &&
 		change.Before.Trial.Interval == change.After.Trial.Interval && slices.Equal(change.Before.Servers, change.After.Servers) {
 		return
@@ -207,6 +219,7 @@ func (k *Keeper) due(rule *pullsecret.Rule) time.Time {
 			seen.unknowns = 1
 		}
 	}
+	seen.current = seen.current && !one.outdated
 	return seen.next(rule.Trial.Interval, chanceOf(string(rule.UID), seen.checked))
 }
 
@@ -232,6 +245,7 @@ func still(rule *pullsecret.Rule, status v1.ImagePullSecretStatus, before *crede
 // check logs in at each server of a rule, and takes in what came of it.
 func (k *Keeper) check(ctx context.Context, rule *pullsecret.Rule) {
 	found := credential.Validity{Generation: rule.Generation}
+	k.reads(rule)
 	attempts := k.attempts(ctx, rule)
 	if ctx.Err() != nil {
 		return // what was cut short says nothing

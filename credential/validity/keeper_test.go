@@ -36,11 +36,14 @@ type world struct {
 	uids     int
 	keeper   *Keeper
 	edited   time.Time // by a test
+	watches  map[string]func(Authorities)
+	held     map[string]bool // the Secrets that there are
 }
 
 func newWorld(t *testing.T) *world {
 	return &world{
 		t: t, objects: map[string]*v1.ImagePullSecret{}, statuses: map[string]v1.ImagePullSecretStatus{}, logins: map[string][]time.Time{},
+		watches: map[string]func(Authorities){}, held: map[string]bool{},
 		answer: func(check.Login) check.Result {
 			return check.Result{Verdict: check.Valid, Reason: "LoggedIn", Message: "yes"}
 		},
@@ -64,8 +67,9 @@ func (w *world) start() {
 			return status, found
 		},
 		Roots: func(_ context.Context, secret string) (*x509.CertPool, *check.Result) {
-			return check.Authorities(secret, nil)
+			return w.roots(secret)
 		},
+		Watch: w.watch,
 	})
 	w.keeper = keeper
 	ctx, cancel := context.WithCancel(w.t.Context())

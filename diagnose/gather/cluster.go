@@ -40,6 +40,7 @@ var (
 // Cluster is read from.
 type Cluster struct {
 	client dynamic.Interface
+	proxy  *proxy
 	// product is the namespace that the product is installed in.
 	product string
 }
@@ -50,7 +51,11 @@ func New(config *rest.Config, product string) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuring the client: %w", err)
 	}
-	return &Cluster{client: client, product: product}, nil
+	proxy, err := newProxy(config)
+	if err != nil {
+		return nil, fmt.Errorf("configuring the client: %w", err)
+	}
+	return &Cluster{client: client, proxy: proxy, product: product}, nil
 }
 
 // get reads an object.

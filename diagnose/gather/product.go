@@ -85,7 +85,14 @@ func until(lease *coordinationv1.Lease) time.Time {
 type hosts struct {
 	configured []diagnose.HostsLine
 	namespace  string // that hosts-updater is in; blank where it is not installed
-	nodes      map[string]diagnose.UpdaterState
+	nodes      map[string]updater
+}
+
+// updater is a pod of hosts-updater.
+type updater struct {
+	state diagnose.UpdaterState
+	name  string
+	port  int32 // that it tells of itself on
 }
 
 // on returns what is known of a node.
@@ -93,7 +100,7 @@ func (h hosts) on(node string) diagnose.Node {
 	if node == "" || h.namespace == "" {
 		return diagnose.Node{}
 	}
-	return diagnose.Node{Namespace: h.namespace, Configured: h.configured, Updater: cmp.Or(h.nodes[node], diagnose.UpdaterMissing)}
+	return diagnose.Node{Namespace: h.namespace, Configured: h.configured, Updater: cmp.Or(h.nodes[node].state, diagnose.UpdaterMissing)}
 }
 
 func (c *Cluster) hosts(ctx context.Context) (hosts, error) {
@@ -110,7 +117,7 @@ func (c *Cluster) hosts(ctx context.Context) (hosts, error) {
 		return hosts{}, err
 	}
 	parsed, _ = parsed.With(discovered)
-	found := hosts{namespace: config.Namespace, nodes: map[string]diagnose.UpdaterState{}}
+	found := hosts{namespace: config.Namespace, nodes: map[string]updater{}}
 	for _, entry := range parsed.Entries {
 		found.configured = append(found.configured, diagnose.HostsLine{Domain: entry.Domain(), IP: entry.Addr().String()})
 	}
@@ -122,8 +129,8 @@ func (c *Cluster) hosts(ctx context.Context) (hosts, error) {
 		if pod.Spec.NodeName == "" {
 			continue
 		}
-		if found.nodes[pod.Spec.NodeName] != diagnose.UpdaterReady {
-			found.nodes[pod.Spec.NodeName] = stateOf(&pod)
+		if found.nodes[pod.Spec.NodeName].state != diagnose.UpdaterReady {
+			found.nodes[pod.Spec.NodeName] = updater{state: stateOf(&pod), name: pod.Name, port: portOf(&pod)}
 		}
 	}
 	return found, nil
@@ -178,4 +185,16 @@ func stateOf(pod *corev1.Pod) diagnose.UpdaterState {
 		}
 	}
 	return diagnose.UpdaterNotReady
+}
+
+// portOf returns the port that a pod of hosts-updater tells of itself on.
+func portOf(pod *corev1.Pod) int32 {
+	for _, container := range pod.Spec.Containers {
+		for _, port := range container.Ports {
+			if port.Name == "metrics" {
+				return port.ContainerPort
+			}
+		}
+	}
+	return 8080
 }

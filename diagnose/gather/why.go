@@ -82,7 +82,8 @@ func (c *Cluster) Evidence(ctx context.Context, target Target, now time.Time) ([
 		return nil, err
 	}
 	g := &gatherer{Cluster: c, now: now, target: target, referred: c.noneSeen(),
-		accounts: map[string]lookup[corev1.ServiceAccount]{}, secrets: map[string]lookup[corev1.Secret]{}}
+		accounts: map[string]lookup[corev1.ServiceAccount]{}, secrets: map[string]lookup[corev1.Secret]{},
+		lines: map[string]lookup[[]diagnose.HostsLine]{}}
 	var all []diagnose.Evidence
 	for i := range found {
 		all = append(all, g.of(ctx, &found[i]))
@@ -132,7 +133,11 @@ type gatherer struct {
 	target   Target
 	accounts map[string]lookup[corev1.ServiceAccount]
 	secrets  map[string]lookup[corev1.Secret]
-	referred *referred
+	lines    map[string]lookup[[]diagnose.HostsLine] // by node
+	// unanswered counts the nodes of which lines were not told, noLines is why the last of them were not.
+	unanswered int
+	noLines    error
+	referred   *referred
 
 	common *common
 	hidden unseen // of the namespace
@@ -161,6 +166,7 @@ func (g *gatherer) of(ctx context.Context, pod *corev1.Pod) diagnose.Evidence {
 	evidence.Node = g.common.hosts.on(pod.Spec.NodeName)
 
 	hidden := slices.Clone(g.hidden)
+	g.addLines(ctx, &evidence, &hidden)
 	account, err := g.account(ctx, pod.Namespace, evidence.Pod.Account)
 	if err != nil {
 		hidden.note(diagnose.PartAccount, err)

@@ -35,15 +35,15 @@ func Workload(ctx context.Context) (v1.Image, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the workload: %w: %s", err, out)
 	}
-	image, err := imageOf(binary)
+	image, err := ImageOf(binary)
 	if err != nil {
 		return nil, fmt.Errorf("making an image of the workload: %w", err)
 	}
 	return image, nil
 }
 
-// imageOf returns an image that holds nothing but a static program, and runs it.
-func imageOf(program string) (v1.Image, error) {
+// ImageOf returns an image that holds nothing but a static program, and runs it.
+func ImageOf(program string) (v1.Image, error) {
 	text, err := os.ReadFile(program)
 	if err != nil {
 		return nil, err

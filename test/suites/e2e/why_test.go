@@ -23,6 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
+	"github.com/tcr-assistant/tcr-assistant/hostsd"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/machine"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/node"
@@ -133,7 +134,8 @@ func (w *whyWorld) serveTrouble(t *testing.T) {
 	t.Cleanup(open.Close)
 
 	hosts := node.RegistryAddress + " " + node.RegistryHost + "\n" + node.RegistryAddress + " unknown.example.com\n" + node.Address + " clear.example.com\n" +
-		node.Address + " untrusted.example.com\n10.200.0.99 nobody.example.com\n"
+		node.Address + " untrusted.example.com\n10.200.0.99 nobody.example.com\n" +
+		"10.200.0.99 " + overruled + "\n" + node.RegistryAddress + " " + overruled + " " + hostsd.Marker + "\n"
 	for _, name := range []string{"none", "theirs", "scope", "forbidden", "limit", "fails"} {
 		host := name + ".example.com"
 		hosts += node.Address + " " + host + "\n"
@@ -237,6 +239,8 @@ func (w *whyWorld) situations() []situation {
 			w.Kubectl("create", "configmap", "updater-config", "-n", "kube-system",
 				`--from-literal=hosts.yaml={"hosts":[{"domain":"line.example.com","ip":"10.200.0.20"}]}`)
 		}, want: is(diagnose.HostsLineMissing)},
+		// Behind the one before, which finds no pod of hosts-updater.
+		{name: "overruled", image: overruled + "/app", after: func(string) { w.runUpdater() }, want: is(diagnose.HostsLineOverruled)},
 	}
 }
 

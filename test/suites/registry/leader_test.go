@@ -182,6 +182,10 @@ func TestTheLeaderSaysWhetherCredentialsAreValid(t *testing.T) {
 		assert.Nil(t, meta.FindStatusCondition(disabled.Conditions, v1.ConditionCredentialValid))
 		assert.Nil(t, disabled.Credential.CheckedAt)
 	})
+	t.Run("authorities that come are tried before the next check would be", func(t *testing.T) {
+		w.keep(authority("missing", w.authorities))
+		w.says("unauthorized", metav1.ConditionTrue, "LoggedIn")
+	})
 	t.Run("what is revoked is found out", func(t *testing.T) {
 		w.says("revoked", metav1.ConditionTrue, "LoggedIn")
 		w.revoke(t)
