@@ -33,6 +33,8 @@ type Rule struct {
 	// Namespaces receive the Secret; in them, ServiceAccounts list it.
 	Namespaces      Namespaces
 	ServiceAccounts Selector
+	// Heals is whether pods are evicted that came before what they lack.
+	Heals bool
 
 	// Servers are the registry's hosts, each with an optional port: spec.docker.server, and then the others. Those of a registry
 	// instance, which its credential comes with, are followed by spec.docker.additionalServers.
@@ -90,6 +92,10 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	errs = append(errs, more...)
 	rule.ServiceAccounts, more = parseSelector(spec.Child("serviceAccounts"), object.Spec.ServiceAccounts, serviceAccountNames)
 	errs = append(errs, more...)
+	rule.Heals = object.Spec.Healing == v1.HealingEvict
+	if healing := object.Spec.Healing; healing != "" && healing != v1.HealingNever && !rule.Heals {
+		errs = append(errs, field.NotSupported(spec.Child("healing"), quoted(healing), []string{v1.HealingNever, v1.HealingEvict}))
+	}
 	if object.Spec.TCR == nil {
 		errs = append(errs, checkCredential(spec.Child("docker"), object.Spec.Docker)...)
 	} else {

@@ -73,6 +73,14 @@ type ImagePullSecretSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[-.a-z0-9]{254}')",message="must hold exact service account names, each of at most 253 characters"
 	ServiceAccounts string `json:"serviceAccounts,omitempty"`
 
+	// Healing says what becomes of a pod that waits for an image of one of the servers and is refused it, because it was created before
+	// its service account listed the Secret, or last tried before the Secret held the current credential: Never, which is the default,
+	// leaves it alone; Evict evicts it, so that its controller creates another one.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=Never;Evict
+	Healing string `json:"healing,omitempty"`
+
 	// Docker is the credential of one registry. Beside TCR it may be absent, or holds AdditionalServers alone.
 	//
 	// +optional
@@ -254,6 +262,13 @@ type ImagePullSecretStatus struct {
 	// +listType=atomic
 	Failures []Failure `json:"failures,omitempty"`
 
+	// Unhealed lists the pods that wait for what spec.healing would give them and are not evicted, with the reason and what to do, at
+	// most 20. The condition "Healing" counts all of them.
+	//
+	// +optional
+	// +listType=atomic
+	Unhealed []Failure `json:"unhealed,omitempty"`
+
 	// Credential says which credential is issued.
 	//
 	// +optional
@@ -261,7 +276,7 @@ type ImagePullSecretStatus struct {
 
 	// Conditions holds "Ready": every selected namespace and service account has the current credential. While what the
 	// admission policy attaches is not what this object says now, it holds "AttachmentsOutdated", too, and with spec.tcr
-	// "CredentialIssued".
+	// "CredentialIssued". With spec.healing it holds "Healing".
 	//
 	// +optional
 	// +listType=map
@@ -302,7 +317,7 @@ type Update struct {
 
 // Failure is one object that is not as it should be.
 type Failure struct {
-	// NamespacedName is "namespace/name" of the Secret or ServiceAccount.
+	// NamespacedName is "namespace/name" of the Secret, ServiceAccount or Pod.
 	NamespacedName string `json:"namespacedName"`
 	// Reason is a CamelCase word for programs, such as ForeignSecret or Forbidden.
 	Reason string `json:"reason"`
@@ -313,6 +328,10 @@ type Failure struct {
 }
 
 const (
+	// HealingNever and HealingEvict are the values of spec.healing.
+	HealingNever = "Never"
+	HealingEvict = "Evict"
+
 	// SourceInline is the source of a credential that stands in the spec.
 	SourceInline = "Inline"
 	// SourceSecret begins the source of a credential that stands in a Secret; its name follows.
@@ -325,6 +344,9 @@ const (
 	// ConditionCredentialIssued is the type of a condition of an object with spec.tcr alone: whether the cloud issues and renews its
 	// credential. What was issued last stays, whatever it says.
 	ConditionCredentialIssued = "CredentialIssued"
+	// ConditionHealing is the type of a condition of an object with spec.healing alone: whether pods are watched for it, and how many
+	// that wait are not evicted.
+	ConditionHealing = "Healing"
 	// ConditionAttachmentsOutdated is the type of a condition that is there only while it is True: what the admission policy
 	// attaches for this object inside the API server is not what the object says now. The leader attaches it.
 	ConditionAttachmentsOutdated = "AttachmentsOutdated"

@@ -82,3 +82,12 @@ every API that Helm knows: the version is asked for too.
 {{- range until 8 -}}{{- $names = append $names (printf "tcr-assistant-tokens-%d" .) -}}{{- end -}}
 {{- toJson $names -}}
 {{- end -}}
+
+{{/* Whether the manager may evict pods: "true", or nothing. */}}
+{{- define "tcr-assistant.heals" -}}
+{{- $heals := eq (toString .Values.rbac.healing) "true" -}}
+{{- if eq (toString .Values.rbac.healing) "auto" -}}
+{{- range .Values.global.imagePullSecretsCrs }}{{ if eq (toString .healing) "Evict" }}{{ $heals = true }}{{ end }}{{ end -}}
+{{- end -}}
+{{- if $heals }}true{{ end -}}
+{{- end -}}
