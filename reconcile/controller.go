@@ -55,6 +55,8 @@ type Config struct {
 	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not, and returns a channel that
 	// is closed once that changes. It may be nil.
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
+	// Healing says what there is to tell of the pods that ImagePullSecrets would heal; it may be nil.
+	Healing Healing
 	// Observer and QueueMetrics are told what happens, for metrics; both may be left out.
 	Observer     Observer
 	QueueMetrics workqueue.MetricsProvider
@@ -117,7 +119,7 @@ func NewController(config Config) *Controller {
 	c.status = status.NewWriter(status.Config{
 		Log: config.Log, Client: config.ImagePullSecrets, Index: config.Index, Informer: config.Informer, State: c.state,
 		Gone: c.retire, Busy: func() bool { return c.queue.Len() > config.Concurrency },
-		Derived: config.Derived, Recorder: config.Recorder, QueueMetrics: config.QueueMetrics,
+		Derived: config.Derived, Healing: healingOf(config.Healing), Recorder: config.Recorder, QueueMetrics: config.QueueMetrics,
 	})
 	c.secrets = newSecretWatch(c)
 	return c
@@ -155,6 +157,7 @@ func (c *Controller) Run(ctx context.Context) {
 	watched = append(watched, c.begin(ctx, c.secrets.run))
 	c.watchers.Go(func() { c.status.Run(ctx) })
 	c.watchers.Go(func() { c.watchDerived(ctx) })
+	c.watchers.Go(func() { c.watchHealing(ctx) })
 	if !waitFor(ctx, watched...) {
 		return
 	}

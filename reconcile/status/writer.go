@@ -54,6 +54,8 @@ type Config struct {
 	Busy func() bool
 	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not. It may be nil.
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
+	// Healing says what there is to tell of the pods that an ImagePullSecret would heal. It may be nil.
+	Healing func(imagePullSecret string) plan.Healing
 	// Recorder records events; it may be nil.
 	Recorder record.EventRecorder
 	// QueueMetrics may be nil.
@@ -225,6 +227,9 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 			return status, false // it is looked at again once everything has been seen
 		}
 		status.Conditions = plan.SetIssued(status.Conditions, rule, now)
+		if w.Healing != nil {
+			plan.SetHealing(&status, rule, w.Healing(name), now)
+		}
 		if again := w.events.record(name, rule.UID, status, failures, time.Now()); again > 0 {
 			w.queue.AddAfter(name, again)
 		}
