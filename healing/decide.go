@@ -208,7 +208,7 @@ func (c candidate) tried(now time.Time) Verdict {
 
 // ask has the events read that may tell what is not known, unless they were just now.
 func (c candidate) ask(reason Reason, now time.Time) Verdict {
-	if !c.seen.Asked.IsZero() && now.Sub(c.seen.Asked) < askAgain {
+	if now.Sub(c.seen.Asked) < askAgain {
 		return Verdict{Reason: reason}
 	}
 	return Verdict{Action: Ask, Reason: reason}
