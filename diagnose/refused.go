@@ -1,6 +1,10 @@
 package diagnose
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+)
 
 // Refusal is whether a registry refused a pull for want of a credential, as far as that is told.
 type Refusal uint8
@@ -27,14 +31,19 @@ func (p Pull) Refusal() Refusal {
 		return RefusedUser
 	case class == scope:
 		return RefusedScope
+	case class == throttled: // by the kubelet, which has not asked the registry
+		return RefusalUntold
 	case class == unknown && (p.Error == "" || silent.MatchString(p.Error)):
 		return RefusalUntold
 	}
 	return NotRefused
 }
 
-// Told returns the pull with what events about its pod tell of it, too.
+// Told returns the pull with what events about its pod tell of it, too: of tries at which the registry was asked.
 func (p Pull) Told(events []corev1.Event) Pull {
-	p.take(events)
+	asked := slices.DeleteFunc(slices.Clone(events), func(event corev1.Event) bool {
+		return classify(Pull{Image: p.Image, Error: event.Message}) == throttled
+	})
+	p.take(asked)
 	return p
 }

@@ -22,8 +22,8 @@ type Pod struct {
 	UID             types.UID
 	Version         string // metadata.resourceVersion
 	Account         string
-	// Created is when it was created, and Failed when its status was written that says that a pull has just failed, in Unix seconds;
-	// 0 where it does not say so.
+	// Created is when it was created, and Failed when its status was written that says that a pull has just failed, at the registry,
+	// in Unix seconds; 0 where it does not say so.
 	Created, Failed int64
 	// Owner is the controller that creates another one in its place; the zero Owner where there is none.
 	Owner unique.Handle[Owner]
@@ -66,7 +66,7 @@ func Strip(pod *corev1.Pod) Pod {
 		if waitsForImage(pull.Waiting) {
 			stripped.Waits = append(stripped.Waits, Wait{intern(pull.Image), pull.Refusal()})
 		}
-		if pull.Waiting == errImagePull {
+		if pull.Waiting == errImagePull && pull.Refusal() != diagnose.RefusalUntold {
 			stripped.Failed = statusWritten(pod)
 		}
 	}
