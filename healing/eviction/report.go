@@ -39,8 +39,8 @@ func (u unhealed) failure() v1.Failure {
 	case healing.NoController:
 		message = "no controller would create it again: delete it, and create it anew"
 	case healing.JobCounts:
-		message = fmt.Sprintf("job %s would count its eviction as a failure: delete the pod yourself, or give the job a podFailurePolicy that "+
-			"ignores the pod condition DisruptionTarget", u.owner.Name)
+		message = fmt.Sprintf("job %s would count its eviction as a failure: delete the pod yourself, and create such jobs with a podFailurePolicy "+
+			"that ignores the pod condition DisruptionTarget", u.owner.Name)
 	case healing.PodListsItsOwn:
 		message = fmt.Sprintf("it lists imagePullSecrets of its own, and another one would lack %s, too: take them out of its template, or add "+
 			"it there", u.secret)
