@@ -28,7 +28,7 @@ unit: ## run the tests of the product module
 	go test ./...
 
 # What is not about the webhook holds without it, too: these tests alone need one, its configurations or its certificate.
-WEBHOOK := ^Test(AFollowerIsSentNoCredential|ASecretInTheWayOfTheCertificateIsReplaced|AdmissionNeverFails|AnAPIServerThatShowsNoCertificateIsRefused|AnUpdateSwitchesTheWebhookOn|EtcdIsRestored|Fight|HostileCallersNeitherEndTheManagerNorSilenceIt|KubectlShowsWhatIsWrong|Leadership|OnlyAPIServersCallTheWebhook|OwnWritesAreNotAskedAbout|OwnersWhereTheyAreEnforced|RoleMadeAnew|SpecsAreJudgedAlike|StartDuringAnOutage|TheCertificateComesFromTheClustersSigner|ThePasswordAppearsNowhere|TheWebhookConfigurationsAreKept)$$
+WEBHOOK := ^Test(AFollowerIsSentNoCredential|ASecretInTheWayOfTheCertificateIsReplaced|AdmissionNeverFails|AnAPIServerThatShowsNoCertificateIsRefused|AnUpdateSwitchesTheWebhookOn|EtcdIsRestored|Fight|HostileCallersNeitherEndTheManagerNorSilenceIt|KubectlShowsWhatIsWrong|Leadership|OnlyAPIServersCallTheWebhook|OwnWritesAreNotAskedAbout|OwnersWhereTheyAreEnforced|RoleMadeAnew|SpecsAreJudgedAlike|StartDuringAnOutage|TheCertificateComesFromTheClustersSigner|ThePasswordAppearsNowhere|TheWebhookConfigurationsAreKept|TheWebhookForPodsIsThereWhileItIsAskedFor)$$
 
 # What holds bounds of less than half a minute is alone. The rest runs side by side, each test in a world of its own: most of its time
 # goes by in waiting.

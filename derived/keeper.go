@@ -40,9 +40,10 @@ type Observer func(parts, bytes int, outdated bool)
 
 // Reasons for which what is stored is outdated, besides those that the API server gives.
 const (
-	ReasonTooLarge    = "TooLarge"
-	ReasonReadFailed  = "ReadFailed"
-	ReasonWriteFailed = "WriteFailed"
+	ReasonTooLarge      = "TooLarge"
+	ReasonTooManyBarred = "TooManyBarred"
+	ReasonReadFailed    = "ReadFailed"
+	ReasonWriteFailed   = "WriteFailed"
 )
 
 // Keeper keeps the DerivedAttachments as the rules of an index want them. It runs on the leader alone, and is made anew for
@@ -101,11 +102,13 @@ func (k *Keeper) Run(ctx context.Context) {
 	defer watching.Wait()
 	watching.Go(func() { k.watch(ctx) })
 	defer k.index.Observe(func(pullsecret.Change) { k.poke() })()
+	defer k.index.ObserveBarred(k.poke)()
 	select {
 	case <-k.synced:
 	case <-ctx.Done():
 		return
 	}
+	k.awaitBarred(ctx)
 	k.poke()
 	backoff, before := newBackoff(), time.Duration(0)
 	for {
@@ -138,6 +141,22 @@ func (k *Keeper) Run(ctx context.Context) {
 		}
 		sleep(ctx, pause)
 		before = took
+	}
+}
+
+// awaitBarred waits until it is known which accounts' pods get nothing, where some rule gives its Secret to pods: what is stored serves
+// pods, and would not for a moment. Where accounts cannot be listed it does not wait for long.
+func (k *Keeper) awaitBarred(ctx context.Context) {
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	for rules := k.index.Rules(); rules.AsksOfPods() && !rules.BarredKnown(); rules = k.index.Rules() {
+		select {
+		case <-k.wake:
+		case <-limit.C:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

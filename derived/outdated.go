@@ -86,6 +86,14 @@ func (k *Keeper) stands(derived *pullsecret.Derived) {
 			Meanwhile: "the leader attaches what the admission policy does not",
 		}
 	}
+	if len(derived.TooLarge) == 0 && len(derived.WithoutPods) > 0 {
+		k.unstored.told = &pullsecret.Outdated{
+			Reason: ReasonTooManyBarred, ImagePullSecrets: derived.WithoutPods,
+			Message: "spec.pods serves no pod: more service accounts opt out, or enforce mountable secrets, than can be listed for the " +
+				"admission policy: label their namespaces instead of each account",
+			Meanwhile: "pods that list pull secrets of their own get only those",
+		}
+	}
 	k.tell()
 }
 

@@ -333,7 +333,8 @@ func (f failure) notCopied(issuer Issuer) []Finding {
 	if len(foreign) > 0 {
 		return f.found(PodListsItsOwn, f.pod(), "it lists imagePullSecrets of its own (%s), so the account's are not copied into "+
 			"it: %s is missing",
-			"take imagePullSecrets out of the pod's template, or add "+issuer.Secret+" to it", strings.Join(foreign, ", "), issuer.Secret)
+			"take imagePullSecrets out of the pod's template, add "+issuer.Secret+" to it, or write spec.pods: MatchingImages in the "+
+				"ImagePullSecret", strings.Join(foreign, ", "), issuer.Secret)
 	}
 	return f.found(PodOlderThanEntry, f.pod(), "its service account lists %s and did not when the pod was made, and a pod's list "+
 		"never changes",

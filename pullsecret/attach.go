@@ -8,9 +8,12 @@ import (
 	"gomodules.xyz/jsonpatch/v2"
 )
 
-// listPath is where a ServiceAccount lists its pull secrets. That list is atomic: to apply or to merge it is to claim
-// every entry in it, so it is only ever edited entry by entry, by JSON patch (RFC 6902).
-const listPath = "/imagePullSecrets"
+// listPath is where a ServiceAccount lists its pull secrets, and podListPath where a pod does. That list is atomic: to apply or to merge
+// it is to claim every entry in it, so it is only ever edited entry by entry, by JSON patch (RFC 6902).
+const (
+	listPath    = "/imagePullSecrets"
+	podListPath = "/spec/imagePullSecrets"
+)
 
 // reference is an entry of that list.
 type reference struct {
@@ -44,6 +47,16 @@ const (
 // none. Entries that are there keep their place. present tells a list, even an empty one, from no list at all. rest is whether
 // the list lacks more than one patch may add.
 func Attach(list []string, present bool, wanted []string) (patch []jsonpatch.Operation, added []string, rest bool) {
+	return attach(listPath, list, present, wanted)
+}
+
+// AttachToPod returns the JSON patch that appends the names of wanted that the list of a pod lacks, which lists something, and those names.
+func AttachToPod(list, wanted []string) (patch []jsonpatch.Operation, added []string) {
+	patch, added, _ = attach(podListPath, list, true, wanted)
+	return patch, added
+}
+
+func attach(path string, list []string, present bool, wanted []string) (patch []jsonpatch.Operation, added []string, rest bool) {
 	var entries []reference
 	contains := func(name string) bool { return slices.Contains(list, name) }
 	if len(wanted) > 8 { // for a few names a set is not worth its making
@@ -61,10 +74,10 @@ func Attach(list []string, present bool, wanted []string) (patch []jsonpatch.Ope
 		entries = append(entries, reference{Name: name})
 	}
 	if !present && len(entries) > 0 {
-		return []jsonpatch.Operation{{Operation: "add", Path: listPath, Value: entries}}, added, false
+		return []jsonpatch.Operation{{Operation: "add", Path: path, Value: entries}}, added, false
 	}
 	for _, entry := range entries {
-		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: listPath + "/-", Value: entry})
+		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: path + "/-", Value: entry})
 	}
 	return patch, added, rest
 }

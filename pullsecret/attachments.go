@@ -1,6 +1,7 @@
 package pullsecret
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -13,14 +14,16 @@ import (
 type Attachments struct {
 	parts    []v1.DerivedAttachmentsSpec
 	labelled bool // some rule selects by labels
+	pods     bool // some rule gives its Secret to pods
 }
 
 // NewAttachments returns what parts say together. They must not be changed any more.
 func NewAttachments(parts ...v1.DerivedAttachmentsSpec) *Attachments {
-	var labelled bool
+	var labelled, pods bool
 	for _, part := range parts {
 		for _, rule := range part.Rules {
 			labelled = labelled || len(rule.Requirements) > 0
+			pods = pods || rule.Pods != ""
 			if !slices.IsSorted(rule.ServiceAccounts) { // somebody has edited it
 				slices.Sort(rule.ServiceAccounts)
 			}
@@ -28,8 +31,13 @@ func NewAttachments(parts ...v1.DerivedAttachmentsSpec) *Attachments {
 				slices.Sort(rule.Excluded)
 			}
 		}
+		for _, accounts := range part.Barred {
+			if !slices.IsSorted(accounts) {
+				slices.Sort(accounts)
+			}
+		}
 	}
-	return &Attachments{parts, labelled}
+	return &Attachments{parts, labelled, pods}
 }
 
 // Attachments returns what the rules attach, however much that is. It shares no memory with the rules' credentials.
@@ -43,32 +51,49 @@ func (a *Attachments) Labelled() bool { return a.labelled }
 // namespace where they decide; nil knows none.
 func (a *Attachments) Secrets(namespace string, labels func() Labels, serviceAccount string) []string {
 	var secrets []string
-	var known Labels
-	if a.labelled && labels != nil {
-		known = labels()
-	}
-	for i := range a.parts {
-		part := &a.parts[i]
-		add := func(keys []string, matching bool) {
-			for _, key := range keys {
-				rule := part.Rules[key]
-				if strings.HasPrefix(rule.Secret, SecretPrefix) && selects(&rule, serviceAccount) && (!matching || matches(&rule, namespace, known)) {
-					secrets = append(secrets, rule.Secret)
-				}
-			}
-		}
-		add(part.Everywhere, false)
-		add(part.Namespaces[namespace], false)
-		add(part.Selecting, true)
-		if len(part.Labelled) == 0 {
-			continue
-		}
-		for label := range known.pairs() {
-			add(part.Labelled[label], true)
+	for rule := range a.selecting(namespace, a.ask(labels)) {
+		if selects(rule, serviceAccount) {
+			secrets = append(secrets, rule.Secret)
 		}
 	}
 	slices.Sort(secrets)
 	return slices.Compact(secrets) // a part that is being divided has a rule twice, and so has one that names and matches
+}
+
+func (a *Attachments) ask(labels func() Labels) Labels {
+	if labels == nil || !a.labelled {
+		return Labels{}
+	}
+	return labels()
+}
+
+// selecting yields the rules that are known to select a namespace with these labels, some twice, and none that is not ours by its name.
+func (a *Attachments) selecting(namespace string, labels Labels) iter.Seq[*v1.DerivedRule] {
+	return func(yield func(*v1.DerivedRule) bool) {
+		for i := range a.parts {
+			part := &a.parts[i]
+			each := func(keys []string, matching bool) bool {
+				for _, key := range keys {
+					rule := part.Rules[key]
+					if strings.HasPrefix(rule.Secret, SecretPrefix) && (!matching || matches(&rule, namespace, labels)) && !yield(&rule) {
+						return false
+					}
+				}
+				return true
+			}
+			if !each(part.Everywhere, false) || !each(part.Namespaces[namespace], false) || !each(part.Selecting, true) {
+				return
+			}
+			if len(part.Labelled) == 0 {
+				continue
+			}
+			for label := range labels.pairs() {
+				if !each(part.Labelled[label], true) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // matches reports whether a rule is known to select a namespace that it does not name.
@@ -168,6 +193,11 @@ func (r *Rules) Sources(server string, namespaces Namespaces) []Source {
 // Secrets returns what the rules of this moment say.
 func (i *Index) Secrets(namespace string, labels func() Labels, serviceAccount string) []string {
 	return i.Rules().Secrets(namespace, labels, serviceAccount)
+}
+
+// PodSecrets returns what the rules of this moment say.
+func (i *Index) PodSecrets(pod *Pod, labels func() Labels) []string {
+	return i.Rules().PodSecrets(pod, labels)
 }
 
 // Sources returns what the rules of this moment say.

@@ -29,6 +29,9 @@ type Derived struct {
 	// TooLarge are the names of the rules, in order, that some part leaves out so that it can be stored: the largest in it. That
 	// takes some hundred thousand names in all lists together.
 	TooLarge []string
+	// WithoutPods are the names of the rules, in order, that give their Secret to no pods, though they say so: more accounts than can
+	// be listed are barred.
+	WithoutPods []string
 
 	rules   *Rules
 	without omissions
@@ -59,20 +62,24 @@ func derive(rules *Rules, have, limit int) *Derived {
 		}
 		return limit
 	}
-	if rules.size <= bound(1) {
-		return &Derived{Number: 1, Size: rules.size, rules: rules}
+	var barred int // in each part
+	if rules.servesPods() && rules.barred.size > 0 {
+		barred = rules.barred.size + len(`"barred":{},`)
+	}
+	if size := rules.size + barred; size <= bound(1) {
+		return &Derived{Number: 1, Size: size, WithoutPods: rules.unserved(), rules: rules}
 	}
 	weighed := weigh(rules)
 	number, fewest := 0, 0
 	for tried := 1; tried <= maxParts && (number == 0 || fewest > 0); tried *= 2 {
-		if left := len(weighed.leave(tried, bound(tried)).names()); number == 0 || left < fewest {
+		if left := len(weighed.leave(tried, bound(tried)-barred).names()); number == 0 || left < fewest {
 			number, fewest = tried, left
 		}
 	}
-	without := weighed.leave(number, limit)
-	derived := &Derived{Number: number, TooLarge: without.names(), rules: rules, without: without}
+	without := weighed.leave(number, limit-barred)
+	derived := &Derived{Number: number, TooLarge: without.names(), WithoutPods: rules.unserved(), rules: rules, without: without}
 	for part := range number {
-		derived.Size += min(weighed.size(part, number), limit)
+		derived.Size += min(weighed.size(part, number)+barred, limit)
 	}
 	return derived
 }
@@ -85,11 +92,14 @@ func divide(rules *Rules, number int, without omissions) []v1.DerivedAttachments
 	parts := make([]v1.DerivedAttachmentsSpec, number)
 	for i := range parts {
 		parts[i] = v1.DerivedAttachmentsSpec{Rules: map[string]v1.DerivedRule{}, Namespaces: map[string][]string{}, Labelled: map[string][]string{}}
+		if rules.servesPods() {
+			parts[i].Barred = rules.barred.all()
+		}
 	}
 	for rule := range rules.All() {
 		key := derivedKey(rule.Name)
 		if i := partFor(key, number); rule.Namespaces.listed() && !without.hold(i, rule) {
-			define(&parts[i], key, rule)
+			rules.define(&parts[i], key, rule)
 			if rule.Namespaces.everywhere() {
 				parts[i].Everywhere = append(parts[i].Everywhere, key)
 			} else {
@@ -98,7 +108,7 @@ func divide(rules *Rules, number int, without omissions) []v1.DerivedAttachments
 		}
 		for _, under := range rule.Namespaces.filed() {
 			if i := partFor(under, number); !without.hold(i, rule) {
-				define(&parts[i], key, rule)
+				rules.define(&parts[i], key, rule)
 				lists := parts[i].Namespaces
 				if isPair(under) {
 					lists = parts[i].Labelled
@@ -119,15 +129,15 @@ func divide(rules *Rules, number int, without omissions) []v1.DerivedAttachments
 	return parts
 }
 
-func define(part *v1.DerivedAttachmentsSpec, key string, rule *Rule) {
+func (r *Rules) define(part *v1.DerivedAttachmentsSpec, key string, rule *Rule) {
 	if _, defined := part.Rules[key]; defined {
 		return
 	}
-	part.Rules[key] = definition(rule)
+	part.Rules[key] = r.definition(rule)
 }
 
-// definition is what a rule attaches, whoever's it is.
-func definition(rule *Rule) v1.DerivedRule {
+// definition is what a rule of these attaches.
+func (r *Rules) definition(rule *Rule) v1.DerivedRule {
 	requirements, excluded := rule.Namespaces.asked()
 	derived := v1.DerivedRule{
 		Secret:          rule.Secret,
@@ -137,6 +147,9 @@ func definition(rule *Rule) v1.DerivedRule {
 	}
 	if len(rule.Servers) > 1 {
 		derived.AdditionalServers = rule.Servers[1:]
+	}
+	if r.servesPods() {
+		derived.Pods = rule.Pods
 	}
 	return derived
 }

@@ -16,7 +16,8 @@ const maxEdits = 1000
 // as it is now. It is empty where they do not differ. What it costs depends on what was changed, not on what there is. known is
 // false where only making the part anew can tell: another number of parts, rules that are left out, or a great many edits.
 func (d *Derived) Edits(part int, earlier *Derived) (edits []jsonpatch.Operation, known bool) {
-	if earlier == nil || earlier.Number != d.Number || len(earlier.TooLarge)+len(d.TooLarge) > 0 {
+	if earlier == nil || earlier.Number != d.Number || len(earlier.TooLarge)+len(d.TooLarge) > 0 ||
+		earlier.rules.servesPods() != d.rules.servesPods() {
 		return nil, false
 	}
 	before, after := view{earlier.rules, part, d.Number}, view{d.rules, part, d.Number}
@@ -28,7 +29,8 @@ func (d *Derived) Edits(part int, earlier *Derived) (edits []jsonpatch.Operation
 		listEdits("/everywhere", before, after, before.rules.everywhere, after.rules.everywhere),
 		listEdits("/selecting", before, after, before.rules.selecting, after.rules.selecting),
 		filedEdits("/namespaces", before, after, func(under string) bool { return !isPair(under) }),
-		filedEdits("/labelled", before, after, isPair))
+		filedEdits("/labelled", before, after, isPair),
+		barredEdits("/barred", before.rules, after.rules))
 	if len(edits) > maxEdits {
 		return nil, false
 	}
@@ -105,9 +107,9 @@ func ruleEdits(before, after view) []jsonpatch.Operation {
 	for name := range after.rules.byName.apart(before.rules.byName) {
 		was, is := before.rule(name), after.rule(name)
 		switch {
-		case is != nil && (was == nil || !slices.Equal(was.Servers, is.Servers) || !slices.Equal(was.ServiceAccounts.names, is.ServiceAccounts.names) ||
+		case is != nil && (was == nil || was.Pods != is.Pods || !slices.Equal(was.Servers, is.Servers) || !slices.Equal(was.ServiceAccounts.names, is.ServiceAccounts.names) ||
 			!was.Namespaces.equalAsked(is.Namespaces)):
-			edits.set(derivedKey(name), definition(is))
+			edits.set(derivedKey(name), after.rules.definition(is))
 		case is == nil && was != nil:
 			edits.remove(derivedKey(name))
 		}
@@ -131,6 +133,25 @@ func filedEdits(list string, before, after view, such func(under string) bool) [
 		}
 	}
 	edits.empty = len(edits.edits) > 0 && !before.has(such)
+	return edits.patch()
+}
+
+func barredEdits(list string, before, after *Rules) []jsonpatch.Operation {
+	if !after.servesPods() {
+		return nil // and it did not before
+	}
+	edits := members{list: list, empty: before.barred.accounts.size == 0}
+	for namespace := range after.barred.accounts.apart(before.barred.accounts) {
+		was, _ := before.barred.accounts.get(namespace)
+		is, listed := after.barred.accounts.get(namespace)
+		switch {
+		case slices.Equal(was, is):
+		case !listed:
+			edits.remove(namespace)
+		default:
+			edits.set(namespace, is)
+		}
+	}
 	return edits.patch()
 }
 

@@ -46,11 +46,17 @@ func TestEdits(t *testing.T) {
 		random := rand.New(rand.NewPCG(7, 8))
 		pick := func(options ...string) string { return options[random.IntN(len(options))] }
 		index := NewIndex()
+		index.BarExactly(nil)
+		serving := object("serving", "n1", "*", 1) // that pods are served at all has every part made anew
+		serving.Spec.Pods = v1.PodsAll
+		index.Put(serving)
 		for generation := range int64(100) {
 			before := index.Rules()
 			for range 1 + random.IntN(3) {
 				name := pick("a", "b", "c", "d", strings.Repeat("long", 20), strings.Repeat("long", 20)+"er")
-				switch random.IntN(5) {
+				switch random.IntN(6) {
+				case 5:
+					index.Bar(pick("n1", "n2", "n3"), pick("x", "y"), random.IntN(2) == 0)
 				case 0:
 					index.Remove(name)
 				case 1:
@@ -58,6 +64,7 @@ func TestEdits(t *testing.T) {
 				default:
 					changed := object(name, pick("*", "n1", "n1,n2", "n2,n3,n4"), pick("*", "x", "x,y"), generation)
 					changed.Spec.Docker.AdditionalServers = strings.Fields(pick("", "t", "t u"))
+					changed.Spec.Pods = pick("", v1.PodsNever, v1.PodsAll, v1.PodsMatchingImages)
 					someSelection(random, &changed.Spec)
 					index.Put(changed)
 				}

@@ -22,6 +22,8 @@ type Rules struct {
 	selecting  []*Rule        // those that are to be asked about each, by name
 	filed      table[[]*Rule] // the others, by each namespace that they name and each label under which they are filed, and then by name
 	labelled   int            // how many select by labels
+	asking     int            // how many give their Secret to pods
+	barred     barred         // the accounts whose pods get none
 	size       int            // of what they attach, in bytes, as one part
 }
 
@@ -172,6 +174,7 @@ type Index struct {
 	mu        sync.Mutex // serializes writers and guards what follows
 	seen      map[string]identity
 	observers map[*func(Change)]struct{}
+	barring   map[*func()]struct{} // those who observe what is barred
 }
 
 // identity tells whether an ImagePullSecret says what it said before. The generation alone does not: an API server whose
@@ -193,7 +196,7 @@ func identify(object *v1.ImagePullSecret) identity {
 
 // NewIndex returns an index without rules.
 func NewIndex() *Index {
-	index := &Index{seen: map[string]identity{}, observers: map[*func(Change)]struct{}{}}
+	index := &Index{seen: map[string]identity{}, observers: map[*func(Change)]struct{}{}, barring: map[*func()]struct{}{}}
 	index.current.Store(&Rules{})
 	return index
 }
@@ -260,6 +263,7 @@ type edit struct {
 	everywhere map[string]*Rule // what becomes of those that select every namespace; nil takes one out
 	selecting  map[string]*Rule // the same of those that are to be asked about each
 	labelled   int
+	asking     int
 	size       int // of what all attach
 	changes    []Change
 }
@@ -268,7 +272,7 @@ func (i *Index) edit() *edit {
 	now := i.Rules()
 	return &edit{
 		index: i, byName: now.byName.draft(), invalid: now.invalid.draft(), filed: now.filed.draft(),
-		everywhere: map[string]*Rule{}, selecting: map[string]*Rule{}, labelled: now.labelled, size: now.size,
+		everywhere: map[string]*Rule{}, selecting: map[string]*Rule{}, labelled: now.labelled, asking: now.asking, size: now.size,
 	}
 }
 
@@ -322,6 +326,9 @@ func (e *edit) unlist(rule *Rule) {
 	if rule.Namespaces.Labelled() {
 		e.labelled--
 	}
+	if rule.Pods != "" {
+		e.asking--
+	}
 	for _, key := range rule.Namespaces.filed() {
 		others, _ := e.filed.get(key)
 		others = slices.DeleteFunc(slices.Clone(others), func(other *Rule) bool { return other.Name == rule.Name })
@@ -339,6 +346,9 @@ func (e *edit) list(rule *Rule) {
 	e.file(rule, rule)
 	if rule.Namespaces.Labelled() {
 		e.labelled++
+	}
+	if rule.Pods != "" {
+		e.asking++
 	}
 	for _, key := range rule.Namespaces.filed() {
 		others, listed := e.filed.get(key)
@@ -368,7 +378,7 @@ func (e *edit) commit() {
 	next := &Rules{
 		byName: e.byName.done(), invalid: e.invalid.done(), filed: e.filed.done(),
 		everywhere: listed(now.everywhere, e.everywhere), selecting: listed(now.selecting, e.selecting),
-		labelled: e.labelled, size: e.size,
+		labelled: e.labelled, asking: e.asking, barred: now.barred, size: e.size,
 	}
 	e.index.current.Store(next)
 	for _, change := range e.changes {

@@ -33,6 +33,9 @@ type Rule struct {
 	// Namespaces receive the Secret; in them, ServiceAccounts list it.
 	Namespaces      Namespaces
 	ServiceAccounts Selector
+	// Pods says which of their pods that list pull secrets of their own are given it, too: v1.PodsMatchingImages, v1.PodsAll, or none
+	// where it is blank.
+	Pods string
 	// Heals is whether pods are evicted that came before what they lack.
 	Heals bool
 
@@ -91,6 +94,8 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	rule.Namespaces, more = parseNamespaces(spec, &object.Spec)
 	errs = append(errs, more...)
 	rule.ServiceAccounts, more = parseSelector(spec.Child("serviceAccounts"), object.Spec.ServiceAccounts, serviceAccountNames)
+	errs = append(errs, more...)
+	rule.Pods, more = parsePods(spec.Child("pods"), object.Spec.Pods)
 	errs = append(errs, more...)
 	rule.Heals = object.Spec.Healing == v1.HealingEvict
 	if healing := object.Spec.Healing; healing != "" && healing != v1.HealingNever && !rule.Heals {

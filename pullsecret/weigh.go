@@ -24,6 +24,9 @@ func definitionSize(key string, rule *Rule) int {
 			size += len(account) + len(`"",`)
 		}
 	}
+	if rule.Pods != "" {
+		size += len(rule.Pods) + len(`,"pods":""`)
+	}
 	requirements, excluded := rule.Namespaces.asked()
 	if len(requirements) > 0 {
 		size += len(`,"requirements":[]`)

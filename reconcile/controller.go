@@ -231,17 +231,20 @@ func (c *Controller) watchAccounts(ctx context.Context, synced func()) {
 	reflector.Run(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &reflector.Store[*corev1.ServiceAccount, plan.Namespaced[plan.Account]]{
 		Strip: plan.StripAccount,
 		Put: func(account plan.Namespaced[plan.Account]) {
+			c.Index.Bar(account.Namespace, account.Object.Name, account.Object.BarsPods())
 			if c.state.PutAccount(account.Namespace, account.Object) {
 				c.changed(account.Namespace)
 			}
 		},
 		Remove: func(account plan.Namespaced[plan.Account]) {
+			c.Index.Bar(account.Namespace, account.Object.Name, false)
 			if c.state.RemoveAccount(account.Namespace, account.Object.Name, account.Object.Version) {
 				c.repairs.ForgetAccount(account.Namespace, account.Object.Name)
 				c.enqueueStatuses(account.Namespace)
 			}
 		},
 		Replaced: func(all []plan.Namespaced[plan.Account], at latest.Relist) {
+			c.Index.BarExactly(plan.BarringPods(all))
 			c.changed(c.state.ReplaceAccounts(plan.ByNamespace(all), at)...)
 			synced()
 		},

@@ -19,6 +19,8 @@ import (
 const (
 	// MutatePath takes ServiceAccounts.
 	MutatePath = "/mutate/serviceaccounts"
+	// MutatePodsPath takes Pods.
+	MutatePodsPath = "/mutate/pods"
 	// ValidatePath takes ImagePullSecrets.
 	ValidatePath = "/validate/imagepullsecrets"
 )
@@ -28,6 +30,8 @@ type Attachments interface {
 	// Secrets returns the names of the Secrets that a service account should list. labels is asked for those of the namespace where
 	// they decide; nil knows none.
 	Secrets(namespace string, labels func() pullsecret.Labels, serviceAccount string) []string
+	// PodSecrets returns the names of the Secrets that a pod is given that lists pull secrets of its own.
+	PodSecrets(pod *pullsecret.Pod, labels func() pullsecret.Labels) []string
 	// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could.
 	Sources(server string, namespaces pullsecret.Namespaces) []pullsecret.Source
 }
@@ -37,10 +41,11 @@ type LabelsOf func(ctx context.Context, namespace string) pullsecret.Labels
 
 var (
 	_ Attachments = (*pullsecret.Index)(nil)
+	_ Attachments = (*pullsecret.Rules)(nil)
 	_ Attachments = (*pullsecret.Attachments)(nil)
 )
 
-// Handler returns the HTTP handler of both webhooks. ready is asked before each request: while it returns an error the
+// Handler returns the HTTP handler of all webhooks. ready is asked before each request: while it returns an error the
 // answer is 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.) labels is
 // asked only where labels decide; where it is nil, none are known. The observers, if any, are told what each request came to.
 func Handler(log *slog.Logger, known Attachments, labels LabelsOf, ready func() error, observers ...Observer) http.Handler {
@@ -49,6 +54,10 @@ func Handler(log *slog.Logger, known Attachments, labels LabelsOf, ready func() 
 	router.Use(observed(observers), recoverer(log), readiness(ready), onlyJSON)
 	router.Post(MutatePath, serve(log, in, decodeAccountReview, func(r *http.Request, request *accountRequest) (string, *admissionv1.AdmissionResponse, error) {
 		response, err := mutate(known, labels.of(r, request.namespace), request)
+		return request.uid, response, err
+	}))
+	router.Post(MutatePodsPath, serve(log, in, decodePodReview, func(r *http.Request, request *podRequest) (string, *admissionv1.AdmissionResponse, error) {
+		response, err := mutatePod(known, labels.of(r, request.namespace), request)
 		return request.uid, response, err
 	}))
 	router.Post(ValidatePath, serve(log, in, decodeObjectReview, func(_ *http.Request, request *objectRequest) (string, *admissionv1.AdmissionResponse, error) {

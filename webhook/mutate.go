@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -31,11 +32,19 @@ func mutate(known Attachments, labels func() pullsecret.Labels, request *account
 	if len(patch) == 0 {
 		return response, nil
 	}
+	if err := respondWith(response, patch, added); err != nil {
+		return nil, fmt.Errorf("encoding the patch of service account %s/%s: %w", request.namespace, name, err)
+	}
+	return response, nil
+}
+
+// respondWith answers with a patch, and names what it attaches.
+func respondWith(response *admissionv1.AdmissionResponse, patch []jsonpatch.Operation, added []string) error {
 	encoded, err := json.Marshal(patch)
 	if err != nil {
-		return nil, fmt.Errorf("encoding the patch of service account %s/%s: %w", request.namespace, name, err)
+		return err
 	}
 	response.Patch, response.PatchType = encoded, new(admissionv1.PatchTypeJSONPatch)
 	response.AuditAnnotations = map[string]string{auditAttached: strings.Join(added, ",")}
-	return response, nil
+	return nil
 }

@@ -21,6 +21,7 @@ const (
 // The webhooks that are told apart.
 const (
 	Mutating   = "mutating"
+	Pods       = "pods"
 	Validating = "validating"
 )
 
@@ -36,7 +37,7 @@ type outcomeRecorder struct {
 
 // observed tells the observers of every request of a webhook, however it ended.
 func observed(observers []Observer) func(http.Handler) http.Handler {
-	webhooks := map[string]string{MutatePath: Mutating, ValidatePath: Validating}
+	webhooks := map[string]string{MutatePath: Mutating, MutatePodsPath: Pods, ValidatePath: Validating}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			webhook, known := webhooks[r.URL.Path]

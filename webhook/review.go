@@ -85,6 +85,7 @@ func (o *reviewedObject) decode(decoder *jsontext.Decoder) error {
 						field{"additionalServers", texts(&docker.AdditionalServers, pullsecret.MaxAdditionalServers)},
 						field{"secretRef", optional(&docker.SecretRef, decodeReference)})
 				}},
+				field{"pods", text(&o.spec.Pods)},
 				field{"tcr", optional(&o.spec.TCR, decodeRegistry)})
 		}})
 }

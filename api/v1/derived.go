@@ -48,6 +48,12 @@ type DerivedAttachmentsSpec struct {
 	// +optional
 	// +listType=atomic
 	Selecting []string `json:"selecting,omitempty"`
+	// Barred are, by namespace, the ServiceAccounts whose pods get no Secret: they opt out, or enforce which Secrets their pods may
+	// mention. It is there only where some rule has pods.
+	//
+	// +optional
+	// +mapType=atomic
+	Barred map[string][]string `json:"barred,omitempty"`
 }
 
 // DerivedRule is what one ImagePullSecret attaches to whom.
@@ -59,6 +65,10 @@ type DerivedRule struct {
 	// +optional
 	// +listType=atomic
 	ServiceAccounts []string `json:"serviceAccounts,omitempty"`
+	// Pods says which pods of those accounts that list pull secrets of their own get it, too: MatchingImages or All; absent for none.
+	//
+	// +optional
+	Pods string `json:"pods,omitempty"`
 	// Server is the registry that the Secret's credential is for: who writes another one for it is warned.
 	//
 	// +optional

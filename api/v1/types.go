@@ -73,6 +73,14 @@ type ImagePullSecretSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[-.a-z0-9]{254}')",message="must hold exact service account names, each of at most 253 characters"
 	ServiceAccounts string `json:"serviceAccounts,omitempty"`
 
+	// Pods says which pods that list pull secrets of their own get the Secret, too, when they are created: the API server gives those that
+	// their account lists only to pods that list none. Never, which is the default, MatchingImages, which are those with an image of
+	// one of the servers, or All.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=Never;MatchingImages;All
+	Pods string `json:"pods,omitempty"`
+
 	// Healing says what becomes of a pod that waits for an image of one of the servers and is refused it, because it was created before
 	// its service account listed the Secret, or last tried before the Secret held the current credential: Never, which is the default,
 	// leaves it alone; Evict evicts it, so that its controller creates another one.
@@ -328,6 +336,11 @@ type Failure struct {
 }
 
 const (
+	// PodsNever, PodsMatchingImages and PodsAll are the values of spec.pods.
+	PodsNever          = "Never"
+	PodsMatchingImages = "MatchingImages"
+	PodsAll            = "All"
+
 	// HealingNever and HealingEvict are the values of spec.healing.
 	HealingNever = "Never"
 	HealingEvict = "Evict"

@@ -233,14 +233,17 @@ func (m *manager) lead(ctx context.Context) {
 	leading.Go(func() { evictor.Run(ctx) })
 	m.known.lead(index)
 	if m.options.webhook {
-		leading.Go(func() { m.keep(ctx) })
+		leading.Go(func() { m.keep(ctx, index) })
 	}
 	leading.Go(func() { attached.Run(ctx) })
 }
 
 // keep keeps the webhook configurations and the certificate that they trust, until ctx ends.
-func (m *manager) keep(ctx context.Context) {
+func (m *manager) keep(ctx context.Context, index *pullsecret.Index) {
 	defer m.registrar.Withdraw()
+	ask := func(pullsecret.Change) { m.registrar.AskAboutPods(index.Rules().AsksOfPods()) }
+	defer index.Observe(ask)()
+	ask(pullsecret.Change{})
 	if m.registrar.WaitForSync(ctx) != nil {
 		return
 	}

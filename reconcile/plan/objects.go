@@ -41,7 +41,12 @@ type Account struct {
 	Writer string
 	// OptOut is what its owner says of whether it is kept out.
 	OptOut pullsecret.OptOut
+	// Enforces is whether its pods may mention no Secrets but those that it lists.
+	Enforces bool
 }
+
+// BarsPods reports whether pods of the account that list pull secrets of their own get no others.
+func (a Account) BarsPods() bool { return a.Enforces || a.OptOut == pullsecret.OptedOut }
 
 // Namespace is one namespace with what stands in it.
 type Namespace struct {

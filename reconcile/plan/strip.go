@@ -2,6 +2,7 @@ package plan
 
 import (
 	"crypto/sha256"
+	"strconv"
 	"strings"
 	"unique"
 
@@ -66,6 +67,8 @@ func StripAccount(account *corev1.ServiceAccount) Namespaced[Account] {
 		Writer:  writerAfterUs(account, `"f:imagePullSecrets"`),
 		OptOut:  pullsecret.OptOutOf(account.Labels),
 	}
+	// As the ServiceAccount admission plugin reads it; what it cannot read is false there.
+	stripped.Enforces, _ = strconv.ParseBool(account.Annotations[enforcesMountableSecrets])
 	if len(account.ImagePullSecrets) > 0 {
 		stripped.Secrets = make([]string, len(account.ImagePullSecrets))
 		for i, reference := range account.ImagePullSecrets {
@@ -74,6 +77,9 @@ func StripAccount(account *corev1.ServiceAccount) Namespaced[Account] {
 	}
 	return Namespaced[Account]{intern(account.Namespace), stripped}
 }
+
+// enforcesMountableSecrets is the annotation by which pods of an account may mention only the Secrets that it lists.
+const enforcesMountableSecrets = "kubernetes.io/enforce-mountable-secrets"
 
 // updated returns when we last wrote an object, or when it was created where we never did, in Unix seconds.
 func updated(object metav1.Object) int64 {
@@ -102,6 +108,17 @@ func writerAfterUs(object metav1.Object, field string) string {
 
 // intern keeps one copy of each name: a cluster repeats the same few in every namespace.
 func intern(name string) string { return unique.Make(name).Value() }
+
+// BarringPods returns by namespace the names of the accounts that bar pods.
+func BarringPods(all []Namespaced[Account]) map[string][]string {
+	barring := map[string][]string{}
+	for _, account := range all {
+		if account.Object.BarsPods() {
+			barring[account.Namespace] = append(barring[account.Namespace], account.Object.Name)
+		}
+	}
+	return barring
+}
 
 // ByNamespace groups the stripped objects of a relist by namespace.
 func ByNamespace[T any](all []Namespaced[T]) map[string][]T {

@@ -32,6 +32,7 @@ type managed[Configuration latest.Kind] struct {
 	writing sync.Mutex
 	written string // its resourceVersion after our last write
 
+	stale  atomic.Bool // it is to say something else than it did
 	led    atomic.Bool // it has led API servers here, since this process began
 	mu     sync.Mutex
 	wanted []byte // the bundle that API servers are to trust; nil until we know one
@@ -52,7 +53,14 @@ func (m *managed[Configuration]) bundle() []byte {
 
 // apply writes the configuration server-side, as current says that it is to be written now, and fails unless the answer shows
 // that it is stored with the bundle that is wanted.
-func (m *managed[Configuration]) apply(ctx context.Context, current func(ctx context.Context, name string) (Template, error)) error {
+func (m *managed[Configuration]) apply(ctx context.Context, current func(ctx context.Context, name string) (Template, error)) (err error) {
+	if m.stale.Swap(false) {
+		defer func() {
+			if err != nil {
+				m.stale.Store(true)
+			}
+		}()
+	}
 	template, err := current(ctx, m.name)
 	if err != nil {
 		return fmt.Errorf("applying %s: %w", m.name, err)
@@ -79,12 +87,19 @@ func (m *managed[Configuration]) apply(ctx context.Context, current func(ctx con
 	return nil
 }
 
-// changedByOthers reports whether someone else wrote the configuration, or deleted it, since we last wrote it.
-func (m *managed[Configuration]) changedByOthers() bool {
+// outdated reports whether the configuration is to be written: someone else wrote it, or deleted it, since we last did, or it is to say
+// something else.
+func (m *managed[Configuration]) outdated() bool {
+	if m.stale.Load() {
+		return m.bundle() != nil
+	}
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	return m.bundle() != nil && m.Get().Version() != m.written
 }
+
+// outdate says that the configuration is to say something else.
+func (m *managed[Configuration]) outdate() { m.stale.Store(true) }
 
 // client returns how API servers call our webhook; nothing where it is not in the configuration.
 func (m *managed[Configuration]) client(configuration Configuration) admissionregistrationv1.WebhookClientConfig {

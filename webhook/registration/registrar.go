@@ -30,8 +30,8 @@ type Registrar struct {
 	restoring chan struct{}   // holds a token when one of them has changed since restore looked
 	changed   chan struct{}   // and since Changed's reader looked
 
-	mu      sync.Mutex
-	keeping bool // this replica publishes
+	mu      sync.Mutex // guards template.Pods, too
+	keeping bool       // this replica publishes
 }
 
 // configuration is one webhook configuration, of whichever kind.
@@ -40,7 +40,8 @@ type configuration interface {
 	CatchUp(ctx context.Context) error
 	want(bundle []byte)
 	apply(ctx context.Context, current func(ctx context.Context, name string) (Template, error)) error
-	changedByOthers() bool
+	outdated() bool
+	outdate()
 	published() []byte
 	leadsHere(template Template) error
 	hasLed() bool
@@ -106,6 +107,20 @@ func (r *Registrar) Publish(ctx context.Context, bundle []byte) error {
 		}
 	}
 	return nil
+}
+
+// AskAboutPods has the mutating webhook asked about pods that list pull secrets of their own, or not any more, as soon as Run gets to it.
+func (r *Registrar) AskAboutPods(ask bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.template.Pods == ask {
+		return
+	}
+	r.template.Pods = ask
+	for _, kept := range r.kept {
+		kept.outdate()
+	}
+	wake(r.restoring)
 }
 
 // Withdraw ends the keeping of the configurations: another replica does it from now on. They stay as they are.
@@ -230,7 +245,7 @@ func newBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 8, Cap: 10 * time.Second}
 }
 
-// restore applies each configuration that others wrote to since we did. That costs nothing but a request where they left
+// restore applies each configuration that others wrote to since we did, or that is to say something else. That costs nothing but a request where they left
 // our fields alone.
 func (r *Registrar) restore(ctx context.Context) error {
 	r.mu.Lock()
@@ -240,7 +255,7 @@ func (r *Registrar) restore(ctx context.Context) error {
 		return nil
 	}
 	for _, kept := range r.kept {
-		if kept.changedByOthers() {
+		if kept.outdated() {
 			if err := kept.apply(ctx, r.current); err != nil {
 				return err
 			}
@@ -251,7 +266,9 @@ func (r *Registrar) restore(ctx context.Context) error {
 
 // current returns the template as it is to be written into a configuration now, once it may be written.
 func (r *Registrar) current(ctx context.Context, name string) (Template, error) {
+	r.mu.Lock()
 	template := r.template
+	r.mu.Unlock()
 	if err := r.limit.Wait(ctx); err != nil {
 		return template, err
 	}

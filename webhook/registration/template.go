@@ -21,6 +21,7 @@ const (
 // The names of the webhooks in them.
 const (
 	mutatingWebhook   = "serviceaccounts.tcr.tencentcloudcr.com"
+	podsWebhook       = "pods.tcr.tencentcloudcr.com"
 	validatingWebhook = "imagepullsecrets.tcr.tencentcloudcr.com"
 )
 
@@ -38,6 +39,8 @@ type Template struct {
 	FailurePolicy admissionregistrationv1.FailurePolicyType
 	// ValidatingOnly leaves the mutating configuration out: an admission policy attaches what it would, inside the API server.
 	ValidatingOnly bool
+	// Pods has the mutating webhook asked about pods that list pull secrets of their own, too.
+	Pods bool
 	// Self is the user name of this process. Where it is that of a ServiceAccount the API server does not ask about what it
 	// writes: this process has planned that by the same rules. A human's name, as in the kubeconfig of a manager outside of
 	// the cluster, exempts nobody: what they write themselves was planned by no rules. It takes an API server that knows
@@ -48,16 +51,16 @@ type Template struct {
 	Owner *metav1.OwnerReference
 }
 
-// Mutating returns the configuration of the webhook that attaches Secrets to ServiceAccounts.
+// Mutating returns the configuration of the webhooks that attach Secrets: to ServiceAccounts, and where it is asked for to pods.
 func (t Template) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebhookConfiguration {
-	return &admissionregistrationv1.MutatingWebhookConfiguration{
+	configuration := &admissionregistrationv1.MutatingWebhookConfiguration{
 		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"},
 		ObjectMeta: t.meta(MutatingConfiguration),
 		Webhooks: []admissionregistrationv1.MutatingWebhook{{
 			Name:                    mutatingWebhook,
 			AdmissionReviewVersions: []string{"v1"},
 			ClientConfig:            t.clientConfig(webhook.MutatePath, bundle),
-			Rules:                   rules("", "v1", "serviceaccounts", admissionregistrationv1.NamespacedScope),
+			Rules:                   rules("", "v1", "serviceaccounts", admissionregistrationv1.NamespacedScope, written...),
 			FailurePolicy:           &t.FailurePolicy,
 			ReinvocationPolicy:      new(admissionregistrationv1.IfNeededReinvocationPolicy),
 			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
@@ -67,6 +70,38 @@ func (t Template) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebho
 			// An update is asked about where the account was, or is, not opted out: the webhook looks at what it is.
 			ObjectSelector: notOptedOut(),
 		}},
+	}
+	if t.Pods {
+		configuration.Webhooks = append(configuration.Webhooks, t.pods(bundle))
+	}
+	return configuration
+}
+
+// pods returns the webhook that is asked about pods that are created and list pull secrets of their own. No pod waits for it for long,
+// and none is refused because of it.
+func (t Template) pods(bundle []byte) admissionregistrationv1.MutatingWebhook {
+	return admissionregistrationv1.MutatingWebhook{
+		Name:                    podsWebhook,
+		AdmissionReviewVersions: []string{"v1"},
+		ClientConfig:            t.clientConfig(webhook.MutatePodsPath, bundle),
+		Rules:                   rules("", "v1", "pods", admissionregistrationv1.NamespacedScope, admissionregistrationv1.Create),
+		FailurePolicy:           new(admissionregistrationv1.Ignore),
+		ReinvocationPolicy:      new(admissionregistrationv1.NeverReinvocationPolicy),
+		SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+		TimeoutSeconds:          new(int32(1)),
+		NamespaceSelector:       notOptedOut(),
+		ObjectSelector:          notOptedOut(),
+		MatchConditions: []admissionregistrationv1.MatchCondition{
+			// By now the API server has given a pod that listed none what its account lists. Where that is one of ours, it is all of ours.
+			{
+				Name:       "lists-pull-secrets-of-its-own",
+				Expression: `has(object.spec.imagePullSecrets) && size(object.spec.imagePullSecrets) > 0 && object.spec.imagePullSecrets.all(s, !has(s.name) || !s.name.startsWith("tcr.ips"))`,
+			},
+			{
+				Name:       "no-mirror-of-a-static-pod",
+				Expression: `!has(object.metadata.annotations) || !("kubernetes.io/config.mirror" in object.metadata.annotations)`,
+			},
+		},
 	}
 }
 
@@ -97,7 +132,7 @@ func (t Template) Validating(bundle []byte) *admissionregistrationv1.ValidatingW
 			Name:                    validatingWebhook,
 			AdmissionReviewVersions: []string{"v1"},
 			ClientConfig:            t.clientConfig(webhook.ValidatePath, bundle),
-			Rules:                   rules(v1.GroupVersion.Group, v1.GroupVersion.Version, "imagepullsecrets", admissionregistrationv1.ClusterScope),
+			Rules:                   rules(v1.GroupVersion.Group, v1.GroupVersion.Version, "imagepullsecrets", admissionregistrationv1.ClusterScope, written...),
 			FailurePolicy:           new(admissionregistrationv1.Fail),
 			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
 			TimeoutSeconds:          new(int32(5)),
@@ -124,9 +159,12 @@ func (t Template) clientConfig(path string, bundle []byte) admissionregistration
 	}
 }
 
-func rules(group, version, resource string, scope admissionregistrationv1.ScopeType) []admissionregistrationv1.RuleWithOperations {
+// written are the operations that change what an object says.
+var written = []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}
+
+func rules(group, version, resource string, scope admissionregistrationv1.ScopeType, operations ...admissionregistrationv1.OperationType) []admissionregistrationv1.RuleWithOperations {
 	return []admissionregistrationv1.RuleWithOperations{{
-		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
+		Operations: operations,
 		Rule: admissionregistrationv1.Rule{
 			APIGroups: []string{group}, APIVersions: []string{version}, Resources: []string{resource}, Scope: &scope,
 		},
