@@ -150,7 +150,7 @@ func (c candidate) decide(now time.Time) Verdict {
 		return Verdict{Reason: CredentialRefused}
 	}
 	foreign := func(name string) bool { return !slices.Contains(c.facts.Entries, name) }
-	if lacks && slices.ContainsFunc(c.Entries, foreign) {
+	if lacks && !c.giver.Inserted && slices.ContainsFunc(c.Entries, foreign) {
 		return Verdict{Action: Tell, Reason: PodListsItsOwn}
 	}
 	verdict := c.spare(now)

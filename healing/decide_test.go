@@ -109,6 +109,9 @@ func TestDecide(t *testing.T) {
 			s.pod.Owner = unique.Make(Owner{"batch/v1", "Job", "job", "3"})
 		}, Evict, PodOlderThanEntry},
 		{"one that lists its own is told of", older, func(s *situation) { s.pod.Entries = []string{"own"} }, Tell, PodListsItsOwn},
+		{"unless that is no hindrance", older, func(s *situation) {
+			s.pod.Entries, s.facts.Givers[0].Inserted = []string{"own"}, true
+		}, Evict, PodOlderThanEntry},
 		{"one that was created in the second in which all stood goes", older, func(s *situation) {
 			s.pod.Created, s.facts.Givers[0].Written = ago(time.Minute), ago(time.Minute)
 		}, Evict, PodOlderThanEntry},

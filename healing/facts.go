@@ -28,6 +28,8 @@ type Giver struct {
 	// Current is whether the Secret in the namespace holds the current credential, since Written, in Unix seconds.
 	Current bool
 	Written int64
+	// Inserted is whether the Secret is given to pods with pull secrets of their own, too, when they are created.
+	Inserted bool
 	// Bad is whether the credential is known to be refused.
 	Bad bool
 }
@@ -51,10 +53,17 @@ func FactsOf(rules *pullsecret.Rules, namespace plan.Namespace, account string, 
 		facts.Givers = append(facts.Givers, Giver{
 			Name: rule.Name, Secret: rule.Secret, Servers: rule.Servers,
 			Current: found && rule.Known() && plan.Current(secret, rule), Written: secret.Updated,
-			Bad: bad(rule),
+			Inserted: inserted(rules, rule, namespace, account), Bad: bad(rule),
 		})
 	}
 	return facts
+}
+
+// inserted reports whether a pod of the account that pulls with a rule's credential, and lists pull secrets of its own, is given the
+// Secret when it is created.
+func inserted(rules *pullsecret.Rules, rule *pullsecret.Rule, namespace plan.Namespace, account string) bool {
+	pod := &pullsecret.Pod{Namespace: namespace.Name, ServiceAccount: account, Images: []string{rule.Servers[0] + "/any"}}
+	return rule.Pods != "" && slices.Contains(rules.PodSecrets(pod, func() pullsecret.Labels { return namespace.Labels }), rule.Secret)
 }
 
 // gives reports whether the credential is for an image.

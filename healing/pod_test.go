@@ -196,6 +196,18 @@ func TestFactsOf(t *testing.T) {
 	t.Run("a credential that is known to be refused is bad", func(t *testing.T) {
 		assert.True(t, FactsOf(index.Rules(), namespace, "default", func(*pullsecret.Rule) bool { return true }).Givers[0].Bad)
 	})
+	t.Run("what spec.pods gives to pods with secrets of their own is known", func(t *testing.T) {
+		object := &v1.ImagePullSecret{ObjectMeta: metav1.ObjectMeta{Name: "heals", UID: "9"}, Spec: v1.ImagePullSecretSpec{
+			Healing: v1.HealingEvict, Pods: v1.PodsMatchingImages, Docker: v1.DockerCredential{Username: "u", Password: "p", Server: "r.example.com"},
+		}}
+		given := pullsecret.NewIndex()
+		given.Put(object)
+		assert.False(t, FactsOf(given.Rules(), namespace, "default", good).Givers[0].Inserted, "whose accounts are kept out is not known")
+		given.BarExactly(nil)
+		assert.True(t, FactsOf(given.Rules(), namespace, "default", good).Givers[0].Inserted)
+		given.Bar("team", "default", true)
+		assert.False(t, FactsOf(given.Rules(), namespace, "default", good).Givers[0].Inserted)
+	})
 	t.Run("a label keeps everything away", func(t *testing.T) {
 		out := namespace
 		out.OptOut = pullsecret.OptedOut

@@ -42,8 +42,8 @@ func (u unhealed) failure() v1.Failure {
 		message = fmt.Sprintf("job %s would count its eviction as a failure: delete the pod yourself, and create such jobs with a podFailurePolicy "+
 			"that ignores the pod condition DisruptionTarget", u.owner.Name)
 	case healing.PodListsItsOwn:
-		message = fmt.Sprintf("it lists imagePullSecrets of its own, and another one would lack %s, too: take them out of its template, or add "+
-			"it there", u.secret)
+		message = fmt.Sprintf("it lists imagePullSecrets of its own, and another one would lack %s, too: take them out of its template, add "+
+			"it there, or set spec.pods", u.secret)
 	case healing.NotHelped:
 		message = fmt.Sprintf("others of %s %s were refused, too, though they were created after all stood: ask kubectl tcr why", u.owner.Kind, u.owner.Name)
 	default:
