@@ -3,6 +3,7 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	admissionv1 "k8s.io/api/admission/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -308,7 +310,9 @@ func TestAPasswordThatIsPutRightReachesPodsDeepInTheirBackoff(t *testing.T) {
 	w.untouched(slices.Concat(early, scoped)...)
 
 	t.Run("others that are refused, too, are left alone", func(t *testing.T) {
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * time.Second) // so that others are certainly created after all stood
+		w.Kubectl("delete", "pods", "-n", "team", "-l", "app=deep")
+		heirs = w.healed("tcr.ipsdemo", heirs...)
 		w.fail(authorizationFailed, waited, 9, heirs...)
 		w.unhealed("demo", "team/"+min(heirs[0].Name, heirs[1].Name)+" NotHelped", "team/"+max(heirs[0].Name, heirs[1].Name)+" NotHelped")
 		w.untouched(heirs...)
@@ -379,4 +383,57 @@ func TestAtMostFivePodsAreEvictedInASecond(t *testing.T) {
 		}
 	}
 	assert.Equal(t, number, evicted)
+}
+
+// status429 is the answer of a webhook that has the API server say that there are too many requests.
+func status429() *admissionv1.AdmissionResponse {
+	return &admissionv1.AdmissionResponse{Result: &metav1.Status{Code: http.StatusTooManyRequests, Message: "hush", Reason: metav1.StatusReasonTooManyRequests}}
+}
+
+func TestWhatTheAPIServerDoesNotLetGoIsTriedAgainLater(t *testing.T) {
+	t.Parallel()
+	w := newHealingWorld(t, true)
+	w.Namespace("team")
+	pods := w.deployment("team", "app", ours, 1)
+	w.fail(authorizationFailed, waited, 5, pods...)
+	stop := w.intruder("team", "pods/eviction", func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse { return status429() })
+	m := w.run()
+	w.Create("demo", evicting)
+	status := w.unhealed("demo", "team/"+pods[0].Name+" Blocked")
+	assert.NotContains(t, fmt.Sprint(status), "hush")
+	w.Eventually("it is tried again", func() error {
+		if len(w.evictions()) < 2 {
+			return errors.New("it was tried once")
+		}
+		return nil
+	})
+	tries := w.evictions()
+	assert.GreaterOrEqual(t, tries[1].Received.Sub(tries[0].Received), 10*time.Second)
+	w.untouched(pods...)
+	stop()
+	w.healed("tcr.ipsdemo", pods...)
+	text, err := m.Get(w.Ctx, "/metrics")
+	require.NoError(t, err)
+	assert.Contains(t, text, `tcr_assistant_pods_evicted_total{reason="PodOlderThanEntry"} 1`)
+}
+
+// TestPodsAreHealedAfterTheAPIServerWasAway has the watch of pods end, and pods become others while nobody watches.
+func TestPodsAreHealedAfterTheAPIServerWasAway(t *testing.T) {
+	t.Parallel()
+	w := newHealingWorld(t, true)
+	w.refusals = true // for a moment, an API server that has just started knows of no roles
+	w.Namespace("team")
+	gone, kept := w.deployment("team", "gone", ours, 1), w.deployment("team", "kept", ours, 1)
+	w.run()
+	w.Create("demo", evicting)
+	w.Lists("team", "default", "tcr.ipsdemo")
+	w.Holds("team", "demo")
+	require.NoError(t, w.StopAPIServer())
+	require.NoError(t, w.StartAPIServer(w.Ctx))
+	w.fail(authorizationFailed, waited, 5, slices.Concat(gone, kept)...)
+	w.Kubectl("delete", "deployment", "gone", "-n", "team")
+	w.healed("tcr.ipsdemo", kept...)
+	for _, eviction := range w.evictions() {
+		assert.Contains(t, []int{http.StatusCreated, http.StatusNotFound, http.StatusConflict}, eviction.Code, eviction.URI)
+	}
 }
