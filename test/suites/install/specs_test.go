@@ -89,6 +89,14 @@ func untyped(entry map[string]any) bool {
 			if !is || slices.ContainsFunc(servers, func(server any) bool { return !isText(server) }) {
 				return true
 			}
+		case "pods":
+			if !slices.Contains([]any{v1.PodsNever, v1.PodsMatchingImages, v1.PodsAll}, value) {
+				return true
+			}
+		case "healing":
+			if !slices.Contains([]any{v1.HealingNever, v1.HealingEvict}, value) {
+				return true
+			}
 		case "namespaceSelector", "excludedNamespaces", "tcr":
 			if !shaped(key, value) {
 				return true
