@@ -44,7 +44,8 @@ func older() situation {
 	}
 }
 
-// waiting is a pod that has the entry, has failed for twenty minutes, and last did 30 seconds before its Secret was written, 10 seconds ago.
+// waiting is a pod that has the entry, has failed for twenty minutes, and last did 30 seconds before its Secret was written, which was
+// 10 seconds ago.
 func waiting() situation {
 	s := older()
 	s.pod.Entries = []string{"theirs", "tcr.ipsdemo"}
@@ -70,8 +71,12 @@ func TestDecide(t *testing.T) {
 		reason Reason
 	}{
 		{"a pod that is older than the entry goes", older, nil, Evict, PodOlderThanEntry},
-		{"so does one of which the registry says that it may not", older, func(s *situation) { s.pod.Waits[0].Refusal = diagnose.RefusedScope }, Evict, PodOlderThanEntry},
-		{"and one that has what the account listed before", older, func(s *situation) { s.pod.Entries = []string{"theirs"} }, Evict, PodOlderThanEntry},
+		{"so does one of which the registry says that it may not", older, func(s *situation) {
+			s.pod.Waits[0].Refusal = diagnose.RefusedScope
+		}, Evict, PodOlderThanEntry},
+		{"and one that has what the account listed before", older, func(s *situation) {
+			s.pod.Entries = []string{"theirs"}
+		}, Evict, PodOlderThanEntry},
 		{"and one that waits for another image, too", older, func(s *situation) {
 			s.pod.Waits = append([]Wait{{"other.example.com/a", diagnose.NotRefused}}, s.pod.Waits...)
 		}, Evict, PodOlderThanEntry},
@@ -84,9 +89,15 @@ func TestDecide(t *testing.T) {
 		{"one whose account or namespace did stays", older, func(s *situation) { s.facts.OptedOut = true }, Leave, OptedOut},
 		{"one for which nobody heals stays", older, func(s *situation) { s.facts.Givers = nil }, Leave, OtherRegistry},
 		{"one of another registry stays", older, func(s *situation) { s.pod.Waits[0].Image = "other.example.com/app:1" }, Leave, OtherRegistry},
-		{"one of another port of the host stays", older, func(s *situation) { s.pod.Waits[0].Image = "r.example.com:5000/app:1" }, Leave, OtherRegistry},
-		{"one that fails for another reason stays", older, func(s *situation) { s.pod.Waits[0].Refusal = diagnose.NotRefused }, Leave, OtherFailure},
-		{"one that does not say why is asked about", older, func(s *situation) { s.pod.Waits[0].Refusal = diagnose.RefusalUntold }, Ask, Unexplained},
+		{"one of another port of the host stays", older, func(s *situation) {
+			s.pod.Waits[0].Image = "r.example.com:5000/app:1"
+		}, Leave, OtherRegistry},
+		{"one that fails for another reason stays", older, func(s *situation) {
+			s.pod.Waits[0].Refusal = diagnose.NotRefused
+		}, Leave, OtherFailure},
+		{"one that does not say why is asked about", older, func(s *situation) {
+			s.pod.Waits[0].Refusal = diagnose.RefusalUntold
+		}, Ask, Unexplained},
 		{"one whose events do not say why either stays", older, func(s *situation) {
 			s.pod.Waits[0].Refusal = diagnose.RefusalUntold
 			s.seen.Asked, s.seen.Refusals = now.Add(-time.Second), map[string]diagnose.Refusal{"r.example.com/app:1": diagnose.RefusalUntold}
@@ -97,10 +108,14 @@ func TestDecide(t *testing.T) {
 		}, Ask, Unexplained},
 		{"one whose account lacks the entry stays", older, func(s *situation) { s.facts.Entries = []string{"theirs"} }, Leave, EntryMissing},
 		{"one whose Secret is not current stays", older, func(s *situation) { s.facts.Givers[0].Current = false }, Leave, SecretStale},
-		{"one for which the credential is known to be bad stays", older, func(s *situation) { s.facts.Givers[0].Bad = true }, Leave, CredentialRefused},
+		{"one for which the credential is known to be bad stays", older, func(s *situation) {
+			s.facts.Givers[0].Bad = true
+		}, Leave, CredentialRefused},
 		{"one that has only begun to wait is asked about", older, func(s *situation) { s.seen.Since = now.Add(-patience) }, Ask, WaitsBriefly},
 		{"and stays for half a minute", older, func(s *situation) { s.seen.Since, s.seen.Asked = now.Add(-patience), now }, Leave, WaitsBriefly},
-		{"and goes then", older, func(s *situation) { s.seen.Since, s.seen.Asked = now.Add(-patience-time.Second), now }, Evict, PodOlderThanEntry},
+		{"and goes then", older, func(s *situation) {
+			s.seen.Since, s.seen.Asked = now.Add(-patience-time.Second), now
+		}, Evict, PodOlderThanEntry},
 		{"one that nobody would create again is told of", older, func(s *situation) { s.pod.Owner = nobody }, Tell, NoController},
 		{"one of a Job that would count it is told of", older, func(s *situation) {
 			s.pod.Owner, s.counts = unique.Make(Owner{"batch/v1", "Job", "job", "3"}), true
@@ -118,17 +133,27 @@ func TestDecide(t *testing.T) {
 
 		{"a pod deep in its backoff goes", waiting, nil, Evict, BackingOff},
 		{"even where its events tell of few failures: it waits for long", waiting, func(s *situation) { s.seen.Failures = 1 }, Evict, BackingOff},
-		{"one with the entry that may not stays", waiting, func(s *situation) { s.pod.Waits[0].Refusal = diagnose.RefusedScope }, Leave, CredentialRefused},
-		{"one that failed after the Secret was written stays", waiting, func(s *situation) { s.seen.FailedAt = now.Add(-9 * time.Second) }, Leave, CredentialRefused},
-		{"one that failed in that second stays", waiting, func(s *situation) { s.seen.FailedAt = now.Add(-10 * time.Second) }, Leave, CredentialRefused},
+		{"one with the entry that may not stays", waiting, func(s *situation) {
+			s.pod.Waits[0].Refusal = diagnose.RefusedScope
+		}, Leave, CredentialRefused},
+		{"one that failed after the Secret was written stays", waiting, func(s *situation) {
+			s.seen.FailedAt = now.Add(-9 * time.Second)
+		}, Leave, CredentialRefused},
+		{"one that failed in that second stays", waiting, func(s *situation) {
+			s.seen.FailedAt = now.Add(-10 * time.Second)
+		}, Leave, CredentialRefused},
 		{"one that tries again within a minute stays", waiting, func(s *situation) {
 			s.seen.Since, s.seen.FailedAt = now.Add(-20*time.Minute), now.Add(-4*time.Minute)
 		}, Leave, TriesSoon},
 		{"one that has more than a minute left goes", waiting, func(s *situation) {
 			s.seen.Since, s.seen.FailedAt = now.Add(-20*time.Minute), now.Add(-4*time.Minute+time.Second)
 		}, Evict, BackingOff},
-		{"one early in its backoff stays", waiting, func(s *situation) { s.seen.Since, s.seen.Failures = now.Add(-75*time.Second), 3 }, Leave, TriesSoon},
-		{"one whose last failure is not known is asked about", waiting, func(s *situation) { s.seen.FailedAt, s.seen.Asked = time.Time{}, time.Time{} }, Ask, Unexplained},
+		{"one early in its backoff stays", waiting, func(s *situation) {
+			s.seen.Since, s.seen.Failures = now.Add(-75*time.Second), 3
+		}, Leave, TriesSoon},
+		{"one whose last failure is not known is asked about", waiting, func(s *situation) {
+			s.seen.FailedAt, s.seen.Asked = time.Time{}, time.Time{}
+		}, Ask, Unexplained},
 		{"one whose events are gone stays", waiting, func(s *situation) { s.seen.FailedAt = time.Time{} }, Leave, Unexplained},
 		{"one that was seen failing is asked about once more", waiting, func(s *situation) { s.seen.Asked = time.Time{} }, Ask, Unexplained},
 		{"one that was seen failing after that is not", waiting, func(s *situation) {
@@ -146,7 +171,9 @@ func TestDecide(t *testing.T) {
 		{"but not as the second one of its owner", late, func(s *situation) {
 			s.pod.Created, s.past = ago(rest), Past{Late: [2]int64{ago(9 * time.Minute), ago(rest)}}
 		}, Tell, NotHelped},
-		{"nor any other of that owner", older, func(s *situation) { s.past = Past{Late: [2]int64{ago(time.Minute), ago(time.Minute)}} }, Tell, NotHelped},
+		{"nor any other of that owner", older, func(s *situation) {
+			s.past = Past{Late: [2]int64{ago(time.Minute), ago(time.Minute)}}
+		}, Tell, NotHelped},
 		{"for ten minutes", older, func(s *situation) { s.past = Past{Late: [2]int64{ago(rest), ago(rest)}} }, Evict, PodOlderThanEntry},
 		{"one after an evicted one stays for good", late, func(s *situation) {
 			s.pod.Created, s.past = ago(30*time.Minute), Past{Evicted: ago(31 * time.Minute)}

@@ -52,9 +52,6 @@ type Wait struct {
 // nobody owns a bare pod.
 var nobody = unique.Make(Owner{})
 
-// mirrorAnnotation is on the objects that kubelets keep for static pods.
-const mirrorAnnotation = corev1.MirrorPodAnnotationKey
-
 // Strip returns what is needed of a pod.
 func Strip(pod *corev1.Pod) Pod {
 	stripped := Pod{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Owner: nobody}
@@ -78,7 +75,7 @@ func Strip(pod *corev1.Pod) Pod {
 	if owner := metav1.GetControllerOf(pod); owner != nil {
 		stripped.Owner = unique.Make(Owner{owner.APIVersion, owner.Kind, owner.Name, owner.UID})
 	}
-	_, stripped.Static = pod.Annotations[mirrorAnnotation]
+	_, stripped.Static = pod.Annotations[corev1.MirrorPodAnnotationKey]
 	stripped.OptedOut = pullsecret.OptOutOf(pod.Labels) == pullsecret.OptedOut
 	return stripped
 }
