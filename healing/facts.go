@@ -68,6 +68,9 @@ func inserted(rules *pullsecret.Rules, rule *pullsecret.Rule, namespace plan.Nam
 
 // gives reports whether the credential is for an image.
 func (g Giver) gives(text string) bool {
+	if slices.ContainsFunc(g.Servers, func(server string) bool { return image.IsOf(text, server) }) {
+		return true // as it nearly always is
+	}
 	name, err := image.Parse(text)
 	return err == nil && slices.ContainsFunc(g.Servers, func(server string) bool { return diagnose.Covers(server, name.Repository()) })
 }

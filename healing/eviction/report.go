@@ -32,6 +32,24 @@ func unhealedOf(patient *patient, verdict healing.Verdict) unhealed {
 	return unhealed{pod.Namespace, pod.Name, verdict.Reason, verdict.Secret, pod.Owner.Value(), patient.seen.Since}
 }
 
+// tally counts what is left alone of one ImagePullSecret, and keeps the first of it by name.
+type tally struct {
+	counts map[healing.Reason]int
+	all    int
+	first  []unhealed
+}
+
+func (t *tally) add(one unhealed) {
+	t.all++
+	t.counts[one.reason]++
+	i, _ := slices.BinarySearchFunc(t.first, one, func(a, b unhealed) int {
+		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
+	})
+	if i < maxUnhealed {
+		t.first = slices.Insert(t.first[:min(len(t.first), maxUnhealed-1)], i, one)
+	}
+}
+
 // failure says what to do about it.
 func (u unhealed) failure() v1.Failure {
 	var message string
@@ -81,18 +99,15 @@ func (e *Evictor) Changed() <-chan struct{} {
 }
 
 // publish has told of the pods that are left alone, by ImagePullSecret.
-func (e *Evictor) publish(left map[string][]unhealed) {
+func (e *Evictor) publish(left map[string]*tally) {
 	of, counts := map[string]plan.Healing{}, map[healing.Reason]int{}
 	for imagePullSecret, pods := range left {
-		slices.SortFunc(pods, func(a, b unhealed) int {
-			return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
-		})
-		told := plan.Healing{Unhealed: len(pods)}
-		for i, pod := range pods {
-			counts[pod.reason]++
-			if i < maxUnhealed {
-				told.Listed = append(told.Listed, pod.failure())
-			}
+		told := plan.Healing{Unhealed: pods.all}
+		for reason, number := range pods.counts {
+			counts[reason] += number
+		}
+		for _, pod := range pods.first {
+			told.Listed = append(told.Listed, pod.failure())
 		}
 		of[imagePullSecret] = told
 	}

@@ -30,18 +30,21 @@ func (e *Evictor) sweep(ctx context.Context) {
 func (e *Evictor) judge(now time.Time) (work []types.UID) {
 	e.mu.Lock()
 	look := e.newLook(now)
-	unhealed := map[string][]unhealed{}
+	left := map[string]*tally{}
 	for uid, patient := range e.pods {
 		verdict := look.decide(patient)
 		switch verdict.Action {
 		case healing.Ask, healing.Evict:
 			work = append(work, uid)
 		case healing.Tell:
-			unhealed[verdict.ImagePullSecret] = append(unhealed[verdict.ImagePullSecret], unhealedOf(patient, verdict))
+			if left[verdict.ImagePullSecret] == nil {
+				left[verdict.ImagePullSecret] = &tally{counts: map[healing.Reason]int{}}
+			}
+			left[verdict.ImagePullSecret].add(unhealedOf(patient, verdict))
 		}
 	}
 	e.mu.Unlock()
-	e.publish(unhealed)
+	e.publish(left)
 	return work
 }
 
