@@ -10,6 +10,7 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
@@ -213,6 +214,10 @@ func (m *manager) lead(ctx context.Context) {
 	evictor := eviction.New(eviction.Config{
 		Log: m.log, Clients: m.client, Index: index, Recorder: m.recorder, Observer: m.counts.Healing(),
 		View: func(namespace string) (plan.Namespace, bool) { return controller.View(namespace) },
+		Refused: func(rule *pullsecret.Rule) bool {
+			found := validity.Validity(rule)
+			return found != nil && found.Status == metav1.ConditionFalse && found.Generation == rule.Generation
+		},
 	})
 	config.Healing = evictor
 	var granted *secretsrole.Keeper
