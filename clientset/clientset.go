@@ -11,9 +11,11 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,8 +34,10 @@ var groups = []struct {
 	{admissionregistrationv1.SchemeGroupVersion, admissionregistrationv1.AddToScheme},
 	{authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme},
 	{authorizationv1.SchemeGroupVersion, authorizationv1.AddToScheme},
+	{batchv1.SchemeGroupVersion, batchv1.AddToScheme},
 	{certificatesv1.SchemeGroupVersion, certificatesv1.AddToScheme},
 	{coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme},
+	{policyv1.SchemeGroupVersion, policyv1.AddToScheme},
 	{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme},
 }
 
@@ -100,8 +104,24 @@ func (c *Clientset) ConfigMaps(namespace string) *gentype.ClientWithList[*corev1
 }
 
 // Events returns a client of the events of a namespace.
-func (c *Clientset) Events(namespace string) *gentype.Client[*corev1.Event] {
-	return withoutList[corev1.Event](c, corev1.SchemeGroupVersion, "events", namespace)
+func (c *Clientset) Events(namespace string) *gentype.ClientWithList[*corev1.Event, *corev1.EventList] {
+	return withList[corev1.Event, corev1.EventList](c, corev1.SchemeGroupVersion, "events", namespace)
+}
+
+// Pods returns a client of the pods of a namespace, or of all where it is blank.
+func (c *Clientset) Pods(namespace string) *gentype.ClientWithList[*corev1.Pod, *corev1.PodList] {
+	return withList[corev1.Pod, corev1.PodList](c, corev1.SchemeGroupVersion, "pods", namespace)
+}
+
+// Evict evicts a pod. It is not tried again where the API server says to wait.
+func (c *Clientset) Evict(ctx context.Context, eviction *policyv1.Eviction) error {
+	return c.groups[policyv1.SchemeGroupVersion].Post().AbsPath("/api/v1").Namespace(eviction.Namespace).Resource("pods").Name(eviction.Name).
+		SubResource("eviction").Body(eviction).MaxRetries(0).Do(ctx).Error()
+}
+
+// Jobs returns a client of the Jobs of a namespace.
+func (c *Clientset) Jobs(namespace string) *gentype.Client[*batchv1.Job] {
+	return withoutList[batchv1.Job](c, batchv1.SchemeGroupVersion, "jobs", namespace)
 }
 
 // Leases returns a client of the Leases of a namespace.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/healing/eviction"
 )
 
 // remembered is how many events are kept in mind, to count equal ones. Each takes kilobytes.
@@ -51,9 +52,13 @@ func (s sink) Patch(event *corev1.Event, patch []byte) (*corev1.Event, error) {
 }
 
 // byReason makes the correlator drop events of a reason only where those of the same reason are too many: what is told of a busy
-// cluster must not crowd out a warning.
+// cluster must not crowd out a warning. None of an eviction is dropped: there are few in a second, and an owner may have many pods.
 func byReason(event *corev1.Event) string {
-	return strings.Join([]string{event.Source.Component, event.InvolvedObject.Kind, event.InvolvedObject.Name, string(event.InvolvedObject.UID), event.Reason}, "/")
+	key := []string{event.Source.Component, event.InvolvedObject.Kind, event.InvolvedObject.Name, string(event.InvolvedObject.UID), event.Reason}
+	if event.Reason == eviction.ReasonEvicted {
+		key = append(key, event.Message)
+	}
+	return strings.Join(key, "/")
 }
 
 // ReasonFellBack is the reason of the event that the webhook serves with a self-signed certificate.

@@ -16,6 +16,8 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/tcr-assistant/tcr-assistant/certs"
+	"github.com/tcr-assistant/tcr-assistant/healing"
+	"github.com/tcr-assistant/tcr-assistant/healing/eviction"
 	"github.com/tcr-assistant/tcr-assistant/reconcile"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
@@ -39,6 +41,8 @@ type Metrics struct {
 	derivedOutdated  prometheus.Gauge
 	rotations        *prometheus.CounterVec
 	fallbacks        prometheus.Counter
+	evictions        *prometheus.CounterVec
+	unhealed         *prometheus.GaugeVec
 	queues           *queues
 
 	// progress is asked at each scrape; nil while this replica does not lead.
@@ -61,11 +65,13 @@ func New(version string, certificate func() (*x509.Certificate, certs.Mode)) *Me
 		derivedOutdated:  gauge("derived_attachments_outdated", "1 while what is stored there is not what the image pull secrets say now, else 0."),
 		rotations:        counters("certificate_rotations_total", "Serving certificates put into use by this replica as the leader, by who issued them.", "mode"),
 		fallbacks:        prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + "certificate_fallbacks_total", Help: "Times that the signer gave no certificate and a self-signed one was made instead."}),
+		evictions:        counters("pods_evicted_total", "Pods that were evicted because they came before their credential, by reason.", "reason"),
+		unhealed:         prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "pods_unhealed", Help: "Pods that wait for what another one would be given, and are left alone, by reason."}, []string{"reason"}),
 		queues:           newQueues(),
 	}
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "build_info", Help: "1, labelled with the version of the product and of Go."}, []string{"version", "go_version"})
 	info.WithLabelValues(version, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.admissions, m.admissionSeconds, m.reconciles, m.reconcileSeconds, m.writes, m.leader, m.derivedParts, m.derivedBytes, m.derivedOutdated, m.rotations, m.fallbacks, info,
+	m.registry.MustRegister(m.admissions, m.admissionSeconds, m.reconciles, m.reconcileSeconds, m.writes, m.leader, m.derivedParts, m.derivedBytes, m.derivedOutdated, m.rotations, m.fallbacks, m.evictions, m.unhealed, info,
 		&progressCollector{&m.progress}, &certificateCollector{certificate},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.queues.register(m.registry)
@@ -93,6 +99,10 @@ func (m *Metrics) start() {
 		}
 		m.writes.WithLabelValues("serviceaccount", "edit", string(result))
 	}
+	for _, reason := range healing.Evicting {
+		m.evictions.WithLabelValues(string(reason))
+	}
+	m.Unhealed(nil)
 	for _, mode := range []certs.Mode{certs.ModeSigner, certs.ModeSelfSigned} {
 		m.rotations.WithLabelValues(string(mode))
 	}
@@ -129,6 +139,21 @@ func (m *Metrics) Derived(parts, bytes int, outdated bool) {
 	m.derivedOutdated.Set(truth(outdated))
 }
 
+// Healing observes what evicts pods.
+func (m *Metrics) Healing() eviction.Observer {
+	return eviction.Observer{
+		Evicted:  func(reason healing.Reason) { m.evictions.WithLabelValues(string(reason)).Inc() },
+		Unhealed: m.Unhealed,
+	}
+}
+
+// Unhealed takes in how many pods are left alone that wait for what another one would be given.
+func (m *Metrics) Unhealed(counts map[healing.Reason]int) {
+	for _, reason := range healing.Telling {
+		m.unhealed.WithLabelValues(string(reason)).Set(float64(counts[reason]))
+	}
+}
+
 // Certificate observes the keeper of the serving certificate.
 func (m *Metrics) Certificate() certs.Observer {
 	return certs.Observer{
@@ -147,6 +172,7 @@ func (m *Metrics) Lead(progress func() []plan.Progress) (stop func()) {
 	return func() {
 		m.progress.Store(nil)
 		m.Derived(0, 0, false)
+		m.Unhealed(nil)
 		m.leader.Set(0)
 	}
 }

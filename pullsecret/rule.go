@@ -36,6 +36,8 @@ type Rule struct {
 	// Pods says which of their pods that list pull secrets of their own are given it, too: v1.PodsMatchingImages, v1.PodsAll, or none
 	// where it is blank.
 	Pods string
+	// Heals is whether pods are evicted that came before what they lack.
+	Heals bool
 
 	// Servers are the registry's hosts, each with an optional port: spec.docker.server, and then the others. Those of a registry
 	// instance, which its credential comes with, are followed by spec.docker.additionalServers.
@@ -102,6 +104,10 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	errs = append(errs, more...)
 	rule.Pods, more = parsePods(spec.Child("pods"), object.Spec.Pods)
 	errs = append(errs, more...)
+	rule.Heals = object.Spec.Healing == v1.HealingEvict
+	if healing := object.Spec.Healing; healing != "" && healing != v1.HealingNever && !rule.Heals {
+		errs = append(errs, field.NotSupported(spec.Child("healing"), quoted(healing), []string{v1.HealingNever, v1.HealingEvict}))
+	}
 	if object.Spec.TCR == nil {
 		errs = append(errs, checkCredential(spec.Child("docker"), object.Spec.Docker)...)
 	} else {

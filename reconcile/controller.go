@@ -62,6 +62,8 @@ type Config struct {
 	// returns a channel that is closed once one of these answers changes. Both may be nil.
 	Reached      func(rule *pullsecret.Rule) *pullsecret.Reach
 	ReachChanged func() <-chan struct{}
+	// Healing says what there is to tell of the pods that ImagePullSecrets would heal; it may be nil.
+	Healing Healing
 	// Observer and QueueMetrics are told what happens, for metrics; both may be left out.
 	Observer     Observer
 	QueueMetrics workqueue.MetricsProvider
@@ -124,7 +126,8 @@ func NewController(config Config) *Controller {
 	c.status = status.NewWriter(status.Config{
 		Log: config.Log, Client: config.ImagePullSecrets, Index: config.Index, Informer: config.Informer, State: c.state,
 		Gone: c.retire, Busy: func() bool { return c.queue.Len() > config.Concurrency },
-		Derived: config.Derived, Validity: config.Validity, Reached: config.Reached, Recorder: config.Recorder, QueueMetrics: config.QueueMetrics,
+		Derived: config.Derived, Validity: config.Validity, Reached: config.Reached, Healing: healingOf(config.Healing),
+		Recorder: config.Recorder, QueueMetrics: config.QueueMetrics,
 	})
 	c.secrets = newSecretWatch(c)
 	return c
@@ -166,6 +169,7 @@ func (c *Controller) Run(ctx context.Context) {
 	c.watchers.Go(func() { c.status.Run(ctx) })
 	c.watchers.Go(func() { c.watchDerived(ctx) })
 	c.watchers.Go(func() { c.watchReach(ctx) })
+	c.watchers.Go(func() { c.watchHealing(ctx) })
 	if !waitFor(ctx, watched...) {
 		return
 	}

@@ -75,6 +75,7 @@ func (o *reviewedObject) decode(decoder *jsontext.Decoder) error {
 				field{"namespaceSelector", optional(&o.spec.NamespaceSelector, decodeSelector)},
 				field{"excludedNamespaces", texts(&o.spec.ExcludedNamespaces, pullsecret.MaxExcluded)},
 				field{"serviceAccounts", text(&o.spec.ServiceAccounts)},
+				field{"healing", text(&o.spec.Healing)},
 				field{"docker", func(decoder *jsontext.Decoder) error {
 					docker := &o.spec.Docker
 					return members(decoder,

@@ -81,7 +81,7 @@ func TestNoErrorRepeatsALabelThatWasSent(t *testing.T) {
 // TestEveryFieldOfASpecIsRead holds that the webhook judges what is written, and not a part of it.
 func TestEveryFieldOfASpecIsRead(t *testing.T) {
 	spec := v1.ImagePullSecretSpec{
-		Namespaces: "a,b", ServiceAccounts: "c", Pods: "x", ExcludedNamespaces: []v1.NamespaceName{"d", "e"},
+		Namespaces: "a,b", ServiceAccounts: "c", Pods: "x", Healing: "e", ExcludedNamespaces: []v1.NamespaceName{"d", "e"},
 		NamespaceSelector: &v1.LabelSelector{
 			MatchLabels:      map[string]v1.LabelValue{"f": "g", "h": ""},
 			MatchExpressions: []v1.LabelRequirement{{Key: "i", Operator: v1.OperatorIn, Values: []v1.LabelValue{"j", "k"}}, {Key: "l", Operator: v1.OperatorExists}},

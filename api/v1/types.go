@@ -83,6 +83,14 @@ type ImagePullSecretSpec struct {
 	// +kubebuilder:validation:Enum=Never;MatchingImages;All
 	Pods string `json:"pods,omitempty"`
 
+	// Healing says what becomes of a pod that waits for an image of one of the servers and is refused it, because it was created before
+	// its service account listed the Secret, or last tried before the Secret held the current credential: Never, which is the default,
+	// leaves it alone; Evict evicts it, so that its controller creates another one.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=Never;Evict
+	Healing string `json:"healing,omitempty"`
+
 	// Docker is the credential of one registry. Beside TCR it may be absent, or holds AdditionalServers alone.
 	//
 	// +optional
@@ -216,6 +224,13 @@ type ImagePullSecretStatus struct {
 	// +listType=atomic
 	Failures []Failure `json:"failures,omitempty"`
 
+	// Unhealed lists the pods that wait for what spec.healing would give them and are not evicted, with the reason and what to do, at
+	// most 20. The condition "Healing" counts all of them.
+	//
+	// +optional
+	// +listType=atomic
+	Unhealed []Failure `json:"unhealed,omitempty"`
+
 	// Credential says which credential is issued.
 	//
 	// +optional
@@ -229,7 +244,7 @@ type ImagePullSecretStatus struct {
 	// Conditions holds "Ready": every selected namespace and service account has the current credential. While what the
 	// admission policy attaches is not what this object says now, it holds "AttachmentsOutdated", too, with spec.tcr
 	// "CredentialIssued", and with spec.tcr.privateNetwork "PrivateNetworkReady". Whether the registry takes the credential is
-	// "CredentialValid".
+	// "CredentialValid"; with spec.healing there is "Healing".
 	//
 	// +optional
 	// +listType=map
@@ -303,7 +318,7 @@ type Update struct {
 
 // Failure is one object that is not as it should be.
 type Failure struct {
-	// NamespacedName is "namespace/name" of the Secret or ServiceAccount.
+	// NamespacedName is "namespace/name" of the Secret, ServiceAccount or Pod.
 	NamespacedName string `json:"namespacedName"`
 	// Reason is a CamelCase word for programs, such as ForeignSecret or Forbidden.
 	Reason string `json:"reason"`
@@ -318,6 +333,12 @@ const (
 	PodsNever          = "Never"
 	PodsMatchingImages = "MatchingImages"
 	PodsAll            = "All"
+)
+
+// The values of spec.healing.
+const (
+	HealingNever = "Never"
+	HealingEvict = "Evict"
 )
 
 const (
@@ -339,6 +360,9 @@ const (
 	// ConditionPrivateNetworkReady is the type of a condition of an object with spec.tcr.privateNetwork alone: whether every domain that
 	// it names leads to the link, by a line of the hosts files or by the cloud's own DNS.
 	ConditionPrivateNetworkReady = "PrivateNetworkReady"
+	// ConditionHealing is the type of a condition of an object with spec.healing alone: whether pods are watched for it, and how many
+	// that wait are not evicted.
+	ConditionHealing = "Healing"
 	// ConditionAttachmentsOutdated is the type of a condition that is there only while it is True: what the admission policy
 	// attaches for this object inside the API server is not what the object says now. The leader attaches it.
 	ConditionAttachmentsOutdated = "AttachmentsOutdated"

@@ -421,6 +421,13 @@ func (in *ImagePullSecretStatus) DeepCopyInto(out *ImagePullSecretStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.Unhealed != nil {
+		in, out := &in.Unhealed, &out.Unhealed
+		*out = make([]Failure, len(*in))
+		for i := range *in {
+			(*in)[i].DeepCopyInto(&(*out)[i])
+		}
+	}
 	if in.Credential != nil {
 		in, out := &in.Credential, &out.Credential
 		*out = new(CredentialStatus)

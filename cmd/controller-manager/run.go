@@ -10,6 +10,7 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
@@ -19,12 +20,14 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/credential/reference"
 	"github.com/tcr-assistant/tcr-assistant/derived"
 	"github.com/tcr-assistant/tcr-assistant/events"
+	"github.com/tcr-assistant/tcr-assistant/healing/eviction"
 	"github.com/tcr-assistant/tcr-assistant/informer"
 	"github.com/tcr-assistant/tcr-assistant/metrics"
 	"github.com/tcr-assistant/tcr-assistant/namespaces"
 	"github.com/tcr-assistant/tcr-assistant/preflight"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 	"github.com/tcr-assistant/tcr-assistant/secretsrole"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
@@ -207,12 +210,22 @@ func (m *manager) lead(ctx context.Context) {
 		Validity: validity.Validity,
 		Reached:  network.Reached, ReachChanged: network.Changed,
 	}
+	var controller *reconcile.Controller
+	evictor := eviction.New(eviction.Config{
+		Log: m.log, Clients: m.client, Index: index, Recorder: m.recorder, Observer: m.counts.Healing(),
+		View: func(namespace string) (plan.Namespace, bool) { return controller.View(namespace) },
+		Refused: func(rule *pullsecret.Rule) bool {
+			found := validity.Validity(rule)
+			return found != nil && found.Status == metav1.ConditionFalse && found.Generation == rule.Generation
+		},
+	})
+	config.Healing = evictor
 	var granted *secretsrole.Keeper
 	if m.options.keepSecrets {
 		granted = secretsrole.NewKeeper(m.log, m.client, secretsrole.Manager)
 		config.Grants = granted
 	}
-	controller := reconcile.NewController(config)
+	controller = reconcile.NewController(config)
 	defer m.counts.Lead(controller.Progress)() // it leads until all of what follows has ended
 	var leading sync.WaitGroup
 	defer leading.Wait()
@@ -228,6 +241,7 @@ func (m *manager) lead(ctx context.Context) {
 	leading.Go(func() { validity.Run(ctx, controller.Checked) })
 	leading.Go(func() { network.Run(ctx) })
 	leading.Go(func() { reference.NewFollower(m.log, m.client, m.options.namespace, index).Run(ctx) })
+	leading.Go(func() { evictor.Run(ctx) })
 	m.known.lead(index)
 	if m.options.webhook {
 		leading.Go(func() { m.keep(ctx, index) })

@@ -59,6 +59,8 @@ type Config struct {
 	Validity func(rule *pullsecret.Rule) *credential.Validity
 	// Reached says how far a rule's registry is reached from its private network; nil where that is not known yet. It may be nil.
 	Reached func(rule *pullsecret.Rule) *pullsecret.Reach
+	// Healing says what there is to tell of the pods that an ImagePullSecret would heal. It may be nil.
+	Healing func(imagePullSecret string) plan.Healing
 	// Recorder records events; it may be nil.
 	Recorder record.EventRecorder
 	// QueueMetrics may be nil.
@@ -234,6 +236,9 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 			plan.SetValid(&status, rule, before.Status, w.Validity(rule), now)
 		}
 		status = plan.SetReached(status, rule, w.reached(rule), before.Status, now)
+		if w.Healing != nil {
+			plan.SetHealing(&status, rule, w.Healing(name), now)
+		}
 		if again := w.events.record(name, rule.UID, status, failures, time.Now()); again > 0 {
 			w.queue.AddAfter(name, again)
 		}

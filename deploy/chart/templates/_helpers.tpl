@@ -99,3 +99,12 @@ the values that a release has in place of the chart's with --reuse-values, and t
 {{- define "tcr-assistant.rbac" -}}
 {{- if ne "false" (toString (index (index . 0).Values.rbac (index . 1))) }}true{{ end -}}
 {{- end -}}
+
+{{/* Whether the manager may evict pods: "true", or nothing. */}}
+{{- define "tcr-assistant.heals" -}}
+{{- $heals := eq (toString .Values.rbac.healing) "true" -}}
+{{- if eq (toString .Values.rbac.healing) "auto" -}}
+{{- range .Values.global.imagePullSecretsCrs }}{{ if eq (toString .healing) "Evict" }}{{ $heals = true }}{{ end }}{{ end -}}
+{{- end -}}
+{{- if $heals }}true{{ end -}}
+{{- end -}}

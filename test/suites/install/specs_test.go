@@ -93,6 +93,10 @@ func untyped(entry map[string]any) bool {
 			if !slices.Contains([]any{v1.PodsNever, v1.PodsMatchingImages, v1.PodsAll}, value) {
 				return true
 			}
+		case "healing":
+			if !slices.Contains([]any{v1.HealingNever, v1.HealingEvict}, value) {
+				return true
+			}
 		case "namespaceSelector", "excludedNamespaces", "tcr", "check":
 			if !shaped(key, value) {
 				return true

@@ -1,0 +1,212 @@
+package healing
+
+import (
+	"testing"
+	"time"
+	"unique"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/tcr-assistant/tcr-assistant/diagnose"
+)
+
+// Moments of the table, in the order of time: a pod was created, the account got its entry, and then the Secret was written, all an hour
+// and more before now.
+var (
+	now     = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	created = now.Add(-2 * time.Hour)
+	listed  = now.Add(-90 * time.Minute)
+	written = now.Add(-80 * time.Minute)
+)
+
+// situation is a pod with all that decides about it.
+type situation struct {
+	pod    Pod
+	seen   Seen
+	facts  Facts
+	past   Past
+	counts bool
+}
+
+// older is a pod that lacks the entry, which its account has got since.
+func older() situation {
+	return situation{
+		pod: Pod{
+			Namespace: "team", Name: "app-1", UID: "1", Account: "default", Created: created.Unix(),
+			Owner: unique.Make(Owner{"apps/v1", "ReplicaSet", "app", "2"}),
+			Waits: []Wait{{"r.example.com/app:1", diagnose.RefusedUser}},
+		},
+		seen: Seen{Since: created.Add(time.Second)},
+		facts: Facts{
+			Entries: []string{"theirs", "tcr.ipsdemo"}, Listed: listed.Unix(),
+			Givers: []Giver{{Name: "demo", Secret: "tcr.ipsdemo", Servers: []string{"r.example.com"}, Current: true, Written: written.Unix()}},
+		},
+	}
+}
+
+// waiting is a pod that has the entry, has failed for twenty minutes, and last did 30 seconds before its Secret was written, which was
+// 10 seconds ago.
+func waiting() situation {
+	s := older()
+	s.pod.Entries = []string{"theirs", "tcr.ipsdemo"}
+	s.facts.Givers[0].Written = now.Add(-10 * time.Second).Unix()
+	s.seen = Seen{Since: now.Add(-20 * time.Minute), FailedAt: now.Add(-40 * time.Second), Failures: 4, Asked: now.Add(-5 * time.Second)}
+	return s
+}
+
+// late is a pod that lacks the entry although it was created a minute ago, after all stood.
+func late() situation {
+	s := older()
+	s.pod.Created, s.seen.Since = now.Add(-time.Minute).Unix(), now.Add(-50*time.Second)
+	return s
+}
+
+func TestDecide(t *testing.T) {
+	ago := func(d time.Duration) int64 { return now.Add(-d).Unix() }
+	for _, c := range []struct {
+		name   string
+		of     func() situation
+		change func(*situation)
+		action Action
+		reason Reason
+	}{
+		{"a pod that is older than the entry goes", older, nil, Evict, PodOlderThanEntry},
+		{"so does one of which the registry says that it may not", older, func(s *situation) {
+			s.pod.Waits[0].Refusal = diagnose.RefusedScope
+		}, Evict, PodOlderThanEntry},
+		{"and one that has what the account listed before", older, func(s *situation) {
+			s.pod.Entries = []string{"theirs"}
+		}, Evict, PodOlderThanEntry},
+		{"and one that waits for another image, too", older, func(s *situation) {
+			s.pod.Waits = append([]Wait{{"other.example.com/a", diagnose.NotRefused}}, s.pod.Waits...)
+		}, Evict, PodOlderThanEntry},
+		{"and one of which its events alone say why", older, func(s *situation) {
+			s.pod.Waits[0].Refusal = diagnose.RefusalUntold
+			s.seen.Asked, s.seen.Refusals = now, map[string]diagnose.Refusal{"r.example.com/app:1": diagnose.RefusedUser}
+		}, Evict, PodOlderThanEntry},
+		{"the mirror of a static pod stays", older, func(s *situation) { s.pod.Static = true }, Leave, StaticPod},
+		{"one that opted out stays", older, func(s *situation) { s.pod.OptedOut = true }, Leave, OptedOut},
+		{"one whose account or namespace did stays", older, func(s *situation) { s.facts.OptedOut = true }, Leave, OptedOut},
+		{"one for which nobody heals stays", older, func(s *situation) { s.facts.Givers = nil }, Leave, OtherRegistry},
+		{"one of another registry stays", older, func(s *situation) { s.pod.Waits[0].Image = "other.example.com/app:1" }, Leave, OtherRegistry},
+		{"one of another port of the host stays", older, func(s *situation) {
+			s.pod.Waits[0].Image = "r.example.com:5000/app:1"
+		}, Leave, OtherRegistry},
+		{"one that fails for another reason stays", older, func(s *situation) {
+			s.pod.Waits[0].Refusal = diagnose.NotRefused
+		}, Leave, OtherFailure},
+		{"one that does not say why is asked about", older, func(s *situation) {
+			s.pod.Waits[0].Refusal = diagnose.RefusalUntold
+		}, Ask, Unexplained},
+		{"one whose events do not say why either stays", older, func(s *situation) {
+			s.pod.Waits[0].Refusal = diagnose.RefusalUntold
+			s.seen.Asked, s.seen.Refusals = now.Add(-time.Second), map[string]diagnose.Refusal{"r.example.com/app:1": diagnose.RefusalUntold}
+		}, Leave, Unexplained},
+		{"and is asked about again after a while", older, func(s *situation) {
+			s.pod.Waits[0].Refusal = diagnose.RefusalUntold
+			s.seen.Asked, s.seen.Refusals = now.Add(-askAgain), map[string]diagnose.Refusal{"r.example.com/app:1": diagnose.RefusalUntold}
+		}, Ask, Unexplained},
+		{"one whose account lacks the entry stays", older, func(s *situation) { s.facts.Entries = []string{"theirs"} }, Leave, EntryMissing},
+		{"one whose Secret is not current stays", older, func(s *situation) { s.facts.Givers[0].Current = false }, Leave, SecretStale},
+		{"one for which the credential is known to be bad stays", older, func(s *situation) {
+			s.facts.Givers[0].Bad = true
+		}, Leave, CredentialRefused},
+		{"one that has only begun to wait is asked about", older, func(s *situation) { s.seen.Since = now.Add(-patience) }, Ask, WaitsBriefly},
+		{"and stays for half a minute", older, func(s *situation) { s.seen.Since, s.seen.Asked = now.Add(-patience), now }, Leave, WaitsBriefly},
+		{"and goes then", older, func(s *situation) {
+			s.seen.Since, s.seen.Asked = now.Add(-patience-time.Second), now
+		}, Evict, PodOlderThanEntry},
+		{"one that nobody would create again is told of", older, func(s *situation) { s.pod.Owner = nobody }, Tell, NoController},
+		{"one of a Job that would count it is told of", older, func(s *situation) {
+			s.pod.Owner, s.counts = unique.Make(Owner{"batch/v1", "Job", "job", "3"}), true
+		}, Tell, JobCounts},
+		{"one of a Job that would not count it goes", older, func(s *situation) {
+			s.pod.Owner = unique.Make(Owner{"batch/v1", "Job", "job", "3"})
+		}, Evict, PodOlderThanEntry},
+		{"one that lists its own is told of", older, func(s *situation) { s.pod.Entries = []string{"own"} }, Tell, PodListsItsOwn},
+		{"unless that is no hindrance", older, func(s *situation) {
+			s.pod.Entries, s.facts.Givers[0].Inserted = []string{"own"}, true
+		}, Evict, PodOlderThanEntry},
+		{"one that was created in the second in which all stood goes", older, func(s *situation) {
+			s.pod.Created, s.facts.Givers[0].Written = ago(time.Minute), ago(time.Minute)
+		}, Evict, PodOlderThanEntry},
+
+		{"a pod deep in its backoff goes", waiting, nil, Evict, BackingOff},
+		{"even where its events tell of few failures: it waits for long", waiting, func(s *situation) { s.seen.Failures = 1 }, Evict, BackingOff},
+		{"one with the entry that may not stays", waiting, func(s *situation) {
+			s.pod.Waits[0].Refusal = diagnose.RefusedScope
+		}, Leave, CredentialRefused},
+		{"one that failed after the Secret was written stays", waiting, func(s *situation) {
+			s.seen.FailedAt = now.Add(-9 * time.Second)
+		}, Leave, CredentialRefused},
+		{"one that failed in that second stays", waiting, func(s *situation) {
+			s.seen.FailedAt = now.Add(-10 * time.Second)
+		}, Leave, CredentialRefused},
+		{"one that tries again within a minute stays", waiting, func(s *situation) {
+			s.seen.Since, s.seen.FailedAt = now.Add(-20*time.Minute), now.Add(-4*time.Minute)
+		}, Leave, TriesSoon},
+		{"one that has more than a minute left goes", waiting, func(s *situation) {
+			s.seen.Since, s.seen.FailedAt = now.Add(-20*time.Minute), now.Add(-4*time.Minute+time.Second)
+		}, Evict, BackingOff},
+		{"one early in its backoff stays", waiting, func(s *situation) {
+			s.seen.Since, s.seen.Failures = now.Add(-75*time.Second), 3
+		}, Leave, TriesSoon},
+		{"one whose last failure is not known is asked about", waiting, func(s *situation) {
+			s.seen.FailedAt, s.seen.Asked = time.Time{}, time.Time{}
+		}, Ask, Unexplained},
+		{"one whose events are gone stays", waiting, func(s *situation) { s.seen.FailedAt = time.Time{} }, Leave, Unexplained},
+		{"one that was seen failing is asked about once more", waiting, func(s *situation) { s.seen.Asked = time.Time{} }, Ask, Unexplained},
+		{"one that was seen failing after that is not", waiting, func(s *situation) {
+			s.seen.FailedAt, s.seen.Asked = now.Add(-5*time.Second), time.Time{}
+		}, Leave, CredentialRefused},
+		{"one that waits for less than half a minute stays", waiting, func(s *situation) {
+			s.seen.Since, s.seen.FailedAt, s.seen.Failures = now.Add(-30*time.Second), now.Add(-29*time.Second), 9
+			s.facts.Givers[0].Written = now.Add(-time.Second).Unix()
+		}, Leave, WaitsBriefly},
+
+		{"a pod that came after all stood stays for ten minutes", late, nil, Leave, Young},
+		{"whatever it says", late, func(s *situation) { s.pod.Waits[0].Refusal = diagnose.RefusedScope }, Leave, Young},
+		{"to the second", late, func(s *situation) { s.pod.Created = ago(rest - time.Second) }, Leave, Young},
+		{"and goes then", late, func(s *situation) { s.pod.Created = ago(rest) }, Evict, PodOlderThanEntry},
+		{"but not as the second one of its owner", late, func(s *situation) {
+			s.pod.Created, s.past = ago(rest), Past{Late: [2]int64{ago(9 * time.Minute), ago(rest)}}
+		}, Tell, NotHelped},
+		{"nor any other of that owner", older, func(s *situation) {
+			s.past = Past{Late: [2]int64{ago(time.Minute), ago(time.Minute)}}
+		}, Tell, NotHelped},
+		{"for ten minutes", older, func(s *situation) { s.past = Past{Late: [2]int64{ago(rest), ago(rest)}} }, Evict, PodOlderThanEntry},
+		{"one after an evicted one stays for good", late, func(s *situation) {
+			s.pod.Created, s.past = ago(30*time.Minute), Past{Evicted: ago(31 * time.Minute)}
+		}, Tell, NotHelped},
+		{"until something else stands", older, func(s *situation) {
+			s.past = Past{Late: [2]int64{ago(time.Minute), ago(time.Minute)}, Evicted: ago(3 * time.Hour)}
+			s.pod.Created, s.facts.Givers[0].Written = ago(5*time.Minute), ago(50*time.Second)
+		}, Evict, PodOlderThanEntry},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := c.of()
+			if c.change != nil {
+				c.change(&s)
+			}
+			got := Decide(s.pod, s.seen, s.facts, s.past, func() bool { return s.counts }, now)
+			assert.Equal(t, c.reason, got.Reason)
+			assert.Equal(t, c.action, got.Action)
+		})
+	}
+}
+
+func TestSeveralGivers(t *testing.T) {
+	s := older()
+	s.facts.Givers = append([]Giver{{Name: "stale", Secret: "tcr.ipsstale", Servers: []string{"r.example.com"}}}, s.facts.Givers...)
+	s.facts.Entries = append(s.facts.Entries, "tcr.ipsstale")
+	got := Decide(s.pod, s.seen, s.facts, s.past, nil, now)
+	assert.Equal(t, Verdict{Evict, PodOlderThanEntry, "demo", "tcr.ipsdemo", false}, got)
+}
+
+func TestPast(t *testing.T) {
+	var past Past
+	for _, created := range []int64{3, 1, 5, 4, 2} {
+		past.Saw(created)
+	}
+	assert.Equal(t, [2]int64{5, 4}, past.Late)
+}

@@ -1,0 +1,81 @@
+package eviction
+
+import (
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/tcr-assistant/tcr-assistant/reflector"
+)
+
+// Role is the ClusterRole that permits what an Evictor does.
+const Role = "tcr-assistant-healing-role"
+
+// doubtful is for how long nothing counts as refused: an API server that has just started knows of no roles.
+const doubtful = 3 * time.Second
+
+// permissions are what the API server does not let an Evictor do.
+type permissions struct {
+	log func(verb string, err error) // logs that pods may not be watched
+
+	mu      sync.Mutex
+	since   time.Time // when a watch of pods was refused first; zero where it was not
+	missing map[string]bool
+}
+
+func newPermissions(log *slog.Logger) *permissions {
+	return &permissions{log: reflector.LogForbidden(log, "pods"), missing: map[string]bool{}}
+}
+
+const watchPods = "list and watch pods"
+
+// answered takes in how the API server answers lists and watches of pods.
+func (p *permissions) answered(verb string, err error) {
+	p.log(verb, err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil && verb == "watch":
+		p.since = time.Time{}
+		delete(p.missing, watchPods)
+	case !apierrors.IsForbidden(err):
+	case p.since.IsZero():
+		p.since = time.Now()
+	case time.Since(p.since) > doubtful:
+		p.missing[watchPods] = true
+	}
+}
+
+// used takes in how the API server answered a request: what was asked for, such as "get jobs".
+func (p *permissions) used(what string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil:
+		delete(p.missing, what)
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot "): // by whoever authorizes, not by admission
+		p.missing[what] = true
+	}
+}
+
+// lacking returns what is missing, in order; none where all is there.
+func (p *permissions) lacking() (missing []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, what := range []string{watchPods, evictPods, listEvents, getJobs} {
+		if p.missing[what] {
+			missing = append(missing, what)
+		}
+	}
+	return missing
+}
+
+func (p *permissions) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.missing)
+	p.since = time.Time{}
+}

@@ -1,0 +1,79 @@
+package healing
+
+import (
+	"slices"
+
+	"github.com/tcr-assistant/tcr-assistant/diagnose"
+	"github.com/tcr-assistant/tcr-assistant/image"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
+)
+
+// Facts are what is known of what the pods of an account pull with.
+type Facts struct {
+	// OptedOut is whether the label of the namespace or the account keeps everything away.
+	OptedOut bool
+	// Entries are what the account lists, since Listed at the latest, in Unix seconds.
+	Entries []string
+	Listed  int64
+	// Givers are the ImagePullSecrets that heal pods of the account.
+	Givers []Giver
+}
+
+// Giver is an ImagePullSecret that heals pods.
+type Giver struct {
+	// Name is that of the ImagePullSecret, Secret that of its Secret, Servers what its credential is for.
+	Name, Secret string
+	Servers      []string
+	// Current is whether the Secret in the namespace holds the current credential, since Written, in Unix seconds.
+	Current bool
+	Written int64
+	// Inserted is whether the Secret is given to pods with pull secrets of their own, too, when they are created.
+	Inserted bool
+	// Bad is whether the credential is known to be refused.
+	Bad bool
+}
+
+// FactsOf returns what is known of what the pods of an account pull with. bad reports whether a rule's credential is known to be refused.
+func FactsOf(rules *pullsecret.Rules, namespace plan.Namespace, account string, bad func(*pullsecret.Rule) bool) Facts {
+	facts := Facts{OptedOut: namespace.OptOut == pullsecret.OptedOut}
+	if !namespace.Live {
+		return facts
+	}
+	if i := slices.IndexFunc(namespace.Accounts, func(a plan.Account) bool { return a.Name == account }); i >= 0 {
+		known := namespace.Accounts[i]
+		facts.Entries, facts.Listed = known.Secrets, known.Updated
+		facts.OptedOut = facts.OptedOut || known.OptOut == pullsecret.OptedOut
+	}
+	for _, rule := range rules.In(namespace.Name, namespace.Labels) {
+		if !rule.Heals || !rule.ServiceAccounts.Matches(account) {
+			continue
+		}
+		secret, found := namespace.Secret(rule.Secret)
+		facts.Givers = append(facts.Givers, Giver{
+			Name: rule.Name, Secret: rule.Secret, Servers: rule.Servers,
+			Current: found && rule.Known() && plan.Current(secret, rule), Written: secret.Updated,
+			Inserted: inserted(rules, rule, namespace, account), Bad: bad(rule),
+		})
+	}
+	return facts
+}
+
+// inserted reports whether a pod of the account that pulls with a rule's credential, and lists pull secrets of its own, is given the
+// Secret when it is created.
+func inserted(rules *pullsecret.Rules, rule *pullsecret.Rule, namespace plan.Namespace, account string) bool {
+	pod := &pullsecret.Pod{Namespace: namespace.Name, ServiceAccount: account, Images: []string{rule.Servers[0] + "/any"}}
+	return rule.Pods != "" && slices.Contains(rules.PodSecrets(pod, func() pullsecret.Labels { return namespace.Labels }), rule.Secret)
+}
+
+// gives reports whether the credential is for an image.
+func (g Giver) gives(text string) bool {
+	if slices.ContainsFunc(g.Servers, func(server string) bool { return image.IsOf(text, server) }) {
+		return true // as it nearly always is
+	}
+	name, err := image.Parse(text)
+	return err == nil && slices.ContainsFunc(g.Servers, func(server string) bool { return diagnose.Covers(server, name.Repository()) })
+}
+
+// stands returns since when all stands that the giver gives, in Unix seconds: pods that are created later are born with it.
+func (f Facts) stands(giver Giver) int64 { return max(f.Listed, giver.Written) }

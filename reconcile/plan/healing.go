@@ -1,0 +1,55 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+)
+
+// Healing is what there is to tell of the pods that one ImagePullSecret would heal.
+type Healing struct {
+	// Missing are the permissions that the manager lacks for it, such as "list and watch pods".
+	Missing []string
+	// Unhealed counts the pods that wait and are not evicted until somebody does something; Listed are some of them.
+	Unhealed int
+	Listed   []v1.Failure
+}
+
+// Equal reports whether both tell the same.
+func (h Healing) Equal(other Healing) bool {
+	return h.Unhealed == other.Unhealed && slices.Equal(h.Missing, other.Missing) && slices.Equal(h.Listed, other.Listed)
+}
+
+// ReasonWatching is that of the condition Healing where it is True. Otherwise it is ReasonForbidden.
+const ReasonWatching = "Watching"
+
+// SetHealing tells in the status of a rule which pods are not healed that it would heal.
+func SetHealing(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, healing Healing, now time.Time) {
+	if !rule.Heals {
+		status.Unhealed = nil
+		meta.RemoveStatusCondition(&status.Conditions, v1.ConditionHealing)
+		return
+	}
+	status.Unhealed = healing.Listed
+	condition := metav1.Condition{
+		Type: v1.ConditionHealing, Status: metav1.ConditionTrue, Reason: ReasonWatching,
+		Message:            "pods that came before the credential are evicted",
+		ObservedGeneration: rule.Generation, LastTransitionTime: metav1.NewTime(now),
+	}
+	if healing.Unhealed > 0 {
+		condition.Message += fmt.Sprintf("; %s left alone, see status.unhealed", counted(healing.Unhealed, "pod"))
+	}
+	if len(healing.Missing) > 0 {
+		condition.Status, condition.Reason = metav1.ConditionFalse, ReasonForbidden
+		condition.Message = fmt.Sprintf("the manager may not %s in all namespaces: set rbac.healing to true in the values of the install, or bind "+
+			"the manager to the ClusterRole tcr-assistant-healing-role", strings.Join(healing.Missing, ", "))
+	}
+	meta.SetStatusCondition(&status.Conditions, condition)
+}
