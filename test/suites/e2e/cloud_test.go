@@ -184,7 +184,9 @@ func (w *world) rotate(first tencentcloud.Token) {
 	w.T.Logf("%d pods of new namespaces were created while tokens were replaced, disabled and deleted", created.Load())
 }
 
-// pulls creates a namespace with a pod, waits until that runs, and deletes both. It returns an error where the pod needed a second pull.
+// pulls creates a namespace with a pod, waits until that runs, and deletes both. It returns an error where the registry refused a
+// credential. A pull without one is the kubelet's: the API server may refuse it the Secret of a pod of which its node authorizer has not
+// heard yet, the kubelet pulls without it after a second, and says so in an event.
 func (w *world) pulls(name string) error {
 	if err := w.namespace(name); err != nil {
 		return err
@@ -209,12 +211,18 @@ func (w *world) pulls(name string) error {
 			return fmt.Errorf("it does not run: %w", err)
 		}
 	}
-	events, err := w.Client.CoreV1().Events(name).List(w.Ctx, metav1.ListOptions{FieldSelector: "reason=Failed"})
+	events, err := w.Client.CoreV1().Events(name).List(w.Ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
-	if len(events.Items) > 0 {
-		return fmt.Errorf("it needed a second pull: %s", events.Items[0].Message)
+	withoutSecret := slices.ContainsFunc(events.Items, func(event corev1.Event) bool {
+		return event.Reason == "FailedToRetrieveImagePullSecret"
+	})
+	for _, event := range events.Items {
+		refused := event.Reason == "Failed" && strings.HasPrefix(event.Message, "Failed to pull image")
+		if anonymous := withoutSecret && strings.Contains(event.Message, "failed to fetch anonymous token"); refused && !anonymous {
+			return fmt.Errorf("it needed a second pull: %s", event.Message)
+		}
 	}
 	return w.Client.CoreV1().Namespaces().Delete(w.Ctx, name, metav1.DeleteOptions{})
 }
