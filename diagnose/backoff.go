@@ -27,3 +27,12 @@ func (p *Pull) nextTry() time.Time {
 	}
 	return p.FailedAt.Add(Backoff(p.Failures))
 }
+
+// triedAt returns when the kubelet read the Secrets for the pull that failed last, as well as its events tell; zero where they are gone. A
+// pull that began later has not failed yet.
+func (p *Pull) triedAt() time.Time {
+	if p.BeganAt.IsZero() || p.BeganAt.After(p.FailedAt) {
+		return p.FailedAt
+	}
+	return p.BeganAt
+}

@@ -99,7 +99,7 @@ func (f failure) backingOff(why string) []Finding {
 			when = "within seconds"
 		}
 	}
-	return f.found(BackingOff, f.pod(), "%s, and its last attempt was before that: it tries again %s",
+	return f.found(BackingOff, f.pod(), "%s, and its last attempt began before that: it tries again %s",
 		"wait, or "+f.recreate(), why, when)
 }
 
@@ -108,7 +108,7 @@ func (f failure) refusedOurs(issuer Issuer, secret Secret) []Finding {
 	switch object := "imagepullsecret " + issuer.Name; {
 	case issuer.Sum != "" && issuer.Sum != secret.Sum:
 		return f.stale(issuer, "it holds another credential")
-	case !f.FailedAt.IsZero() && secret.Updated.After(f.FailedAt):
+	case !f.triedAt().IsZero() && secret.Updated.After(f.triedAt()):
 		return f.backingOff(fmt.Sprintf("its Secret %s was renewed at %s", secret.Name, secret.Updated.UTC().Format("15:04:05 MST")))
 	case f.class == scope:
 		return f.found(InsufficientScope, object, "the registry %s knows its user, who may not pull %s: %s",

@@ -79,6 +79,8 @@ type Pull struct {
 	// Failures counts the pulls that failed, FailedAt is when the last one did; zero where the events are gone.
 	Failures int       `json:"failures,omitempty"`
 	FailedAt time.Time `json:"failedAt,omitzero"`
+	// BeganAt is when the last pull that is known of began; zero where the events are gone.
+	BeganAt time.Time `json:"beganAt,omitzero"`
 }
 
 // Namespace is what matters of the pod's namespace.

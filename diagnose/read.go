@@ -97,6 +97,10 @@ func imageOf(pod *corev1.Pod, status corev1.ContainerStatus) string {
 func (p *Pull) take(events []corev1.Event) {
 	prefix := "Failed to pull image " + quote(p.Image) + ": "
 	for _, event := range events {
+		begins := event.Reason == "Pulling" && strings.HasSuffix(event.Message, "Pulling image "+quote(p.Image))
+		if at := lastSeen(event); begins && at.After(p.BeganAt) {
+			p.BeganAt = at
+		}
 		if event.Reason != "Failed" || !strings.Contains(event.Message, prefix) {
 			continue
 		}

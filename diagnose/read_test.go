@@ -174,6 +174,16 @@ func TestEventsTellOfThePull(t *testing.T) {
 	}
 }
 
+func TestEventsTellWhenAPullBegan(t *testing.T) {
+	at := metav1.Date(2026, 3, 1, 9, 59, 50, 0, time.UTC)
+	pulling := func(image string, seconds time.Duration) corev1.Event {
+		return corev1.Event{Reason: "Pulling", LastTimestamp: metav1.NewTime(at.Add(seconds * time.Second)), Message: `Pulling image "` + image + `"`}
+	}
+	events := []corev1.Event{pulling("r.example.com/app:v1", 0), pulling("r.example.com/app:v1", -9), pulling("r.example.com/app", 5)}
+	assert.Equal(t, at.UTC(), ReadPod(waiting("r.example.com/app:v1", "ErrImagePull", "x"), events).Pulls[0].BeganAt)
+	assert.Zero(t, ReadPod(waiting("r.example.com/other", "ErrImagePull", "x"), events).Pulls[0].BeganAt)
+}
+
 func TestAVolumesImageFailsUnderTheNameOfTheContainer(t *testing.T) {
 	pod := waiting("r.example.com/app:v1", "ErrImagePull", `failed to pull and unpack image "models.example.com/llm:v1": 401 Unauthorized`)
 	pod.Spec.Volumes = []corev1.Volume{

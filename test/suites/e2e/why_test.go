@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -232,6 +233,7 @@ func (w *whyWorld) situations() []situation {
 		{name: "upper-case", image: node.RegistryHost + "/docker/App:1", want: is(diagnose.ImageNameInvalid)},
 		{name: "never", image: "never.example.com/app", pod: func(spec *corev1.PodSpec) { spec.Containers[0].ImagePullPolicy = corev1.PullNever }, want: is(diagnose.ImageNotOnNode)},
 		{name: "mended", image: image, after: func(namespace string) {
+			w.justRefused(namespace)
 			w.give("wrong", node.RegistryHost, "right", "mended")
 			w.Holds(namespace, "wrong")
 		}, want: is(diagnose.BackingOff)},
@@ -327,6 +329,25 @@ func (w *whyWorld) check(t *testing.T) {
 		assert.Contains(t, string(out), c.says, c.args)
 		assert.NotContains(t, string(out), "hush", c.args)
 	}
+}
+
+// justRefused waits until the pod's last pull failed so recently that the next one is some time away, and so long ago that what happens now
+// happens in another second: events count in seconds.
+func (w *whyWorld) justRefused(namespace string) {
+	w.T.Helper()
+	w.Eventually("a pull has just failed", func() error {
+		events, err := w.Client.CoreV1().Events(namespace).List(w.Ctx, metav1.ListOptions{FieldSelector: "reason=Failed"})
+		if err != nil {
+			return err
+		}
+		for _, event := range events.Items {
+			age := time.Since(event.LastTimestamp.Time)
+			if strings.HasPrefix(event.Message, "Failed to pull image") && age > 2*time.Second && age < 6*time.Second {
+				return nil
+			}
+		}
+		return errors.New("none did")
+	})
 }
 
 // judge waits until the pod runs or has failed to, and asks why.
