@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
@@ -63,7 +64,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	if k.serving.secret.CatchUp(ctx) != nil {
 		return
 	}
-	t := &term{Keeper: k, issued: make(chan issuance, 1), limit: flowcontrol.NewTokenBucketRateLimiter(float32(1/issueEvery.Seconds()), issueBurst), backoff: newBackoff()}
+	t := &term{Keeper: k, issued: make(chan issuance, 1), limit: flowcontrol.NewTokenBucketRateLimiter(float32(1/issueEvery.Seconds()), issueBurst), pauses: backoff.Between(firstPause, longestPause)}
 	t.known = parseView(k.publisher.Published()).union()
 	for {
 		timer := time.NewTimer(t.step(ctx))
@@ -101,7 +102,7 @@ type term struct {
 	known       bundle
 	publishedAt time.Time
 
-	backoff   wait.Backoff
+	pauses    wait.Backoff
 	notBefore time.Time // after a failure, nothing is tried before
 }
 
@@ -113,9 +114,11 @@ type issuance struct {
 	err      error // why there is none at all
 }
 
-func newBackoff() wait.Backoff {
-	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 9, Cap: 30 * time.Second}
-}
+// firstPause and longestPause are those between failures.
+const (
+	firstPause   = 200 * time.Millisecond
+	longestPause = 30 * time.Second
+)
 
 // step does what there is to do and returns for how long there is nothing more, unless something changes.
 func (t *term) step(ctx context.Context) time.Duration {
@@ -180,9 +183,9 @@ func (t *term) note(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:
-		t.backoff = newBackoff()
+		t.pauses = backoff.Between(firstPause, longestPause)
 	default:
-		t.notBefore = time.Now().Add(t.backoff.Step())
+		t.notBefore = time.Now().Add(t.pauses.Step())
 		t.cfg.Log.Error("serving certificate was not kept", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName, "error", err)
 	}
 }

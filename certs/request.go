@@ -18,11 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	toolswatch "k8s.io/client-go/tools/watch"
 
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
@@ -167,7 +167,7 @@ func newRequester(client *clientset.Clientset, cfg Config) *requester {
 func (r *requester) request(ctx context.Context, key *ecdsa.PrivateKey) (*pair, error) {
 	timed, cancel := context.WithTimeout(ctx, r.cfg.SignerTimeout)
 	defer cancel()
-	backoff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 7, Cap: 5 * time.Second}
+	pauses := backoff.Between(100*time.Millisecond, 5*time.Second)
 	var forbiddenSince time.Time // zero unless that was the last answer
 	for {
 		p, err := r.try(timed, key)
@@ -183,12 +183,8 @@ func (r *requester) request(ctx context.Context, key *ecdsa.PrivateKey) (*pair, 
 		case time.Since(forbiddenSince) >= forbiddenFor:
 			return nil, err
 		}
-		pause := time.NewTimer(backoff.Step())
-		select {
-		case <-timed.Done():
-			pause.Stop()
+		if backoff.Sleep(timed, pauses.Step()); timed.Err() != nil {
 			return nil, err
-		case <-pause.C:
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
@@ -200,14 +201,13 @@ func checkNotRewound[List runtime.Object](ctx context.Context, watched metav1.Li
 	return nil
 }
 
-// newBackoff returns the pauses between failures: an API server that comes back is noticed within seconds.
-func newBackoff() *wait.Backoff {
-	return &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 5 * time.Second}
-}
+// newPauses returns those between failures: an API server that comes back is noticed within seconds.
+func newPauses() wait.Backoff { return backoff.Between(100*time.Millisecond, 5*time.Second) }
 
 // Run runs a reflector, which passes what the API server has on to the store, until ctx ends.
 func Run[Object latest.Kind, Stripped any](ctx context.Context, name string, source *cache.ListWatch, object Object, store *Store[Object, Stripped]) {
-	r := cache.NewReflectorWithOptions(pages[Object, Stripped]{source, store}, object, store, cache.ReflectorOptions{Name: name, Backoff: newBackoff()})
+	pauses := newPauses()
+	r := cache.NewReflectorWithOptions(pages[Object, Stripped]{source, store}, object, store, cache.ReflectorOptions{Name: name, Backoff: &pauses})
 	r.WatchListPageSize = pageSize
 	r.RunWithContext(ctx)
 }

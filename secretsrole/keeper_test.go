@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 )
 
 func TestAThousandNamesAreOneWrite(t *testing.T) {
@@ -216,7 +218,7 @@ func TestOthersThatComeDoNotKeepANameFromBeingGranted(t *testing.T) {
 		defer close(done)
 		for i := 0; ctx.Err() == nil; i++ {
 			k.Want(fmt.Sprintf("tcr.ips%d", i))
-			sleep(ctx, 5*time.Millisecond)
+			backoff.Sleep(ctx, 5*time.Millisecond)
 		}
 	}()
 	require.NoError(t, k.await(ctx, "tcr.ipsa"), "as long as others come nobody is granted anything")

@@ -22,6 +22,7 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -79,10 +80,8 @@ func (r *Remover) Run(ctx context.Context) error {
 		if err != nil {
 			r.Log.Warn("not everything was removed, trying again", "after", pause, "error", err)
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, pause); ctx.Err() != nil {
 			return errors.Join(fmt.Errorf("removing all that is issued: %w", context.Cause(ctx)), err)
-		case <-time.After(pause):
 		}
 		if pause *= 2; err == nil || removed > 0 {
 			pause = passDelay

@@ -9,9 +9,9 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
@@ -192,7 +192,7 @@ func (r *Registrar) Run(ctx context.Context) {
 		running.Go(func() { kept.Run(ctx) })
 		running.Go(func() { r.announce(ctx, kept) })
 	}
-	backoff := newBackoff()
+	pauses := backoff.Between(firstPause, longestPause)
 	for {
 		select {
 		case <-ctx.Done():
@@ -202,15 +202,12 @@ func (r *Registrar) Run(ctx context.Context) {
 		for ctx.Err() == nil {
 			err := r.restore(ctx)
 			if err == nil {
-				backoff = newBackoff()
+				pauses = backoff.Between(firstPause, longestPause)
 				break
 			}
 			r.log.Warn("webhook configurations were not restored", "error", err)
 			// Nothing shortens the pause: a change may be what our own write has made.
-			select {
-			case <-ctx.Done():
-			case <-time.After(backoff.Step()):
-			}
+			backoff.Sleep(ctx, pauses.Step())
 		}
 	}
 }
@@ -242,11 +239,10 @@ func wake(waiting chan struct{}) {
 const (
 	writeRate  = 2
 	writeBurst = 100
+	// firstPause and longestPause are those between failures.
+	firstPause   = 100 * time.Millisecond
+	longestPause = 10 * time.Second
 )
-
-func newBackoff() wait.Backoff {
-	return wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 8, Cap: 10 * time.Second}
-}
 
 // restore applies each configuration that others wrote to since we did, or that is to say something else. That costs nothing but a request where they left
 // our fields alone.
