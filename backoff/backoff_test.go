@@ -2,7 +2,6 @@ package backoff
 
 import (
 	"context"
-	"os/exec"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,12 +71,4 @@ func TestSleepEndsWithItsContext(t *testing.T) {
 		Sleep(ctx, time.Hour)
 		assert.Equal(t, 2*time.Second, time.Since(began))
 	})
-}
-
-// TestPure holds the package free of clients and of all that is ours.
-func TestPure(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
-	require.NoError(t, err)
-	assert.NotContains(t, string(out), "k8s.io/client-go")
-	assert.NotContains(t, string(out), "tcr-assistant/api/v1")
 }

@@ -3,7 +3,6 @@ package credential_test
 import (
 	"encoding/base64"
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -105,13 +104,6 @@ func TestSecretsThatGiveNone(t *testing.T) {
 			assert.Less(t, len(found.Unread.Message), 1000, "a condition's message has at most 32768 characters")
 		})
 	}
-}
-
-// TestPure holds the package free of clients.
-func TestPure(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
-	require.NoError(t, err)
-	assert.NotContains(t, string(out), "k8s.io/client-go")
 }
 
 func TestSeenSecretsSupplyTheRulesThatReferToThem(t *testing.T) {

@@ -2,7 +2,6 @@ package privatenetwork
 
 import (
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -160,17 +159,4 @@ func FuzzResolve(f *testing.F) {
 			require.True(t, host.Address.IsPrivate() || shared.Contains(host.Address))
 		}
 	})
-}
-
-// TestPure holds the package free of clients.
-func TestPure(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
-	require.NoError(t, err)
-	for dep := range strings.FieldsSeq(string(out)) {
-		assert.NotEqual(t, "net/http", dep)
-		assert.False(t, strings.HasPrefix(dep, "k8s.io/client-go"), dep)
-		if ours, is := strings.CutPrefix(dep, "github.com/tcr-assistant/tcr-assistant/"); is {
-			assert.Equal(t, "privatenetwork", ours)
-		}
-	}
 }
