@@ -29,25 +29,26 @@ import (
 
 // TestLinked holds what only this command needs out of the others.
 func TestLinked(t *testing.T) {
-	deps := func(command string) string {
+	links := func(command string) func(part string) bool {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", command).Output()
 		require.NoError(t, err)
-		return string(out)
+		return func(part string) bool { return strings.Contains(string(out), part) }
 	}
+	here, manager, updater := links("."), links("../controller-manager"), links("../hosts-updater")
 	for _, only := range []string{"github.com/spf13/cobra", "k8s.io/cli-runtime/", "sigs.k8s.io/kustomize/", "k8s.io/client-go/dynamic",
-		"tcr-assistant/diagnose", "tcr-assistant/preview"} {
-		assert.Contains(t, deps("."), only)
-		for _, other := range []string{"../controller-manager", "../hosts-updater"} {
-			assert.NotContains(t, deps(other), only, other)
-		}
+		"tcr-assistant/diagnose/gather", "tcr-assistant/preview"} {
+		assert.True(t, here(only), only)
+		assert.False(t, manager(only), only)
+		assert.False(t, updater(only), only)
 	}
-	for _, shared := range []string{"github.com/distribution/reference", "tcr-assistant/image", "oras.land/", "tcr-assistant/credential/check"} {
-		assert.Contains(t, deps("."), shared)
-		assert.Contains(t, deps("../controller-manager"), shared, "it checks in the same way")
-		assert.NotContains(t, deps("../hosts-updater"), shared)
+	for _, shared := range []string{"github.com/distribution/reference", "tcr-assistant/image", "oras.land/", "tcr-assistant/credential/check",
+		"tcr-assistant/diagnose\n"} {
+		assert.True(t, here(shared), shared)
+		assert.True(t, manager(shared), "%s: it checks and heals by the same rules", shared)
+		assert.False(t, updater(shared), shared)
 	}
 	for _, foreign := range []string{"tcr-assistant/reconcile", "tcr-assistant/webhook", "k8s.io/client-go/kubernetes\n"} {
-		assert.NotContains(t, deps("."), foreign)
+		assert.False(t, here(foreign), foreign)
 	}
 }
 
