@@ -29,10 +29,6 @@ const (
 	issueBurst = 30
 )
 
-func managedLabels() map[string]string {
-	return map[string]string{v1.ManagedByLabel: v1.ManagedByValue}
-}
-
 // Keeper keeps the certificate: it issues, renews, publishes and retires. It runs on the leader alone. In a steady
 // cluster it makes no call.
 type Keeper struct {
@@ -247,7 +243,7 @@ func (t *term) write(ctx context.Context) error {
 	secret := &corev1.Secret{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: t.cfg.Namespace, Name: t.cfg.SecretName, Labels: managedLabels(),
+			Namespace: t.cfg.Namespace, Name: t.cfg.SecretName, Labels: v1.ManagedLabels(),
 			Annotations: map[string]string{annotationMode: string(p.mode), annotationFingerprint: p.fingerprint()},
 		},
 		Type: corev1.SecretTypeTLS,

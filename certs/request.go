@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	toolswatch "k8s.io/client-go/tools/watch"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
@@ -91,7 +92,7 @@ func newRequest(key *ecdsa.PrivateKey, cfg Config, owner *metav1.OwnerReference)
 		return nil, fmt.Errorf("creating the certificate request: %w", err)
 	}
 	csr := &certificatesv1.CertificateSigningRequest{
-		ObjectMeta: metav1.ObjectMeta{Name: RequestName, Labels: managedLabels()},
+		ObjectMeta: metav1.ObjectMeta{Name: RequestName, Labels: v1.ManagedLabels()},
 		Spec: certificatesv1.CertificateSigningRequestSpec{
 			Request:           pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
 			SignerName:        cfg.Signer,

@@ -87,7 +87,7 @@ func TestNewSecret(t *testing.T) {
 	require.Empty(t, errs)
 	secret := rule.NewSecret()
 	assert.Equal(t, "tcr.ipssample", secret.Name)
-	assert.True(t, Managed(secret.Labels))
+	assert.True(t, v1.Managed(secret.Labels))
 	require.Len(t, secret.OwnerReferences, 1)
 	owner := secret.OwnerReferences[0]
 	assert.Equal(t, rule.UID, owner.UID)

@@ -181,7 +181,7 @@ func (w *secretWatch) watchIssued(ctx context.Context, synced func()) {
 
 // issued selects the Secrets that bear our label.
 func issued(options *metav1.ListOptions) {
-	options.LabelSelector = labels.Set{v1.ManagedByLabel: v1.ManagedByValue}.String()
+	options.LabelSelector = labels.Set(v1.ManagedLabels()).String()
 }
 
 // stopWhenForbidden returns what ends a watch that is not, or no longer, permitted.

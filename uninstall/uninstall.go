@@ -280,7 +280,7 @@ func (p *pass) removable(ctx context.Context, namespace, name string, permitted 
 	case !allowed || secret == nil:
 		known = true
 	default:
-		known = pullsecret.Removable(name, true, pullsecret.Ours(pullsecret.Managed(secret.Labels), len(pullsecret.Owners(secret)) > 0, p.ours[name]))
+		known = pullsecret.Removable(name, true, pullsecret.Ours(v1.Managed(secret.Labels), len(pullsecret.Owners(secret)) > 0, p.ours[name]))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

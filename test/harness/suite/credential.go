@@ -111,7 +111,7 @@ func (w *World) Current(namespace, imagePullSecret string) (*corev1.Secret, erro
 		return secret, fmt.Errorf("it is of type %s", secret.Type)
 	case !bytes.Equal(secret.Data[corev1.DockerConfigJsonKey], pullsecret.Render(object.Spec.Docker)):
 		return secret, errors.New("it holds another credential")
-	case !pullsecret.Managed(secret.Labels):
+	case !v1.Managed(secret.Labels):
 		return secret, fmt.Errorf("it is labelled %v", secret.Labels)
 	case !slices.ContainsFunc(secret.OwnerReferences, owns):
 		return secret, fmt.Errorf("it is owned by %v", secret.OwnerReferences)

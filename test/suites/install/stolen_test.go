@@ -165,8 +165,7 @@ func widenings(ctx context.Context) []attempt {
 	patch := func(name string, kind types.PatchType, body any) func(kubernetes.Interface) error {
 		options := metav1.PatchOptions{}
 		if kind == types.ApplyPatchType {
-			force := true
-			options = metav1.PatchOptions{FieldManager: "thief", Force: &force}
+			options = metav1.PatchOptions{FieldManager: "thief", Force: new(true)}
 		}
 		return func(stolen kubernetes.Interface) error {
 			text, err := json.Marshal(body)

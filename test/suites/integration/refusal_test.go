@@ -151,9 +151,8 @@ func TestAnImmutableSecretDoesNotEndRotation(t *testing.T) {
 	})
 
 	t.Run("one that somebody else made is marked, and replaced", func(t *testing.T) {
-		yes := true
 		_, err := secrets.Create(w.Ctx, &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsadopted"}, Immutable: &yes, Type: corev1.SecretTypeDockerConfigJson,
+			ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsadopted"}, Immutable: new(true), Type: corev1.SecretTypeDockerConfigJson,
 			Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{}}`)},
 		}, metav1.CreateOptions{})
 		require.NoError(t, err)
