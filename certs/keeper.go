@@ -60,7 +60,10 @@ func (k *Keeper) Run(ctx context.Context) {
 	if k.serving.secret.CatchUp(ctx) != nil {
 		return
 	}
-	t := &term{Keeper: k, issued: make(chan issuance, 1), limit: flowcontrol.NewTokenBucketRateLimiter(float32(1/issueEvery.Seconds()), issueBurst), pauses: backoff.Between(firstPause, longestPause)}
+	t := &term{
+		Keeper: k, issued: make(chan issuance, 1), pauses: backoff.Between(firstPause, longestPause),
+		limit: flowcontrol.NewTokenBucketRateLimiter(float32(1/issueEvery.Seconds()), issueBurst),
+	}
 	t.known = parseView(k.publisher.Published()).union()
 	for {
 		timer := time.NewTimer(t.step(ctx))

@@ -255,7 +255,9 @@ func (r *requester) remove(ctx context.Context) (*certificatesv1.CertificateSign
 // approve approves the created object and no other. The API server refuses the update when the name stands for
 // another object by now (its UID) or when the object has changed (its resourceVersion); the specification of a
 // request never changes.
-func (r *requester) approve(ctx context.Context, created *certificatesv1.CertificateSigningRequest) (*certificatesv1.CertificateSigningRequest, error) {
+func (r *requester) approve(
+	ctx context.Context, created *certificatesv1.CertificateSigningRequest,
+) (*certificatesv1.CertificateSigningRequest, error) {
 	request := created.DeepCopy()
 	for !answered(request) {
 		request.Status.Conditions = append(request.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
@@ -292,7 +294,8 @@ func answered(csr *certificatesv1.CertificateSigningRequest) bool {
 func outcome(csr *certificatesv1.CertificateSigningRequest) ([]byte, error) {
 	for _, condition := range csr.Status.Conditions {
 		if condition.Type == certificatesv1.CertificateDenied || condition.Type == certificatesv1.CertificateFailed {
-			return nil, refusef("certificate signing request %s was answered %s: %s: %s", csr.Name, condition.Type, condition.Reason, condition.Message)
+			return nil, refusef("certificate signing request %s was answered %s: %s: %s", csr.Name, condition.Type, condition.Reason,
+				condition.Message)
 		}
 	}
 	return csr.Status.Certificate, nil

@@ -252,7 +252,8 @@ func (o *Object[K]) put(change func(record[K]) record[K]) (era int, turned <-cha
 		close(o.turned)
 		o.turned = make(chan struct{})
 	}
-	if o.known.heard != before.heard || o.known.exists != before.exists || o.known.exists && o.known.object.GetResourceVersion() != before.object.GetResourceVersion() {
+	if o.known.heard != before.heard || o.known.exists != before.exists ||
+		o.known.exists && o.known.object.GetResourceVersion() != before.object.GetResourceVersion() {
 		close(o.changed)
 		o.changed = make(chan struct{})
 	}

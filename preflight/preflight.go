@@ -62,7 +62,8 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		if final || ctx.Err() != nil {
 			for _, missing := range lesser {
-				cfg.Log.Warn("permission is missing", "verb", missing.verbs, "resource", missing.String(), "role", missing.role, "consequence", missing.without)
+				cfg.Log.Warn("permission is missing", "verb", missing.verbs, "resource", missing.String(), "role", missing.role, "consequence",
+					missing.without)
 			}
 			return err
 		}
@@ -141,7 +142,8 @@ func (c Config) namespaceExists(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("looking for namespace %s (--namespace): %w", c.Namespace, err)
 	case len(list.Items) == 0:
-		return refusal{fmt.Errorf("looking for namespace %s (--namespace): it does not exist; create it, or name the one in which the webhook's Service is", c.Namespace)}
+		return refusal{fmt.Errorf("looking for namespace %s (--namespace): it does not exist; create it, or name the one in which the "+
+			"webhook's Service is", c.Namespace)}
 	}
 	return nil
 }

@@ -51,7 +51,9 @@ func secretNames(imagePullSecrets []string) []string {
 }
 
 // followGranted follows the Secrets of a name, until ctx ends, while that is granted.
-func (w *secretWatch) followGranted(ctx context.Context, name string, answered func(verb string, err error), follow func(context.Context, func(string, error))) {
+func (w *secretWatch) followGranted(
+	ctx context.Context, name string, answered func(verb string, err error), follow func(context.Context, func(string, error)),
+) {
 	for refused := 0; w.untilGranted(ctx, name); refused++ {
 		following, stop := context.WithCancel(ctx)
 		follow(following, func(verb string, err error) {

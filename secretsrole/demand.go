@@ -114,7 +114,8 @@ func (d *demand) Granted(name string) (granted bool, changed <-chan struct{}, pr
 		return true, d.changed, nil
 	case d.left[name]:
 		return false, d.changed, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
-			"cluster role %s has no room for %s beside %d others: no object of the API may be larger. Install with rbac.secrets=all", d.role, name, len(d.granted)))
+			"cluster role %s has no room for %s beside %d others: no object of the API may be larger. Install with rbac.secrets=all", d.role, name,
+			len(d.granted)))
 	}
 	return false, d.changed, d.problem
 }

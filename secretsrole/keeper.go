@@ -197,7 +197,8 @@ func (k *Keeper) write(ctx context.Context, role *rbacv1.ClusterRole, d decision
 			return err
 		}
 	}
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": role.ResourceVersion}, "rules": k.role.Rules(d.names)})
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": role.ResourceVersion},
+		"rules": k.role.Rules(d.names)})
 	if err != nil {
 		return fmt.Errorf("encoding cluster role %s: %w", k.role.Name, err)
 	}

@@ -100,7 +100,8 @@ func TestWhatOthersWriteIsTakenBack(t *testing.T) {
 	k.Want("tcr.ipsa", "tcr.ipsb")
 	s.lists("tcr.ipsa", "tcr.ipsb")
 	for _, rules := range [][]rbacv1.PolicyRule{
-		nil, Manager.Rules([]string{"tcr.ipsb"}), Manager.Rules([]string{"database"}), rule([]string{"tcr.ipsa"}, func(r *rbacv1.PolicyRule) { r.ResourceNames = nil }),
+		nil, Manager.Rules([]string{"tcr.ipsb"}), Manager.Rules([]string{"database"}),
+		rule([]string{"tcr.ipsa"}, func(r *rbacv1.PolicyRule) { r.ResourceNames = nil }),
 	} {
 		s.set(&rbacv1.ClusterRole{Rules: rules})
 		s.lists("tcr.ipsa", "tcr.ipsb")
@@ -158,7 +159,8 @@ func TestAMissingRoleIsAProblemOnlyWhereItIsNeeded(t *testing.T) {
 	require.NoError(t, err)
 	k.Want("tcr.ipsa")
 	_, err = k.keep(t.Context(), k.object.Get())
-	require.ErrorContains(t, err, "keeping cluster role tcr-assistant-secrets-role: it does not exist: apply the manifests of this release once more")
+	require.ErrorContains(t, err,
+		"keeping cluster role tcr-assistant-secrets-role: it does not exist: apply the manifests of this release once more")
 }
 
 func TestThoseThatHaveNoRoomAreTold(t *testing.T) {

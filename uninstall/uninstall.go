@@ -106,7 +106,8 @@ func (r *Remover) deleteAll(ctx context.Context, ours, held map[string]bool) (fr
 		ours[pullsecret.SecretName(object.Name)] = true
 		if object.DeletionTimestamp != nil {
 			if !held[object.Name] {
-				r.Log.Warn("image pull secret is held by finalizers, and goes when they do", "imagePullSecret", object.Name, "finalizers", object.Finalizers)
+				r.Log.Warn("image pull secret is held by finalizers, and goes when they do", "imagePullSecret", object.Name, "finalizers",
+					object.Finalizers)
 			}
 			held[object.Name] = true
 			continue
@@ -207,7 +208,8 @@ func (p *pass) detach(ctx context.Context, account *corev1.ServiceAccount) (edit
 	if body == nil || err != nil {
 		return false, err
 	}
-	_, err = p.Clients.ServiceAccounts(account.Namespace).Patch(ctx, account.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
+	_, err = p.Clients.ServiceAccounts(account.Namespace).Patch(ctx, account.Name, types.JSONPatchType, body,
+		metav1.PatchOptions{FieldManager: fieldManager})
 	switch {
 	case err == nil:
 		p.Log.Debug("entries were removed", "namespace", account.Namespace, "serviceAccount", account.Name)

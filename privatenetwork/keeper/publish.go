@@ -142,7 +142,8 @@ func (k *Keeper) apply(ctx context.Context, data map[string]string) error {
 		return err
 	}
 	_, err = k.discovered.Write(func() (*corev1.ConfigMap, error) {
-		return k.ConfigMaps.Patch(ctx, Discovered, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: v1.FieldManager, Force: new(true)})
+		return k.ConfigMaps.Patch(ctx, Discovered, types.ApplyPatchType, body,
+			metav1.PatchOptions{FieldManager: v1.FieldManager, Force: new(true)})
 	})
 	return err
 }

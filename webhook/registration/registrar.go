@@ -53,7 +53,10 @@ type configuration interface {
 // NewRegistrar returns a registrar of the configurations that template describes. complete is asked at each write of one to set
 // what only the cluster knows: Self, and Owner, since one that was made anew is another one, and whatever names the old one is
 // collected at once. While it fails nothing is written.
-func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Template, complete func(ctx context.Context, configuration string, template *Template) error) *Registrar {
+func NewRegistrar(
+	log *slog.Logger, client *clientset.Clientset, template Template,
+	complete func(ctx context.Context, configuration string, template *Template) error,
+) *Registrar {
 	r := &Registrar{
 		log: log, template: template, complete: complete,
 		limit:     flowcontrol.NewTokenBucketRateLimiter(writeRate, writeBurst),
@@ -61,8 +64,9 @@ func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Templa
 	}
 	validating := client.ValidatingWebhookConfigurations()
 	r.kept = append(r.kept, &managed[*admissionregistrationv1.ValidatingWebhookConfiguration]{
-		Object: latest.NewObject[*admissionregistrationv1.ValidatingWebhookConfiguration](log, ValidatingConfiguration, clientset.Named(validating, ValidatingConfiguration)),
-		name:   ValidatingConfiguration, kind: "ValidatingWebhookConfiguration", path: webhook.ValidatePath,
+		Object: latest.NewObject[*admissionregistrationv1.ValidatingWebhookConfiguration](log, ValidatingConfiguration,
+			clientset.Named(validating, ValidatingConfiguration)),
+		name: ValidatingConfiguration, kind: "ValidatingWebhookConfiguration", path: webhook.ValidatePath,
 		patch: validating.Patch, caller: validatingClient, render: Template.Validating,
 	})
 	if template.ValidatingOnly {
@@ -70,8 +74,9 @@ func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Templa
 	}
 	mutating := client.MutatingWebhookConfigurations()
 	r.kept = append(r.kept, &managed[*admissionregistrationv1.MutatingWebhookConfiguration]{
-		Object: latest.NewObject[*admissionregistrationv1.MutatingWebhookConfiguration](log, MutatingConfiguration, clientset.Named(mutating, MutatingConfiguration)),
-		name:   MutatingConfiguration, kind: "MutatingWebhookConfiguration", path: webhook.MutatePath,
+		Object: latest.NewObject[*admissionregistrationv1.MutatingWebhookConfiguration](log, MutatingConfiguration,
+			clientset.Named(mutating, MutatingConfiguration)),
+		name: MutatingConfiguration, kind: "MutatingWebhookConfiguration", path: webhook.MutatePath,
 		patch: mutating.Patch, caller: mutatingClient, render: Template.Mutating,
 	})
 	return r
@@ -244,8 +249,8 @@ const (
 	longestPause = 10 * time.Second
 )
 
-// restore applies each configuration that others wrote to since we did, or that is to say something else. That costs nothing but a request where they left
-// our fields alone.
+// restore applies each configuration that others wrote to since we did, or that is to say something else. That costs nothing but a request
+// where they left our fields alone.
 func (r *Registrar) restore(ctx context.Context) error {
 	r.mu.Lock()
 	keeping := r.keeping

@@ -96,7 +96,8 @@ func InstallChart(ctx context.Context, c *cluster.Cluster, settings ...string) e
 	if err != nil {
 		return err
 	}
-	render := exec.CommandContext(ctx, helm, "template", "tcr-assistant", filepath.Join(root, "deploy", "chart"), "--namespace", Namespace, "--no-hooks",
+	render := exec.CommandContext(ctx, helm, "template", "tcr-assistant", filepath.Join(root, "deploy", "chart"), "--namespace", Namespace,
+		"--no-hooks",
 		"--kube-version", c.Version(), "--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
 		"--set", strings.Join(append(settings, "image.repository=tcr-assistant.invalid/tcr-assistant"), ","))
 	home := filepath.Join(c.Dir(), "helm") // apart from the user's own configuration
@@ -166,7 +167,8 @@ type Options struct {
 func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Manager, error) {
 	if options.Kubeconfig == "" {
 		var err error
-		if options.Kubeconfig, err = c.KubeconfigFor(User, "system:serviceaccounts", "system:serviceaccounts:"+Namespace, "system:authenticated"); err != nil {
+		if options.Kubeconfig, err = c.KubeconfigFor(User, "system:serviceaccounts", "system:serviceaccounts:"+Namespace,
+			"system:authenticated"); err != nil {
 			return nil, err
 		}
 	}

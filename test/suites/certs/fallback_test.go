@@ -46,16 +46,19 @@ type noCertificate struct {
 func withoutCertificate(t *testing.T) []noCertificate {
 	return []noCertificate{
 		{"a signer that never issues", nil, nil, "signer kubernetes.io/kubelet-serving issued nothing within 1s"},
-		{"a signer that fails the request", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+		{"a signer that fails the request", func(requests certificatesclient.CertificateSigningRequestInterface,
+			csr *certificatesv1.CertificateSigningRequest) error {
 			csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
 				Type: certificatesv1.CertificateFailed, Status: corev1.ConditionTrue, Reason: "SignerValidationFailure", Message: "no such names here"})
 			_, err := requests.UpdateStatus(context.Background(), csr, metav1.UpdateOptions{})
 			return err
 		}, nil, "was answered Failed: SignerValidationFailure: no such names here"},
-		{"a signer that certifies another key", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+		{"a signer that certifies another key", func(requests certificatesclient.CertificateSigningRequestInterface,
+			csr *certificatesv1.CertificateSigningRequest) error {
 			return issue(requests, csr, newKey(t).Public(), time.Now())
 		}, nil, "issued an unusable certificate"},
-		{"a certificate that is over before it begins", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+		{"a certificate that is over before it begins", func(requests certificatesclient.CertificateSigningRequestInterface,
+			csr *certificatesv1.CertificateSigningRequest) error {
 			return issue(requests, csr, nil, time.Now().Add(-48*time.Hour))
 		}, nil, "check the clock of this machine"},
 		{"a request that is denied", nil, func(p *replica) {
@@ -64,7 +67,8 @@ func withoutCertificate(t *testing.T) []noCertificate {
 				return send()
 			})
 		}, "was answered Denied: KubectlDeny"},
-		{"a request that somebody keeps deleting", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+		{"a request that somebody keeps deleting", func(requests certificatesclient.CertificateSigningRequestInterface,
+			csr *certificatesv1.CertificateSigningRequest) error {
 			return requests.Delete(context.Background(), csr.Name, metav1.DeleteOptions{})
 		}, nil, "was deleted before the signer answered"},
 	}
@@ -110,7 +114,8 @@ var withoutPermission = []noPermission{
 	{"to make requests", func(r *rig) { r.forbid("certificatesigningrequests", "create") },
 		"creating certificate signing request tcr-assistant-webhook"},
 	{"to replace the request that stands", func(r *rig) {
-		_, err := r.Client.CertificatesV1().CertificateSigningRequests().Create(r.Context(), copied(r.T, r, certs.RequestName), metav1.CreateOptions{})
+		_, err := r.Client.CertificatesV1().CertificateSigningRequests().Create(r.Context(), copied(r.T, r, certs.RequestName),
+			metav1.CreateOptions{})
 		require.NoError(r, err)
 		r.forbid("certificatesigningrequests", "delete")
 	}, "replacing certificate signing request tcr-assistant-webhook"},
@@ -142,7 +147,8 @@ func noRolesYet(t *testing.T) {
 			return send()
 		}
 		refusals--
-		return answered(http.StatusForbidden, apierrors.NewForbidden(certificatesv1.Resource("certificatesigningrequests"), "", errors.New("no role says so")).ErrStatus)
+		return answered(http.StatusForbidden, apierrors.NewForbidden(certificatesv1.Resource("certificatesigningrequests"), "",
+			errors.New("no role says so")).ErrStatus)
 	})
 	p.lead()
 	assert.Equal(t, "kubernetes", r.settled(nil, p).Issuer.CommonName)

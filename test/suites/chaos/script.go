@@ -38,7 +38,8 @@ func newScript(seed uint64) *script {
 		{12, (*script).createNamespace}, {6, (*script).deleteNamespace},
 		{10, (*script).createAccount}, {6, (*script).deleteAccount}, {10, (*script).editAccount},
 		{4, (*script).writeForeign}, {2, (*script).deleteForeign}, {2, (*script).squat}, {2, (*script).addAlien},
-		{8, (*script).deleteIssued}, {10, (*script).ambushSecret}, {8, (*script).ambushAccount}, {6, (*script).damageIssued}, {3, (*script).unmarkIssued}, {2, (*script).freezeIssued},
+		{8, (*script).deleteIssued}, {10, (*script).ambushSecret}, {8, (*script).ambushAccount}, {6, (*script).damageIssued},
+		{3, (*script).unmarkIssued}, {2, (*script).freezeIssued},
 		{10, (*script).createObject}, {4, (*script).deleteObject}, {8, (*script).editObject}, {5, (*script).invalidate}, {6, (*script).correct},
 		{3, (*script).killReplica}, {1, (*script).stopReplica},
 	} {

@@ -43,7 +43,8 @@ global:
 `), 0o600))
 	command := exec.CommandContext(w.Ctx, "sh", "-ec", script)
 	command.Dir = tools
-	command.Env = append(w.KubectlCommand(w.Ctx).Env, "PATH="+filepath.Dir(w.KubectlPath())+":"+tools+":"+os.Getenv("PATH"), "KUBECONFIG="+w.Kubeconfig(),
+	command.Env = append(w.KubectlCommand(w.Ctx).Env, "PATH="+filepath.Dir(w.KubectlPath())+":"+tools+":"+os.Getenv("PATH"),
+		"KUBECONFIG="+w.Kubeconfig(),
 		"HELM_CACHE_HOME="+tools, "HELM_CONFIG_HOME="+tools, "HELM_DATA_HOME="+tools)
 	out, err := command.CombinedOutput()
 	require.NoError(w.T, err, "%s", out)
@@ -75,7 +76,8 @@ func (w *world) collectorKnows() {
 	owner, err := w.IPS.Get(w.Ctx, "passing", metav1.GetOptions{})
 	require.NoError(w.T, err)
 	_, err = w.Client.CoreV1().ConfigMaps("team").Create(w.Ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
-		Name: "passing", OwnerReferences: []metav1.OwnerReference{{APIVersion: "tcr.tencentcloudcr.com/v1", Kind: "ImagePullSecret", Name: owner.Name, UID: owner.UID}},
+		Name: "passing", OwnerReferences: []metav1.OwnerReference{{APIVersion: "tcr.tencentcloudcr.com/v1", Kind: "ImagePullSecret",
+			Name: owner.Name, UID: owner.UID}},
 	}}, metav1.CreateOptions{})
 	require.NoError(w.T, err)
 	w.Kubectl("delete", "imagepullsecret", "passing")
@@ -106,9 +108,11 @@ func TestUninstallByHelm(t *testing.T) {
 		w.settledIn("image-pull-secret-crs")
 		require.NoError(t, m.Kill())
 		// Somebody else's Secret of such a name, and the entry that they made, are none of our business.
-		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsforeign"}}, metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsforeign"}},
+			metav1.CreateOptions{})
 		require.NoError(t, err)
-		w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stranger, namespace: team}, imagePullSecrets: [{name: tcr.ipsforeign}, {name: tcr.ipsgone}]}")
+		w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stranger, namespace: team}, imagePullSecrets: [{name: " +
+			"tcr.ipsforeign}, {name: tcr.ipsgone}]}")
 
 		stop := w.runJobs()
 		w.runHelm("uninstall")
@@ -133,8 +137,10 @@ func TestUninstallByHelm(t *testing.T) {
 		require.Error(t, err)
 		assert.Contains(t, out, "tcr-assistant-uninstall")
 		w.Kubectl("get", "deployment", "tcr-assistant-controller-manager", "-n", manager.Namespace)
-		assert.Contains(t, w.Kubectl("get", "job", "tcr-assistant-uninstall", "-n", manager.Namespace, "-o", "jsonpath={.status.conditions[*].reason}"), "DeadlineExceeded", "it stays, to be looked at")
-		assert.Equal(t, "86400", w.Kubectl("get", "job", "tcr-assistant-uninstall", "-n", manager.Namespace, "-o", "jsonpath={.spec.ttlSecondsAfterFinished}"), "for a day")
+		assert.Contains(t, w.Kubectl("get", "job", "tcr-assistant-uninstall", "-n", manager.Namespace, "-o",
+			"jsonpath={.status.conditions[*].reason}"), "DeadlineExceeded", "it stays, to be looked at")
+		assert.Equal(t, "86400", w.Kubectl("get", "job", "tcr-assistant-uninstall", "-n", manager.Namespace, "-o",
+			"jsonpath={.spec.ttlSecondsAfterFinished}"), "for a day")
 		w.runHelm("uninstall", "--no-hooks")
 		w.Kubectl("delete", "job", "tcr-assistant-uninstall", "-n", manager.Namespace)
 		w.leaves(before, append(slices.Clone(crds), "ImagePullSecret /by-hand", "Secret team/tcr.ipsby-hand",
@@ -159,7 +165,8 @@ func TestUninstallByHelm(t *testing.T) {
 		require.NoError(t, m.Stop())
 		w.runHelm("uninstall")
 		w.Eventually("the release's objects are gone", func() error {
-			if left := w.Kubectl("get", "clusterroles,validatingwebhookconfigurations,mutatingwebhookconfigurations,csr", "-o", "name"); strings.Contains(left, "tcr-assistant") {
+			if left := w.Kubectl("get", "clusterroles,validatingwebhookconfigurations,mutatingwebhookconfigurations,csr", "-o",
+				"name"); strings.Contains(left, "tcr-assistant") {
 				return assert.AnError
 			}
 			return nil
@@ -198,7 +205,8 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.settledIn("of-release")
 		w.Kubectl("delete", "imagepullsecrets", "--all")
 		w.Eventually("the manager has removed all of it", func() error {
-			left := w.Kubectl("get", "secrets", "-A", "-l", "app.kubernetes.io/managed-by=tcr-assistant", "--field-selector", "type=kubernetes.io/dockerconfigjson", "-o", "name")
+			left := w.Kubectl("get", "secrets", "-A", "-l", "app.kubernetes.io/managed-by=tcr-assistant", "--field-selector",
+				"type=kubernetes.io/dockerconfigjson", "-o", "name")
 			if attached := w.attached(); left != "" || attached != nil {
 				return fmt.Errorf("left: %s %v", left, attached)
 			}

@@ -67,7 +67,8 @@ func TestThePasswordAppearsNowhere(t *testing.T) {
 			said.WriteString(refusal)
 		}
 	}
-	stderr, err := w.Pipe("", "patch", "ipss", "hidden", "--type=merge", "-p", `{"spec":{"namespaces":"a,a","docker":{"password":"`+secret+`"}}}`)
+	stderr, err := w.Pipe("", "patch", "ipss", "hidden", "--type=merge", "-p",
+		`{"spec":{"namespaces":"a,a","docker":{"password":"`+secret+`"}}}`)
 	require.Error(t, err)
 	said.WriteString(stderr)
 	// Refused by the API server in the middle of a write: the permission to issue is taken away.

@@ -113,16 +113,19 @@ func (w *world) owners() map[string]*rbacv1.ClusterRole {
 // owned returns the owners of what the manager writes for itself, by kind; nil for what is not there.
 func (w *world) owned() map[string][]metav1.OwnerReference {
 	owners := map[string][]metav1.OwnerReference{"lease": nil, "secret": nil, "mutating configuration": nil, "validating configuration": nil}
-	if object, err := w.Client.CoordinationV1().Leases(manager.Namespace).Get(w.Ctx, "tcr-assistant-leader-election", metav1.GetOptions{}); err == nil {
+	if object, err := w.Client.CoordinationV1().Leases(manager.Namespace).Get(w.Ctx, "tcr-assistant-leader-election",
+		metav1.GetOptions{}); err == nil {
 		owners["lease"] = object.OwnerReferences
 	}
 	if object, err := w.Client.CoreV1().Secrets(manager.Namespace).Get(w.Ctx, servingSecret, metav1.GetOptions{}); err == nil {
 		owners["secret"] = object.OwnerReferences
 	}
-	if object, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(w.Ctx, "tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{}); err == nil {
+	if object, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(w.Ctx,
+		"tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{}); err == nil {
 		owners["mutating configuration"] = object.OwnerReferences
 	}
-	if object, err := w.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(w.Ctx, "tcr-assistant-validating-webhook-configuration", metav1.GetOptions{}); err == nil {
+	if object, err := w.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(w.Ctx,
+		"tcr-assistant-validating-webhook-configuration", metav1.GetOptions{}); err == nil {
 		owners["validating configuration"] = object.OwnerReferences
 	}
 	return owners

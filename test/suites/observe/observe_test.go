@@ -50,7 +50,8 @@ func TestWhatAnOperatorSees(t *testing.T) {
 			for _, secret := range secrets.Items {
 				require.Contains(t, string(secret.Data[corev1.DockerConfigJsonKey]), "password-of-many-renewed", secret.Namespace)
 			}
-			assert.Equal(t, []string{"Normal x1 secret tcr.ipsmany was issued again, with the current credential, in 1005 namespaces"}, w.tells("many", "Reissued"))
+			assert.Equal(t, []string{"Normal x1 secret tcr.ipsmany was issued again, with the current credential, in 1005 namespaces"},
+				w.tells("many", "Reissued"))
 		}},
 		{"Prometheus counts what the walk-through did", func(t *testing.T) { w.walkThrough(t, many+6) }},
 		{"a credential that is refused, and one that ends, are alerts until they are renewed", w.credentials},
@@ -241,7 +242,8 @@ func sorted(set map[string]bool) string {
 
 func (w *world) foreignSecret(t *testing.T) {
 	w.Namespace("taken")
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsother"}, Type: corev1.SecretTypeOpaque, StringData: map[string]string{"mine": "kept"}}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsother"}, Type: corev1.SecretTypeOpaque,
+		StringData: map[string]string{"mine": "kept"}}
 	_, err := w.Client.CoreV1().Secrets("taken").Create(w.Ctx, secret, metav1.CreateOptions{})
 	require.NoError(t, err)
 	w.Create("other", suite.InNamespaces("taken"))
@@ -333,7 +335,8 @@ func (w *world) fight(t *testing.T) {
 			secret, err := secrets.Get(w.Ctx, "tcr.ipsfought", metav1.GetOptions{})
 			require.NoError(t, err)
 			if string(secret.Data[corev1.DockerConfigJsonKey]) == ours {
-				_, err = secrets.Patch(w.Ctx, "tcr.ipsfought", types.MergePatchType, []byte(`{"data":{".dockerconfigjson":"e30="}}`), metav1.PatchOptions{FieldManager: "rogue"})
+				_, err = secrets.Patch(w.Ctx, "tcr.ipsfought", types.MergePatchType, []byte(`{"data":{".dockerconfigjson":"e30="}}`),
+					metav1.PatchOptions{FieldManager: "rogue"})
 				require.NoError(t, err)
 			}
 			time.Sleep(20 * time.Millisecond)
