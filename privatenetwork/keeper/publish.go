@@ -24,8 +24,8 @@ const (
 	foundKey = "found.json"
 )
 
-// errPaced says that the ConfigMap was written a moment ago.
-var errPaced = errors.New("it was written a moment ago, and somebody has changed it since")
+// errJustWritten says that the ConfigMap was written a moment ago.
+var errJustWritten = errors.New("it was written a moment ago, and somebody has changed it since")
 
 // load takes in what was published before, once.
 func (k *Keeper) load(ctx context.Context) error {
@@ -89,7 +89,7 @@ func (k *Keeper) publish(ctx context.Context) error {
 	case none, !now.Exists && len(records) == 0, now.Exists && same(now.Object, data):
 		return nil
 	case time.Since(k.written) < writePause:
-		return errPaced
+		return errJustWritten
 	}
 	k.written = time.Now()
 	if now.Exists && now.Object.Immutable != nil && *now.Object.Immutable { // somebody has made it so: there is no other way to change it

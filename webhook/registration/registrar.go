@@ -26,9 +26,9 @@ type Registrar struct {
 	complete func(ctx context.Context, configuration string, template *Template) error
 	limit    flowcontrol.RateLimiter
 
-	kept      []configuration // in the order in which they are written
-	restoring chan struct{}   // holds a token when one of them has changed since restore looked
-	changed   chan struct{}   // and since Changed's reader looked
+	configurations []configuration // in the order in which they are written
+	restoring      chan struct{}   // holds a token when one of them has changed since restore looked
+	changed        chan struct{}   // and since Changed's reader looked
 
 	mu      sync.Mutex // guards template.Pods, too
 	keeping bool       // this replica publishes
@@ -63,7 +63,7 @@ func NewRegistrar(
 		restoring: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 	validating := client.ValidatingWebhookConfigurations()
-	r.kept = append(r.kept, &managed[*admissionregistrationv1.ValidatingWebhookConfiguration]{
+	r.configurations = append(r.configurations, &managed[*admissionregistrationv1.ValidatingWebhookConfiguration]{
 		Object: latest.NewObject[*admissionregistrationv1.ValidatingWebhookConfiguration](log, ValidatingConfiguration,
 			clientset.Named(validating, ValidatingConfiguration)),
 		name: ValidatingConfiguration, kind: "ValidatingWebhookConfiguration", path: webhook.ValidatePath,
@@ -73,7 +73,7 @@ func NewRegistrar(
 		return r
 	}
 	mutating := client.MutatingWebhookConfigurations()
-	r.kept = append(r.kept, &managed[*admissionregistrationv1.MutatingWebhookConfiguration]{
+	r.configurations = append(r.configurations, &managed[*admissionregistrationv1.MutatingWebhookConfiguration]{
 		Object: latest.NewObject[*admissionregistrationv1.MutatingWebhookConfiguration](log, MutatingConfiguration,
 			clientset.Named(mutating, MutatingConfiguration)),
 		name: MutatingConfiguration, kind: "MutatingWebhookConfiguration", path: webhook.MutatePath,
@@ -86,8 +86,8 @@ func NewRegistrar(
 // earlier version or an earlier address of this process has left in them is brought up to date at once; which certificates
 // they trust is not touched.
 func (r *Registrar) Assume(ctx context.Context) error {
-	for _, kept := range r.kept {
-		kept.want(kept.published())
+	for _, one := range r.configurations {
+		one.want(one.published())
 	}
 	r.mu.Lock()
 	r.keeping = true
@@ -102,11 +102,11 @@ func (r *Registrar) Assume(ctx context.Context) error {
 // Publish makes the configurations trust exactly bundle, and returns once the API server has answered that it stored them
 // like this.
 func (r *Registrar) Publish(ctx context.Context, bundle []byte) error {
-	for _, kept := range r.kept {
-		kept.want(bundle)
+	for _, one := range r.configurations {
+		one.want(bundle)
 	}
-	for _, kept := range r.kept {
-		if err := kept.apply(ctx, r.current); err != nil {
+	for _, one := range r.configurations {
+		if err := one.apply(ctx, r.current); err != nil {
 			wake(r.restoring) // what others changed meanwhile is not left until the next try
 			return err
 		}
@@ -124,8 +124,8 @@ func (r *Registrar) AskAboutPods(wanted func() bool) {
 		return
 	}
 	r.template.Pods = pods
-	for _, kept := range r.kept {
-		kept.outdate()
+	for _, one := range r.configurations {
+		one.outdate()
 	}
 	wake(r.restoring)
 }
@@ -142,11 +142,11 @@ func (r *Registrar) Withdraw() {
 // may have been by an update that goes on without it, during which the others are to be served.
 func (r *Registrar) Registered(whole bool) error {
 	template := r.rendered()
-	for _, kept := range r.kept {
-		if kept.absent() && (!whole || kept.hasLed()) {
+	for _, one := range r.configurations {
+		if one.absent() && (!whole || one.hasLed()) {
 			continue
 		}
-		if err := kept.leadsHere(template); err != nil {
+		if err := one.leadsHere(template); err != nil {
 			return err
 		}
 	}
@@ -155,15 +155,15 @@ func (r *Registrar) Registered(whole bool) error {
 
 // Absent reports whether none of the configurations exists, so that API servers call nobody.
 func (r *Registrar) Absent() bool {
-	return !slices.ContainsFunc(r.kept, func(kept configuration) bool { return !kept.absent() })
+	return !slices.ContainsFunc(r.configurations, func(one configuration) bool { return !one.absent() })
 }
 
 // Published returns the caBundle of each configuration as the API server has it, nil for one that does not exist.
 func (r *Registrar) Published() [][]byte {
 	var bundles [][]byte
-	for _, kept := range r.kept {
-		bundle := kept.published()
-		if bundle == nil && !kept.absent() {
+	for _, one := range r.configurations {
+		bundle := one.published()
+		if bundle == nil && !one.absent() {
 			bundle = []byte{}
 		}
 		bundles = append(bundles, bundle)
@@ -175,14 +175,16 @@ func (r *Registrar) Published() [][]byte {
 func (r *Registrar) Changed() <-chan struct{} { return r.changed }
 
 // Reference names a configuration as the subject of events: the mutating webhook's, where there is one.
-func (r *Registrar) Reference() *corev1.ObjectReference { return r.kept[len(r.kept)-1].reference() }
+func (r *Registrar) Reference() *corev1.ObjectReference {
+	return r.configurations[len(r.configurations)-1].reference()
+}
 
 // WaitForSync returns once the configurations, or their absence, are known as they are in the API now, or with an error
 // when ctx ends first. To keep them as a watch that is behind has shown them would undo what another replica
 // has published since.
 func (r *Registrar) WaitForSync(ctx context.Context) error {
-	for _, kept := range r.kept {
-		if err := kept.CatchUp(ctx); err != nil {
+	for _, one := range r.configurations {
+		if err := one.CatchUp(ctx); err != nil {
 			return err
 		}
 	}
@@ -193,9 +195,9 @@ func (r *Registrar) WaitForSync(ctx context.Context) error {
 func (r *Registrar) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	for _, kept := range r.kept {
-		running.Go(func() { kept.Run(ctx) })
-		running.Go(func() { r.announce(ctx, kept) })
+	for _, one := range r.configurations {
+		running.Go(func() { one.Run(ctx) })
+		running.Go(func() { r.announce(ctx, one) })
 	}
 	pauses := backoff.Between(firstPause, longestPause)
 	for {
@@ -218,15 +220,15 @@ func (r *Registrar) Run(ctx context.Context) {
 }
 
 // announce passes on that a configuration has changed, until ctx ends.
-func (r *Registrar) announce(ctx context.Context, kept configuration) {
-	changes := kept.changes()
+func (r *Registrar) announce(ctx context.Context, one configuration) {
+	changes := one.changes()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-changes:
 		}
-		changes = kept.changes()
+		changes = one.changes()
 		wake(r.restoring)
 		wake(r.changed)
 	}
@@ -258,9 +260,9 @@ func (r *Registrar) restore(ctx context.Context) error {
 	if !keeping {
 		return nil
 	}
-	for _, kept := range r.kept {
-		if kept.outdated() {
-			if err := kept.apply(ctx, r.current); err != nil {
+	for _, one := range r.configurations {
+		if one.outdated() {
+			if err := one.apply(ctx, r.current); err != nil {
 				return err
 			}
 		}

@@ -88,7 +88,7 @@ func (tc noCertificate) fallsBack(t *testing.T) {
 		tc.spoil(p)
 	}
 	p.lead()
-	leaf := r.settled(nil, p)
+	leaf := r.converged(nil, p)
 
 	assert.Equal(t, selfSigned, leaf.Issuer.CommonName)
 	assert.NoError(t, leaf.VerifyHostname(r.cfg.DNSNames[0]))
@@ -129,7 +129,7 @@ func (tc noPermission) fallsBack(t *testing.T) {
 	tc.take(r)
 	p := r.start()
 	p.lead()
-	r.settled(nil, p)
+	r.converged(nil, p)
 	_, mode := p.serving.Current()
 	assert.Equal(t, certs.ModeSelfSigned, mode)
 	assert.True(t, r.log.has("fell back to a self-signed one", tc.reason, "forbidden"))
@@ -151,7 +151,7 @@ func noRolesYet(t *testing.T) {
 			errors.New("no role says so")).ErrStatus)
 	})
 	p.lead()
-	assert.Equal(t, "kubernetes", r.settled(nil, p).Issuer.CommonName)
+	assert.Equal(t, "kubernetes", r.converged(nil, p).Issuer.CommonName)
 	assert.Zero(t, refusals)
 	assert.Empty(t, r.fellBack)
 }
@@ -184,7 +184,7 @@ func noAPIServer(t *testing.T) {
 		return issue(requests, csr, nil, time.Now())
 	})
 	close(back)
-	leaf := r.settled(nil, p)
+	leaf := r.converged(nil, p)
 	assert.Equal(t, "kubernetes", leaf.Issuer.CommonName)
 	assert.Empty(t, r.fellBack)
 	assert.Len(t, r.modes, 1, "the watch is waited for, however long it takes to start anew")
@@ -196,7 +196,7 @@ func TestRenewalAfterAFallbackUsesTheSignerAgain(t *testing.T) {
 	r.cfg.SignerTimeout, r.cfg.Duration = time.Second, certs.MinDuration
 	p := r.start()
 	resign := p.lead()
-	first := r.settled(nil, p)
+	first := r.converged(nil, p)
 	require.Equal(t, selfSigned, first.Issuer.CommonName)
 	resign()
 
@@ -206,7 +206,7 @@ func TestRenewalAfterAFallbackUsesTheSignerAgain(t *testing.T) {
 	r.clock.set(first.NotAfter.Add(-certs.MinDuration / 3)) // it was made a day after it begins
 	next := r.start()
 	next.lead()
-	second := r.settled(first, p, next)
+	second := r.converged(first, p, next)
 	assert.Equal(t, "kubernetes", second.Issuer.CommonName)
 	_, mode := next.serving.Current()
 	assert.Equal(t, certs.ModeSigner, mode)

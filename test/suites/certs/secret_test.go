@@ -15,7 +15,7 @@ func TestSecretThatIsLostIsReplaced(t *testing.T) {
 	r := newRig(t)
 	leader, follower := r.start(), r.start()
 	leader.lead()
-	last := r.settled(nil, leader, follower)
+	last := r.converged(nil, leader, follower)
 	secrets := r.Client.CoreV1().Secrets(namespace)
 	edit := func(change func(*corev1.Secret)) func(*testing.T) {
 		return func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestSecretThatIsLostIsReplaced(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			stop := r.promise(leader, follower)
 			tc.lose(t)
-			last = r.settled(last, leader, follower)
+			last = r.converged(last, leader, follower)
 			stop()
 			assert.Equal(t, "kubernetes", last.Issuer.CommonName)
 			secret := r.secret()
@@ -81,7 +81,7 @@ func TestSecretOfAnAddOnBeforeIsTakenOver(t *testing.T) {
 
 			p := r.start()
 			p.lead()
-			r.settled(before, p)
+			r.converged(before, p)
 			assert.Equal(t, corev1.SecretTypeTLS, r.secret().Type)
 			assert.Equal(t, "tcr-assistant", r.secret().Labels["app.kubernetes.io/managed-by"])
 		})

@@ -51,9 +51,9 @@ func (r *rig) bundles() [2][]*x509.Certificate {
 	return found
 }
 
-// settled waits until the Secret holds another leaf than old, every replica serves it, is ready, and both configurations
+// converged waits until the Secret holds another leaf than old, every replica serves it, is ready, and both configurations
 // trust it alone. It returns the leaf.
-func (r *rig) settled(old *x509.Certificate, replicas ...*replica) *x509.Certificate {
+func (r *rig) converged(old *x509.Certificate, replicas ...*replica) *x509.Certificate {
 	r.Helper()
 	var leaf *x509.Certificate
 	r.eventually("a rotation that is complete", func() bool {

@@ -56,8 +56,8 @@ func (w *world) removeEntries() {
 	w.documented("remove-entries")
 }
 
-// settledIn creates what an uninstall has to remove: a credential of the release, one made by hand, and accounts that list both.
-func (w *world) settledIn(release string) {
+// populate creates what an uninstall has to remove: a credential of the release, one made by hand, and accounts that list both.
+func (w *world) populate(release string) {
 	w.T.Helper()
 	w.Create("by-hand")
 	for _, namespace := range []string{"default", "kube-node-lease", "kube-public", "kube-system", "team"} {
@@ -105,7 +105,7 @@ func TestUninstallByHelm(t *testing.T) {
 		w.runHelm("install", append([]string{chart}, terraform...)...)
 		w.collectorLooks()
 		m := w.run()
-		w.settledIn("image-pull-secret-crs")
+		w.populate("image-pull-secret-crs")
 		require.NoError(t, m.Kill())
 		// Somebody else's Secret of such a name, and the entry that they made, are none of our business.
 		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsforeign"}},
@@ -131,7 +131,7 @@ func TestUninstallByHelm(t *testing.T) {
 		w.runHelm("install", append([]string{chart, "--set", "uninstall.timeoutSeconds=3"}, terraform...)...)
 		w.collectorLooks()
 		m := w.run()
-		w.settledIn("image-pull-secret-crs")
+		w.populate("image-pull-secret-crs")
 		require.NoError(t, m.Stop())
 		out, err := w.tryHelm("uninstall", "tcr-assistant", "--namespace", manager.Namespace)
 		require.Error(t, err)
@@ -159,7 +159,7 @@ func TestUninstallByHelm(t *testing.T) {
 		w.team("team")
 		w.runHelm("install", append([]string{chart}, terraform...)...)
 		m := w.run()
-		w.settledIn("image-pull-secret-crs")
+		w.populate("image-pull-secret-crs")
 		secret := w.Holds("team", "image-pull-secret-crs")
 		w.runHelm("upgrade", chart, "--reuse-values", "--set", "uninstall.keepCredentials=true")
 		require.NoError(t, m.Stop())
@@ -202,7 +202,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.collectorLooks()
 		m := w.run()
 		w.Create("of-release")
-		w.settledIn("of-release")
+		w.populate("of-release")
 		w.Kubectl("delete", "imagepullsecrets", "--all")
 		w.Eventually("the manager has removed all of it", func() error {
 			left := w.Kubectl("get", "secrets", "-A", "-l", "app.kubernetes.io/managed-by=tcr-assistant", "--field-selector",
@@ -227,7 +227,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		m := w.run()
 		w.collectorKnows()
 		w.Create("of-release")
-		w.settledIn("of-release")
+		w.populate("of-release")
 		require.NoError(t, m.Kill())
 		w.Kubectl(append([]string{"delete"}, manifests...)...)
 		w.leaves(before)
@@ -246,7 +246,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		m := w.run()
 		w.collectorKnows()
 		w.Create("of-release")
-		w.settledIn("of-release")
+		w.populate("of-release")
 		w.Kubectl("delete", "namespace", manager.Namespace, "--timeout=60s")
 		require.NoError(t, m.Stop())
 		w.Kubectl(append([]string{"delete", "--ignore-not-found"}, w.manifests()...)...)

@@ -136,7 +136,7 @@ func TestTheWebhookConfigurationsAreKept(t *testing.T) {
 		require.Len(t, now.Webhooks[0].NamespaceSelector.MatchExpressions, 1, "the selector is still there")
 		before := len(w.writes())
 		time.Sleep(2 * time.Second)
-		assert.Len(t, w.writes(), before, "it is not fought over")
+		assert.Len(t, w.writes(), before, "nothing is written again")
 	})
 	t.Run("a deleted configuration is created anew", func(t *testing.T) {
 		w.Kubectl("delete", "mutatingwebhookconfigurations", name)

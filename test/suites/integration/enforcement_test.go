@@ -54,5 +54,5 @@ func TestOwnersWhereTheyAreEnforced(t *testing.T) {
 	w.edit("owned", password("another"))
 	w.Holds("default", "owned")
 	w.Holds("enforced", "owned")
-	w.settled("owned")
+	w.converged("owned")
 }

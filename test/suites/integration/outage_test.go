@@ -76,7 +76,7 @@ func TestThePasswordAppearsNowhere(t *testing.T) {
 	w.permit("secrets", "get", "list", "watch")
 	w.edit("hidden", password(secret+"-3"))
 	w.Namespace("b")
-	w.settledWith("hidden", "Forbidden")
+	w.failsWith("hidden", "Forbidden")
 	require.NoError(t, w.IPS.Delete(w.Ctx, "hidden", metav1.DeleteOptions{}))
 
 	metrics, err := m.Get(w.Ctx, "/metrics")

@@ -56,14 +56,14 @@ func TestRoleMadeAnew(t *testing.T) {
 	w.Holds("after", "steady")
 	w.Lists("after", "default", "tcr.ipssteady")
 
-	time.Sleep(3 * time.Second) // a fight would go on
+	time.Sleep(3 * time.Second) // contention would go on
 	writes, err := w.Requests(func(r cluster.Request) bool {
 		return r.User == manager.User && r.Received.After(made) && r.Code < 300 && r.Verb != "get" && r.Verb != "list" && r.Verb != "watch" &&
 			(r.Resource == "mutatingwebhookconfigurations" || r.Resource == "validatingwebhookconfigurations")
 	})
 	require.NoError(t, err)
 	// Made once without a certificate to trust, and once or twice with one.
-	assert.LessOrEqual(t, len(writes), 8, "nobody fights over them")
+	assert.LessOrEqual(t, len(writes), 8, "they contend no more")
 }
 
 // TestFight deletes what the manager restores, as soon as it is restored.

@@ -145,13 +145,13 @@ func TestAnImmutableSecretDoesNotEndRotation(t *testing.T) {
 	}
 
 	freeze("")
-	w.settled("turning")
+	w.converged("turning")
 	assert.Equal(t, before.UID, w.Holds("frozen", "turning").UID, "as long as it is current it stays")
 	w.edit("turning", password("rotated"))
 	replaced := w.Holds("frozen", "turning")
 	assert.NotEqual(t, before.UID, replaced.UID)
 	assert.Nil(t, replaced.Immutable)
-	w.settled("turning")
+	w.converged("turning")
 	w.Eventually("an event says so", func() error {
 		if told := w.Kubectl("describe", "ipss", "turning"); !strings.Contains(told, "someone had made it immutable") {
 			return fmt.Errorf("described as\n%s", told)
@@ -167,16 +167,16 @@ func TestAnImmutableSecretDoesNotEndRotation(t *testing.T) {
 		require.NoError(t, err)
 		w.Create("adopted")
 		w.Holds("frozen", "adopted")
-		w.settled("adopted")
+		w.converged("adopted")
 	})
 	t.Run("one that a finalizer holds is told of, and replaced once it is let go", func(t *testing.T) {
 		freeze(`,"metadata":{"finalizers":["example.com/hold"]}`)
 		w.edit("turning", password("rotated-again"))
-		w.settledWith("turning", "Held")
+		w.failsWith("turning", "Held")
 		_, err := secrets.Patch(w.Ctx, "tcr.ipsturning", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 		require.NoError(t, err)
 		w.Holds("frozen", "turning")
-		w.settled("turning")
+		w.converged("turning")
 	})
 }
 
@@ -264,5 +264,5 @@ func TestAMissingPermissionIsTriedInOneNamespaceForAll(t *testing.T) {
 	for i := range total {
 		w.Holds(fmt.Sprintf("team-%02d", i), "locked")
 	}
-	w.settled("locked")
+	w.converged("locked")
 }

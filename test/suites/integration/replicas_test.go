@@ -303,7 +303,7 @@ func TestAPIServerOutage(t *testing.T) {
 	for i := range 20 {
 		w.Holds(fmt.Sprintf("team-%02d", i), "enduring")
 	}
-	w.settled("enduring")
+	w.converged("enduring")
 	for _, test := range []struct {
 		name   string
 		outage time.Duration
@@ -321,7 +321,7 @@ func TestAPIServerOutage(t *testing.T) {
 			w.Namespace(name)
 			w.Holds(name, "enduring")
 			w.Lists(name, "default", "tcr.ipsenduring")
-			w.settled("enduring")
+			w.converged("enduring")
 			select {
 			case <-m.Done():
 				t.Fatal("the manager has ended")

@@ -36,7 +36,7 @@ func TestEtcdIsRestored(t *testing.T) {
 	w.Create("kept", password("old"))
 	w.Holds("before", "kept")
 	w.Lists("before", "builder", "theirs", "tcr.ipskept")
-	w.settled("kept")
+	w.converged("kept")
 	w.Namespace("referred")
 	w.put(basicAuth("ref", "old"))
 	referring := w.Create("referring", from("ref"), suite.InNamespaces("referred"))
@@ -104,7 +104,7 @@ func TestEtcdIsRestored(t *testing.T) {
 		within("namespace "+namespace+" has what it should have", func() error { return w.exactly(namespace, "kept") })
 	}
 	within("so has the one from before", func() error { return w.exactly("before", "kept") })
-	w.settled("kept")
+	w.converged("kept")
 	within("the certificate of before the snapshot is served, or a new one", func() error { return w.trusted(b) })
 
 	w.Create("later")
