@@ -47,9 +47,8 @@ func ExampleParse() {
 		fmt.Println(mistake)
 	}
 	// Output:
-	// spec.namespaces: Invalid value: "team-*": must be an exact namespace name: patterns are not supported; list the names, or write "*"
-	// alone for all spec.docker.server: Invalid value: "https://team-a.example.com": must be a host without a scheme: write
-	// "team-a.example.com", without "https://"
+	// spec.namespaces: Invalid value: "team-*": must be an exact namespace name: patterns are not supported; list the names, or write "*" alone for all
+	// spec.docker.server: Invalid value: "https://team-a.example.com": must be a host without a scheme: write "team-a.example.com", without "https://"
 }
 
 // The Secret is the same in every namespace.

@@ -279,8 +279,8 @@ func pairsOf(requirements []v1.DerivedRequirement) (pairs []string) {
 		if one.Operator != string(v1.OperatorIn) {
 			continue
 		}
-		if best == nil || len(one.Values) < len(best.Values) || len(one.Values) == len(best.Values) &&
-			longest(one.Values) > longest(best.Values) {
+		if best == nil || len(one.Values) < len(best.Values) ||
+			len(one.Values) == len(best.Values) && longest(one.Values) > longest(best.Values) {
 			best = one
 		}
 	}
