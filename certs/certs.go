@@ -218,7 +218,8 @@ func (c Config) Validate() field.ErrorList {
 		errs = append(errs, field.Invalid(field.NewPath("secretName"), c.SecretName, strings.Join(msgs, "; ")))
 	}
 	if len(c.DNSNames)+len(c.IPs) == 0 {
-		errs = append(errs, field.Required(field.NewPath("dnsNames"), "must name at least one DNS name or IP address that API servers call the webhook by"))
+		errs = append(errs, field.Required(field.NewPath("dnsNames"),
+			"must name at least one DNS name or IP address that API servers call the webhook by"))
 	}
 	for i, name := range c.DNSNames {
 		if msgs := validation.IsDNS1123Subdomain(name); len(msgs) > 0 {
@@ -234,7 +235,8 @@ func (c Config) Validate() field.ErrorList {
 		errs = append(errs, field.Invalid(field.NewPath("signer"), c.Signer, msg))
 	}
 	if c.Duration < MinDuration || c.Duration > MaxDuration {
-		errs = append(errs, field.Invalid(field.NewPath("duration"), c.Duration.String(), "must be from 10m (the certificates API's minimum) to 87600h (ten years)"))
+		errs = append(errs, field.Invalid(field.NewPath("duration"), c.Duration.String(),
+			"must be from 10m (the certificates API's minimum) to 87600h (ten years)"))
 	}
 	for name, value := range map[string]time.Duration{"signerTimeout": c.SignerTimeout, "settle": c.Settle, "grace": c.Grace, "tick": c.Tick} {
 		if value < 0 {

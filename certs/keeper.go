@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
@@ -27,10 +28,6 @@ const (
 	issueEvery = 10 * time.Second
 	issueBurst = 30
 )
-
-func managedLabels() map[string]string {
-	return map[string]string{v1.ManagedByLabel: v1.ManagedByValue}
-}
 
 // Keeper keeps the certificate: it issues, renews, publishes and retires. It runs on the leader alone. In a steady
 // cluster it makes no call.
@@ -63,7 +60,10 @@ func (k *Keeper) Run(ctx context.Context) {
 	if k.serving.secret.CatchUp(ctx) != nil {
 		return
 	}
-	t := &term{Keeper: k, issued: make(chan issuance, 1), limit: flowcontrol.NewTokenBucketRateLimiter(float32(1/issueEvery.Seconds()), issueBurst), backoff: newBackoff()}
+	t := &term{
+		Keeper: k, issued: make(chan issuance, 1), pauses: backoff.Between(firstPause, longestPause),
+		limit: flowcontrol.NewTokenBucketRateLimiter(float32(1/issueEvery.Seconds()), issueBurst),
+	}
 	t.known = parseView(k.publisher.Published()).union()
 	for {
 		timer := time.NewTimer(t.step(ctx))
@@ -101,7 +101,7 @@ type term struct {
 	known       bundle
 	publishedAt time.Time
 
-	backoff   wait.Backoff
+	pauses    wait.Backoff
 	notBefore time.Time // after a failure, nothing is tried before
 }
 
@@ -113,9 +113,11 @@ type issuance struct {
 	err      error // why there is none at all
 }
 
-func newBackoff() wait.Backoff {
-	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 9, Cap: 30 * time.Second}
-}
+// firstPause and longestPause are those between failures.
+const (
+	firstPause   = 200 * time.Millisecond
+	longestPause = 30 * time.Second
+)
 
 // step does what there is to do and returns for how long there is nothing more, unless something changes.
 func (t *term) step(ctx context.Context) time.Duration {
@@ -180,9 +182,9 @@ func (t *term) note(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:
-		t.backoff = newBackoff()
+		t.pauses = backoff.Between(firstPause, longestPause)
 	default:
-		t.notBefore = time.Now().Add(t.backoff.Step())
+		t.notBefore = time.Now().Add(t.pauses.Step())
 		t.cfg.Log.Error("serving certificate was not kept", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName, "error", err)
 	}
 }
@@ -244,7 +246,7 @@ func (t *term) write(ctx context.Context) error {
 	secret := &corev1.Secret{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: t.cfg.Namespace, Name: t.cfg.SecretName, Labels: managedLabels(),
+			Namespace: t.cfg.Namespace, Name: t.cfg.SecretName, Labels: v1.ManagedLabels(),
 			Annotations: map[string]string{annotationMode: string(p.mode), annotationFingerprint: p.fingerprint()},
 		},
 		Type: corev1.SecretTypeTLS,

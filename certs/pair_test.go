@@ -33,7 +33,8 @@ type authority struct {
 
 func newAuthority(t *testing.T) *authority {
 	key := newKey(t)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "cluster"}, NotBefore: noon.Add(-time.Hour), NotAfter: noon.AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "cluster"}, NotBefore: noon.Add(-time.Hour),
+		NotAfter: noon.AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)
 	cert, err := x509.ParseCertificate(der)
@@ -48,7 +49,8 @@ func (a *authority) sign(key *ecdsa.PrivateKey, cfg Config, changes ...func(*x50
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{Organization: []string{requestOrganization}, CommonName: requestCommonName},
 		DNSNames: cfg.DNSNames, IPAddresses: cfg.IPs, NotBefore: noon.Add(-5 * time.Minute), NotAfter: noon.Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
 	}
 	for _, change := range changes {
 		change(template)
@@ -184,7 +186,8 @@ func handshake(t *testing.T, served *pair, trusted bundle, name string) error {
 	}()
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM(trusted.pem()))
-	conn, err := tls.Dial("tcp", listener.Addr().String(), &tls.Config{RootCAs: roots, ServerName: name, Time: func() time.Time { return noon }})
+	conn, err := tls.Dial("tcp", listener.Addr().String(), &tls.Config{RootCAs: roots, ServerName: name,
+		Time: func() time.Time { return noon }})
 	if err == nil {
 		require.NoError(t, conn.Close())
 	}
@@ -263,8 +266,10 @@ func TestParseBundle(t *testing.T) {
 		{"what pem wrote", string(bundle{a, b}.pem()), bundle{a, b}},
 		{"doubles count once", string(bundle{a, a}.pem()), bundle{a}},
 		{"text around blocks is passed over", "hello\n" + string(bundle{a}.pem()) + "bye\n", bundle{a}},
-		{"other blocks are passed over", strings.ReplaceAll(string(bundle{a}.pem()), "CERTIFICATE", "PUBLIC KEY") + string(bundle{b}.pem()), bundle{b}},
-		{"a block that does not parse is passed over", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" + string(bundle{b}.pem()), bundle{b}},
+		{"other blocks are passed over", strings.ReplaceAll(string(bundle{a}.pem()), "CERTIFICATE", "PUBLIC KEY") + string(bundle{b}.pem()),
+			bundle{b}},
+		{"a block that does not parse is passed over", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" + string(bundle{b}.pem()),
+			bundle{b}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := parseBundle([]byte(tc.pem))

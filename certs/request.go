@@ -18,11 +18,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	toolswatch "k8s.io/client-go/tools/watch"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
@@ -91,7 +92,7 @@ func newRequest(key *ecdsa.PrivateKey, cfg Config, owner *metav1.OwnerReference)
 		return nil, fmt.Errorf("creating the certificate request: %w", err)
 	}
 	csr := &certificatesv1.CertificateSigningRequest{
-		ObjectMeta: metav1.ObjectMeta{Name: RequestName, Labels: managedLabels()},
+		ObjectMeta: metav1.ObjectMeta{Name: RequestName, Labels: v1.ManagedLabels()},
 		Spec: certificatesv1.CertificateSigningRequestSpec{
 			Request:           pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
 			SignerName:        cfg.Signer,
@@ -167,7 +168,7 @@ func newRequester(client *clientset.Clientset, cfg Config) *requester {
 func (r *requester) request(ctx context.Context, key *ecdsa.PrivateKey) (*pair, error) {
 	timed, cancel := context.WithTimeout(ctx, r.cfg.SignerTimeout)
 	defer cancel()
-	backoff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 7, Cap: 5 * time.Second}
+	pauses := backoff.Between(100*time.Millisecond, 5*time.Second)
 	var forbiddenSince time.Time // zero unless that was the last answer
 	for {
 		p, err := r.try(timed, key)
@@ -183,12 +184,8 @@ func (r *requester) request(ctx context.Context, key *ecdsa.PrivateKey) (*pair, 
 		case time.Since(forbiddenSince) >= forbiddenFor:
 			return nil, err
 		}
-		pause := time.NewTimer(backoff.Step())
-		select {
-		case <-timed.Done():
-			pause.Stop()
+		if backoff.Sleep(timed, pauses.Step()); timed.Err() != nil {
 			return nil, err
-		case <-pause.C:
 		}
 	}
 }
@@ -258,7 +255,9 @@ func (r *requester) remove(ctx context.Context) (*certificatesv1.CertificateSign
 // approve approves the created object and no other. The API server refuses the update when the name stands for
 // another object by now (its UID) or when the object has changed (its resourceVersion); the specification of a
 // request never changes.
-func (r *requester) approve(ctx context.Context, created *certificatesv1.CertificateSigningRequest) (*certificatesv1.CertificateSigningRequest, error) {
+func (r *requester) approve(
+	ctx context.Context, created *certificatesv1.CertificateSigningRequest,
+) (*certificatesv1.CertificateSigningRequest, error) {
 	request := created.DeepCopy()
 	for !answered(request) {
 		request.Status.Conditions = append(request.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
@@ -295,7 +294,8 @@ func answered(csr *certificatesv1.CertificateSigningRequest) bool {
 func outcome(csr *certificatesv1.CertificateSigningRequest) ([]byte, error) {
 	for _, condition := range csr.Status.Conditions {
 		if condition.Type == certificatesv1.CertificateDenied || condition.Type == certificatesv1.CertificateFailed {
-			return nil, refusef("certificate signing request %s was answered %s: %s: %s", csr.Name, condition.Type, condition.Reason, condition.Message)
+			return nil, refusef("certificate signing request %s was answered %s: %s: %s", csr.Name, condition.Type, condition.Reason,
+				condition.Message)
 		}
 	}
 	return csr.Status.Certificate, nil

@@ -28,7 +28,8 @@ func requested(t *testing.T, key *ecdsa.PrivateKey) (sent, created *request) {
 	require.NoError(t, err)
 	created = sent.DeepCopy()
 	created.UID, created.ResourceVersion = "uid", "7"
-	created.Spec.Username, created.Spec.UID, created.Spec.Groups = "system:serviceaccount:tcr-assistant-system:manager", "sa", []string{"system:authenticated"}
+	created.Spec.Username, created.Spec.UID, created.Spec.Groups = "system:serviceaccount:tcr-assistant-system:manager", "sa",
+		[]string{"system:authenticated"}
 	created.Spec.Extra = map[string]certificatesv1.ExtraValue{"pod": {"a"}}
 	return sent, created
 }
@@ -107,7 +108,8 @@ func TestOutcome(t *testing.T) {
 	answer := func(kind certificatesv1.RequestConditionType, certificate string) *request {
 		return &request{ObjectMeta: metav1.ObjectMeta{Name: RequestName}, Status: certificatesv1.CertificateSigningRequestStatus{
 			Certificate: []byte(certificate),
-			Conditions:  []certificatesv1.CertificateSigningRequestCondition{{Type: kind, Status: corev1.ConditionTrue, Reason: "Why", Message: "because"}},
+			Conditions: []certificatesv1.CertificateSigningRequestCondition{{Type: kind, Status: corev1.ConditionTrue, Reason: "Why",
+				Message: "because"}},
 		}}
 	}
 	t.Run("approved and not issued is not over", func(t *testing.T) {
@@ -143,9 +145,12 @@ func TestVerifyIssued(t *testing.T) {
 	}{
 		{"nothing readable", []byte("x"), noon, "joining certificate and key"},
 		{"a certificate of another key", ca.sign(newKey(t), cfg), noon, "does not match public key"},
-		{"a name too few", ca.sign(key, cfg, func(c *x509.Certificate) { c.DNSNames = []string{"other.svc"} }), noon, "checking the certificate's names"},
-		{"an address too few", ca.sign(key, cfg, func(c *x509.Certificate) { c.IPAddresses = nil }), noon, "checking the certificate's addresses"},
-		{"a client certificate", ca.sign(key, cfg, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), noon, "server auth is missing"},
+		{"a name too few", ca.sign(key, cfg, func(c *x509.Certificate) { c.DNSNames = []string{"other.svc"} }), noon,
+			"checking the certificate's names"},
+		{"an address too few", ca.sign(key, cfg, func(c *x509.Certificate) { c.IPAddresses = nil }), noon,
+			"checking the certificate's addresses"},
+		{"a client certificate", ca.sign(key, cfg, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
+			noon, "server auth is missing"},
 		{"a certificate that is past renewal by our clock", ca.sign(key, cfg), noon.Add(45 * time.Minute), "check the clock"},
 		{"a certificate that has expired by our clock", ca.sign(key, cfg), noon.Add(2 * time.Hour), "check the clock"},
 	} {

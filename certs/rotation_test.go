@@ -164,7 +164,8 @@ func (w *world) check() {
 		}
 		require.False(w.t, r.current.expired(w.now), "replica %d serves %s, which has expired\n%q", i, r.current.leaf.Raw, w.log)
 		for j, a := range w.servers {
-			require.True(w.t, view(a.seen[:]).trusts(r.current.leaf), "replica %d serves %s, which API server %d does not trust\n%q", i, r.current.leaf.Raw, j, w.log)
+			require.True(w.t, view(a.seen[:]).trusts(r.current.leaf), "replica %d serves %s, which API server %d does not trust\n%q", i,
+				r.current.leaf.Raw, j, w.log)
 		}
 	}
 }

@@ -48,7 +48,8 @@ func NewServing(client *clientset.Clientset, cfg Config, published func() [][]by
 }
 
 func newServing(cfg Config, source latest.Source, published func() [][]byte) *Serving {
-	s := &Serving{cfg: cfg, published: published, secret: latest.NewObject[*corev1.Secret](cfg.Log, "secret "+cfg.Namespace+"/"+cfg.SecretName, source)}
+	name := "secret " + cfg.Namespace + "/" + cfg.SecretName
+	s := &Serving{cfg: cfg, published: published, secret: latest.NewObject[*corev1.Secret](cfg.Log, name, source)}
 	s.seen.pair, s.seen.fault = pairOf(nil, cfg)
 	return s
 }

@@ -130,13 +130,15 @@ func (c *Clientset) Leases(namespace string) *gentype.ClientWithList[*coordinati
 }
 
 // MutatingWebhookConfigurations returns a client of all of them.
-func (c *Clientset) MutatingWebhookConfigurations() *gentype.ClientWithList[*admissionregistrationv1.MutatingWebhookConfiguration, *admissionregistrationv1.MutatingWebhookConfigurationList] {
+func (c *Clientset) MutatingWebhookConfigurations() *gentype.ClientWithList[*admissionregistrationv1.MutatingWebhookConfiguration,
+	*admissionregistrationv1.MutatingWebhookConfigurationList] {
 	return withList[admissionregistrationv1.MutatingWebhookConfiguration, admissionregistrationv1.MutatingWebhookConfigurationList](
 		c, admissionregistrationv1.SchemeGroupVersion, "mutatingwebhookconfigurations", "")
 }
 
 // ValidatingWebhookConfigurations returns a client of all of them.
-func (c *Clientset) ValidatingWebhookConfigurations() *gentype.ClientWithList[*admissionregistrationv1.ValidatingWebhookConfiguration, *admissionregistrationv1.ValidatingWebhookConfigurationList] {
+func (c *Clientset) ValidatingWebhookConfigurations() *gentype.ClientWithList[*admissionregistrationv1.ValidatingWebhookConfiguration,
+	*admissionregistrationv1.ValidatingWebhookConfigurationList] {
 	return withList[admissionregistrationv1.ValidatingWebhookConfiguration, admissionregistrationv1.ValidatingWebhookConfigurationList](
 		c, admissionregistrationv1.SchemeGroupVersion, "validatingwebhookconfigurations", "")
 }
@@ -175,7 +177,9 @@ type CertificateSigningRequests struct {
 }
 
 // UpdateApproval stores the conditions of a request, such as its approval, and returns it as stored.
-func (c *CertificateSigningRequests) UpdateApproval(ctx context.Context, request *certificatesv1.CertificateSigningRequest, options metav1.UpdateOptions) (*certificatesv1.CertificateSigningRequest, error) {
+func (c *CertificateSigningRequests) UpdateApproval(
+	ctx context.Context, request *certificatesv1.CertificateSigningRequest, options metav1.UpdateOptions,
+) (*certificatesv1.CertificateSigningRequest, error) {
 	stored := &certificatesv1.CertificateSigningRequest{}
 	err := c.client.Put().Resource(certificateSigningRequests).Name(request.Name).SubResource("approval").
 		VersionedParams(&options, c.parameters).Body(request).Do(ctx).Into(stored)
@@ -195,7 +199,9 @@ type list[T any] interface {
 	runtime.Object
 }
 
-func withList[T, L any, Kind kind[T], List list[L]](c *Clientset, version schema.GroupVersion, resource, namespace string) *gentype.ClientWithList[Kind, List] {
+func withList[T, L any, Kind kind[T], List list[L]](
+	c *Clientset, version schema.GroupVersion, resource, namespace string,
+) *gentype.ClientWithList[Kind, List] {
 	return gentype.NewClientWithList[Kind, List](resource, c.groups[version], c.parameters, namespace,
 		func() Kind { return new(T) }, func() List { return new(L) })
 }

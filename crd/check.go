@@ -28,7 +28,8 @@ func NewChecker(log *slog.Logger, client rest.Interface) *Checker {
 }
 
 // Check returns an *Error if the definitions of the kinds still lack something after the timeout. It waits for an API server in
-// trouble for as long as it takes. Where asking is not allowed it passes: whoever took that permission away has to look after the definitions.
+// trouble for as long as it takes. Where asking is not allowed it passes: whoever took that permission away has to look after the
+// definitions.
 func (c *Checker) Check(ctx context.Context, version schema.GroupVersion, kinds ...Kind) error {
 	deadline, pause := time.Now().Add(c.Timeout), time.NewTicker(c.Pause)
 	defer pause.Stop()

@@ -37,7 +37,8 @@ func TestFieldsAreThoseOfTheType(t *testing.T) {
 }
 
 func TestFieldsOfMapsAreTheirs(t *testing.T) {
-	assert.Equal(t, []string{"spec.barred", "spec.everywhere[]", "spec.labelled", "spec.namespaces", "spec.parts", "spec.rules", "spec.selecting[]"}, Of("DerivedAttachments", "derivedattachments", v1.DerivedAttachments{}).Fields)
+	assert.Equal(t, []string{"spec.barred", "spec.everywhere[]", "spec.labelled", "spec.namespaces", "spec.parts", "spec.rules",
+		"spec.selecting[]"}, Of("DerivedAttachments", "derivedattachments", v1.DerivedAttachments{}).Fields)
 }
 
 // published returns the document that the API server makes of the definition in the chart, changed by edit.
@@ -56,7 +57,8 @@ func published(t *testing.T, edit func(version map[string]any)) []byte {
 	}
 	require.NoError(t, yaml.Unmarshal(text, &definition))
 	root := definition.Spec.Versions[0].Schema.OpenAPIV3Schema
-	root["x-kubernetes-group-version-kind"] = []any{map[string]any{"group": "tcr.tencentcloudcr.com", "version": "v1", "kind": "ImagePullSecret"}}
+	root["x-kubernetes-group-version-kind"] = []any{map[string]any{"group": "tcr.tencentcloudcr.com", "version": "v1",
+		"kind": "ImagePullSecret"}}
 	if edit != nil {
 		edit(root["properties"].(map[string]any))
 	}
@@ -83,7 +85,8 @@ func TestLacks(t *testing.T) {
 	}{
 		{"the release's own definition lacks nothing", published(t, nil), ""},
 		{"an older one lacks what has come since", published(t, withoutStatus),
-			"imagepullsecrets.tcr.tencentcloudcr.com lacks status.conditions[].lastTransitionTime, status.conditions[].message, status.conditions[].observedGeneration, status.conditions[].reason, status.conditions[].status, status.conditions[].type and 4 more"},
+			"imagepullsecrets.tcr.tencentcloudcr.com lacks status.conditions[].lastTransitionTime, status.conditions[].message, " +
+				"status.conditions[].observedGeneration, status.conditions[].reason, status.conditions[].status, status.conditions[].type and 4 more"},
 		{"a field within a list is looked for", published(t, func(of map[string]any) {
 			delete(properties(of, "status")["failures"].(map[string]any)["items"].(map[string]any)["properties"].(map[string]any), "since")
 		}), "lacks status.failures[].since;"},
@@ -109,7 +112,8 @@ func TestLacks(t *testing.T) {
 		})
 	}
 	t.Run("each kind is looked for", func(t *testing.T) {
-		lacks, err := Lacks(published(t, nil), v1.GroupVersion, []Kind{imagePullSecrets, {Name: "DerivedAttachments", Plural: "derivedattachments"}})
+		lacks, err := Lacks(published(t, nil), v1.GroupVersion, []Kind{imagePullSecrets,
+			{Name: "DerivedAttachments", Plural: "derivedattachments"}})
 		require.NoError(t, err)
 		require.Len(t, lacks, 1)
 		assert.Equal(t, "derivedattachments", lacks[0].Kind.Plural)
@@ -144,7 +148,8 @@ func answers(t *testing.T, all ...string) (checker *Checker, asked *atomic.Int64
 
 func TestCheck(t *testing.T) {
 	good, old := "200 "+string(published(t, nil)), "200 "+string(published(t, withoutStatus))
-	const trouble, missing, refused = `500 {"kind":"Status","code":500}`, `404 {"kind":"Status","code":404}`, `403 {"kind":"Status","code":403,"reason":"Forbidden"}`
+	const trouble, missing, refused = `500 {"kind":"Status","code":500}`, `404 {"kind":"Status","code":404}`,
+		`403 {"kind":"Status","code":403,"reason":"Forbidden"}`
 	t.Run("a definition of this release passes at once", func(t *testing.T) {
 		checker, asked := answers(t, good)
 		require.NoError(t, checker.Check(t.Context(), v1.GroupVersion, imagePullSecrets))

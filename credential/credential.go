@@ -81,7 +81,8 @@ func read(secret *corev1.Secret, server string) (Login, *flaw) {
 }
 
 func holds(secret *corev1.Secret, server string) (Login, *flaw) {
-	const wanted = "of type kubernetes.io/basic-auth, with username and password, or of type kubernetes.io/dockerconfigjson, with an entry for "
+	const wanted = "of type kubernetes.io/basic-auth, with username and password, or of type kubernetes.io/dockerconfigjson, with an entry " +
+		"for "
 	switch {
 	case secret == nil:
 		return Login{}, &flaw{ReasonSecretMissing, "does not exist, or is of a type that holds no credential: create it, " + wanted + server}
@@ -90,7 +91,8 @@ func holds(secret *corev1.Secret, server string) (Login, *flaw) {
 	case secret.Type == corev1.SecretTypeDockerConfigJson:
 		return find(secret.Data[corev1.DockerConfigJsonKey], server)
 	default:
-		return Login{}, &flaw{ReasonSecretOtherType, fmt.Sprintf("is of type %.100s, which nobody can change: delete it and create it anew, %s%s", secret.Type, wanted, server)}
+		return Login{}, &flaw{ReasonSecretOtherType, fmt.Sprintf("is of type %.100s, which nobody can change: delete it and create it anew, %s%s",
+			secret.Type, wanted, server)}
 	}
 }
 
@@ -106,11 +108,13 @@ func find(config []byte, server string) (Login, *flaw) {
 		Auths map[string]json.RawMessage
 	}
 	if json.Unmarshal(config, &parsed) != nil {
-		return Login{}, invalid("holds no .dockerconfigjson that can be read: write what kubectl create secret docker-registry writes, {\"auths\": {%q: {\"username\": …, \"password\": …}}}", server)
+		return Login{}, invalid("holds no .dockerconfigjson that can be read: write what kubectl create secret docker-registry writes, "+
+			"{\"auths\": {%q: {\"username\": …, \"password\": …}}}", server)
 	}
 	key, found := keyOf(parsed.Auths, server)
 	if !found {
-		return Login{}, &flaw{ReasonServerMissing, fmt.Sprintf("holds no entry for %s: write one under \"auths\", or set spec.docker.server to a server that it has one for", server)}
+		return Login{}, &flaw{ReasonServerMissing,
+			fmt.Sprintf("holds no entry for %s: write one under \"auths\", or set spec.docker.server to a server that it has one for", server)}
 	}
 	var one entry
 	if json.Unmarshal(parsed.Auths[key], &one) != nil {
@@ -120,7 +124,8 @@ func find(config []byte, server string) (Login, *flaw) {
 	case one.Auth != "":
 		return decode(one.Auth, server)
 	case one.Username == "" && one.Password == "" && one.IdentityToken+one.RegistryToken != "":
-		return Login{}, invalid("holds an identity or registry token for %s, which nodes cannot pull with: write a user name and a password, such as those of a robot account", server)
+		return Login{}, invalid("holds an identity or registry token for %s, which nodes cannot pull with: write a user name and a password, "+
+			"such as those of a robot account", server)
 	}
 	return Login{one.Username, one.Password}, nil
 }
@@ -165,7 +170,8 @@ func Kept(key string) (*url.URL, bool) {
 func decode(auth, server string) (Login, *flaw) {
 	one, err := DecodeAuth(strings.TrimSpace(auth))
 	if err != nil {
-		return Login{}, invalid("holds an \"auth\" for %s that is no user name and password: write them in base64, with a \":\" between them, or leave \"auth\" out and write \"username\" and \"password\"", server)
+		return Login{}, invalid("holds an \"auth\" for %s that is no user name and password: write them in base64, with a \":\" between them, "+
+			"or leave \"auth\" out and write \"username\" and \"password\"", server)
 	}
 	return one, nil
 }
@@ -204,7 +210,8 @@ func check(one Login) *flaw {
 		case !utf8.ValidString(field.value):
 			return invalid("holds a credential whose %s must be text: it is not valid UTF-8", field.name)
 		case strings.HasSuffix(field.value, "\n") || strings.HasSuffix(field.value, "\r"):
-			return invalid("holds a credential whose %s must not end in a line break, which registries take as part of it: write it without, such as by printf instead of echo", field.name)
+			return invalid("holds a credential whose %s must not end in a line break, which registries take as part of it: write it without, such "+
+				"as by printf instead of echo", field.name)
 		}
 	}
 	return nil

@@ -65,7 +65,7 @@ func (s stored) known() bool { return s.read > 0 && s.read == s.generation }
 // marked reports whether an object is as it is to be besides its spec: labelled as ours, and owned where there is an owner. (One
 // whose owner is gone, or is another one by now, is collected, and made anew.)
 func (s stored) marked(owner *metav1.OwnerReference) bool {
-	return s.labels[v1.ManagedByLabel] == v1.ManagedByValue && (owner == nil || s.owned)
+	return v1.Managed(s.labels) && (owner == nil || s.owned)
 }
 
 // step is one write.
@@ -171,7 +171,7 @@ func newObject(number int, spec v1.DerivedAttachmentsSpec, owner *metav1.OwnerRe
 		TypeMeta: metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: "DerivedAttachments"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   partName(number),
-			Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue},
+			Labels: v1.ManagedLabels(),
 		},
 		Spec: spec,
 	}

@@ -8,31 +8,25 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/util/flowcontrol"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 const (
 	// gather is how long changes that come at once are gathered for.
 	gather = 5 * time.Millisecond
-	// leastPause is the least time between two writes. They are also this many times as far apart as the shorter of the last two
-	// took, up to longestPause, so that thousands of changes at once cost the API server a share of its time and no more. A single
-	// slow answer says nothing: the first object of a kind that was just defined takes the API server seconds.
-	leastPause   = 50 * time.Millisecond
-	pauseFactor  = 8
-	longestPause = 2 * time.Second
 	// patience is for how long writes, or lists and watches, may fail before that is told.
 	patience = 10 * time.Second
-	// restoreRate and restoreBurst bound how often what others change is taken back, in times a second and at once.
-	restoreRate  = 1
-	restoreBurst = 20
+	// firstPause and longestPause are those between failures.
+	firstPause   = 200 * time.Millisecond
+	longestPause = time.Minute
 )
 
 // Observer is told what is stored: in how many parts, about how many bytes of JSON they are together, and whether that is outdated.
@@ -54,7 +48,7 @@ type Keeper struct {
 	index   *pullsecret.Index
 	owner   func(context.Context) (*metav1.OwnerReference, error)
 	observe Observer
-	limit   flowcontrol.RateLimiter
+	limit   *rate.Limiter // of what is taken back
 
 	wake   chan struct{} // holds a token when there is something to compare
 	synced chan struct{} // closed once it is known what is stored
@@ -82,7 +76,7 @@ func NewKeeper(log *slog.Logger, objects *typed.DerivedAttachments, index *pulls
 	}
 	return &Keeper{
 		log: log, objects: objects, index: index, owner: owner, observe: observe,
-		limit: flowcontrol.NewTokenBucketRateLimiter(restoreRate, restoreBurst),
+		limit: backoff.Restores(),
 		wake:  make(chan struct{}, 1), synced: make(chan struct{}), changed: make(chan struct{}),
 		have: map[string]stored{}, gone: map[string]uint64{}, last: map[string]*pullsecret.Derived{},
 	}
@@ -110,14 +104,14 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 	k.awaitBarred(ctx)
 	k.poke()
-	backoff, before := newBackoff(), time.Duration(0)
+	pauses, before := backoff.Between(firstPause, longestPause), time.Duration(0)
 	for {
 		select {
 		case <-k.wake:
 		case <-ctx.Done():
 			return
 		}
-		sleep(ctx, gather)
+		backoff.Sleep(ctx, gather)
 		began := time.Now()
 		more, err := k.keep(ctx)
 		took := time.Since(began)
@@ -131,15 +125,15 @@ func (k *Keeper) Run(ctx context.Context) {
 			k.poke()
 		case err != nil:
 			k.failed(err)
-			pause = backoff.Step()
+			pause = pauses.Step()
 			k.poke()
 		default:
-			backoff = newBackoff()
+			pauses = backoff.Between(firstPause, longestPause)
 			if !more {
 				continue
 			}
 		}
-		sleep(ctx, pause)
+		backoff.Sleep(ctx, pause)
 		before = took
 	}
 }
@@ -160,22 +154,10 @@ func (k *Keeper) awaitBarred(ctx context.Context) {
 	}
 }
 
-// pauseAfter returns how long nothing is written after two writes that took so long.
+// pauseAfter returns how long nothing is written after two writes that took so long. The shorter one counts: a single slow answer says
+// nothing, and the first object of a kind that was just defined takes the API server seconds.
 func pauseAfter(before, last time.Duration) time.Duration {
-	return min(max(leastPause, pauseFactor*min(before, last)), longestPause)
-}
-
-func newBackoff() wait.Backoff {
-	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 9, Cap: time.Minute}
-}
-
-func sleep(ctx context.Context, pause time.Duration) {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
+	return backoff.AfterWrite(min(before, last))
 }
 
 func (k *Keeper) poke() {

@@ -26,7 +26,8 @@ func (k *Keeper) failed(err error) {
 	if k.unstored.since.IsZero() {
 		k.unstored.since = time.Now()
 	}
-	lasting := apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
+	lasting := apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) ||
+		apierrors.IsRequestEntityTooLargeError(err)
 	if lasting || time.Since(k.unstored.since) >= patience {
 		k.unstored.told = because(err, ReasonWriteFailed)
 		k.tell()

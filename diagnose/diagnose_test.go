@@ -3,9 +3,7 @@ package diagnose
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -89,19 +87,5 @@ func TestEveryReasonHasACaseAndIsDocumented(t *testing.T) {
 	for _, reason := range reasons {
 		assert.Contains(t, cases, "reason: "+reason[1])
 		assert.Contains(t, page, "`"+reason[1]+"`")
-	}
-}
-
-// TestPure holds the package free of clients: what it judges is looked up by others.
-func TestPure(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
-	require.NoError(t, err)
-	require.Contains(t, string(out), "tcr-assistant/pullsecret")
-	for dep := range strings.Lines(string(out)) {
-		dep = strings.TrimSpace(dep)
-		assert.False(t, strings.HasPrefix(dep, "k8s.io/client-go"), dep)
-		if ours, is := strings.CutPrefix(dep, "github.com/tcr-assistant/tcr-assistant/"); is {
-			assert.Contains(t, []string{"api/v1", "pullsecret", "credential", "image", "diagnose"}, ours)
-		}
 	}
 }

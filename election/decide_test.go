@@ -63,7 +63,8 @@ func TestSightings(t *testing.T) {
 	assert.Equal(t, snapshot{held.lease, later}, snapshot{}.next(held.lease, later), "the first")
 	assert.Equal(t, snapshot{lease("6", "a", later), later}, held.next(lease("6", "a", later), later), "a renewal")
 	assert.Equal(t, snapshot{lease("6", "b", noon), later}, held.next(lease("6", "b", noon), later), "another holder")
-	assert.Equal(t, snapshot{lease("4", "b", noon), later}, held.next(lease("4", "b", noon), later), "one that was restored has its time, old as it is")
+	assert.Equal(t, snapshot{lease("4", "b", noon), later}, held.next(lease("4", "b", noon), later),
+		"one that was restored has its time, old as it is")
 	assert.Equal(t, snapshot{labelled, noon}, held.next(labelled, later), "a label renews nothing")
 	assert.Equal(t, snapshot{other, later}, held.next(other, later), "another one of the same name")
 	assert.Equal(t, held, held.next(lease("5", "a", noon), later), "the same again")

@@ -48,7 +48,10 @@ type Candidate struct {
 // NewCandidate returns a candidate for the Lease of that name and namespace, which is created where there is none. identity
 // must be no other candidate's. owner is asked for the object with which the Lease is to go, nil for none, whenever it is
 // created.
-func NewCandidate(log *slog.Logger, clients *clientset.Clientset, namespace, name, identity string, owner func(context.Context) (*metav1.OwnerReference, error)) *Candidate {
+func NewCandidate(
+	log *slog.Logger, clients *clientset.Clientset, namespace, name, identity string,
+	owner func(context.Context) (*metav1.OwnerReference, error),
+) *Candidate {
 	leases := clients.Leases(namespace)
 	return &Candidate{
 		log: log, leases: leases, identity: identity, owner: owner,

@@ -54,7 +54,8 @@ func (s sink) Patch(event *corev1.Event, patch []byte) (*corev1.Event, error) {
 // byReason makes the correlator drop events of a reason only where those of the same reason are too many: what is told of a busy
 // cluster must not crowd out a warning. None of an eviction is dropped: there are few in a second, and an owner may have many pods.
 func byReason(event *corev1.Event) string {
-	key := []string{event.Source.Component, event.InvolvedObject.Kind, event.InvolvedObject.Name, string(event.InvolvedObject.UID), event.Reason}
+	key := []string{event.Source.Component, event.InvolvedObject.Kind, event.InvolvedObject.Name, string(event.InvolvedObject.UID),
+		event.Reason}
 	if event.Reason == eviction.ReasonEvicted {
 		key = append(key, event.Message)
 	}

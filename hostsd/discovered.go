@@ -29,7 +29,8 @@ func ParseDiscovered(data []byte, nodeNames ...string) (Config, error) {
 	return config, nil
 }
 
-// shared is for networks of providers, which no public route leads to (RFC 6598).
+// shared is for networks of providers, which no public route leads to (RFC 6598). What the manager writes is held to the same, apart
+// from here: nothing of the manager's is linked into the daemon.
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 func isPrivate(addr netip.Addr) bool { return addr.IsPrivate() || shared.Contains(addr) }

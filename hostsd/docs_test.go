@@ -46,7 +46,8 @@ func TestDocumentation(t *testing.T) {
 	})
 	t.Run("every log message is explained", func(t *testing.T) {
 		found := 0
-		for _, path := range []string{"daemon.go", "watch.go", "../cmd/hosts-updater/main.go", "../cmd/hosts-updater/daemonset.go", "../cmd/hosts-updater/watch.go"} {
+		for _, path := range []string{"daemon.go", "watch.go", "../cmd/hosts-updater/main.go", "../cmd/hosts-updater/daemonset.go",
+			"../cmd/hosts-updater/watch.go"} {
 			source, err := os.ReadFile(path)
 			require.NoError(t, err)
 			for _, m := range regexp.MustCompile(`(?i)\blog\.(?:Info|Warn|Error)\("([^"]+)"`).FindAllSubmatch(source, -1) {
@@ -54,7 +55,8 @@ func TestDocumentation(t *testing.T) {
 				assert.Contains(t, text, "`"+string(m[1])+"`")
 			}
 		}
-		for _, message := range []string{"kept last good configuration", "read no configuration", "configuration is readable again", "left hosts file as it was", "hosts file is writable again"} {
+		for _, message := range []string{"kept last good configuration", "read no configuration", "configuration is readable again",
+			"left hosts file as it was", "hosts file is writable again"} {
 			assert.Contains(t, text, "`"+message+"`")
 		}
 		assert.Greater(t, found, 10)

@@ -40,7 +40,8 @@ func ExampleEdit_remove() {
 
 // A mistake is told with what to write instead.
 func ExampleParseEntry() {
-	for _, text := range [][2]string{{"Demo.tencentcloudcr.com.", "10.0.0.5"}, {"*.tencentcloudcr.com", "10.0.0.5"}, {"demo.tencentcloudcr.com", "10.0.0.5:443"}} {
+	for _, text := range [][2]string{{"Demo.tencentcloudcr.com.", "10.0.0.5"}, {"*.tencentcloudcr.com", "10.0.0.5"},
+		{"demo.tencentcloudcr.com", "10.0.0.5:443"}} {
 		entry, err := hostsd.ParseEntry(text[0], text[1])
 		if err != nil {
 			fmt.Println(err)

@@ -38,7 +38,8 @@ func (f file) overwrite(old, next []byte) error {
 	}
 	// Reserves the blocks, so that a full disk shows before the first byte is written. Where a
 	// file system cannot reserve, the write below will tell.
-	if err := unix.Fallocate(int(w.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, int64(len(next))); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	err = unix.Fallocate(int(w.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, int64(len(next)))
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		f.discard()
 		return err
 	}

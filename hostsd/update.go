@@ -287,7 +287,8 @@ func followLinks(path string) (string, error) {
 			target = filepath.Join(filepath.Dir(target), link)
 		}
 		if !strings.HasPrefix(target, strings.TrimSuffix(folder, "/")+"/") {
-			return "", fmt.Errorf("following the symbolic link %s: it leads to %s, outside of %s: make it a file, or point --hosts-file at the file itself", path, link, folder)
+			return "", fmt.Errorf("following the symbolic link %s: it leads to %s, outside of %s: make it a file, or point --hosts-file at the "+
+				"file itself", path, link, folder)
 		}
 	}
 	return "", fmt.Errorf("following the symbolic link %s: it leads to more than 10 others", path)
@@ -303,7 +304,8 @@ func insideFolder(folder, target string) error {
 		return fmt.Errorf("following a symbolic link to %s: %w", target, err)
 	}
 	if base, err := filepath.EvalSymlinks(folder); err != nil || !strings.HasPrefix(real+"/", base+"/") {
-		return fmt.Errorf("following a symbolic link to %s: its folder is %s, outside of %s: make it a file, or point --hosts-file at the file itself", target, real, folder)
+		return fmt.Errorf("following a symbolic link to %s: its folder is %s, outside of %s: make it a file, or point --hosts-file at the file "+
+			"itself", target, real, folder)
 	}
 	return nil
 }

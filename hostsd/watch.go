@@ -66,7 +66,8 @@ func (w *watch) paths() []string {
 		paths = append(paths, dir)
 	}
 	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, target, unix.AT_SYMLINK_NOFOLLOW, 0, &st); err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+	if err := unix.Statx(unix.AT_FDCWD, target, unix.AT_SYMLINK_NOFOLLOW, 0, &st); err == nil &&
+		st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
 		paths = append(paths, target)
 	}
 	return paths

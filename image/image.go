@@ -1,4 +1,4 @@
-// Package image reads the names of images as container runtimes do.
+// Package image reads the names of images as container runtimes do, and says what follows from the hosts in them.
 package image
 
 import (

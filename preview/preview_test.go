@@ -2,9 +2,7 @@ package preview
 
 import (
 	"encoding/json"
-	"os/exec"
 	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -252,19 +250,6 @@ func TestComparedAreTheObjectItselfAndThoseForTheSameHosts(t *testing.T) {
 		names = append(names, one.Name)
 	}
 	assert.Equal(t, []string{"r", "same", "also"}, names)
-}
-
-// TestPure holds the package free of clients: what it compares is looked up by others.
-func TestPure(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
-	require.NoError(t, err)
-	for dep := range strings.Lines(string(out)) {
-		dep = strings.TrimSpace(dep)
-		assert.False(t, strings.HasPrefix(dep, "k8s.io/client-go"), dep)
-		if ours, is := strings.CutPrefix(dep, "github.com/tcr-assistant/tcr-assistant/"); is {
-			assert.Contains(t, []string{"api/v1", "pullsecret", "credential", "preview"}, ours)
-		}
-	}
 }
 
 func TestWhatPodsAreGivenIsNotNothing(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
 // The words for the registry's own domains; any other is a domain that is written out.
@@ -203,19 +205,10 @@ func (q Question) name(word string) string {
 	case Default:
 		return strings.ToLower(q.Domain)
 	case VPC:
-		return PrivateDomain(strings.ToLower(q.Domain))
+		return image.PrivateHost(strings.ToLower(q.Domain))
 	default:
 		return word
 	}
-}
-
-// PrivateDomain returns the domain that a registry has for private networks.
-func PrivateDomain(domain string) string {
-	name, rest, found := strings.Cut(domain, ".")
-	if !found {
-		return ""
-	}
-	return name + "-vpc." + rest
 }
 
 // add adds a domain. One that is refused keeps none of the others from being added.
@@ -263,7 +256,8 @@ func (a *Answer) refuse(reason Reason, format string, args ...any) {
 	}
 }
 
-// shared is for networks of providers, which no public route leads to (RFC 6598).
+// shared is for networks of providers, which no public route leads to (RFC 6598). On each node hostsd.ParseDiscovered refuses all but the
+// same addresses once more, in words of its own: it trusts whoever wrote them with no more, and imports nothing of ours.
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 func parseAddress(text string) (netip.Addr, error) {

@@ -76,11 +76,12 @@ func (r *Rule) sameSource(other *Rule) bool {
 	if r.Registry != nil && other.Registry != nil {
 		return r.UID == other.UID && r.Registry.same(other.Registry)
 	}
-	return r.Registry == nil && other.Registry == nil && r.Reference != "" && r.Reference == other.Reference && slices.Equal(r.Servers, other.Servers)
+	return r.Registry == nil && other.Registry == nil && r.Reference != "" && r.Reference == other.Reference &&
+		slices.Equal(r.Servers, other.Servers)
 }
 
-// Supply takes in the credentials of rules that do not hold them themselves. A rule may have been replaced meanwhile: the credential counts for
-// the current one if that is for the same servers by the same Secret, since nobody would tell of it again, and else for nothing.
+// Supply takes in the credentials of rules that do not hold them themselves. A rule may have been replaced meanwhile: the credential counts
+// for the current one if that is for the same servers by the same Secret, since nobody would tell of it again, and else for nothing.
 func (i *Index) Supply(credentials map[*Rule]Credential) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -166,16 +167,20 @@ func checkSource(path *field.Path, credential v1.DockerCredential) field.ErrorLi
 	inline := credential.Username != "" || credential.Password != ""
 	switch {
 	case credential.SecretRef != nil && inline:
-		return field.ErrorList{field.Forbidden(path.Child("secretRef"), "must be the only source of the credential: leave out spec.docker.username and spec.docker.password, or spec.docker.secretRef")}
+		return field.ErrorList{field.Forbidden(path.Child("secretRef"),
+			"must be the only source of the credential: leave out spec.docker.username and spec.docker.password, or spec.docker.secretRef")}
 	case credential.SecretRef != nil:
 		return checkReference(path.Child("secretRef", "name"), credential.SecretRef.Name)
 	case !inline:
-		return field.ErrorList{field.Required(path, "must hold a credential: write spec.docker.username and spec.docker.password, or in spec.docker.secretRef the name of a Secret that holds them, or spec.tcr")}
+		return field.ErrorList{field.Required(path,
+			"must hold a credential: write spec.docker.username and spec.docker.password, or in spec.docker.secretRef the name of a Secret that "+
+				"holds them, or spec.tcr")}
 	}
 	errs := CheckUsername(path.Child("username"), credential.Username)
 	errs = append(errs, CheckPassword(path.Child("password"), credential.Password)...)
 	if len(errs) == 0 && len(credential.AdditionalServers) <= MaxAdditionalServers && Oversized(renderedSize(credential)) {
-		errs = append(errs, field.Forbidden(path.Child("password"), "makes a Secret of more than 1 MiB, which cannot be stored: write a shorter password, or fewer servers"))
+		errs = append(errs, field.Forbidden(path.Child("password"),
+			"makes a Secret of more than 1 MiB, which cannot be stored: write a shorter password, or fewer servers"))
 	}
 	return errs
 }
@@ -214,9 +219,11 @@ func checkReference(path *field.Path, name string) field.ErrorList {
 	case tooLong(name, validation.DNS1123SubdomainMaxLength):
 		return field.ErrorList{field.TooLong(path, "", validation.DNS1123SubdomainMaxLength)}
 	case len(validation.IsDNS1123Subdomain(name)) > 0:
-		return field.ErrorList{field.Forbidden(path, `must be the name of a Secret in the manager's namespace: lower case letters, digits, "-" and ".", such as "registry-credential"`)}
+		return field.ErrorList{field.Forbidden(path,
+			`must be the name of a Secret in the manager's namespace: lower case letters, digits, "-" and ".", such as "registry-credential"`)}
 	case strings.HasPrefix(name, SecretPrefix):
-		return field.ErrorList{field.Forbidden(path, "must not be a Secret that an ImagePullSecret issues, named "+SecretPrefix+"…: name one that holds a credential of its own")}
+		return field.ErrorList{field.Forbidden(path, "must not be a Secret that an ImagePullSecret issues, named "+SecretPrefix+
+			"…: name one that holds a credential of its own")}
 	}
 	return nil
 }

@@ -11,7 +11,8 @@ import (
 )
 
 func TestOneCredentialForSeveralServers(t *testing.T) {
-	config := Render(v1.DockerCredential{Username: "robot", Password: "p", Server: "r.example.com", AdditionalServers: []string{"r-vpc.example.com", "a.example.com"}})
+	config := Render(v1.DockerCredential{Username: "robot", Password: "p", Server: "r.example.com",
+		AdditionalServers: []string{"r-vpc.example.com", "a.example.com"}})
 	assert.JSONEq(t, `{"auths":{
 		"r.example.com":{"username":"robot","password":"p","auth":"cm9ib3Q6cA=="},
 		"r-vpc.example.com":{"username":"robot","password":"p","auth":"cm9ib3Q6cA=="},
@@ -32,7 +33,8 @@ func TestSizeIsKnownBeforeItIsRendered(t *testing.T) {
 func referring(reference string, generation int64, servers ...string) *v1.ImagePullSecret {
 	object := &v1.ImagePullSecret{}
 	object.Name, object.UID, object.Generation = "a", "1", generation
-	object.Spec.Docker = v1.DockerCredential{SecretRef: &v1.SecretReference{Name: reference}, Server: servers[0], AdditionalServers: servers[1:]}
+	object.Spec.Docker = v1.DockerCredential{SecretRef: &v1.SecretReference{Name: reference}, Server: servers[0],
+		AdditionalServers: servers[1:]}
 	return object
 }
 

@@ -213,7 +213,8 @@ func TestDerive(t *testing.T) {
 		}
 	})
 	t.Run("only what cannot be stored is left out, and named", func(t *testing.T) {
-		derived := derive(rulesOf(map[string][2]string{"long": {"n1", strings.Repeat("a", 200)}, "short": {"n2", "a"}, "other": {"n1", "a"}}), 1, 180)
+		derived := derive(rulesOf(map[string][2]string{"long": {"n1", strings.Repeat("a", 200)}, "short": {"n2", "a"}, "other": {"n1", "a"}}), 1,
+			180)
 		assert.Equal(t, []string{"long"}, derived.TooLarge)
 		assert.Equal(t, []string{"tcr.ipsother"}, attached(derived.Parts(), "n1", "a"))
 		assert.Equal(t, []string{"tcr.ipsshort"}, attached(derived.Parts(), "n2", "a"))

@@ -107,7 +107,8 @@ func ruleEdits(before, after view) []jsonpatch.Operation {
 	for name := range after.rules.byName.apart(before.rules.byName) {
 		was, is := before.rule(name), after.rule(name)
 		switch {
-		case is != nil && (was == nil || was.Pods != is.Pods || !slices.Equal(was.Servers, is.Servers) || !slices.Equal(was.ServiceAccounts.names, is.ServiceAccounts.names) ||
+		case is != nil && (was == nil || was.Pods != is.Pods || !slices.Equal(was.Servers, is.Servers) ||
+			!slices.Equal(was.ServiceAccounts.names, is.ServiceAccounts.names) ||
 			!was.Namespaces.equalAsked(is.Namespaces)):
 			edits.set(derivedKey(name), after.rules.definition(is))
 		case is == nil && was != nil:

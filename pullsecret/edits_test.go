@@ -118,7 +118,8 @@ func TestEdits(t *testing.T) {
 	t.Run("are not known where a part is to be made anew", func(t *testing.T) {
 		rules := rulesOf(map[string][2]string{"a": {"n1", "*"}})
 		for name, earlier := range map[string]*Derived{
-			"nothing was there": nil, "there were more parts": at(rules, 2), "rules were left out": {Number: 1, rules: rules, TooLarge: []string{"b"}},
+			"nothing was there": nil, "there were more parts": at(rules, 2),
+			"rules were left out": {Number: 1, rules: rules, TooLarge: []string{"b"}},
 		} {
 			_, known := at(rules, 1).Edits(0, earlier)
 			assert.False(t, known, name)

@@ -3,10 +3,8 @@ package pullsecret_test
 import (
 	"maps"
 	"math/rand/v2"
-	"os/exec"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
@@ -239,18 +237,5 @@ func TestIndexAgainstAPlainReading(t *testing.T) {
 			require.Equal(t, want, index.Rules().Secrets(namespace, func() pullsecret.Labels { return labels[namespace] }, "x"), "in %s after %d changes", namespace, generation+1)
 		}
 		require.Len(t, index.Rules().Names(), len(plain))
-	}
-}
-
-// TestPure holds the package free of clients. (The API types themselves link net/http, for its status codes.)
-func TestPure(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
-	require.NoError(t, err)
-	for dep := range strings.Lines(string(out)) {
-		dep = strings.TrimSpace(dep)
-		assert.False(t, strings.HasPrefix(dep, "k8s.io/client-go"), dep)
-		if strings.HasPrefix(dep, "github.com/tcr-assistant/") {
-			assert.Contains(t, []string{"api/v1", "pullsecret"}, strings.TrimPrefix(dep, "github.com/tcr-assistant/tcr-assistant/"))
-		}
 	}
 }

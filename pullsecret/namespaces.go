@@ -143,7 +143,8 @@ func parseNamespaces(path *field.Path, spec *v1.ImagePullSecretSpec) (Namespaces
 	selector := spec.NamespaceSelector
 	if selector != nil && strings.Trim(spec.Namespaces, blanks) == everything {
 		errs = append(errs, field.Invalid(path.Child("namespaces"), everything,
-			`must not be "*" beside spec.namespaceSelector, which would select nothing more: leave it blank for what the selector selects, or write the exact names of namespaces that are to be selected, too`))
+			`must not be "*" beside spec.namespaceSelector, which would select nothing more: leave it blank for what the selector selects, or `+
+				`write the exact names of namespaces that are to be selected, too`))
 	}
 	excluded, more := parseExcluded(path.Child("excludedNamespaces"), spec.ExcludedNamespaces)
 	errs = append(errs, more...)
@@ -234,7 +235,8 @@ func parseRequirement(path *field.Path, expression v1.LabelRequirement) (v1.Deri
 	case v1.OperatorIn, v1.OperatorNotIn, v1.OperatorExists, v1.OperatorDoesNotExist:
 		compares := expression.Operator == v1.OperatorIn || expression.Operator == v1.OperatorNotIn
 		if compares != (len(expression.Values) > 0) {
-			errs = append(errs, field.Invalid(values, len(expression.Values), "must have values for the operators In and NotIn, and none for Exists and DoesNotExist"))
+			errs = append(errs, field.Invalid(values, len(expression.Values),
+				"must have values for the operators In and NotIn, and none for Exists and DoesNotExist"))
 		}
 	default:
 		errs = append(errs, field.NotSupported(path.Child("operator"), v1.LabelOperator(quoted(requirement.Operator)),
@@ -261,7 +263,8 @@ func checkLabelKey(path *field.Path, key string) field.ErrorList {
 
 func checkLabelValue(path *field.Path, value v1.LabelValue) field.ErrorList {
 	if problems := validation.IsValidLabelValue(string(value)); len(problems) > 0 {
-		return field.ErrorList{field.Invalid(path, quoted(string(value)), fmt.Sprintf("must be the value of a label: %s", strings.Join(problems, "; ")))}
+		return field.ErrorList{field.Invalid(path, quoted(string(value)),
+			fmt.Sprintf("must be the value of a label: %s", strings.Join(problems, "; ")))}
 	}
 	return nil
 }
@@ -276,7 +279,8 @@ func pairsOf(requirements []v1.DerivedRequirement) (pairs []string) {
 		if one.Operator != string(v1.OperatorIn) {
 			continue
 		}
-		if best == nil || len(one.Values) < len(best.Values) || len(one.Values) == len(best.Values) && longest(one.Values) > longest(best.Values) {
+		if best == nil || len(one.Values) < len(best.Values) ||
+			len(one.Values) == len(best.Values) && longest(one.Values) > longest(best.Values) {
 			best = one
 		}
 	}

@@ -3,13 +3,13 @@ package pullsecret
 import (
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
 // Registry is a registry instance for which the cloud issues the credential, as an ImagePullSecret asks for it. It is immutable.
@@ -74,8 +74,8 @@ func (r *Registry) servers(domain string) []string {
 		return append([]string{r.ID + ".invalid"}, r.Additional...)
 	}
 	servers := []string{domain}
-	for _, server := range append([]string{private(domain)}, r.Additional...) {
-		if !slices.Contains(servers, server) {
+	for _, server := range append([]string{image.PrivateHost(domain)}, r.Additional...) {
+		if server != "" && !slices.Contains(servers, server) {
 			servers = append(servers, server)
 		}
 	}
@@ -91,12 +91,6 @@ func (r *Rule) Called(server string) string {
 		return "the domains of " + r.Registry.ID
 	}
 	return server
-}
-
-// private returns the domain in private networks of an instance with a default domain.
-func private(domain string) string {
-	host, rest, _ := strings.Cut(domain, ".")
-	return host + "-vpc." + rest
 }
 
 // Render returns the .dockerconfigjson of a token of the instance, which has that default domain.

@@ -25,7 +25,8 @@ func issued(changes ...func(*v1.ImagePullSecret)) *v1.ImagePullSecret {
 func TestWhatIsAskedOfARegistryInstance(t *testing.T) {
 	rule, errs := Parse(issued())
 	require.Empty(t, errs)
-	assert.Equal(t, &Registry{ID: "tcr-demo0001", Region: "ap-guangzhou", RotateAfter: 2160 * time.Hour, Additional: []string{"r.example.com"}}, rule.Registry)
+	assert.Equal(t, &Registry{ID: "tcr-demo0001", Region: "ap-guangzhou", RotateAfter: 2160 * time.Hour,
+		Additional: []string{"r.example.com"}}, rule.Registry)
 	assert.False(t, rule.Known())
 	assert.Equal(t, []string{"tcr-demo0001.invalid", "r.example.com"}, rule.Servers, "its domain is not known yet")
 	assert.Equal(t, "the domains of tcr-demo0001", rule.Called("tcr-demo0001.invalid"), "nobody is told of a name that stands for others")

@@ -166,7 +166,8 @@ func checkServer(path *field.Path, server string) field.ErrorList {
 		return nil
 	}
 	if len(host) > validation.DNS1123SubdomainMaxLength || !domain.MatchString(host) {
-		return invalid(`must be a host with an optional port, such as "registry.example.com" or "registry.example.com:5000", or an IPv6 address in brackets; patterns are not supported`)
+		return invalid(`must be a host with an optional port, such as "registry.example.com" or "registry.example.com:5000", or an ` +
+			`IPv6 address in brackets; patterns are not supported`)
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ func TestNewSecret(t *testing.T) {
 	require.Empty(t, errs)
 	secret := rule.NewSecret()
 	assert.Equal(t, "tcr.ipssample", secret.Name)
-	assert.True(t, Managed(secret.Labels))
+	assert.True(t, v1.Managed(secret.Labels))
 	require.Len(t, secret.OwnerReferences, 1)
 	owner := secret.OwnerReferences[0]
 	assert.Equal(t, rule.UID, owner.UID)
@@ -101,7 +101,8 @@ var imageDomain = regexp.MustCompile(`^(([a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-
 
 // FuzzCheckServer holds that whatever is accepted as a server can stand at the head of an image's name.
 func FuzzCheckServer(f *testing.F) {
-	for _, seed := range []string{"registry.example.com:5000", "[2001:db8::1]:5000", "[[::1]]", "[::ffff:10.0.0.1]", "a..b", "a:0", "https://a/b", "a@b", "*.a", "a\n"} {
+	for _, seed := range []string{"registry.example.com:5000", "[2001:db8::1]:5000", "[[::1]]", "[::ffff:10.0.0.1]", "a..b", "a:0",
+		"https://a/b", "a@b", "*.a", "a\n"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, server string) {

@@ -10,10 +10,6 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Managed reports whether an object with these labels bears the mark of those that are ours. Only Secrets that bear it are
-// ever deleted.
-func Managed(labels map[string]string) bool { return labels[v1.ManagedByLabel] == v1.ManagedByValue }
-
 // Owners returns the ImagePullSecrets among an object's owners.
 func Owners(object metav1.Object) (owners []types.UID) {
 	for _, owner := range object.GetOwnerReferences() {
@@ -45,7 +41,7 @@ func (r *Rule) NewSecret() *corev1.Secret {
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   r.Secret,
-			Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue},
+			Labels: v1.ManagedLabels(),
 			OwnerReferences: []metav1.OwnerReference{{
 				APIVersion: v1.GroupVersion.String(),
 				Kind:       v1.Kind.Kind,

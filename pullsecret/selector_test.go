@@ -73,7 +73,8 @@ func TestSelectorIntersects(t *testing.T) {
 // FuzzParseSelector holds the laws of a list whatever is written in it: no panic, errors or a selector but not both, and
 // what is selected is what is written.
 func FuzzParseSelector(f *testing.F) {
-	for _, seed := range []string{"", "*", "a", " a , b ", "a,,b", "*,a", "team-*", "a,a", "A", "\x00", "a\u00a0,b", strings.Repeat("a,", 100)} {
+	for _, seed := range []string{"", "*", "a", " a , b ", "a,,b", "*,a", "team-*", "a,a", "A", "\x00", "a\u00a0,b",
+		strings.Repeat("a,", 100)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, list string) {

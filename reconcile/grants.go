@@ -3,11 +3,11 @@ package reconcile
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
@@ -51,7 +51,9 @@ func secretNames(imagePullSecrets []string) []string {
 }
 
 // followGranted follows the Secrets of a name, until ctx ends, while that is granted.
-func (w *secretWatch) followGranted(ctx context.Context, name string, answered func(verb string, err error), follow func(context.Context, func(string, error))) {
+func (w *secretWatch) followGranted(
+	ctx context.Context, name string, answered func(verb string, err error), follow func(context.Context, func(string, error)),
+) {
 	for refused := 0; w.untilGranted(ctx, name); refused++ {
 		following, stop := context.WithCancel(ctx)
 		follow(following, func(verb string, err error) {
@@ -67,8 +69,7 @@ func (w *secretWatch) followGranted(ctx context.Context, name string, answered f
 		})
 		stop()
 		if ctx.Err() == nil {
-			pause := min(refusedPause<<min(refused, 10), longestRefused)
-			sleep(ctx, pause/2+rand.N(pause))
+			backoff.Sleep(ctx, backoff.Spread(backoff.Doubled(refusedPause, refused, longestRefused)))
 			w.Grants.Doubt(name)
 		}
 	}
@@ -85,15 +86,6 @@ func (w *secretWatch) untilGranted(ctx context.Context, name string) bool {
 		waitFor(ctx, changed)
 	}
 	return false
-}
-
-func sleep(ctx context.Context, pause time.Duration) {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 // borrow returns once the Secrets of these names are granted. It gives up soon: whoever asks has others to serve.

@@ -118,7 +118,8 @@ func TestASecretIsLookedUpOnceThatIsPermitted(t *testing.T) {
 	assert.Empty(t, r.requests(), "nothing is tried before")
 	g.borrowed = nil
 	r.handle(t.Context(), "a")
-	assert.Equal(t, []string{"GET /api/v1/namespaces/a/secrets/tcr.ipsstray", "PATCH /api/v1/namespaces/a/serviceaccounts/default"}, r.requests())
+	assert.Equal(t, []string{"GET /api/v1/namespaces/a/secrets/tcr.ipsstray", "PATCH /api/v1/namespaces/a/serviceaccounts/default"},
+		r.requests())
 	assert.Equal(t, []string{"tcr.ipsstray", "tcr.ipsstray"}, g.lent, "what no Secret can be named is not asked for")
 }
 
@@ -141,7 +142,8 @@ func (r *rig) watching(refused int) {
 		if request.URL.Query().Get("watch") != "" {
 			<-request.Context().Done()
 		}
-		return &corev1.SecretList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "SecretList"}, ListMeta: metav1.ListMeta{ResourceVersion: "9"}}
+		return &corev1.SecretList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "SecretList"},
+			ListMeta: metav1.ListMeta{ResourceVersion: "9"}}
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
@@ -108,10 +109,8 @@ func (w *secretWatch) listed(imagePullSecret string) {
 // bound a moment later, must not decide for a whole term. It returns false once that is not to be expected any more.
 func (w *secretWatch) permittedSoon(ctx context.Context) bool {
 	for pause := time.Second; pause <= 16*time.Second; pause *= 2 {
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, pause); ctx.Err() != nil {
 			return false
-		case <-time.After(pause):
 		}
 		if w.permitted(ctx) {
 			return ctx.Err() == nil
@@ -133,10 +132,7 @@ func (w *secretWatch) mayWatchAll(ctx context.Context, attempts int) bool {
 		if attempts == 1 {
 			return false
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
+		backoff.Sleep(ctx, time.Second)
 	}
 	return false
 }
@@ -185,7 +181,7 @@ func (w *secretWatch) watchIssued(ctx context.Context, synced func()) {
 
 // issued selects the Secrets that bear our label.
 func issued(options *metav1.ListOptions) {
-	options.LabelSelector = labels.Set{v1.ManagedByLabel: v1.ManagedByValue}.String()
+	options.LabelSelector = labels.Set(v1.ManagedLabels()).String()
 }
 
 // stopWhenForbidden returns what ends a watch that is not, or no longer, permitted.

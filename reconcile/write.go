@@ -66,7 +66,8 @@ func (w *writer) write(ctx context.Context, change plan.Change) error {
 // already or where POST is not allowed.
 func (w *writer) issue(ctx context.Context, change plan.IssueSecret) error {
 	if !change.Exists && !w.applyOnly.Load() {
-		secret, err := w.clients.Secrets(change.Namespace).Create(ctx, change.Rule.NewSecret(), metav1.CreateOptions{FieldManager: v1.FieldManager})
+		secret, err := w.clients.Secrets(change.Namespace).Create(ctx, change.Rule.NewSecret(),
+			metav1.CreateOptions{FieldManager: v1.FieldManager})
 		switch {
 		case err == nil:
 			return w.putSecret(change.Namespace, secret, change.Rule)
@@ -115,7 +116,8 @@ func (w *writer) replace(ctx context.Context, change plan.IssueSecret) error {
 	secrets, version := w.clients.Secrets(change.Namespace), strconv.FormatUint(change.Replaces.Version, 10)
 	if !change.Replaces.Managed {
 		mark := fmt.Sprintf(`{"metadata":{"resourceVersion":%q,"labels":{%q:%q}}}`, version, v1.ManagedByLabel, v1.ManagedByValue)
-		marked, err := secrets.Patch(ctx, change.Rule.Secret, types.MergePatchType, []byte(mark), metav1.PatchOptions{FieldManager: v1.FieldManager})
+		marked, err := secrets.Patch(ctx, change.Rule.Secret, types.MergePatchType, []byte(mark),
+			metav1.PatchOptions{FieldManager: v1.FieldManager})
 		if err != nil {
 			return err
 		}

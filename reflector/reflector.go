@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
@@ -185,7 +186,9 @@ func (r *resumption) began(options metav1.ListOptions) {
 
 // checkNotRewound returns an error where the API server is at an earlier version than a watch is to begin with. It would
 // accept the watch and be silent until it gets there.
-func checkNotRewound[List runtime.Object](ctx context.Context, watched metav1.ListOptions, list func(context.Context, metav1.ListOptions) (List, error)) error {
+func checkNotRewound[List runtime.Object](
+	ctx context.Context, watched metav1.ListOptions, list func(context.Context, metav1.ListOptions) (List, error),
+) error {
 	least, err := list(ctx, metav1.ListOptions{LabelSelector: watched.LabelSelector, FieldSelector: watched.FieldSelector, Limit: 1})
 	if err != nil {
 		return err
@@ -195,19 +198,22 @@ func checkNotRewound[List runtime.Object](ctx context.Context, watched metav1.Li
 		return err
 	}
 	if latest.Version(listed.GetResourceVersion()) < latest.Version(watched.ResourceVersion) {
-		return apierrors.NewResourceExpired("the API server is at version " + listed.GetResourceVersion() + ", and was at " + watched.ResourceVersion)
+		return apierrors.NewResourceExpired("the API server is at version " + listed.GetResourceVersion() + ", and was at " +
+			watched.ResourceVersion)
 	}
 	return nil
 }
 
-// newBackoff returns the pauses between failures: an API server that comes back is noticed within seconds.
-func newBackoff() *wait.Backoff {
-	return &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 5 * time.Second}
-}
+// newPauses returns those between failures: an API server that comes back is noticed within seconds.
+func newPauses() wait.Backoff { return backoff.Between(100*time.Millisecond, 5*time.Second) }
 
 // Run runs a reflector, which passes what the API server has on to the store, until ctx ends.
-func Run[Object latest.Kind, Stripped any](ctx context.Context, name string, source *cache.ListWatch, object Object, store *Store[Object, Stripped]) {
-	r := cache.NewReflectorWithOptions(pages[Object, Stripped]{source, store}, object, store, cache.ReflectorOptions{Name: name, Backoff: newBackoff()})
+func Run[Object latest.Kind, Stripped any](
+	ctx context.Context, name string, source *cache.ListWatch, object Object, store *Store[Object, Stripped],
+) {
+	pauses := newPauses()
+	r := cache.NewReflectorWithOptions(pages[Object, Stripped]{source, store}, object, store,
+		cache.ReflectorOptions{Name: name, Backoff: &pauses})
 	r.WatchListPageSize = pageSize
 	r.RunWithContext(ctx)
 }

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
@@ -80,24 +81,19 @@ func RunStream[Object latest.Kind, Stripped any, List runtime.Object](
 	ctx context.Context, source *StreamSource[Object, List], narrow func(*metav1.ListOptions), answered func(verb string, err error), store *Store[Object, Stripped],
 ) {
 	r := &streamReflector[Object, Stripped, List]{source: source, narrow: narrow, answered: answered, store: store}
-	backoff := *newBackoff()
+	pauses := newPauses()
 	for ctx.Err() == nil {
 		err := r.watchOnce(ctx)
 		if err == nil {
-			backoff = *newBackoff()
+			pauses = newPauses()
 			continue
 		}
 		r.version = ""
-		pause := backoff.Step()
+		pause := pauses.Step()
 		if apierrors.IsForbidden(err) { // thousands are told so at once, and somebody has to act first
-			pause = forbiddenDelay/2 + rand.N(forbiddenDelay)
+			pause = backoff.Spread(forbiddenDelay)
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		backoff.Sleep(ctx, pause)
 	}
 }
 

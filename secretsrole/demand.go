@@ -46,14 +46,14 @@ func newDemand(role string) *demand {
 func (d *demand) Want(names ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	news := !d.told
+	changed := !d.told
 	for _, name := range names {
 		until, wanted := d.until[name]
-		news = news || !wanted || !until.IsZero()
+		changed = changed || !wanted || !until.IsZero()
 		d.until[name] = time.Time{}
 	}
 	d.told = true
-	if news {
+	if changed {
 		d.poke()
 	}
 }
@@ -70,15 +70,15 @@ func (d *demand) Drop(name string) {
 // with the reason why they are not.
 func (d *demand) Borrow(ctx context.Context, names ...string) error {
 	d.mu.Lock()
-	end, news := time.Now().Add(lease), false
+	end, changed := time.Now().Add(lease), false
 	for _, name := range names {
 		until, wanted := d.until[name]
 		if !wanted || !until.IsZero() {
 			d.until[name] = end
 		}
-		news = news || !wanted
+		changed = changed || !wanted
 	}
-	if news {
+	if changed {
 		d.poke()
 	}
 	d.mu.Unlock()
@@ -114,7 +114,8 @@ func (d *demand) Granted(name string) (granted bool, changed <-chan struct{}, pr
 		return true, d.changed, nil
 	case d.left[name]:
 		return false, d.changed, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
-			"cluster role %s has no room for %s beside %d others: no object of the API may be larger. Install with rbac.secrets=all", d.role, name, len(d.granted)))
+			"cluster role %s has no room for %s beside %d others: no object of the API may be larger. Install with rbac.secrets=all", d.role, name,
+			len(d.granted)))
 	}
 	return false, d.changed, d.problem
 }
@@ -199,7 +200,7 @@ func (d *demand) grant(names []string) {
 	d.turn()
 }
 
-// say sets why nothing more is granted, nil where there is no reason, and reports whether that was news.
+// say sets why nothing more is granted, nil where there is no reason, and reports whether that is another one.
 func (d *demand) say(problem error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

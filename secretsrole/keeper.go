@@ -10,15 +10,15 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/util/flowcontrol"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
@@ -27,18 +27,16 @@ import (
 const (
 	// gather is how long changes that come at once are gathered for.
 	gather = 5 * time.Millisecond
-	// leastPause is the least time between two writes. They are also this many times as far apart as the last one took, up to
-	// longestPause.
-	leastPause   = 50 * time.Millisecond
-	pauseFactor  = 8
-	longestPause = 2 * time.Second
 	// removalPeriod is the least time between two writes that only take names out.
 	removalPeriod = time.Second
 	// patience is for how long a write may fail, or not come into force, before that is told.
 	patience = 10 * time.Second
-	// restoreRate and restoreBurst bound how often what others change is taken back, in times a second and at once.
-	restoreRate  = 1
-	restoreBurst = 20
+	// firstPause and longestPause are those between failures. The first ones are short: an API server allows what was written a
+	// moment later.
+	firstPause   = 4 * time.Millisecond
+	longestPause = 10 * time.Second
+	// longestRead is the longest one while it is not known yet what the role is.
+	longestRead = 2 * time.Second
 )
 
 // Keeper keeps the role as its demand wants it. It runs on the leader alone, and is made anew for each term.
@@ -48,7 +46,7 @@ type Keeper struct {
 	clients *clientset.Clientset
 	role    Role
 	object  *latest.Object[*rbacv1.ClusterRole]
-	limit   flowcontrol.RateLimiter
+	limit   *rate.Limiter // of what is taken back
 
 	// All of these are Run's alone: whether what was left by earlier terms has been taken in, what was written last, when, and how
 	// long after it to write again, the name of which to ask whether it is in force, and since when something fails.
@@ -65,7 +63,7 @@ func NewKeeper(log *slog.Logger, clients *clientset.Clientset, role Role) *Keepe
 	return &Keeper{
 		demand: newDemand(role.Name), log: log, clients: clients, role: role,
 		object: latest.NewObject[*rbacv1.ClusterRole](log, role.Name, clientset.Named(clients.ClusterRoles(), role.Name)),
-		limit:  flowcontrol.NewTokenBucketRateLimiter(restoreRate, restoreBurst),
+		limit:  backoff.Restores(),
 	}
 }
 
@@ -81,7 +79,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	defer watching.Wait()
 	watching.Go(func() { k.object.Run(ctx) })
 	k.catchUp(ctx)
-	backoff := newBackoff()
+	pauses := backoff.Between(firstPause, longestPause)
 	for ctx.Err() == nil {
 		seen, wake := k.object.Get(), k.wake
 		again, err := k.keep(ctx, seen)
@@ -96,10 +94,10 @@ func (k *Keeper) Run(ctx context.Context) {
 			fallthrough
 		case err != nil:
 			k.failed(err, time.Now())
-			again, wake = backoff.Step(), nil // each name that comes would make it fail once more
-			k.pause = max(k.pause, min(again, longestPause))
+			again, wake = pauses.Step(), nil // each name that comes would make it fail once more
+			k.pause = max(k.pause, min(again, backoff.LongestAfterWrite))
 		default:
-			backoff = newBackoff()
+			pauses = backoff.Between(firstPause, longestPause)
 		}
 		k.rest(ctx, seen, wake, again)
 	}
@@ -107,19 +105,14 @@ func (k *Keeper) Run(ctx context.Context) {
 
 // catchUp returns once it is known what the role is, or when ctx ends.
 func (k *Keeper) catchUp(ctx context.Context) {
-	for backoff := newBackoff(); ctx.Err() == nil; {
+	for pauses := backoff.Between(firstPause, longestRead); ctx.Err() == nil; {
 		err := k.object.Read(ctx)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
 		k.failed(fmt.Errorf("keeping cluster role %s: %w", k.role.Name, err), time.Now())
-		sleep(ctx, min(backoff.Step(), longestPause))
+		backoff.Sleep(ctx, pauses.Step())
 	}
-}
-
-// newBackoff returns the pauses between failures. The first ones are short: an API server allows what was written a moment later.
-func newBackoff() wait.Backoff {
-	return wait.Backoff{Duration: 4 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 12, Cap: 10 * time.Second}
 }
 
 // rest returns once there is something to compare, by what was seen or by wake, or after a time that is not 0.
@@ -134,18 +127,9 @@ func (k *Keeper) rest(ctx context.Context, seen latest.Snapshot[*rbacv1.ClusterR
 	case <-ctx.Done():
 	case <-due:
 	case <-seen.Changed:
-		sleep(ctx, gather)
+		backoff.Sleep(ctx, gather)
 	case <-wake:
-		sleep(ctx, gather)
-	}
-}
-
-func sleep(ctx context.Context, pause time.Duration) {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
+		backoff.Sleep(ctx, gather)
 	}
 }
 
@@ -213,7 +197,8 @@ func (k *Keeper) write(ctx context.Context, role *rbacv1.ClusterRole, d decision
 			return err
 		}
 	}
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": role.ResourceVersion}, "rules": k.role.Rules(d.names)})
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": role.ResourceVersion},
+		"rules": k.role.Rules(d.names)})
 	if err != nil {
 		return fmt.Errorf("encoding cluster role %s: %w", k.role.Name, err)
 	}
@@ -222,7 +207,7 @@ func (k *Keeper) write(ctx context.Context, role *rbacv1.ClusterRole, d decision
 		return k.clients.ClusterRoles().Patch(ctx, k.role.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: v1.FieldManager})
 	})
 	k.wrote = time.Now()
-	k.pause = min(max(leastPause, pauseFactor*k.wrote.Sub(began)), longestPause)
+	k.pause = backoff.AfterWrite(k.wrote.Sub(began))
 	if err != nil {
 		return fmt.Errorf("writing cluster role %s: %w", k.role.Name, err)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 )
 
 func TestAThousandNamesAreOneWrite(t *testing.T) {
@@ -98,7 +100,8 @@ func TestWhatOthersWriteIsTakenBack(t *testing.T) {
 	k.Want("tcr.ipsa", "tcr.ipsb")
 	s.lists("tcr.ipsa", "tcr.ipsb")
 	for _, rules := range [][]rbacv1.PolicyRule{
-		nil, Manager.Rules([]string{"tcr.ipsb"}), Manager.Rules([]string{"database"}), rule([]string{"tcr.ipsa"}, func(r *rbacv1.PolicyRule) { r.ResourceNames = nil }),
+		nil, Manager.Rules([]string{"tcr.ipsb"}), Manager.Rules([]string{"database"}),
+		rule([]string{"tcr.ipsa"}, func(r *rbacv1.PolicyRule) { r.ResourceNames = nil }),
 	} {
 		s.set(&rbacv1.ClusterRole{Rules: rules})
 		s.lists("tcr.ipsa", "tcr.ipsb")
@@ -156,7 +159,8 @@ func TestAMissingRoleIsAProblemOnlyWhereItIsNeeded(t *testing.T) {
 	require.NoError(t, err)
 	k.Want("tcr.ipsa")
 	_, err = k.keep(t.Context(), k.object.Get())
-	require.ErrorContains(t, err, "keeping cluster role tcr-assistant-secrets-role: it does not exist: apply the manifests of this release once more")
+	require.ErrorContains(t, err,
+		"keeping cluster role tcr-assistant-secrets-role: it does not exist: apply the manifests of this release once more")
 }
 
 func TestThoseThatHaveNoRoomAreTold(t *testing.T) {
@@ -216,7 +220,7 @@ func TestOthersThatComeDoNotKeepANameFromBeingGranted(t *testing.T) {
 		defer close(done)
 		for i := 0; ctx.Err() == nil; i++ {
 			k.Want(fmt.Sprintf("tcr.ips%d", i))
-			sleep(ctx, 5*time.Millisecond)
+			backoff.Sleep(ctx, 5*time.Millisecond)
 		}
 	}()
 	require.NoError(t, k.await(ctx, "tcr.ipsa"), "as long as others come nobody is granted anything")

@@ -101,7 +101,8 @@ func (s *server) say(w io.Writer, object any) { assert.NoError(s.t, json.NewEnco
 
 func (s *server) refused(w http.ResponseWriter, with status) {
 	w.WriteHeader(with.code)
-	s.say(w, metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Code: int32(with.code), Reason: with.reason, Message: string(with.reason)})
+	s.say(w, metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Code: int32(with.code),
+		Reason: with.reason, Message: string(with.reason)})
 }
 
 // stored returns the role as it is stored. s.mu is held.

@@ -22,6 +22,7 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -79,10 +80,8 @@ func (r *Remover) Run(ctx context.Context) error {
 		if err != nil {
 			r.Log.Warn("not everything was removed, trying again", "after", pause, "error", err)
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, pause); ctx.Err() != nil {
 			return errors.Join(fmt.Errorf("removing all that is issued: %w", context.Cause(ctx)), err)
-		case <-time.After(pause):
 		}
 		if pause *= 2; err == nil || removed > 0 {
 			pause = passDelay
@@ -107,7 +106,8 @@ func (r *Remover) deleteAll(ctx context.Context, ours, held map[string]bool) (fr
 		ours[pullsecret.SecretName(object.Name)] = true
 		if object.DeletionTimestamp != nil {
 			if !held[object.Name] {
-				r.Log.Warn("image pull secret is held by finalizers, and goes when they do", "imagePullSecret", object.Name, "finalizers", object.Finalizers)
+				r.Log.Warn("image pull secret is held by finalizers, and goes when they do", "imagePullSecret", object.Name, "finalizers",
+					object.Finalizers)
 			}
 			held[object.Name] = true
 			continue
@@ -208,7 +208,8 @@ func (p *pass) detach(ctx context.Context, account *corev1.ServiceAccount) (edit
 	if body == nil || err != nil {
 		return false, err
 	}
-	_, err = p.Clients.ServiceAccounts(account.Namespace).Patch(ctx, account.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
+	_, err = p.Clients.ServiceAccounts(account.Namespace).Patch(ctx, account.Name, types.JSONPatchType, body,
+		metav1.PatchOptions{FieldManager: fieldManager})
 	switch {
 	case err == nil:
 		p.Log.Debug("entries were removed", "namespace", account.Namespace, "serviceAccount", account.Name)
@@ -281,7 +282,7 @@ func (p *pass) removable(ctx context.Context, namespace, name string, permitted 
 	case !allowed || secret == nil:
 		known = true
 	default:
-		known = pullsecret.Removable(name, true, pullsecret.Ours(pullsecret.Managed(secret.Labels), len(pullsecret.Owners(secret)) > 0, p.ours[name]))
+		known = pullsecret.Removable(name, true, pullsecret.Ours(v1.Managed(secret.Labels), len(pullsecret.Owners(secret)) > 0, p.ours[name]))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -37,7 +37,8 @@ func TestPatch(t *testing.T) {
 	}{
 		{"an account without entries needs no patch", nil, []string{"tcr.ipsa"}, ""},
 		{"foreign entries need no patch", []string{"theirs", "tcr.ipsforeign"}, []string{"tcr.ipsa"}, ""},
-		{"the last goes first, so that each index means what it meant", []string{"tcr.ipsa", "theirs", "tcr.ipsb"}, []string{"tcr.ipsa", "tcr.ipsb"},
+		{"the last goes first, so that each index means what it meant", []string{"tcr.ipsa", "theirs", "tcr.ipsb"},
+			[]string{"tcr.ipsa", "tcr.ipsb"},
 			`[{"op":"replace","path":"/metadata/resourceVersion","value":"7"},{"op":"remove","path":"/imagePullSecrets/2"},{"op":"remove","path":"/imagePullSecrets/0"}]`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -132,7 +133,8 @@ func (w *world) answer(request *http.Request) any {
 		}
 		return metav1.Status{Code: http.StatusOK}
 	case path[1] == "apis":
-		return v1.ImagePullSecretList{TypeMeta: metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: "ImagePullSecretList"}, Items: w.objects}
+		return v1.ImagePullSecretList{TypeMeta: metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: "ImagePullSecretList"},
+			Items: w.objects}
 	case len(path) == 4 && w.refused:
 		return forbidden
 	case len(path) == 4:
@@ -155,7 +157,8 @@ func (w *world) answer(request *http.Request) any {
 		return metav1.Status{Code: http.StatusBadRequest, Message: err.Error()}
 	}
 	if len(patch) > maxOperations {
-		return metav1.Status{Code: http.StatusRequestEntityTooLarge, Reason: metav1.StatusReasonRequestEntityTooLarge, Message: "too many operations"}
+		return metav1.Status{Code: http.StatusRequestEntityTooLarge, Reason: metav1.StatusReasonRequestEntityTooLarge,
+			Message: "too many operations"}
 	}
 	i := slices.IndexFunc(w.accounts, func(a corev1.ServiceAccount) bool { return a.Name == path[6] })
 	w.accounts[i].ImagePullSecrets = slices.Clone(w.accounts[i].ImagePullSecrets)
@@ -207,9 +210,11 @@ func TestEntriesGoByTheRuleOfARunningManager(t *testing.T) {
 		left := ours.DeepCopy() // of an ImagePullSecret that was deleted before, by its owner
 		left.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1.GroupVersion.String(), Kind: v1.Kind.Kind, Name: "left"}}
 		w := &world{
-			objects:  []v1.ImagePullSecret{object("issued"), object("gone"), object("theirs"), object("hidden")},
-			secrets:  map[string]*corev1.Secret{"team/tcr.ipsissued": ours, "team/tcr.ipstheirs": {}, "team/tcr.ipshidden": nil, "team/tcr.ipsstray": nil, "team/tcr.ipscopied": ours, "team/tcr.ipsleft": left},
-			accounts: []corev1.ServiceAccount{lists("default", "x", "tcr.ipsissued", "tcr.ipstheirs", "tcr.ipsgone", "tcr.ipshidden", "tcr.ipsstray", "tcr.ipscopied", "tcr.ipsleft"), lists("builder", "tcr.ipsissued")},
+			objects: []v1.ImagePullSecret{object("issued"), object("gone"), object("theirs"), object("hidden")},
+			secrets: map[string]*corev1.Secret{"team/tcr.ipsissued": ours, "team/tcr.ipstheirs": {}, "team/tcr.ipshidden": nil,
+				"team/tcr.ipsstray": nil, "team/tcr.ipscopied": ours, "team/tcr.ipsleft": left},
+			accounts: []corev1.ServiceAccount{lists("default", "x", "tcr.ipsissued", "tcr.ipstheirs", "tcr.ipsgone", "tcr.ipshidden", "tcr.ipsstray",
+				"tcr.ipscopied", "tcr.ipsleft"), lists("builder", "tcr.ipsissued")},
 		}
 		_, err := w.run(t.Context(), t)
 		require.NoError(t, err)
@@ -221,7 +226,8 @@ func TestEntriesGoByTheRuleOfARunningManager(t *testing.T) {
 
 func TestWhatAFinalizerHoldsIsDeletedOnceAndToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{objects: []v1.ImagePullSecret{object("kept", "example.com/hold")}, accounts: []corev1.ServiceAccount{lists("default", "tcr.ipskept")}}
+		w := &world{objects: []v1.ImagePullSecret{object("kept", "example.com/hold")},
+			accounts: []corev1.ServiceAccount{lists("default", "tcr.ipskept")}}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		log, err := w.run(ctx, t)
@@ -246,7 +252,8 @@ func TestAnyNumberOfEntriesGoes(t *testing.T) {
 
 func TestAnEntryThatCanBeNoSecretsNameGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{objects: []v1.ImagePullSecret{object("a")}, accounts: []corev1.ServiceAccount{lists("default", "tcr.ipsa/b", "tcr.ipsA", "x/y")}}
+		w := &world{objects: []v1.ImagePullSecret{object("a")}, accounts: []corev1.ServiceAccount{lists("default", "tcr.ipsa/b", "tcr.ipsA",
+			"x/y")}}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		_, err := w.run(ctx, t)

@@ -3,7 +3,7 @@ package v1
 const (
 	// FieldManager is the name under which what the manager writes is recorded in managedFields.
 	FieldManager = "tcr-assistant"
-	// ManagedByLabel is the key of the mark on the Secrets that the manager makes.
+	// ManagedByLabel is the key of the mark on what the manager makes.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedByValue is the mark's value.
 	ManagedByValue = "tcr-assistant"
@@ -18,3 +18,10 @@ const (
 	// OptInValue is as if there were no such label, and so is, with an event that tells of it, every other value.
 	OptInValue = "false"
 )
+
+// ManagedLabels returns the labels of what the manager makes.
+func ManagedLabels() map[string]string { return map[string]string{ManagedByLabel: ManagedByValue} }
+
+// Managed reports whether an object with these labels bears the mark of what the manager makes. Only Secrets that bear it are ever
+// deleted.
+func Managed(labels map[string]string) bool { return labels[ManagedByLabel] == ManagedByValue }

@@ -17,7 +17,9 @@ const leaseName = "tcr-assistant-leader-election"
 
 // elect runs lead whenever this replica is elected, until ctx ends. A lost election is no reason to exit: admission goes on
 // being served, and this replica runs again.
-func elect(ctx context.Context, log *slog.Logger, client *clientset.Clientset, o *options, owner ownerLookup, lead func(context.Context)) error {
+func elect(
+	ctx context.Context, log *slog.Logger, client *clientset.Clientset, o *options, owner ownerLookup, lead func(context.Context),
+) error {
 	if !o.leaderElect {
 		lead(ctx)
 		return nil

@@ -52,7 +52,9 @@ func ownership(log *slog.Logger, client *clientset.Clientset, clusterRole string
 }
 
 // identity returns what tells a template who this process is to the API server, and what owns each configuration.
-func identity(log *slog.Logger, client *clientset.Clientset, validating ownerLookup) func(context.Context, string, *registration.Template) error {
+func identity(
+	log *slog.Logger, client *clientset.Clientset, validating ownerLookup,
+) func(context.Context, string, *registration.Template) error {
 	owners := map[string]ownerLookup{
 		registration.ValidatingConfiguration: validating,
 		registration.MutatingConfiguration:   ownership(log, client, mutatingWebhookRole),

@@ -123,8 +123,8 @@ func (k *knowledge) Secrets(namespace string, labels func() pullsecret.Labels, s
 	return k.attachments().Secrets(namespace, labels, serviceAccount)
 }
 
-// PodSecrets returns the names of the Secrets that a pod is given that lists pull secrets of its own. At the beginning of a term, while it is not
-// known which accounts' pods get nothing, it is what the leader of before has derived.
+// PodSecrets returns the names of the Secrets that a pod is given that lists pull secrets of its own. At the beginning of a term, while it
+// is not known which accounts' pods get nothing, it is what the leader of before has derived.
 func (k *knowledge) PodSecrets(pod *pullsecret.Pod, labels func() pullsecret.Labels) []string {
 	if rules := k.rules.Load(); rules != nil && rules.Rules().BarredKnown() {
 		return rules.PodSecrets(pod, labels)

@@ -98,8 +98,9 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 	}
 	m := &manager{
 		log: log, options: o, client: client, imagePullSecrets: imagePullSecrets, attachments: attachments,
-		owner: ownership(log, client, managerRole), labels: namespaces.NewCache(log, client.Namespaces()), recorder: events.NewRecorder(ctx, client),
-		fits: make(chan struct{}), complete: make(chan struct{}),
+		owner: ownership(log, client, managerRole), labels: namespaces.NewCache(log, client.Namespaces()),
+		recorder: events.NewRecorder(ctx, client),
+		fits:     make(chan struct{}), complete: make(chan struct{}),
 	}
 	if m.cloud, err = newCloud(client, o); err != nil {
 		return nil, err
@@ -107,7 +108,8 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 	m.known = newKnowledge(derived.NewFollower(log, attachments), m.labels, o.webhook && o.mutating)
 	owner := ownership(log, client, webhookRole)
 	m.registrar = registration.NewRegistrar(log, client, registration.Template{
-		Namespace: o.namespace, URL: o.webhookURL, FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy), ValidatingOnly: !o.mutating,
+		Namespace: o.namespace, URL: o.webhookURL, FailurePolicy: admissionregistrationv1.FailurePolicyType(o.failurePolicy),
+		ValidatingOnly: !o.mutating,
 	}, identity(log, client, owner))
 	if m.serving, err = certs.NewServing(client, certConfig(log, o, owner), m.registrar.Published); err != nil {
 		return nil, fmt.Errorf("configuring the serving certificate: %w", err)

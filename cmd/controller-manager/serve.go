@@ -40,7 +40,10 @@ type servers struct {
 }
 
 // listen opens the sockets, so that a port in use is told before anything else happens.
-func listen(log *slog.Logger, o *options, admission, metrics http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), ready func() error) (*servers, error) {
+func listen(
+	log *slog.Logger, o *options, admission, metrics http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error),
+	ready func() error,
+) (*servers, error) {
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	s := &servers{
 		webhook: webhook.NewServer(admission, certificate, errorLog),

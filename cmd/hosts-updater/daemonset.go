@@ -44,7 +44,8 @@ type daemonSet struct {
 func newDaemonSet(reference, account, host, port string) (*daemonSet, error) {
 	namespace, name, _ := strings.Cut(reference, "/")
 	if host == "" || port == "" {
-		return nil, errors.New("finding the API server: KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is not set: --daemonset is for programs in pods")
+		return nil, errors.New("finding the API server: KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is not set: --daemonset is for " +
+			"programs in pods")
 	}
 	authority, err := os.ReadFile(filepath.Join(account, "ca.crt"))
 	if err != nil {

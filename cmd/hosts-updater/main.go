@@ -118,7 +118,8 @@ func keep(ctx context.Context, log *slog.Logger, daemon *hostsd.Daemon, o option
 	if o.metricsAddress != "" {
 		listener, err := net.Listen("tcp", o.metricsAddress)
 		if err != nil {
-			log.Error("could not serve metrics and probes", "error", fmt.Errorf("listening on %q, see --metrics-bind-address: %w", o.metricsAddress, err))
+			log.Error("could not serve metrics and probes", "error", fmt.Errorf("listening on %q, see --metrics-bind-address: %w", o.metricsAddress,
+				err))
 			return exitFailed
 		}
 		server := newServer(daemon.Handler(), log)
@@ -183,12 +184,17 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags := flag.NewFlagSet("hosts-updater", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // the caller prints the error
 	flags.StringVar(&o.config, "config", "/config", "the configuration: a file, or the folder that the ConfigMap updater-config is mounted as")
-	flags.StringVar(&o.hostsFile, "hosts-file", "/host/etc/hosts", "the node's hosts file; its whole folder must be mounted, not the file alone")
+	flags.StringVar(&o.hostsFile, "hosts-file", "/host/etc/hosts",
+		"the node's hosts file; its whole folder must be mounted, not the file alone")
 	flags.DurationVar(&o.resync, "resync-period", 5*time.Minute, "time between two passes when nothing changes, at least 1s")
 	flags.BoolVar(&o.once, "once", false, "do one pass and exit: 0 done, 1 failed, 3 done but for refused entries")
 	flags.BoolVar(&o.cleanup, "cleanup", false, "remove our lines from the hosts file and exit; the configuration is not read")
-	flags.StringVar(&o.daemonSet, "daemonset", "", "the DaemonSet that runs this program, as namespace/name: our lines are removed when the program ends because that is gone; empty to leave them")
-	flags.StringVar(&o.account, "service-account", "/var/run/secrets/kubernetes.io/serviceaccount", "with --daemonset: the folder with the token and ca.crt of the pod's account, which may get the DaemonSet and its namespace, and watch the ConfigMap updater-config")
+	flags.StringVar(&o.daemonSet, "daemonset", "",
+		"the DaemonSet that runs this program, as namespace/name: our lines are removed when the program ends because that is gone; empty to "+
+			"leave them")
+	flags.StringVar(&o.account, "service-account", "/var/run/secrets/kubernetes.io/serviceaccount",
+		"with --daemonset: the folder with the token and ca.crt of the pod's account, which may get the DaemonSet and its namespace, and watch "+
+			"the ConfigMap updater-config")
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of /metrics, /lines, /healthz and /readyz; empty for none")
 	flags.StringVar(&o.logFormat, "log-format", "json", "json or text")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")

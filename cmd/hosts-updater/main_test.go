@@ -96,7 +96,8 @@ func TestFlags(t *testing.T) {
 	t.Run("help tells of every flag", func(t *testing.T) {
 		var stderr bytes.Buffer
 		assert.Equal(t, exitOK, run(t.Context(), []string{"--help"}, io.Discard, &stderr))
-		for _, name := range []string{"config", "hosts-file", "resync-period", "once", "cleanup", "daemonset", "service-account", "metrics-bind-address", "log-format", "log-level", "version"} {
+		for _, name := range []string{"config", "hosts-file", "resync-period", "once", "cleanup", "daemonset", "service-account",
+			"metrics-bind-address", "log-format", "log-level", "version"} {
 			assert.Contains(t, stderr.String(), "\n  -"+name)
 		}
 	})
@@ -122,7 +123,8 @@ func TestOnceAndCleanup(t *testing.T) {
 	})
 	t.Run("one pass with a refused entry does the others and exits with 3", func(t *testing.T) {
 		hosts := write(t, "hosts", etcHosts)
-		code, log := once(t, "--once", "--config", write(t, "hosts.yaml", demoConfig+"- {domain: localhost, ip: 10.0.0.5}\n"), "--hosts-file", hosts)
+		code, log := once(t, "--once", "--config", write(t, "hosts.yaml", demoConfig+"- {domain: localhost, ip: 10.0.0.5}\n"), "--hosts-file",
+			hosts)
 		assert.Equal(t, exitRefused, code)
 		assert.Equal(t, demoLine+etcHosts, read(t, hosts))
 		assert.Contains(t, log, `msg="refused entry"`)
@@ -172,7 +174,8 @@ func TestOnceAndCleanup(t *testing.T) {
 		assert.Contains(t, log, `msg="left lines in hosts file"`)
 	})
 	t.Run("an address in use exits with 1", func(t *testing.T) {
-		code, log := once(t, "--config", write(t, "hosts.yaml", demoConfig), "--hosts-file", write(t, "hosts", ""), "--metrics-bind-address", "256.0.0.1:1")
+		code, log := once(t, "--config", write(t, "hosts.yaml", demoConfig), "--hosts-file", write(t, "hosts", ""), "--metrics-bind-address",
+			"256.0.0.1:1")
 		assert.Equal(t, exitFailed, code)
 		assert.Contains(t, log, "see --metrics-bind-address")
 	})
@@ -213,7 +216,8 @@ func TestBinary(t *testing.T) {
 		for _, dep := range deps {
 			assert.False(t, strings.Contains(dep, "k8s.io/"), dep)
 			if strings.HasPrefix(dep, "github.com/tcr-assistant/") {
-				assert.Contains(t, []string{"github.com/tcr-assistant/tcr-assistant/hostsd", "github.com/tcr-assistant/tcr-assistant/cmd/hosts-updater"}, dep)
+				assert.Contains(t, []string{"github.com/tcr-assistant/tcr-assistant/hostsd",
+					"github.com/tcr-assistant/tcr-assistant/cmd/hosts-updater"}, dep)
 			}
 		}
 	})
@@ -351,7 +355,8 @@ func TestIdle(t *testing.T) {
 	require.Positive(t, written, "write calls can be counted")
 	time.Sleep(30 * time.Second)
 	after, writtenAfter, ticksAfter := measure()
-	t.Logf("in 30 s: %d context switches of all threads, %d write calls, %d ticks of 10 ms of processor time", after-before, writtenAfter-written, ticksAfter-ticks)
+	t.Logf("in 30 s: %d context switches of all threads, %d write calls, %d ticks of 10 ms of processor time", after-before,
+		writtenAfter-written, ticksAfter-ticks)
 	assert.Equal(t, written, writtenAfter, "write calls")
 	assert.LessOrEqual(t, after-before, 30, "wake-ups")
 	assert.LessOrEqual(t, ticksAfter-ticks, 1, "processor time")

@@ -119,7 +119,9 @@ func (o *options) check(cmd *cobra.Command, name string, how trial) error {
 }
 
 // readLogins reads the credential of an object: where it stands, or, where the cloud issues it, in the Secret of a namespace.
-func readLogins(ctx context.Context, cluster *gather.Cluster, object *v1.ImagePullSecret, namespace string, how check.Login) ([]check.Login, []attempt, error) {
+func readLogins(
+	ctx context.Context, cluster *gather.Cluster, object *v1.ImagePullSecret, namespace string, how check.Login,
+) ([]check.Login, []attempt, error) {
 	if object.Spec.TCR == nil {
 		referred, hidden := cluster.Referred(ctx, *object)
 		if len(hidden) > 0 {
@@ -232,7 +234,8 @@ func (t trial) roots() (*x509.CertPool, error) {
 func (c checked) text(p page) {
 	tones := map[check.Verdict]colour{check.Valid: green, check.Refused: red, check.Unknown: yellow}
 	for _, one := range c.Servers {
-		p.printf("%s: imagepullsecret %s at %s, asked from %s\n  %s: %s\n", p.in(tones[one.Verdict], string(one.Verdict)), c.Name, one.Server, c.From,
+		p.printf("%s: imagepullsecret %s at %s, asked from %s\n  %s: %s\n", p.in(tones[one.Verdict], string(one.Verdict)), c.Name, one.Server,
+			c.From,
 			one.Reason, one.Message)
 	}
 }

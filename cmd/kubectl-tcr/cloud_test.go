@@ -50,7 +50,8 @@ func TestACredentialThatTheCloudIssues(t *testing.T) {
 		assert.Contains(t, out, says)
 		assert.NotContains(t, out, ".invalid")
 	}
-	out, _ = s.ask(t, t.Context(), strings.Replace(kind, "name: r", "name: s", 1)+spec+"docker: {server: r.example.com, username: robot, password: hush}}\n", "plan", "-f", "FILE")
+	out, _ = s.ask(t, t.Context(), strings.Replace(kind, "name: r", "name: s", 1)+spec+
+		"docker: {server: r.example.com, username: robot, password: hush}}\n", "plan", "-f", "FILE")
 	assert.Contains(t, out, "! imagepullsecret r gives r.example.com a credential, too, in shop")
 
 	s.hidden = []string{"derivedattachments"}
@@ -94,8 +95,10 @@ func TestACredentialThatHasEndedIsSaidSo(t *testing.T) {
 		"conditions": []object{{"type": "Ready", "status": "True"}}}
 	objects[ourAPI+"/imagepullsecrets"] = []object{one}
 	objects[shop+"/pods/web"] = failing("web", refused, object{"name": "tcr.ipsr"})
-	objects[shop+"/secrets/tcr.ipsr"] = object{"type": "kubernetes.io/dockerconfigjson", "metadata": object{"name": "tcr.ipsr", "namespace": "shop"},
-		"data": object{".dockerconfigjson": pullsecret.Render(v1.DockerCredential{Server: "r.example.com", Username: "robot", Password: "hush"})}}
+	objects[shop+"/secrets/tcr.ipsr"] = object{"type": "kubernetes.io/dockerconfigjson",
+		"metadata": object{"name": "tcr.ipsr", "namespace": "shop"},
+		"data": object{".dockerconfigjson": pullsecret.Render(v1.DockerCredential{Server: "r.example.com", Username: "robot",
+			Password: "hush"})}}
 	s := serveAPI(t, objects)
 	out, code := s.ask(t, t.Context(), "", "why", "web", "-n", "shop")
 	assert.Equal(t, 1, code)

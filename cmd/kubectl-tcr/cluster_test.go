@@ -81,7 +81,8 @@ func (s *apiServer) answer(response http.ResponseWriter, request *http.Request) 
 		answer = typed(answer.(object))
 	}
 	if s.answerAll != "" {
-		code, answer = http.StatusTeapot, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "", "code": http.StatusTeapot, "message": s.answerAll}
+		code, answer = http.StatusTeapot, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "",
+			"code": http.StatusTeapot, "message": s.answerAll}
 	}
 	response.Header().Set("Content-Type", "application/json")
 	response.WriteHeader(code)
@@ -121,8 +122,10 @@ const (
 // failing is a pod of shop that lists entries and cannot pull.
 func failing(name, message string, entries ...object) object {
 	return object{"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": name, "namespace": "shop", "uid": name},
-		"spec":   object{"serviceAccountName": "default", "imagePullSecrets": entries, "containers": []object{{"name": "app", "image": "r.example.com/app:v1"}}},
-		"status": object{"containerStatuses": []object{{"name": "app", "image": "", "state": object{"waiting": object{"reason": "ImagePullBackOff", "message": message}}}}}}
+		"spec": object{"serviceAccountName": "default", "imagePullSecrets": entries,
+			"containers": []object{{"name": "app", "image": "r.example.com/app:v1"}}},
+		"status": object{"containerStatuses": []object{{"name": "app", "image": "",
+			"state": object{"waiting": object{"reason": "ImagePullBackOff", "message": message}}}}}}
 }
 
 func named(name string) object { return object{"metadata": object{"name": name}} }
@@ -131,7 +134,8 @@ func named(name string) object { return object{"metadata": object{"name": name}}
 func issuing() object {
 	const name = "r"
 	return object{"apiVersion": "tcr.tencentcloudcr.com/v1", "kind": "ImagePullSecret", "metadata": object{"name": name, "generation": 1},
-		"spec": object{"namespaces": "*", "serviceAccounts": "*", "docker": object{"server": "r.example.com", "username": "robot", "password": "hush"}}}
+		"spec": object{"namespaces": "*", "serviceAccounts": "*", "docker": object{"server": "r.example.com", "username": "robot",
+			"password": "hush"}}}
 }
 
 // leading is a Lease that somebody holds.
@@ -244,14 +248,18 @@ func TestNothingOfTheClustersSteersATerminal(t *testing.T) {
 	objects := broken()
 	objects[shop+"/pods/web"] = failing("web", hostile)
 	one := issuing()
-	one["status"] = object{"observedGeneration": 1, "conditions": []object{{"type": "Ready", "status": hostile, "reason": hostile, "message": hostile}},
+	one["status"] = object{"observedGeneration": 1, "conditions": []object{{"type": "Ready", "status": hostile, "reason": hostile,
+		"message": hostile}},
 		"failures": []object{{"namespacedName": hostile, "reason": hostile, "message": hostile}}}
 	objects[ourAPI+"/imagepullsecrets"], objects[ourAPI+"/imagepullsecrets/r"] = []object{one}, one
 	objects["/api/v1/namespaces"] = []object{{"metadata": object{"name": hostile}}}
 	s := serveAPI(t, objects)
-	file := "apiVersion: v1\nkind: \"K\\e[2J\"\nmetadata: {name: \"n\\e[2J\"}\n---\napiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecret\n" +
-		"metadata: {name: \"a\\e[2J\"}\nspec:\n  namespaces: \"*\"\n  serviceAccounts: \"*\"\n  \"\\e[2J\": 1\n  docker: {server: r.example.com, username: u, password: hush}\n"
-	for _, args := range [][]string{{"why", "web", "-n", "shop"}, {"status"}, {"status", "r"}, {"plan", "-f", "FILE"}, {"why", "x\x1b[2J"}, {"\x1b[2J"}, {"why", "-o", "\x1b[2J"}} {
+	file := "apiVersion: v1\nkind: \"K\\e[2J\"\nmetadata: {name: \"n\\e[2J\"}\n---\napiVersion: tcr.tencentcloudcr.com/v1\nkind: " +
+		"ImagePullSecret\n" +
+		"metadata: {name: \"a\\e[2J\"}\nspec:\n  namespaces: \"*\"\n  serviceAccounts: \"*\"\n  \"\\e[2J\": 1\n  docker: {server: " +
+		"r.example.com, username: u, password: hush}\n"
+	for _, args := range [][]string{{"why", "web", "-n", "shop"}, {"status"}, {"status", "r"}, {"plan", "-f", "FILE"}, {"why", "x\x1b[2J"},
+		{"\x1b[2J"}, {"why", "-o", "\x1b[2J"}} {
 		out, _ := s.ask(t, t.Context(), file, args...)
 		assert.NotEmpty(t, out)
 		assertPrintable(t, out)
@@ -269,28 +277,40 @@ func TestNothingOfTheClustersSteersATerminal(t *testing.T) {
 func TestPlanOfFilesAsPeopleHaveThem(t *testing.T) {
 	const spec = "spec: {namespaces: \"*\", serviceAccounts: \"*\", docker: {server: r.example.com, username: robot, password: hush}}\n"
 	kind := "apiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecret\n"
-	same := kind + "metadata: {name: r, uid: x, resourceVersion: \"1\", creationTimestamp: null, managedFields: [{manager: kubectl}]}\n" + spec + "status: {secretsDesired: 1}\n"
+	same := kind + "metadata: {name: r, uid: x, resourceVersion: \"1\", creationTimestamp: null, managedFields: [{manager: kubectl}]}\n" +
+		spec + "status: {secretsDesired: 1}\n"
 	for name, c := range map[string]struct {
 		input string
 		says  []string
 		code  int
 	}{
-		"what there is already":   {same, []string{"imagepullsecret r would change nothing\n"}, 0},
-		"a list":                  {"apiVersion: v1\nkind: List\nitems:\n- " + strings.ReplaceAll(same, "\n", "\n  ") + "\n", []string{"r would change nothing"}, 0},
-		"a list of their kind":    {"apiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecretList\nitems:\n- " + strings.ReplaceAll(same, "\n", "\n  ") + "\n", []string{"r would change nothing"}, 0},
-		"several beside others":   {same + "---\n" + kind + "metadata: {name: s}\n" + spec + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: other}\n", []string{"r would change nothing", "s would be created", "Secret x of v1 is no ImagePullSecret"}, 1},
-		"a name of the server's":  {kind + "metadata: {generateName: team-}\n" + spec, []string{"imagepullsecret team-… would be created\n"}, 1},
-		"no name":                 {kind + "metadata: {labels: {a: b}}\n" + spec, []string{"would be refused", "metadata.name: Required value"}, 1},
-		"a name that is none":     {kind + "metadata: {name: Team_A}\n" + spec, []string{"imagepullsecret Team_A would be refused", "metadata.name: Invalid value: "}, 1},
-		"a number as password":    {kind + "metadata: {name: s}\n" + strings.ReplaceAll(spec, "hush", "12345"), []string{"s would be refused", "spec.docker.password", "write it in quotes"}, 1},
-		"a field that is unknown": {kind + "metadata: {name: s}\nspec: {docker: {pasword: hush}}\n", []string{"s would be refused", `unknown field "spec.docker.pasword"`}, 1},
-		"another version":         {"apiVersion: tcr.tencentcloudcr.com/v2\nkind: ImagePullSecret\nmetadata: {name: r}\n", []string{"ImagePullSecret r of tcr.tencentcloudcr.com/v2 is no ImagePullSecret of tcr.tencentcloudcr.com/v1", "there is no ImagePullSecret in them"}, 2},
-		"nothing":                 {"", []string{"error: reading the files: "}, 2},
+		"what there is already": {same, []string{"imagepullsecret r would change nothing\n"}, 0},
+		"a list": {"apiVersion: v1\nkind: List\nitems:\n- " + strings.ReplaceAll(same, "\n", "\n  ") + "\n",
+			[]string{"r would change nothing"}, 0},
+		"a list of their kind": {"apiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecretList\nitems:\n- " +
+			strings.ReplaceAll(same, "\n", "\n  ") + "\n", []string{"r would change nothing"}, 0},
+		"several beside others": {same + "---\n" + kind + "metadata: {name: s}\n" + spec +
+			"---\napiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: other}\n",
+			[]string{"r would change nothing", "s would be created", "Secret x of v1 is no ImagePullSecret"}, 1},
+		"a name of the server's": {kind + "metadata: {generateName: team-}\n" + spec, []string{"imagepullsecret team-… would be created\n"}, 1},
+		"no name": {kind + "metadata: {labels: {a: b}}\n" + spec, []string{"would be refused", "metadata.name: Required value"},
+			1},
+		"a name that is none": {kind + "metadata: {name: Team_A}\n" + spec,
+			[]string{"imagepullsecret Team_A would be refused", "metadata.name: Invalid value: "}, 1},
+		"a number as password": {kind + "metadata: {name: s}\n" + strings.ReplaceAll(spec, "hush", "12345"),
+			[]string{"s would be refused", "spec.docker.password", "write it in quotes"}, 1},
+		"a field that is unknown": {kind + "metadata: {name: s}\nspec: {docker: {pasword: hush}}\n",
+			[]string{"s would be refused", `unknown field "spec.docker.pasword"`}, 1},
+		"another version": {"apiVersion: tcr.tencentcloudcr.com/v2\nkind: ImagePullSecret\nmetadata: {name: r}\n",
+			[]string{"ImagePullSecret r of tcr.tencentcloudcr.com/v2 is no ImagePullSecret of tcr.tencentcloudcr.com/v1",
+				"there is no ImagePullSecret in them"}, 2},
+		"nothing": {"", []string{"error: reading the files: "}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects := broken()
 			objects["/api/v1/namespaces"] = []object{named("shop")}
-			objects["/api/v1/serviceaccounts"] = []object{{"metadata": object{"name": "default", "namespace": "shop"}, "imagePullSecrets": []object{{"name": "tcr.ipsr"}}}}
+			objects["/api/v1/serviceaccounts"] = []object{{"metadata": object{"name": "default", "namespace": "shop"},
+				"imagePullSecrets": []object{{"name": "tcr.ipsr"}}}}
 			out, code := serveAPI(t, objects).ask(t, t.Context(), c.input, "plan", "-f", "FILE")
 			assert.Equal(t, c.code, code, out)
 			for _, says := range c.says {
@@ -318,7 +338,8 @@ func TestWhoNamesNoClusterIsToldWhere(t *testing.T) {
 		var out bytes.Buffer
 		code := run(t.Context(), command, genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &out})
 		assert.Equal(t, 2, code)
-		assert.Equal(t, "error: reading the kubeconfig: no cluster is named in "+path+": name another file in KUBECONFIG or with --kubeconfig\n", out.String())
+		assert.Equal(t, "error: reading the kubeconfig: no cluster is named in "+path+": name another file in KUBECONFIG or with --kubeconfig\n",
+			out.String())
 	}
 }
 

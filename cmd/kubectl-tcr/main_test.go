@@ -29,25 +29,26 @@ import (
 
 // TestLinked holds what only this command needs out of the others.
 func TestLinked(t *testing.T) {
-	deps := func(command string) string {
+	links := func(command string) func(part string) bool {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", command).Output()
 		require.NoError(t, err)
-		return string(out)
+		return func(part string) bool { return strings.Contains(string(out), part) }
 	}
+	here, manager, updater := links("."), links("../controller-manager"), links("../hosts-updater")
 	for _, only := range []string{"github.com/spf13/cobra", "k8s.io/cli-runtime/", "sigs.k8s.io/kustomize/", "k8s.io/client-go/dynamic",
-		"tcr-assistant/diagnose", "tcr-assistant/preview"} {
-		assert.Contains(t, deps("."), only)
-		for _, other := range []string{"../controller-manager", "../hosts-updater"} {
-			assert.NotContains(t, deps(other), only, other)
-		}
+		"tcr-assistant/diagnose/gather", "tcr-assistant/preview"} {
+		assert.True(t, here(only), only)
+		assert.False(t, manager(only), only)
+		assert.False(t, updater(only), only)
 	}
-	for _, shared := range []string{"github.com/distribution/reference", "tcr-assistant/image", "oras.land/", "tcr-assistant/credential/check"} {
-		assert.Contains(t, deps("."), shared)
-		assert.Contains(t, deps("../controller-manager"), shared, "it checks in the same way")
-		assert.NotContains(t, deps("../hosts-updater"), shared)
+	for _, shared := range []string{"github.com/distribution/reference", "tcr-assistant/image", "oras.land/", "tcr-assistant/credential/check",
+		"tcr-assistant/diagnose\n"} {
+		assert.True(t, here(shared), shared)
+		assert.True(t, manager(shared), "%s: it checks and heals by the same rules", shared)
+		assert.False(t, updater(shared), shared)
 	}
 	for _, foreign := range []string{"tcr-assistant/reconcile", "tcr-assistant/webhook", "k8s.io/client-go/kubernetes\n"} {
-		assert.NotContains(t, deps("."), foreign)
+		assert.False(t, here(foreign), foreign)
 	}
 }
 
@@ -71,7 +72,8 @@ func TestWhatCannotBeReadEndsWithTwo(t *testing.T) {
 func TestAFileThatCannotBeReadIsNotRepeated(t *testing.T) {
 	for _, password := range []string{"*hush", "!!int hush", "@hush", `"hush\q"`, "{hush", "hush: hush", "'hush"} {
 		file := filepath.Join(t.TempDir(), "file.yaml")
-		text := "apiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecret\nmetadata: {name: a}\nspec:\n  docker:\n    password: " + password + "\n"
+		text := "apiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecret\nmetadata: {name: a}\nspec:\n  docker:\n    password: " + password +
+			"\n"
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 		out, code := ask("plan", "-f", file)
 		assert.Equal(t, 2, code)
@@ -98,8 +100,10 @@ func TestCompletion(t *testing.T) {
 func TestTarget(t *testing.T) {
 	for argument, want := range map[string]string{
 		"": "namespace shop", "web-1": "pod shop/web-1", "pod/web-1": "pod shop/web-1", "deploy/web": "deployment shop/web",
-		"Deployment/web": "deployment shop/web", "deployments.apps/web": "deployment shop/web", "ns/other": "namespace other", "namespace/other": "namespace other",
-		"job/once": "job shop/once", "sts/db": "statefulset shop/db", "ds/agent": "daemonset shop/agent", "rs/web-1": "replicaset shop/web-1",
+		"Deployment/web": "deployment shop/web", "deployments.apps/web": "deployment shop/web", "ns/other": "namespace other",
+		"namespace/other": "namespace other",
+		"job/once":        "job shop/once", "sts/db": "statefulset shop/db", "ds/agent": "daemonset shop/agent",
+		"rs/web-1": "replicaset shop/web-1",
 	} {
 		target, err := gather.ParseTarget(argument, "shop")
 		require.NoError(t, err, argument)
@@ -220,12 +224,14 @@ func holding(secret *corev1.Secret) credential.Seen {
 
 func basicAuth(username string) *corev1.Secret {
 	const password = "hush"
-	return &corev1.Secret{Type: corev1.SecretTypeBasicAuth, Data: map[string][]byte{"username": []byte(username), "password": []byte(password)}}
+	return &corev1.Secret{Type: corev1.SecretTypeBasicAuth, Data: map[string][]byte{"username": []byte(username),
+		"password": []byte(password)}}
 }
 
 func TestStatusTellsWhereTheCredentialStands(t *testing.T) {
 	shown := func(name string, referred credential.Seen) (overview, string) {
-		found := gather.Overview{Objects: []v1.ImagePullSecret{*team()}, Referred: referred, Manager: diagnose.Manager{LeaseUntil: time.Now().Add(time.Hour)}}
+		found := gather.Overview{Objects: []v1.ImagePullSecret{*team()}, Referred: referred,
+			Manager: diagnose.Manager{LeaseUntil: time.Now().Add(time.Hour)}}
 		found.Objects[0].Status.OptedOut = &v1.OptedOut{Namespaces: 2, ServiceAccounts: 1}
 		all := summarize(found, time.Now())
 		all.all = name != ""
@@ -253,7 +259,8 @@ func TestStatusTellsWhetherTheCredentialIsGood(t *testing.T) {
 	shown := func(valid metav1.ConditionStatus, known v1.CredentialStatus) (overview, string) {
 		object := team()
 		object.Status.Credential = &known
-		object.Status.Conditions = append(object.Status.Conditions, metav1.Condition{Type: v1.ConditionCredentialValid, Status: valid, Message: "it answered so"})
+		object.Status.Conditions = append(object.Status.Conditions,
+			metav1.Condition{Type: v1.ConditionCredentialValid, Status: valid, Message: "it answered so"})
 		all := summarize(gather.Overview{Objects: []v1.ImagePullSecret{*object}, Manager: diagnose.Manager{LeaseUntil: now.Add(time.Hour)}}, now)
 		var out bytes.Buffer
 		all.text(page{Writer: &out})
@@ -279,9 +286,11 @@ func TestStatusTellsWhetherTheCredentialIsGood(t *testing.T) {
 }
 
 func TestStatusTellsWhatIsNotReachedFromThePrivateNetwork(t *testing.T) {
-	for status, fine := range map[metav1.ConditionStatus]bool{metav1.ConditionTrue: true, metav1.ConditionUnknown: true, metav1.ConditionFalse: false} {
+	for status, fine := range map[metav1.ConditionStatus]bool{metav1.ConditionTrue: true, metav1.ConditionUnknown: true,
+		metav1.ConditionFalse: false} {
 		object := team()
-		object.Status.Conditions = append(object.Status.Conditions, metav1.Condition{Type: v1.ConditionPrivateNetworkReady, Status: status, Message: "link it"})
+		object.Status.Conditions = append(object.Status.Conditions,
+			metav1.Condition{Type: v1.ConditionPrivateNetworkReady, Status: status, Message: "link it"})
 		now := time.Now()
 		all := summarize(gather.Overview{Objects: []v1.ImagePullSecret{*object}, Manager: diagnose.Manager{LeaseUntil: now.Add(time.Hour)}}, now)
 		var out bytes.Buffer
@@ -298,7 +307,8 @@ func TestStatusTellsWhatIsNotReachedFromThePrivateNetwork(t *testing.T) {
 }
 
 func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
-	logins, came, err := loginsOf(team(), holding(basicAuth("robot")), check.Login{Image: "vpc.example.com/team/app:v1", Realms: []string{"auth"}})
+	logins, came, err := loginsOf(team(), holding(basicAuth("robot")),
+		check.Login{Image: "vpc.example.com/team/app:v1", Realms: []string{"auth"}})
 	require.NoError(t, err)
 	assert.Empty(t, came)
 	assert.Equal(t, []check.Login{
@@ -343,7 +353,8 @@ func TestOneServerThatRefusesDecides(t *testing.T) {
 func TestPlanAsText(t *testing.T) {
 	var out bytes.Buffer
 	planned{Objects: []preview.Preview{
-		{Name: "r", GainServers: []string{"vpc.example.com"}, LoseServers: []string{"x.example.com"}, Credential: true, Unread: "secret system/gone does not exist",
+		{Name: "r", GainServers: []string{"vpc.example.com"}, LoseServers: []string{"x.example.com"}, Credential: true,
+			Unread: "secret system/gone does not exist",
 			Effects: []preview.Effect{{Op: preview.Gain, Namespace: "a", Secret: true, Gain: []string{"default", "builder"}},
 				{Op: preview.Lose, Namespace: "b", Secret: true, Lose: []string{"default"}},
 				{Op: preview.Change, Namespace: "c", Gain: []string{"one"}, Lose: []string{"two", "three"}}},

@@ -159,7 +159,8 @@ func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
 			}
 		}
 	}
-	if ready := meta.FindStatusCondition(status.Conditions, v1.ConditionReady); ready != nil && status.ObservedGeneration == object.Generation {
+	if ready := meta.FindStatusCondition(status.Conditions, v1.ConditionReady); ready != nil &&
+		status.ObservedGeneration == object.Generation {
 		shown.Ready, shown.Reason, shown.Message = string(ready.Status), ready.Reason, ready.Message
 	}
 	if valid := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid); valid != nil {
@@ -188,7 +189,8 @@ func (r row) expired(now time.Time) bool { return !r.ValidUntil.IsZero() && r.Va
 // fine reports whether everything that could be seen is as it should be.
 func (s overview) fine() bool {
 	ready := !slices.ContainsFunc(s.Objects, func(r row) bool {
-		return r.Ready != string(metav1.ConditionTrue) || r.Unread+r.NotIssued+r.NotReached != "" || r.Valid == string(metav1.ConditionFalse) || r.expired(s.now)
+		return r.Ready != string(metav1.ConditionTrue) || r.Unread+r.NotIssued+r.NotReached != "" || r.Valid == string(metav1.ConditionFalse) ||
+			r.expired(s.now)
 	})
 	manager := !s.saw(diagnose.PartManager) || s.Manager.Leads
 	hosts := !s.saw(diagnose.PartNode) || s.Hosts.Ready >= s.Hosts.Nodes
@@ -260,7 +262,8 @@ func (s overview) troubles(p page, r row) {
 	case r.Valid == string(metav1.ConditionFalse):
 		p.printf("%s %s: %s\n", p.in(red, string(diagnose.CredentialRefused)), r.Name, printable(r.ValidMessage))
 	case r.expired(s.now):
-		p.printf("%s %s: its credential ended at %s\n", p.in(red, string(diagnose.CredentialExpired)), r.Name, r.ValidUntil.Format("2006-01-02 15:04 MST"))
+		p.printf("%s %s: its credential ended at %s\n", p.in(red, string(diagnose.CredentialExpired)), r.Name,
+			r.ValidUntil.Format("2006-01-02 15:04 MST"))
 	case s.all && r.ValidMessage != "":
 		p.printf("registry: %s\n", printable(r.ValidMessage))
 	}

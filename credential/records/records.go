@@ -180,13 +180,12 @@ func (s Store) change(ctx context.Context, uid, expected string, change func(map
 func (s Store) begin(ctx context.Context, name string) error {
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": "v1", "kind": "Secret", "type": corev1.SecretTypeOpaque,
-		"metadata": map[string]any{"name": name, "labels": map[string]string{v1.ManagedByLabel: v1.ManagedByValue}},
+		"metadata": map[string]any{"name": name, "labels": v1.ManagedLabels()},
 	})
 	if err != nil {
 		return err
 	}
-	force := true
-	_, err = s.secrets.Patch(ctx, name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: v1.FieldManager, Force: &force})
+	_, err = s.secrets.Patch(ctx, name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: v1.FieldManager, Force: new(true)})
 	return err
 }
 

@@ -70,8 +70,9 @@ func NewFollower(log *slog.Logger, clients *clientset.Clientset, namespace strin
 		log: log, clients: clients, namespace: namespace, index: index,
 		forbidden: reflector.LogForbidden(log, "secrets in namespace "+namespace),
 		changed:   make(chan struct{}, 1),
-		queue:     workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, 10*time.Second)),
-		known:     map[string]uint64{},
+		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond,
+			10*time.Second)),
+		known: map[string]uint64{},
 	}
 }
 
@@ -227,10 +228,12 @@ func (f *Follower) credentialOf(rule *pullsecret.Rule, secret *corev1.Secret) pu
 func (f *Follower) hand(credentials map[*pullsecret.Rule]pullsecret.Credential) {
 	for rule, given := range credentials {
 		if given.Unread != nil && !given.Unread.Equal(rule.Unread) {
-			f.log.Warn("credential was not read", "imagePullSecret", rule.Name, "namespace", f.namespace, "secret", rule.Reference, "error", given.Unread.Message)
+			f.log.Warn("credential was not read", "imagePullSecret", rule.Name, "namespace", f.namespace, "secret", rule.Reference, "error",
+				given.Unread.Message)
 		}
 		if why := given.Expiry.Unread; why != "" && why != rule.Expiry.Unread {
-			f.log.Warn("end of credential was not read", "imagePullSecret", rule.Name, "namespace", f.namespace, "secret", rule.Reference, "error", why)
+			f.log.Warn("end of credential was not read", "imagePullSecret", rule.Name, "namespace", f.namespace, "secret", rule.Reference, "error",
+				why)
 		}
 	}
 	f.index.Supply(credentials)
@@ -286,7 +289,8 @@ func (f *Follower) answered(verb string, err error) {
 	case time.Since(f.since) > doubtful && f.refused == nil:
 		f.refuse(&pullsecret.Unread{
 			Reason: ReasonForbidden, Object: f.namespace + "/*",
-			Message: fmt.Sprintf("the manager may not read secrets in namespace %s: grant it the verbs list and watch on them there, by the Role %s", f.namespace, Role),
+			Message: fmt.Sprintf("the manager may not read secrets in namespace %s: grant it the verbs list and watch on them there, by the Role %s",
+				f.namespace, Role),
 		})
 	}
 }

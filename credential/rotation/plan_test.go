@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -313,17 +312,4 @@ func TestASpareToken(t *testing.T) {
 	assert.False(t, found, "what lets somebody in stays, and what is another's")
 	_, found = Cluster{}.Spare([]Listed{{Description: Cluster{}.Describe("demo", uid)}})
 	assert.False(t, found)
-}
-
-// TestPure holds the package free of clients: what it decides is made by others.
-func TestPure(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
-	require.NoError(t, err)
-	for dep := range strings.FieldsSeq(string(out)) {
-		assert.NotEqual(t, "net/http", dep)
-		assert.False(t, strings.HasPrefix(dep, "k8s.io/"), dep)
-		if ours, is := strings.CutPrefix(dep, "github.com/tcr-assistant/tcr-assistant/"); is {
-			assert.Equal(t, "credential/rotation", ours)
-		}
-	}
 }

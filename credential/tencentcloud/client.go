@@ -30,8 +30,8 @@ const (
 	DefaultMetadataEndpoint = "http://metadata.tencentyun.com"
 	// timeout is how long one call may take, from the connection to the last byte.
 	timeout = 15 * time.Second
-	// pace and burst are how often an action is called in a second, and at once.
-	pace, burst = 10, 5
+	// perSecond and burst are how often an action is called in a second, and at once.
+	perSecond, burst = 10, 5
 )
 
 // Options say how the API is reached. The zero value is right on a machine of the cloud.
@@ -44,9 +44,9 @@ type Options struct {
 	CAFile string
 	// Timeout is how long a call may take; 15 s where it is 0.
 	Timeout time.Duration
-	// Pace is how often an action is called in a second; 10 where it is 0. The cloud answers 20 calls of most actions, to all programs of
+	// PerSecond is how often an action is called in a second; 10 where it is 0. The cloud answers 20 calls of most actions, to all programs of
 	// an account together.
-	Pace int
+	PerSecond int
 	// Now is the clock; nil for that of the machine. Signatures always go by the machine's.
 	Now func() time.Time
 }
@@ -56,11 +56,11 @@ type Client struct {
 	endpoint, metadata string
 	api, local         http.RoundTripper
 	timeout            time.Duration
-	pace               int
+	perSecond          int
 	now                func() time.Time
 
-	mu    sync.Mutex
-	paces map[string]flowcontrol.RateLimiter // by action
+	mu     sync.Mutex
+	limits map[string]flowcontrol.RateLimiter // by action
 }
 
 // New returns a client. Proxies are those of the environment: HTTPS_PROXY and NO_PROXY. The metadata service is never asked through
@@ -68,7 +68,7 @@ type Client struct {
 func New(options Options) (*Client, error) {
 	c := &Client{
 		endpoint: options.Endpoint, metadata: options.MetadataEndpoint, timeout: options.Timeout, now: options.Now,
-		pace: options.Pace, paces: map[string]flowcontrol.RateLimiter{},
+		perSecond: options.PerSecond, limits: map[string]flowcontrol.RateLimiter{},
 	}
 	if c.endpoint == "" {
 		c.endpoint = DefaultEndpoint
@@ -79,8 +79,8 @@ func New(options Options) (*Client, error) {
 	if c.timeout == 0 {
 		c.timeout = timeout
 	}
-	if c.pace == 0 {
-		c.pace = pace
+	if c.perSecond == 0 {
+		c.perSecond = perSecond
 	}
 	if c.now == nil {
 		c.now = time.Now
@@ -202,10 +202,10 @@ func (c *Client) send(ctx context.Context, made call, response any) error {
 // wait waits until an action may be called again.
 func (c *Client) wait(ctx context.Context, made call) error {
 	c.mu.Lock()
-	limiter, found := c.paces[made.name()]
+	limiter, found := c.limits[made.name()]
 	if !found {
-		limiter = flowcontrol.NewTokenBucketRateLimiter(float32(c.pace), burst)
-		c.paces[made.name()] = limiter
+		limiter = flowcontrol.NewTokenBucketRateLimiter(float32(c.perSecond), burst)
+		c.limits[made.name()] = limiter
 	}
 	c.mu.Unlock()
 	if err := limiter.Wait(ctx); err != nil {

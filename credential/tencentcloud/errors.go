@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 )
 
 // Reason is why a call got no answer, in a word that conditions and metrics use.
@@ -94,10 +96,7 @@ func (e *Error) Backoff(failures int, random float64) time.Duration {
 	if !e.Transient() {
 		first, longest = 15*time.Second, 8*time.Minute
 	}
-	wait := longest
-	if shift := max(failures, 1) - 1; shift < 10 {
-		wait = min(first<<shift, longest)
-	}
+	wait := backoff.Doubled(first, failures-1, longest)
 	return wait + time.Duration(float64(wait)*random/5)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/credential/rotation"
 )
 
@@ -30,10 +31,8 @@ func (c Config) End(ctx context.Context) error {
 			_, failed := c.Sync(ctx, record.UID, nil, func(rotation.Record) int { return 0 })
 			err = errors.Join(err, failed)
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, endPause); ctx.Err() != nil {
 			return errors.Join(fmt.Errorf("revoking the tokens of %d image pull secrets: %w", len(records), context.Cause(ctx)), err)
-		case <-time.After(endPause):
 		}
 	}
 }

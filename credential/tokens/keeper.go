@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/credential/issuer"
 	"github.com/tcr-assistant/tcr-assistant/credential/rotation"
 	"github.com/tcr-assistant/tcr-assistant/credential/tencentcloud"
@@ -140,10 +141,8 @@ func (k *Keeper) sweep(ctx context.Context) {
 			k.Log.Log(ctx, level, "records of tokens were not read, trying again", "error", err)
 			pause = sweepRetry
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, jittered(pause)); ctx.Err() != nil {
 			return
-		case <-time.After(jittered(pause)):
 		}
 	}
 }

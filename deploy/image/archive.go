@@ -42,7 +42,8 @@ func (b *built) archive(path string, tag name.Tag) (err error) {
 	if err != nil {
 		return err
 	}
-	named := layout.WithAnnotations(map[string]string{"io.containerd.image.name": tag.Name(), "org.opencontainers.image.ref.name": tag.TagStr()})
+	named := layout.WithAnnotations(map[string]string{"io.containerd.image.name": tag.Name(),
+		"org.opencontainers.image.ref.name": tag.TagStr()})
 	if err := whole.AppendIndex(b.index, named); err != nil {
 		return err
 	}
@@ -102,7 +103,8 @@ func pack(folder, path string) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := writer.WriteHeader(&tar.Header{Name: filepath.ToSlash(name), Mode: 0o644, Size: info.Size(), ModTime: epoch, Format: tar.FormatUSTAR}); err != nil {
+		if err := writer.WriteHeader(&tar.Header{Name: filepath.ToSlash(name), Mode: 0o644, Size: info.Size(), ModTime: epoch,
+			Format: tar.FormatUSTAR}); err != nil {
 			return err
 		}
 		content, err := os.Open(from)

@@ -74,13 +74,15 @@ func build(ctx context.Context, source, version string) (*built, error) {
 
 // compile builds the commands into a folder, so that nothing of this machine is in them.
 func compile(ctx context.Context, source, folder, architecture, version string) error {
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X main.version=" + version, "-o", folder + string(filepath.Separator)}
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X main.version=" + version, "-o",
+		folder + string(filepath.Separator)}
 	for _, command := range commands {
 		args = append(args, "./cmd/"+command)
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = source
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+architecture, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=", "GOWORK=off")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+architecture, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=",
+		"GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("compiling for %s: %w\n%s", architecture, err, out)
 	}
@@ -125,7 +127,8 @@ func layerOf(path string) (v1.Layer, error) {
 	}
 	var archive bytes.Buffer
 	writer := tar.NewWriter(&archive)
-	if err := writer.WriteHeader(&tar.Header{Name: filepath.Base(path), Mode: 0o555, Size: int64(len(content)), ModTime: epoch, Format: tar.FormatUSTAR}); err != nil {
+	if err := writer.WriteHeader(&tar.Header{Name: filepath.Base(path), Mode: 0o555, Size: int64(len(content)), ModTime: epoch,
+		Format: tar.FormatUSTAR}); err != nil {
 		return nil, err
 	}
 	if _, err := writer.Write(content); err != nil {

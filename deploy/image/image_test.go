@@ -156,7 +156,8 @@ func TestTheVersionIsTheTag(t *testing.T) {
 	checkout := t.TempDir()
 	git := func(args ...string) {
 		t.Helper()
-		command := exec.Command("git", append([]string{"-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false"}, args...)...)
+		command := exec.Command("git", append([]string{"-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main",
+			"-c", "commit.gpgsign=false"}, args...)...)
 		command.Dir = checkout
 		out, err := command.CombinedOutput()
 		require.NoError(t, err, string(out))

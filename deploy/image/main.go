@@ -28,7 +28,8 @@ func main() {
 	version := flag.String("version", "dev", "`version` that the commands report")
 	out := flag.String("out", "dist/image", "`folder` to write the OCI layout to, and with .tar behind it the archive; both are replaced")
 	shown := flag.String("shown", "", "`folder` as it is told, where it is not --out: what runs this may run it elsewhere")
-	push := flag.String("push", "", "`reference` to push to as well, such as registry.example.com/tcr-assistant:v0.1.0, with the credentials of \"docker login\"")
+	push := flag.String("push", "",
+		"`reference` to push to as well, such as registry.example.com/tcr-assistant:v0.1.0, with the credentials of \"docker login\"")
 	flag.Parse()
 	if *shown == "" {
 		*shown = *out

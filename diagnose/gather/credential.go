@@ -54,7 +54,7 @@ func (c *Cluster) Issued(ctx context.Context, name, namespace string) (*corev1.S
 }
 
 func issued(secret *corev1.Secret) bool {
-	return pullsecret.Managed(secret.Labels) && secret.Type == corev1.SecretTypeDockerConfigJson
+	return v1.Managed(secret.Labels) && secret.Type == corev1.SecretTypeDockerConfigJson
 }
 
 // domains returns the default domains of the registry instances of objects, by id. They stand in what the manager derives.

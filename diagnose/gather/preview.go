@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 	"github.com/tcr-assistant/tcr-assistant/preview"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
@@ -53,7 +54,7 @@ func (c *Cluster) Occupied(ctx context.Context, name string, all []preview.Names
 	}
 	in := map[string]*preview.Secret{}
 	for i := range found {
-		in[found[i].Namespace] = &preview.Secret{Type: string(found[i].Type), Managed: pullsecret.Managed(found[i].Labels)}
+		in[found[i].Namespace] = &preview.Secret{Type: string(found[i].Type), Managed: v1.Managed(found[i].Labels)}
 	}
 	filled := make([]preview.Namespace, len(all))
 	for i, namespace := range all {

@@ -215,7 +215,7 @@ func (k *Keeper) pass(ctx context.Context) (time.Duration, error) {
 		err = k.publish(ctx)
 	}
 	switch {
-	case errors.Is(err, errPaced):
+	case errors.Is(err, errJustWritten):
 		return writePause, nil // what is told follows what is published
 	case err == nil:
 		k.failing = ""

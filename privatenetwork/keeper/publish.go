@@ -24,8 +24,8 @@ const (
 	foundKey = "found.json"
 )
 
-// errPaced says that the ConfigMap was written a moment ago.
-var errPaced = errors.New("it was written a moment ago, and somebody has changed it since")
+// errJustWritten says that the ConfigMap was written a moment ago.
+var errJustWritten = errors.New("it was written a moment ago, and somebody has changed it since")
 
 // load takes in what was published before, once.
 func (k *Keeper) load(ctx context.Context) error {
@@ -84,12 +84,12 @@ func (k *Keeper) publish(ctx context.Context) error {
 	k.mu.Unlock()
 	data := map[string]string{hostsKey: privatenetwork.Render(hosts), foundKey: privatenetwork.Encode(records)}
 	switch {
-	case none && now.Exists && now.Object.Labels[v1.ManagedByLabel] == v1.ManagedByValue:
+	case none && now.Exists && v1.Managed(now.Object.Labels):
 		return k.remove(ctx, now.Object)
 	case none, !now.Exists && len(records) == 0, now.Exists && same(now.Object, data):
 		return nil
 	case time.Since(k.written) < writePause:
-		return errPaced
+		return errJustWritten
 	}
 	k.written = time.Now()
 	if now.Exists && now.Object.Immutable != nil && *now.Object.Immutable { // somebody has made it so: there is no other way to change it
@@ -111,7 +111,7 @@ func same(object *corev1.ConfigMap, data map[string]string) bool {
 			return false
 		}
 	}
-	return object.Labels[v1.ManagedByLabel] == v1.ManagedByValue
+	return v1.Managed(object.Labels)
 }
 
 // remove deletes the ConfigMap in the version that was seen.
@@ -133,7 +133,7 @@ func (k *Keeper) apply(ctx context.Context, data map[string]string) error {
 	if err != nil {
 		return err
 	}
-	metadata := map[string]any{"name": Discovered, "labels": map[string]string{v1.ManagedByLabel: v1.ManagedByValue}}
+	metadata := map[string]any{"name": Discovered, "labels": v1.ManagedLabels()}
 	if owner != nil {
 		metadata["ownerReferences"] = []metav1.OwnerReference{*owner}
 	}
@@ -141,9 +141,9 @@ func (k *Keeper) apply(ctx context.Context, data map[string]string) error {
 	if err != nil {
 		return err
 	}
-	force := true
 	_, err = k.discovered.Write(func() (*corev1.ConfigMap, error) {
-		return k.ConfigMaps.Patch(ctx, Discovered, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: v1.FieldManager, Force: &force})
+		return k.ConfigMaps.Patch(ctx, Discovered, types.ApplyPatchType, body,
+			metav1.PatchOptions{FieldManager: v1.FieldManager, Force: new(true)})
 	})
 	return err
 }

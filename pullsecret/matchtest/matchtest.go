@@ -52,22 +52,21 @@ type Case struct {
 	Has, Want []string
 }
 
+// row is a Case as it stands in the table.
+type row struct {
+	Name                  string
+	Rules                 map[string]string
+	Selectors             map[string]*v1.LabelSelector
+	Excluded              map[string][]v1.NamespaceName
+	Account               string
+	Labels, AccountLabels map[string]string
+	Has, Want             []string
+}
+
 // Cases returns the cases. The names of their ImagePullSecrets begin with prefix and the number of the case, so that all
 // of them can exist side by side.
 func Cases(prefix string) ([]Case, error) {
-	var file struct {
-		Cases []struct {
-			Name          string
-			Rules         map[string]string
-			Selectors     map[string]*v1.LabelSelector
-			Excluded      map[string][]v1.NamespaceName
-			Account       string
-			Labels        map[string]string
-			AccountLabels map[string]string
-			Has           []string
-			Want          []string
-		}
-	}
+	var file struct{ Cases []row }
 	if err := read("matching.yaml", &file); err != nil {
 		return nil, err
 	}

@@ -92,7 +92,8 @@ func (read *podCase) made(named func(rule string) string) (PodCase, error) {
 	}
 	c.Labels = map[string]string{corev1.LabelMetadataName: namespace} // as every namespace has it
 	maps.Copy(c.Labels, read.Labels)
-	c.Account = &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account, Labels: read.Account, Annotations: read.Annotations}}
+	c.Account = &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account, Labels: read.Account,
+		Annotations: read.Annotations}}
 	c.Pod = read.pod(namespace, account, named)
 	for _, reference := range c.Pod.Spec.ImagePullSecrets {
 		c.Has = append(c.Has, reference.Name)

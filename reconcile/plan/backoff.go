@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 )
 
 const (
@@ -81,16 +83,8 @@ func (b *RepairBackoff) Held(change Change, now time.Time) (repairs Repairs, unt
 	if !found || repairs.content != content || repairs.count < PromptRepairs {
 		return Repairs{}, time.Time{}, false
 	}
-	until = repairs.last.Add(repairDelay(repairs.count - PromptRepairs))
+	until = repairs.last.Add(backoff.Doubled(firstRepairDelay, repairs.count-PromptRepairs, maxRepairDelay))
 	return repairs, until, now.Before(until)
-}
-
-// repairDelay returns how long to wait after so many delays before.
-func repairDelay(before int) time.Duration {
-	if before > 10 { // the shift would overflow long after the bound is reached
-		return maxRepairDelay
-	}
-	return min(firstRepairDelay<<before, maxRepairDelay)
 }
 
 // Wrote takes in that a change was written, and whether that was undone within the same request. It returns how often by now

@@ -46,7 +46,7 @@ func StripSecret(secret *corev1.Secret) Namespaced[Secret] {
 		Name:    intern(secret.Name),
 		Version: latest.Version(secret.ResourceVersion),
 		Docker:  secret.Type == corev1.SecretTypeDockerConfigJson,
-		Managed: pullsecret.Managed(secret.Labels),
+		Managed: v1.Managed(secret.Labels),
 		Sum:     sha256.Sum256(secret.Data[corev1.DockerConfigJsonKey]),
 		Updated: updated(secret),
 		Writer:  writerAfterUs(secret, ""),

@@ -38,7 +38,9 @@ func (e *eventRecorder) wrote(change plan.Change, repairs int, now time.Time) {
 }
 
 // record records the events that are due on an ImagePullSecret, and returns after how long to look again, if at all.
-func (e *eventRecorder) record(name string, uid types.UID, status v1.ImagePullSecretStatus, failures []v1.Failure, now time.Time) (again time.Duration) {
+func (e *eventRecorder) record(
+	name string, uid types.UID, status v1.ImagePullSecretStatus, failures []v1.Failure, now time.Time,
+) (again time.Duration) {
 	if e.recorder == nil {
 		return 0
 	}

@@ -9,9 +9,9 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
@@ -26,9 +26,9 @@ type Registrar struct {
 	complete func(ctx context.Context, configuration string, template *Template) error
 	limit    flowcontrol.RateLimiter
 
-	kept      []configuration // in the order in which they are written
-	restoring chan struct{}   // holds a token when one of them has changed since restore looked
-	changed   chan struct{}   // and since Changed's reader looked
+	configurations []configuration // in the order in which they are written
+	restoring      chan struct{}   // holds a token when one of them has changed since restore looked
+	changed        chan struct{}   // and since Changed's reader looked
 
 	mu      sync.Mutex // guards template.Pods, too
 	keeping bool       // this replica publishes
@@ -53,25 +53,30 @@ type configuration interface {
 // NewRegistrar returns a registrar of the configurations that template describes. complete is asked at each write of one to set
 // what only the cluster knows: Self, and Owner, since one that was made anew is another one, and whatever names the old one is
 // collected at once. While it fails nothing is written.
-func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Template, complete func(ctx context.Context, configuration string, template *Template) error) *Registrar {
+func NewRegistrar(
+	log *slog.Logger, client *clientset.Clientset, template Template,
+	complete func(ctx context.Context, configuration string, template *Template) error,
+) *Registrar {
 	r := &Registrar{
 		log: log, template: template, complete: complete,
 		limit:     flowcontrol.NewTokenBucketRateLimiter(writeRate, writeBurst),
 		restoring: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 	validating := client.ValidatingWebhookConfigurations()
-	r.kept = append(r.kept, &managed[*admissionregistrationv1.ValidatingWebhookConfiguration]{
-		Object: latest.NewObject[*admissionregistrationv1.ValidatingWebhookConfiguration](log, ValidatingConfiguration, clientset.Named(validating, ValidatingConfiguration)),
-		name:   ValidatingConfiguration, kind: "ValidatingWebhookConfiguration", path: webhook.ValidatePath,
+	r.configurations = append(r.configurations, &managed[*admissionregistrationv1.ValidatingWebhookConfiguration]{
+		Object: latest.NewObject[*admissionregistrationv1.ValidatingWebhookConfiguration](log, ValidatingConfiguration,
+			clientset.Named(validating, ValidatingConfiguration)),
+		name: ValidatingConfiguration, kind: "ValidatingWebhookConfiguration", path: webhook.ValidatePath,
 		patch: validating.Patch, caller: validatingClient, render: Template.Validating,
 	})
 	if template.ValidatingOnly {
 		return r
 	}
 	mutating := client.MutatingWebhookConfigurations()
-	r.kept = append(r.kept, &managed[*admissionregistrationv1.MutatingWebhookConfiguration]{
-		Object: latest.NewObject[*admissionregistrationv1.MutatingWebhookConfiguration](log, MutatingConfiguration, clientset.Named(mutating, MutatingConfiguration)),
-		name:   MutatingConfiguration, kind: "MutatingWebhookConfiguration", path: webhook.MutatePath,
+	r.configurations = append(r.configurations, &managed[*admissionregistrationv1.MutatingWebhookConfiguration]{
+		Object: latest.NewObject[*admissionregistrationv1.MutatingWebhookConfiguration](log, MutatingConfiguration,
+			clientset.Named(mutating, MutatingConfiguration)),
+		name: MutatingConfiguration, kind: "MutatingWebhookConfiguration", path: webhook.MutatePath,
 		patch: mutating.Patch, caller: mutatingClient, render: Template.Mutating,
 	})
 	return r
@@ -81,8 +86,8 @@ func NewRegistrar(log *slog.Logger, client *clientset.Clientset, template Templa
 // earlier version or an earlier address of this process has left in them is brought up to date at once; which certificates
 // they trust is not touched.
 func (r *Registrar) Assume(ctx context.Context) error {
-	for _, kept := range r.kept {
-		kept.want(kept.published())
+	for _, one := range r.configurations {
+		one.want(one.published())
 	}
 	r.mu.Lock()
 	r.keeping = true
@@ -97,11 +102,11 @@ func (r *Registrar) Assume(ctx context.Context) error {
 // Publish makes the configurations trust exactly bundle, and returns once the API server has answered that it stored them
 // like this.
 func (r *Registrar) Publish(ctx context.Context, bundle []byte) error {
-	for _, kept := range r.kept {
-		kept.want(bundle)
+	for _, one := range r.configurations {
+		one.want(bundle)
 	}
-	for _, kept := range r.kept {
-		if err := kept.apply(ctx, r.current); err != nil {
+	for _, one := range r.configurations {
+		if err := one.apply(ctx, r.current); err != nil {
 			wake(r.restoring) // what others changed meanwhile is not left until the next try
 			return err
 		}
@@ -119,8 +124,8 @@ func (r *Registrar) AskAboutPods(wanted func() bool) {
 		return
 	}
 	r.template.Pods = pods
-	for _, kept := range r.kept {
-		kept.outdate()
+	for _, one := range r.configurations {
+		one.outdate()
 	}
 	wake(r.restoring)
 }
@@ -137,11 +142,11 @@ func (r *Registrar) Withdraw() {
 // may have been by an update that goes on without it, during which the others are to be served.
 func (r *Registrar) Registered(whole bool) error {
 	template := r.rendered()
-	for _, kept := range r.kept {
-		if kept.absent() && (!whole || kept.hasLed()) {
+	for _, one := range r.configurations {
+		if one.absent() && (!whole || one.hasLed()) {
 			continue
 		}
-		if err := kept.leadsHere(template); err != nil {
+		if err := one.leadsHere(template); err != nil {
 			return err
 		}
 	}
@@ -150,15 +155,15 @@ func (r *Registrar) Registered(whole bool) error {
 
 // Absent reports whether none of the configurations exists, so that API servers call nobody.
 func (r *Registrar) Absent() bool {
-	return !slices.ContainsFunc(r.kept, func(kept configuration) bool { return !kept.absent() })
+	return !slices.ContainsFunc(r.configurations, func(one configuration) bool { return !one.absent() })
 }
 
 // Published returns the caBundle of each configuration as the API server has it, nil for one that does not exist.
 func (r *Registrar) Published() [][]byte {
 	var bundles [][]byte
-	for _, kept := range r.kept {
-		bundle := kept.published()
-		if bundle == nil && !kept.absent() {
+	for _, one := range r.configurations {
+		bundle := one.published()
+		if bundle == nil && !one.absent() {
 			bundle = []byte{}
 		}
 		bundles = append(bundles, bundle)
@@ -170,14 +175,16 @@ func (r *Registrar) Published() [][]byte {
 func (r *Registrar) Changed() <-chan struct{} { return r.changed }
 
 // Reference names a configuration as the subject of events: the mutating webhook's, where there is one.
-func (r *Registrar) Reference() *corev1.ObjectReference { return r.kept[len(r.kept)-1].reference() }
+func (r *Registrar) Reference() *corev1.ObjectReference {
+	return r.configurations[len(r.configurations)-1].reference()
+}
 
 // WaitForSync returns once the configurations, or their absence, are known as they are in the API now, or with an error
 // when ctx ends first. To keep them as a watch that is behind has shown them would undo what another replica
 // has published since.
 func (r *Registrar) WaitForSync(ctx context.Context) error {
-	for _, kept := range r.kept {
-		if err := kept.CatchUp(ctx); err != nil {
+	for _, one := range r.configurations {
+		if err := one.CatchUp(ctx); err != nil {
 			return err
 		}
 	}
@@ -188,11 +195,11 @@ func (r *Registrar) WaitForSync(ctx context.Context) error {
 func (r *Registrar) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	for _, kept := range r.kept {
-		running.Go(func() { kept.Run(ctx) })
-		running.Go(func() { r.announce(ctx, kept) })
+	for _, one := range r.configurations {
+		running.Go(func() { one.Run(ctx) })
+		running.Go(func() { r.announce(ctx, one) })
 	}
-	backoff := newBackoff()
+	pauses := backoff.Between(firstPause, longestPause)
 	for {
 		select {
 		case <-ctx.Done():
@@ -202,29 +209,26 @@ func (r *Registrar) Run(ctx context.Context) {
 		for ctx.Err() == nil {
 			err := r.restore(ctx)
 			if err == nil {
-				backoff = newBackoff()
+				pauses = backoff.Between(firstPause, longestPause)
 				break
 			}
 			r.log.Warn("webhook configurations were not restored", "error", err)
 			// Nothing shortens the pause: a change may be what our own write has made.
-			select {
-			case <-ctx.Done():
-			case <-time.After(backoff.Step()):
-			}
+			backoff.Sleep(ctx, pauses.Step())
 		}
 	}
 }
 
 // announce passes on that a configuration has changed, until ctx ends.
-func (r *Registrar) announce(ctx context.Context, kept configuration) {
-	changes := kept.changes()
+func (r *Registrar) announce(ctx context.Context, one configuration) {
+	changes := one.changes()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-changes:
 		}
-		changes = kept.changes()
+		changes = one.changes()
 		wake(r.restoring)
 		wake(r.changed)
 	}
@@ -242,14 +246,13 @@ func wake(waiting chan struct{}) {
 const (
 	writeRate  = 2
 	writeBurst = 100
+	// firstPause and longestPause are those between failures.
+	firstPause   = 100 * time.Millisecond
+	longestPause = 10 * time.Second
 )
 
-func newBackoff() wait.Backoff {
-	return wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 8, Cap: 10 * time.Second}
-}
-
-// restore applies each configuration that others wrote to since we did, or that is to say something else. That costs nothing but a request where they left
-// our fields alone.
+// restore applies each configuration that others wrote to since we did, or that is to say something else. That costs nothing but a request
+// where they left our fields alone.
 func (r *Registrar) restore(ctx context.Context) error {
 	r.mu.Lock()
 	keeping := r.keeping
@@ -257,9 +260,9 @@ func (r *Registrar) restore(ctx context.Context) error {
 	if !keeping {
 		return nil
 	}
-	for _, kept := range r.kept {
-		if kept.outdated() {
-			if err := kept.apply(ctx, r.current); err != nil {
+	for _, one := range r.configurations {
+		if one.outdated() {
+			if err := one.apply(ctx, r.current); err != nil {
 				return err
 			}
 		}

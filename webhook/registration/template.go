@@ -141,7 +141,7 @@ func (t Template) Validating(bundle []byte) *admissionregistrationv1.ValidatingW
 }
 
 func (t Template) meta(name string) metav1.ObjectMeta {
-	meta := metav1.ObjectMeta{Name: name, Labels: map[string]string{v1.ManagedByLabel: v1.ManagedByValue}}
+	meta := metav1.ObjectMeta{Name: name, Labels: v1.ManagedLabels()}
 	if t.Owner != nil {
 		meta.OwnerReferences = []metav1.OwnerReference{*t.Owner}
 	}

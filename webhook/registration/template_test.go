@@ -18,7 +18,8 @@ func TestWhoIsAskedAbout(t *testing.T) {
 		assert.Equal(t, `request.userInfo.username != "system:serviceaccount:\"a\":b"`, conditions[0].Expression)
 	})
 	t.Run("a human's are not, whose kubeconfig it runs with", func(t *testing.T) {
-		for _, name := range []string{"kubernetes-admin", "jane@example.com", "system:admin", "system:node:a", "system:serviceaccount", "oidc:system:serviceaccount:a:b"} {
+		for _, name := range []string{"kubernetes-admin", "jane@example.com", "system:admin", "system:node:a", "system:serviceaccount",
+			"oidc:system:serviceaccount:a:b"} {
 			assert.Empty(t, Template{Self: name}.Mutating(nil).Webhooks[0].MatchConditions, name)
 		}
 	})

@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 )
 
-// Find returns the path of a program of one of Debian's packages: the one in PATH, or the one that a target of make has put into a
-// folder of the cache.
-func Find(program, folder, target string) (string, error) {
+// Find returns the path of a program of one of Debian's packages: the one in PATH, or the one that a target of make has put into one of
+// some folders of the cache.
+func Find(program, target string, folders ...string) (string, error) {
 	if path, err := exec.LookPath(program); err == nil {
 		return path, nil
 	}
@@ -17,10 +17,12 @@ func Find(program, folder, target string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(cache, folder, "usr", "bin", program)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("finding %s: it is neither in PATH nor in %s: run \"make %s\", or install Debian's package of it",
-			program, filepath.Dir(path), target)
+	for _, folder := range folders {
+		path := filepath.Join(cache, folder, "usr", "bin", program)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
 	}
-	return path, nil
+	return "", fmt.Errorf("finding %s: it is neither in PATH nor in %s: run \"make %s\", or install Debian's package of it",
+		program, cache, target)
 }

@@ -124,7 +124,8 @@ func testAudit(t *testing.T, c *Cluster) {
 	config.UserAgent = "audit-test"
 	client, err := kubernetes.NewForConfig(config)
 	require.NoError(t, err)
-	_, err = client.CoreV1().ServiceAccounts("default").CreateToken(t.Context(), "nobody", &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	_, err = client.CoreV1().ServiceAccounts("default").CreateToken(t.Context(), "nobody", &authenticationv1.TokenRequest{},
+		metav1.CreateOptions{})
 	require.Error(t, err)
 	_, err = client.CoreV1().ConfigMaps("default").Create(t.Context(), configMap("audited"), metav1.CreateOptions{})
 	require.NoError(t, err)

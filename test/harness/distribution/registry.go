@@ -43,21 +43,6 @@ type Registry struct {
 	done    chan struct{}
 }
 
-// Find returns the path of the registry: in the cache folder, by itself or among what a node consists of.
-func Find() (string, error) {
-	cache, err := binaries.CacheDir()
-	if err != nil {
-		return "", err
-	}
-	for _, folder := range []string{"registry", "debian"} {
-		path := filepath.Join(cache, folder, "usr", "bin", "docker-registry")
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("finding docker-registry: it is not in %s: run \"make registry\"", cache)
-}
-
 // WithPasswords starts a registry that asks for one of these users' passwords. dir is for all that it writes.
 func WithPasswords(ctx context.Context, dir string, passwords map[string]string) (*Registry, error) {
 	r := &Registry{dir: dir, storage: filepath.Join(dir, "storage")}
@@ -94,16 +79,18 @@ func (r *Registry) SetPasswords(passwords map[string]string) error {
 }
 
 func (r *Registry) start(ctx context.Context, auth string) error {
-	path, err := Find()
+	path, err := binaries.Find("docker-registry", "registry", "registry", "debian")
 	if err != nil {
 		return err
 	}
 	if r.Certificate, err = NewCertificate(Address); err != nil {
 		return err
 	}
-	if r.Host, err = freeAddress(); err != nil {
+	free, err := process.FreeAddresses(1)
+	if err != nil {
 		return err
 	}
+	r.Host = free[0]
 	for file, text := range map[string]string{
 		"tls.crt": string(r.Certificate.PEM),
 		"tls.key": string(r.Certificate.KeyPEM),
@@ -182,13 +169,4 @@ func (r *Registry) Push(ctx context.Context, repository, user, password string) 
 		return fmt.Errorf("pushing %s: %w", repository, err)
 	}
 	return nil
-}
-
-// freeAddress returns a loopback address with a port that nobody listens on.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", Address+":0")
-	if err != nil {
-		return "", fmt.Errorf("looking for a free port: %w", err)
-	}
-	return listener.Addr().String(), listener.Close()
 }

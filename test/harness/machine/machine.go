@@ -178,7 +178,8 @@ func supported() error {
 		return err
 	}
 	if len(groups) == 0 {
-		return fmt.Errorf("finding control groups in %s: this test knows version 1 of them only, with one hierarchy for each controller below it", groupRoot)
+		return fmt.Errorf("finding control groups in %s: this test knows version 1 of them only, with one hierarchy for each controller below it",
+			groupRoot)
 	}
 	for _, variable := range []string{"GOROOT", "GOCACHE", "GOMODCACHE", "GOMOD"} {
 		path, err := exec.Command("go", "env", variable).Output()
@@ -186,7 +187,8 @@ func supported() error {
 			return fmt.Errorf("asking go for its %s: %w", variable, err)
 		}
 		if folder := hiding(strings.TrimSpace(string(path))); folder != "" {
-			return fmt.Errorf("this test hides %s from itself, and needs %s, which is %s: put it elsewhere", folder, variable, strings.TrimSpace(string(path)))
+			return fmt.Errorf("this test hides %s from itself, and needs %s, which is %s: put it elsewhere", folder, variable,
+				strings.TrimSpace(string(path)))
 		}
 	}
 	return nil

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -96,7 +94,8 @@ func InstallChart(ctx context.Context, c *cluster.Cluster, settings ...string) e
 	if err != nil {
 		return err
 	}
-	render := exec.CommandContext(ctx, helm, "template", "tcr-assistant", filepath.Join(root, "deploy", "chart"), "--namespace", Namespace, "--no-hooks",
+	render := exec.CommandContext(ctx, helm, "template", "tcr-assistant", filepath.Join(root, "deploy", "chart"), "--namespace", Namespace,
+		"--no-hooks",
 		"--kube-version", c.Version(), "--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
 		"--set", strings.Join(append(settings, "image.repository=tcr-assistant.invalid/tcr-assistant"), ","))
 	home := filepath.Join(c.Dir(), "helm") // apart from the user's own configuration
@@ -166,11 +165,12 @@ type Options struct {
 func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Manager, error) {
 	if options.Kubeconfig == "" {
 		var err error
-		if options.Kubeconfig, err = c.KubeconfigFor(User, "system:serviceaccounts", "system:serviceaccounts:"+Namespace, "system:authenticated"); err != nil {
+		if options.Kubeconfig, err = c.KubeconfigFor(User, "system:serviceaccounts", "system:serviceaccounts:"+Namespace,
+			"system:authenticated"); err != nil {
 			return nil, err
 		}
 	}
-	addresses, err := freeAddresses(2)
+	addresses, err := process.FreeAddresses(2)
 	if err != nil {
 		return nil, err
 	}
@@ -296,30 +296,6 @@ func (m *Manager) end(signal os.Signal) error {
 	case <-time.After(time.Minute):
 		return errors.Join(errors.New("the manager did not end within a minute"), m.command.Process.Kill())
 	}
-}
-
-// Ports from which no system takes those of outgoing connections: one that is free stays free until the manager listens on it.
-const (
-	firstPort = 10000
-	lastPort  = 32767
-)
-
-// freeAddresses returns n loopback addresses with ports that nobody listens on.
-func freeAddresses(n int) ([]string, error) {
-	var addresses []string
-	var err error
-	for range 1000 {
-		if len(addresses) == n {
-			return addresses, nil
-		}
-		address := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort+1))
-		var listener net.Listener
-		if listener, err = net.Listen("tcp", address); err == nil {
-			defer listener.Close() // held until all are found, so that they differ
-			addresses = append(addresses, address)
-		}
-	}
-	return nil, fmt.Errorf("looking for a free port: %w", err)
 }
 
 // log keeps what a process writes.

@@ -98,7 +98,8 @@ func (n *Node) startKubelet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	started := time.Now().Truncate(time.Second) // as the API server does
-	if err := n.run(n.binary, "kubelet", "--config=/var/lib/kubelet/config.yaml", "--kubeconfig="+n.kubeconfig, "--node-ip="+Address); err != nil {
+	if err := n.run(n.binary, "kubelet", "--config=/var/lib/kubelet/config.yaml", "--kubeconfig="+n.kubeconfig,
+		"--node-ip="+Address); err != nil {
 		return err
 	}
 	if err := n.run(n.binary, "kube-proxy", "--config=/var/lib/kube-proxy/config.yaml"); err != nil {

@@ -128,7 +128,8 @@ func TestStartsOnlyOnAMachineOfItsOwn(t *testing.T) {
 
 func TestNoNameIsKnown(t *testing.T) {
 	question := dnsmessage.Question{Name: dnsmessage.MustNewName(RegistryHost + "."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}
-	query, err := (&dnsmessage.Message{Header: dnsmessage.Header{ID: 7, RecursionDesired: true}, Questions: []dnsmessage.Question{question}}).Pack()
+	query, err := (&dnsmessage.Message{Header: dnsmessage.Header{ID: 7, RecursionDesired: true},
+		Questions: []dnsmessage.Question{question}}).Pack()
 	require.NoError(t, err)
 	packed, err := nonexistent(query)
 	require.NoError(t, err)

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -53,14 +52,11 @@ func Start(ctx context.Context, dir, rules string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := process.FreeAddresses(1)
 	if err != nil {
-		return nil, fmt.Errorf("looking for a free port: %w", err)
-	}
-	s := &Server{address: listener.Addr().String(), targets: filepath.Join(dir, "targets.json"), done: make(chan struct{})}
-	if err := listener.Close(); err != nil {
 		return nil, err
 	}
+	s := &Server{address: free[0], targets: filepath.Join(dir, "targets.json"), done: make(chan struct{})}
 	config := fmt.Sprintf(`global: {scrape_interval: 1s, evaluation_interval: 1s}
 rule_files: [%q]
 scrape_configs:

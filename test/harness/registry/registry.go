@@ -58,17 +58,18 @@ func Start(ctx context.Context, options Options) (r *Registry, err error) {
 		}
 	}()
 	r = &Registry{dir: options.Dir}
-	binary, err := binaries.Find("docker-registry", "debian", "registry")
+	binary, err := binaries.Find("docker-registry", "registry", "debian")
 	if err != nil {
 		return r, err
 	}
 	if r.tokens, err = startTokens(options); err != nil {
 		return r, err
 	}
-	address, err := freeAddress()
+	free, err := process.FreeAddresses(1)
 	if err != nil {
 		return r, err
 	}
+	address := free[0]
 	certificate, key, err := selfsigned.New(options.Hosts...)
 	if err != nil {
 		return r, err
@@ -228,13 +229,4 @@ func read(layer v1.Layer) error {
 func Refused(err error) bool {
 	var answer *transport.Error
 	return errors.As(err, &answer) && answer.StatusCode == http.StatusUnauthorized
-}
-
-// freeAddress returns an address of loopback on which nobody listens.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
 }

@@ -48,7 +48,8 @@ func (w *World) Create(name string, edits ...Edit) *v1.ImagePullSecret {
 // Namespace creates a namespace and waits for its default ServiceAccount.
 func (w *World) Namespace(name string) {
 	w.T.Helper()
-	_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}},
+		metav1.CreateOptions{})
 	require.NoError(w.T, err)
 	w.Eventually("the default service account exists", func() error {
 		_, err := w.Client.CoreV1().ServiceAccounts(name).Get(w.Ctx, "default", metav1.GetOptions{})
@@ -111,7 +112,7 @@ func (w *World) Current(namespace, imagePullSecret string) (*corev1.Secret, erro
 		return secret, fmt.Errorf("it is of type %s", secret.Type)
 	case !bytes.Equal(secret.Data[corev1.DockerConfigJsonKey], pullsecret.Render(object.Spec.Docker)):
 		return secret, errors.New("it holds another credential")
-	case !pullsecret.Managed(secret.Labels):
+	case !v1.Managed(secret.Labels):
 		return secret, fmt.Errorf("it is labelled %v", secret.Labels)
 	case !slices.ContainsFunc(secret.OwnerReferences, owns):
 		return secret, fmt.Errorf("it is owned by %v", secret.OwnerReferences)
@@ -123,7 +124,8 @@ func (w *World) Current(namespace, imagePullSecret string) (*corev1.Secret, erro
 func (w *World) Lacks(namespace, imagePullSecret string) {
 	w.T.Helper()
 	w.Eventually("the namespace has no secret of it", func() error {
-		list, err := w.Client.CoreV1().Secrets(namespace).List(w.Ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + pullsecret.SecretName(imagePullSecret)})
+		list, err := w.Client.CoreV1().Secrets(namespace).List(w.Ctx,
+			metav1.ListOptions{FieldSelector: "metadata.name=" + pullsecret.SecretName(imagePullSecret)})
 		if err == nil && len(list.Items) > 0 {
 			err = fmt.Errorf("%s still holds it", namespace)
 		}

@@ -155,14 +155,14 @@ func (c *Cloud) handle(r *http.Request, body []byte, call *Call) (map[string]any
 		return nil, faultf("InvalidParameter", "The body is not JSON of this action.")
 	}
 	call.Registry = asked.RegistryID
-	if wrong := c.paced(call.Action); wrong != nil {
+	if wrong := c.limited(call.Action); wrong != nil {
 		return nil, wrong
 	}
 	return operation.run(c, asked)
 }
 
-// paced counts a request, and refuses it where there were too many in this second.
-func (c *Cloud) paced(action string) *fault {
+// limited counts a request, and refuses it where there were too many in this second.
+func (c *Cloud) limited(action string) *fault {
 	if second := c.now().Unix(); second != c.second {
 		c.second = second
 		clear(c.spent)

@@ -46,16 +46,19 @@ type noCertificate struct {
 func withoutCertificate(t *testing.T) []noCertificate {
 	return []noCertificate{
 		{"a signer that never issues", nil, nil, "signer kubernetes.io/kubelet-serving issued nothing within 1s"},
-		{"a signer that fails the request", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+		{"a signer that fails the request", func(requests certificatesclient.CertificateSigningRequestInterface,
+			csr *certificatesv1.CertificateSigningRequest) error {
 			csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
 				Type: certificatesv1.CertificateFailed, Status: corev1.ConditionTrue, Reason: "SignerValidationFailure", Message: "no such names here"})
 			_, err := requests.UpdateStatus(context.Background(), csr, metav1.UpdateOptions{})
 			return err
 		}, nil, "was answered Failed: SignerValidationFailure: no such names here"},
-		{"a signer that certifies another key", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+		{"a signer that certifies another key", func(requests certificatesclient.CertificateSigningRequestInterface,
+			csr *certificatesv1.CertificateSigningRequest) error {
 			return issue(requests, csr, newKey(t).Public(), time.Now())
 		}, nil, "issued an unusable certificate"},
-		{"a certificate that is over before it begins", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+		{"a certificate that is over before it begins", func(requests certificatesclient.CertificateSigningRequestInterface,
+			csr *certificatesv1.CertificateSigningRequest) error {
 			return issue(requests, csr, nil, time.Now().Add(-48*time.Hour))
 		}, nil, "check the clock of this machine"},
 		{"a request that is denied", nil, func(p *replica) {
@@ -64,7 +67,8 @@ func withoutCertificate(t *testing.T) []noCertificate {
 				return send()
 			})
 		}, "was answered Denied: KubectlDeny"},
-		{"a request that somebody keeps deleting", func(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest) error {
+		{"a request that somebody keeps deleting", func(requests certificatesclient.CertificateSigningRequestInterface,
+			csr *certificatesv1.CertificateSigningRequest) error {
 			return requests.Delete(context.Background(), csr.Name, metav1.DeleteOptions{})
 		}, nil, "was deleted before the signer answered"},
 	}
@@ -84,7 +88,7 @@ func (tc noCertificate) fallsBack(t *testing.T) {
 		tc.spoil(p)
 	}
 	p.lead()
-	leaf := r.settled(nil, p)
+	leaf := r.converged(nil, p)
 
 	assert.Equal(t, selfSigned, leaf.Issuer.CommonName)
 	assert.NoError(t, leaf.VerifyHostname(r.cfg.DNSNames[0]))
@@ -110,7 +114,8 @@ var withoutPermission = []noPermission{
 	{"to make requests", func(r *rig) { r.forbid("certificatesigningrequests", "create") },
 		"creating certificate signing request tcr-assistant-webhook"},
 	{"to replace the request that stands", func(r *rig) {
-		_, err := r.Client.CertificatesV1().CertificateSigningRequests().Create(r.Context(), copied(r.T, r, certs.RequestName), metav1.CreateOptions{})
+		_, err := r.Client.CertificatesV1().CertificateSigningRequests().Create(r.Context(), copied(r.T, r, certs.RequestName),
+			metav1.CreateOptions{})
 		require.NoError(r, err)
 		r.forbid("certificatesigningrequests", "delete")
 	}, "replacing certificate signing request tcr-assistant-webhook"},
@@ -124,7 +129,7 @@ func (tc noPermission) fallsBack(t *testing.T) {
 	tc.take(r)
 	p := r.start()
 	p.lead()
-	r.settled(nil, p)
+	r.converged(nil, p)
 	_, mode := p.serving.Current()
 	assert.Equal(t, certs.ModeSelfSigned, mode)
 	assert.True(t, r.log.has("fell back to a self-signed one", tc.reason, "forbidden"))
@@ -142,10 +147,11 @@ func noRolesYet(t *testing.T) {
 			return send()
 		}
 		refusals--
-		return answered(http.StatusForbidden, apierrors.NewForbidden(certificatesv1.Resource("certificatesigningrequests"), "", errors.New("no role says so")).ErrStatus)
+		return answered(http.StatusForbidden, apierrors.NewForbidden(certificatesv1.Resource("certificatesigningrequests"), "",
+			errors.New("no role says so")).ErrStatus)
 	})
 	p.lead()
-	assert.Equal(t, "kubernetes", r.settled(nil, p).Issuer.CommonName)
+	assert.Equal(t, "kubernetes", r.converged(nil, p).Issuer.CommonName)
 	assert.Zero(t, refusals)
 	assert.Empty(t, r.fellBack)
 }
@@ -178,7 +184,7 @@ func noAPIServer(t *testing.T) {
 		return issue(requests, csr, nil, time.Now())
 	})
 	close(back)
-	leaf := r.settled(nil, p)
+	leaf := r.converged(nil, p)
 	assert.Equal(t, "kubernetes", leaf.Issuer.CommonName)
 	assert.Empty(t, r.fellBack)
 	assert.Len(t, r.modes, 1, "the watch is waited for, however long it takes to start anew")
@@ -190,7 +196,7 @@ func TestRenewalAfterAFallbackUsesTheSignerAgain(t *testing.T) {
 	r.cfg.SignerTimeout, r.cfg.Duration = time.Second, certs.MinDuration
 	p := r.start()
 	resign := p.lead()
-	first := r.settled(nil, p)
+	first := r.converged(nil, p)
 	require.Equal(t, selfSigned, first.Issuer.CommonName)
 	resign()
 
@@ -200,7 +206,7 @@ func TestRenewalAfterAFallbackUsesTheSignerAgain(t *testing.T) {
 	r.clock.set(first.NotAfter.Add(-certs.MinDuration / 3)) // it was made a day after it begins
 	next := r.start()
 	next.lead()
-	second := r.settled(first, p, next)
+	second := r.converged(first, p, next)
 	assert.Equal(t, "kubernetes", second.Issuer.CommonName)
 	_, mode := next.serving.Current()
 	assert.Equal(t, certs.ModeSigner, mode)

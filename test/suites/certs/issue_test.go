@@ -28,7 +28,7 @@ func TestIssue(t *testing.T) {
 	r := newRig(t)
 	leader, follower := r.start(), r.start()
 	leader.lead()
-	leaf := r.settled(nil, leader, follower)
+	leaf := r.converged(nil, leader, follower)
 
 	t.Run("kubectl shows the request as approved and issued", func(t *testing.T) {
 		out, _, err := plane.Kubectl(t.Context(), "get", "csr", certs.RequestName, "--no-headers")
@@ -138,7 +138,7 @@ func TestRequestsOfOthersAreNeverApproved(t *testing.T) {
 
 	leader := r.start()
 	resign := leader.lead()
-	first := r.settled(nil, leader)
+	first := r.converged(nil, leader)
 	assert.Equal(t, []any{first.PublicKey}, approved(), "nothing but the manager's own request is approved")
 	assert.True(t, r.log.has("certificate signing request of somebody else was replaced", `"requester":"kubernetes-admin"`))
 
@@ -148,7 +148,7 @@ func TestRequestsOfOthersAreNeverApproved(t *testing.T) {
 		create(ourselves, certs.RequestName)
 		require.NoError(t, r.Client.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
 		resign = leader.lead()
-		second := r.settled(first, leader)
+		second := r.converged(first, leader)
 		assert.ElementsMatch(t, []any{first.PublicKey, second.PublicKey}, approved())
 	})
 	t.Run("nor one that takes the place of the manager's before it is approved", func(t *testing.T) {
@@ -170,7 +170,7 @@ func TestRequestsOfOthersAreNeverApproved(t *testing.T) {
 			return send()
 		})
 		require.NoError(t, r.Client.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
-		third := r.settled(before, leader)
+		third := r.converged(before, leader)
 		assert.GreaterOrEqual(t, swaps, 4)
 		assert.Len(t, approved(), 3)
 		assert.Contains(t, approved(), third.PublicKey)
@@ -183,7 +183,7 @@ func TestRequestsOfOthersAreNeverApproved(t *testing.T) {
 		r.cfg.SignerTimeout = 2 * time.Second
 		impatient := r.start()
 		impatient.lead()
-		r.settled(nil, impatient)
+		r.converged(nil, impatient)
 		impatient.onCreation(func(send func() (*http.Response, error)) (*http.Response, error) {
 			requests := mallory.CertificatesV1().CertificateSigningRequests()
 			if err := requests.Delete(t.Context(), certs.RequestName, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
@@ -193,7 +193,7 @@ func TestRequestsOfOthersAreNeverApproved(t *testing.T) {
 			return send()
 		})
 		require.NoError(t, r.Client.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
-		last := r.settled(before, impatient)
+		last := r.converged(before, impatient)
 		assert.Equal(t, "tcr-assistant-webhook", last.Issuer.CommonName)
 		assert.Len(t, approved(), 3)
 		assert.True(t, r.log.has("fell back", "in place of one that kubernetes-admin made"))

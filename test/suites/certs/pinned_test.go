@@ -64,7 +64,7 @@ func TestAPIServerTrustsThePinnedLeafAlone(t *testing.T) {
 			r.policy = admissionregistrationv1.Fail
 			p = r.start()
 			p.lead()
-			leaf := r.settled(nil, p)
+			leaf := r.converged(nil, p)
 			_, got := p.serving.Current()
 			require.Equal(t, mode, got)
 			r.eventually("an API server that has seen the configuration", func() bool { return admit(r) == nil })

@@ -119,7 +119,8 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{World: suite.On(t, plane), T: t, log: &lines{}, clock: &clock{}, url: "https://127.0.0.1:1", policy: admissionregistrationv1.Ignore}
+	r := &rig{World: suite.On(t, plane), T: t, log: &lines{}, clock: &clock{}, url: "https://127.0.0.1:1",
+		policy: admissionregistrationv1.Ignore}
 	r.install()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -158,8 +159,10 @@ func (r *rig) install() {
 	for _, err := range []error{
 		r.Client.CoreV1().Secrets(namespace).Delete(ctx, secretName, metav1.DeleteOptions{}),
 		r.Client.CertificatesV1().CertificateSigningRequests().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}),
-		r.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, registration.MutatingConfiguration, metav1.DeleteOptions{}),
-		r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(ctx, registration.ValidatingConfiguration, metav1.DeleteOptions{}),
+		r.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, registration.MutatingConfiguration,
+			metav1.DeleteOptions{}),
+		r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(ctx, registration.ValidatingConfiguration,
+			metav1.DeleteOptions{}),
 	} {
 		if !apierrors.IsNotFound(err) {
 			require.NoError(r, err)

@@ -41,7 +41,7 @@ func TestRenewalByTheWallClock(t *testing.T) {
 	r.cfg.Duration, r.cfg.Settle, r.cfg.Grace = certs.MinDuration, 50*time.Millisecond, 300*time.Millisecond
 	leader, follower := r.start(), r.start()
 	leader.lead()
-	leaf := r.settled(nil, leader, follower)
+	leaf := r.converged(nil, leader, follower)
 	stop := r.promise(leader, follower)
 	defer stop()
 
@@ -52,7 +52,7 @@ func TestRenewalByTheWallClock(t *testing.T) {
 		require.True(t, leaf.Equal(r.held()), "renewal %d came earlier than the jitter allows", renewal)
 
 		r.clock.set(latest) // no timer could have gone off: the clock jumped, as after a suspension
-		leaf = r.settled(leaf, leader, follower)
+		leaf = r.converged(leaf, leader, follower)
 		require.True(t, leaf.NotBefore.After(latest.Add(-6*time.Minute)))
 		require.True(t, r.clock.Now().Before(twoThirds(leaf)), "what is served now is not past its own two thirds")
 	}
@@ -66,7 +66,7 @@ func TestLeaderThatDiesAnywhereInARotationIsSucceeded(t *testing.T) {
 	r.cfg.Duration, r.cfg.Settle, r.cfg.Grace = certs.MinDuration, 100*time.Millisecond, time.Second
 	standing := []*replica{r.start(), r.start(), r.startOver(&wire{slow: "/secrets", lag: 300 * time.Millisecond})}
 	resign := standing[0].lead()
-	leaf := r.settled(nil, standing...)
+	leaf := r.converged(nil, standing...)
 	resign()
 	stop := r.promise(standing...)
 	defer stop()
@@ -107,7 +107,7 @@ func TestLeaderThatDiesAnywhereInARotationIsSucceeded(t *testing.T) {
 			assert.GreaterOrEqual(t, writes, int32(9), "delete, create and approve the request, publish twice, write, retire twice")
 			return
 		}
-		next := r.settled(leaf, standing...)
+		next := r.converged(leaf, standing...)
 		t.Logf("killed after write %d: %s was followed by %s", writes, leaf.SerialNumber, next.SerialNumber)
 		require.True(t, r.clock.Now().Before(twoThirds(next)), "the successor finished the renewal")
 		leaf = next
@@ -122,16 +122,16 @@ func TestLeaderWhoseWatchesAreBehindTakesNothingBack(t *testing.T) {
 			r := newRig(t)
 			ahead, behind := r.start(), r.startOver(&wire{slow: slow, lag: lag})
 			resign := ahead.lead()
-			leaf := r.settled(nil, ahead, behind)
+			leaf := r.converged(nil, ahead, behind)
 			stop := r.promise(ahead)
 			defer stop()
 
 			require.NoError(t, r.Client.CoreV1().Secrets(namespace).Delete(t.Context(), secretName, metav1.DeleteOptions{}))
-			leaf = r.settled(leaf, ahead)
+			leaf = r.converged(leaf, ahead)
 			resign()
 			behind.lead()
 			time.Sleep(lag + time.Second)
-			require.True(t, leaf.Equal(r.settled(nil, ahead, behind)), "the successor keeps what the leader before made")
+			require.True(t, leaf.Equal(r.converged(nil, ahead, behind)), "the successor keeps what the leader before made")
 		})
 	}
 }

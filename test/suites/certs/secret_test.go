@@ -15,7 +15,7 @@ func TestSecretThatIsLostIsReplaced(t *testing.T) {
 	r := newRig(t)
 	leader, follower := r.start(), r.start()
 	leader.lead()
-	last := r.settled(nil, leader, follower)
+	last := r.converged(nil, leader, follower)
 	secrets := r.Client.CoreV1().Secrets(namespace)
 	edit := func(change func(*corev1.Secret)) func(*testing.T) {
 		return func(t *testing.T) {
@@ -35,15 +35,21 @@ func TestSecretThatIsLostIsReplaced(t *testing.T) {
 		}},
 		{"emptied", edit(func(s *corev1.Secret) { s.Data = map[string][]byte{corev1.TLSCertKey: {}, corev1.TLSPrivateKeyKey: {}} })},
 		{"filled with garbage", edit(func(s *corev1.Secret) { s.Data[corev1.TLSCertKey] = []byte("garbage") })},
-		{"given a key that is not the certificate's", edit(func(s *corev1.Secret) { s.Data[corev1.TLSPrivateKeyKey] = newForeignPair(t, r, time.Now()).key })},
+		{"given a key that is not the certificate's", edit(func(s *corev1.Secret) {
+			s.Data[corev1.TLSPrivateKeyKey] = newForeignPair(t, r,
+				time.Now()).key
+		})},
 		{"given a good pair of somebody else", edit(func(s *corev1.Secret) { newForeignPair(t, r, time.Now()).into(s, false) })},
 		{"given a good pair of somebody else with our mark", edit(func(s *corev1.Secret) { newForeignPair(t, r, time.Now()).into(s, true) })},
-		{"given an expired pair with our mark", edit(func(s *corev1.Secret) { newForeignPair(t, r, time.Now().Add(-48*time.Hour)).into(s, true) })},
+		{"given an expired pair with our mark", edit(func(s *corev1.Secret) {
+			newForeignPair(t, r, time.Now().Add(-48*time.Hour)).into(s,
+				true)
+		})},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			stop := r.promise(leader, follower)
 			tc.lose(t)
-			last = r.settled(last, leader, follower)
+			last = r.converged(last, leader, follower)
 			stop()
 			assert.Equal(t, "kubernetes", last.Issuer.CommonName)
 			secret := r.secret()
@@ -66,7 +72,8 @@ func TestSecretOfAnAddOnBeforeIsTakenOver(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
-			left := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secretName, Labels: map[string]string{"app": "before"}}, Type: tc.kind, Immutable: &tc.immutable}
+			left := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secretName, Labels: map[string]string{"app": "before"}}, Type: tc.kind,
+				Immutable: &tc.immutable}
 			newForeignPair(t, r, time.Now()).into(left, false)
 			_, err := r.Client.CoreV1().Secrets(namespace).Create(t.Context(), left, metav1.CreateOptions{})
 			require.NoError(t, err)
@@ -74,7 +81,7 @@ func TestSecretOfAnAddOnBeforeIsTakenOver(t *testing.T) {
 
 			p := r.start()
 			p.lead()
-			r.settled(before, p)
+			r.converged(before, p)
 			assert.Equal(t, corev1.SecretTypeTLS, r.secret().Type)
 			assert.Equal(t, "tcr-assistant", r.secret().Labels["app.kubernetes.io/managed-by"])
 		})

@@ -45,7 +45,8 @@ func copied(t *testing.T, r *rig, name string) *certificatesv1.CertificateSignin
 		Spec: certificatesv1.CertificateSigningRequestSpec{
 			Request:    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
 			SignerName: certs.DefaultSigner,
-			Usages:     []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment, certificatesv1.UsageServerAuth},
+			Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment,
+				certificatesv1.UsageServerAuth},
 		},
 	}
 }
@@ -59,7 +60,8 @@ func (r *rig) answer(give func(certificatesclient.CertificateSigningRequestInter
 	go func() {
 		for event := range watcher.ResultChan() {
 			csr, ok := event.Object.(*certificatesv1.CertificateSigningRequest)
-			if ok && len(csr.Status.Conditions) == 1 && csr.Status.Conditions[0].Type == certificatesv1.CertificateApproved && len(csr.Status.Certificate) == 0 {
+			if ok && len(csr.Status.Conditions) == 1 && csr.Status.Conditions[0].Type == certificatesv1.CertificateApproved &&
+				len(csr.Status.Certificate) == 0 {
 				if err := give(requests, csr); err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && r.Context().Err() == nil {
 					r.Errorf("answering the request: %v", err)
 				}
@@ -70,7 +72,10 @@ func (r *rig) answer(give func(certificatesclient.CertificateSigningRequestInter
 
 // issue answers a request as a signer does whose clock shows now: with the cluster's authority, for what the request asks
 // and for its key, unless another is given.
-func issue(requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest, key crypto.PublicKey, now time.Time) error {
+func issue(
+	requests certificatesclient.CertificateSigningRequestInterface, csr *certificatesv1.CertificateSigningRequest, key crypto.PublicKey,
+	now time.Time,
+) error {
 	block, _ := pem.Decode(csr.Spec.Request)
 	asked, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
@@ -80,7 +85,8 @@ func issue(requests certificatesclient.CertificateSigningRequestInterface, csr *
 		key = asked.PublicKey
 	}
 	lifetime := time.Duration(*csr.Spec.ExpirationSeconds) * time.Second
-	der, err := certify(&x509.Certificate{Subject: asked.Subject, DNSNames: asked.DNSNames, IPAddresses: asked.IPAddresses}, key, now, lifetime)
+	der, err := certify(&x509.Certificate{Subject: asked.Subject, DNSNames: asked.DNSNames, IPAddresses: asked.IPAddresses}, key, now,
+		lifetime)
 	if err != nil {
 		return err
 	}
@@ -119,7 +125,8 @@ func newForeignPair(t *testing.T, r *rig, now time.Time) foreignPair {
 	require.NoError(t, err)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	require.NoError(t, err)
-	return foreignPair{leaf, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})}
+	return foreignPair{leaf, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})}
 }
 
 // into puts the pair into the Secret, on demand with the mark that the manager leaves on its own.

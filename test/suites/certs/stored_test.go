@@ -36,12 +36,14 @@ func (r *rig) held() *x509.Certificate {
 // bundles is what the mutating and the validating configuration trust, as the API server has it.
 func (r *rig) bundles() [2][]*x509.Certificate {
 	var found [2][]*x509.Certificate
-	mutating, err := r.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(r.Context(), registration.MutatingConfiguration, metav1.GetOptions{})
+	mutating, err := r.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(r.Context(), registration.MutatingConfiguration,
+		metav1.GetOptions{})
 	if !apierrors.IsNotFound(err) {
 		require.NoError(r, err)
 		found[0] = certificates(mutating.Webhooks[0].ClientConfig.CABundle)
 	}
-	validating, err := r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(r.Context(), registration.ValidatingConfiguration, metav1.GetOptions{})
+	validating, err := r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(r.Context(),
+		registration.ValidatingConfiguration, metav1.GetOptions{})
 	if !apierrors.IsNotFound(err) {
 		require.NoError(r, err)
 		found[1] = certificates(validating.Webhooks[0].ClientConfig.CABundle)
@@ -49,9 +51,9 @@ func (r *rig) bundles() [2][]*x509.Certificate {
 	return found
 }
 
-// settled waits until the Secret holds another leaf than old, every replica serves it, is ready, and both configurations
+// converged waits until the Secret holds another leaf than old, every replica serves it, is ready, and both configurations
 // trust it alone. It returns the leaf.
-func (r *rig) settled(old *x509.Certificate, replicas ...*replica) *x509.Certificate {
+func (r *rig) converged(old *x509.Certificate, replicas ...*replica) *x509.Certificate {
 	r.Helper()
 	var leaf *x509.Certificate
 	r.eventually("a rotation that is complete", func() bool {
@@ -75,9 +77,11 @@ func (r *rig) settled(old *x509.Certificate, replicas ...*replica) *x509.Certifi
 
 // versions are those of everything that the manager keeps.
 func (r *rig) versions() []string {
-	mutating, err := r.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(r.Context(), registration.MutatingConfiguration, metav1.GetOptions{})
+	mutating, err := r.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(r.Context(), registration.MutatingConfiguration,
+		metav1.GetOptions{})
 	require.NoError(r, err)
-	validating, err := r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(r.Context(), registration.ValidatingConfiguration, metav1.GetOptions{})
+	validating, err := r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(r.Context(),
+		registration.ValidatingConfiguration, metav1.GetOptions{})
 	require.NoError(r, err)
 	request, err := r.Client.CertificatesV1().CertificateSigningRequests().Get(r.Context(), certs.RequestName, metav1.GetOptions{})
 	require.NoError(r, err)

@@ -42,7 +42,7 @@ type outcome struct {
 	hostility hostility
 	steps     int
 	rounds    int           // of faults and what must come of them
-	settled   time.Duration // the longest that it took after a round
+	slowest   time.Duration // the longest that it took after a round
 	found     []string      // what is wrong
 	journal   *journal
 	logs      map[string]string // of the replicas
@@ -98,7 +98,7 @@ func (r *run) play(ctx context.Context, long time.Duration) error {
 			return err
 		}
 		calm = time.Now()
-		if err := r.settle(ctx, calm); err != nil {
+		if err := r.converge(ctx, calm); err != nil {
 			return err
 		}
 	}
@@ -116,8 +116,8 @@ func (r *run) play(ctx context.Context, long time.Duration) error {
 	return r.clean(ctx)
 }
 
-// settle holds the state that is left against what it must be.
-func (r *run) settle(ctx context.Context, calm time.Time) error {
+// converge holds the state that is left against what it must be.
+func (r *run) converge(ctx context.Context, calm time.Time) error {
 	if err := r.replicas.freeLease(ctx); err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (r *run) settle(ctx context.Context, calm time.Time) error {
 		return r.exact(ctx)
 	})
 	took := time.Since(calm).Round(time.Millisecond)
-	r.settled = max(r.settled, took)
+	r.slowest = max(r.slowest, took)
 	switch {
 	case last != nil:
 		r.found = append(r.found, fmt.Sprintf("the end state of round %d does not stand, never within %s:\n%v", r.rounds, hang, last))

@@ -52,7 +52,8 @@ func TestChaosEndsInTheExactStateAndSilence(t *testing.T) {
 				w = newWorld(t, binary)
 			}
 			o, err := play(context.WithoutCancel(t.Context()), *w, t.TempDir(), seed, *duration)
-			t.Logf("seed %d: %d steps in %d rounds; %s; the end state stood after %s at most", seed, o.steps, o.rounds, o.hostility, o.settled.Round(time.Millisecond))
+			t.Logf("seed %d: %d steps in %d rounds; %s; the end state stood after %s at most", seed, o.steps, o.rounds, o.hostility,
+				o.slowest.Round(time.Millisecond))
 			if err == nil && len(o.found) == 0 {
 				return
 			}

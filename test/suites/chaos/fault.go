@@ -45,7 +45,8 @@ func newHostility(seed uint64) hostility {
 }
 
 func (h hostility) String() string {
-	return fmt.Sprintf("late requests %d %%, refused %d %%, cut before %d %%, late answers %d %%, cut after %d %%, refused after %d %%, late events %d %%, ended watches %d %%, relists %d %%, partitions %d %%",
+	return fmt.Sprintf("late requests %d %%, refused %d %%, cut before %d %%, late answers %d %%, cut after %d %%, refused after %d %%, "+
+		"late events %d %%, ended watches %d %%, relists %d %%, partitions %d %%",
 		h.lateRequest, h.refused, h.cutBefore, h.lateAnswer, h.cutAfter, h.refusedAfterwards, h.lateEvent, h.endedWatch, h.relist, h.partition)
 }
 

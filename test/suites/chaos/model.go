@@ -44,7 +44,8 @@ type namespaceModel struct {
 }
 
 func newModel(seed uint64) *model {
-	return &model{seed: seed, namespaces: map[string]*namespaceModel{}, invalid: map[string]bool{}, selected: map[string]string{}, undone: map[string]int{}, ended: map[string]int{}}
+	return &model{seed: seed, namespaces: map[string]*namespaceModel{}, invalid: map[string]bool{}, selected: map[string]string{},
+		undone: map[string]int{}, ended: map[string]int{}}
 }
 
 func (m *model) namespace(letter string) string { return fmt.Sprintf("chaos-%d-%s", m.seed, letter) }

@@ -132,7 +132,8 @@ func (o *oracle) served(object v1.ImagePullSecret) {
 		want.secrets = append(want.secrets, at)
 	}
 	for _, account := range o.accounts {
-		if !o.live[account.Namespace] || !selects(object.Spec.Namespaces, account.Namespace) || !selects(object.Spec.ServiceAccounts, account.Name) {
+		if !o.live[account.Namespace] || !selects(object.Spec.Namespaces, account.Namespace) ||
+			!selects(object.Spec.ServiceAccounts, account.Name) {
 			continue
 		}
 		want.accounts = append(want.accounts, account.Namespace+"/"+account.Name)

@@ -51,7 +51,9 @@ type replicas struct {
 	faults  []string // what no replica may do
 }
 
-func startReplicas(ctx context.Context, c *cluster.Cluster, client kubernetes.Interface, binary, dir string, seed uint64, journal *journal) (*replicas, error) {
+func startReplicas(
+	ctx context.Context, c *cluster.Cluster, client kubernetes.Interface, binary, dir string, seed uint64, journal *journal,
+) (*replicas, error) {
 	rs := &replicas{cluster: c, client: client, binary: binary, journal: journal, processes: ctx}
 	rs.ctx, rs.cancel = context.WithCancel(ctx)
 	who, err := c.KubeconfigFor(manager.User, "system:serviceaccounts", "system:serviceaccounts:"+manager.Namespace, "system:authenticated")

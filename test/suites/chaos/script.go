@@ -21,7 +21,7 @@ type script struct {
 	taken   int
 	actions []action
 	total   int
-	pace    time.Duration
+	rest    time.Duration
 }
 
 // action draws one kind of step; it draws nothing and returns false where that makes no sense now.
@@ -33,12 +33,13 @@ type action struct {
 func newScript(seed uint64) *script {
 	s := &script{model: newModel(seed)}
 	random := source(seed, "script")
-	s.pace = 10*time.Millisecond + time.Duration(random.Int64N(int64(90*time.Millisecond)))
+	s.rest = 10*time.Millisecond + time.Duration(random.Int64N(int64(90*time.Millisecond)))
 	for _, usual := range []action{
 		{12, (*script).createNamespace}, {6, (*script).deleteNamespace},
 		{10, (*script).createAccount}, {6, (*script).deleteAccount}, {10, (*script).editAccount},
 		{4, (*script).writeForeign}, {2, (*script).deleteForeign}, {2, (*script).squat}, {2, (*script).addAlien},
-		{8, (*script).deleteIssued}, {10, (*script).ambushSecret}, {8, (*script).ambushAccount}, {6, (*script).damageIssued}, {3, (*script).unmarkIssued}, {2, (*script).freezeIssued},
+		{8, (*script).deleteIssued}, {10, (*script).ambushSecret}, {8, (*script).ambushAccount}, {6, (*script).damageIssued},
+		{3, (*script).unmarkIssued}, {2, (*script).freezeIssued},
 		{10, (*script).createObject}, {4, (*script).deleteObject}, {8, (*script).editObject}, {5, (*script).invalidate}, {6, (*script).correct},
 		{3, (*script).killReplica}, {1, (*script).stopReplica},
 	} {
@@ -66,14 +67,14 @@ func (s *script) next() step {
 		for _, action := range s.actions {
 			if at -= action.weight; at < 0 {
 				if step, sensible := action.draw(s, random); sensible {
-					step.pause = time.Duration(random.Int64N(int64(2 * s.pace)))
+					step.pause = time.Duration(random.Int64N(int64(2 * s.rest)))
 					return step
 				}
 				break
 			}
 		}
 	}
-	return step{pause: s.pace, what: "rest", do: func(context.Context, *user) error { return nil }}
+	return step{pause: s.rest, what: "rest", do: func(context.Context, *user) error { return nil }}
 }
 
 // place draws a namespace that is there.
@@ -143,13 +144,20 @@ func (s *script) createAccount(random *rand.Rand) (step, bool) {
 	}, true
 }
 
-func (s *script) deleteAccount(random *rand.Rand) (step, bool) {
-	name, namespace, found := s.place(random)
-	account := one(random, accountNames)
-	if !found {
-		return step{}, false
+// account draws a namespace, and an account that is there.
+func (s *script) account(random *rand.Rand) (name string, namespace *namespaceModel, account string, found bool) {
+	name, namespace, found = s.place(random)
+	account = one(random, accountNames)
+	if found {
+		_, there := namespace.accounts[account]
+		found = there || account == "default"
 	}
-	if _, there := namespace.accounts[account]; !there && account != "default" {
+	return name, namespace, account, found
+}
+
+func (s *script) deleteAccount(random *rand.Rand) (step, bool) {
+	name, namespace, account, found := s.account(random)
+	if !found {
 		return step{}, false
 	}
 	delete(namespace.accounts, account)
@@ -160,30 +168,17 @@ func (s *script) deleteAccount(random *rand.Rand) (step, bool) {
 }
 
 func (s *script) editAccount(random *rand.Rand) (step, bool) {
-	name, namespace, found := s.place(random)
-	account := one(random, accountNames)
+	name, namespace, account, found := s.account(random)
 	if !found {
 		return step{}, false
 	}
-	if _, there := namespace.accounts[account]; !there && account != "default" {
-		return step{}, false
-	}
-	switch keep := random.IntN(3); {
-	case keep > 0 || !s.mayUndo(name+"/account/"+account): // its other entries are replaced, ours stay
-		entries := s.entries(random, namespace)
-		namespace.accounts[account] = entries
-		return step{
-			what: fmt.Sprintf("edit account %s/%s to list %q besides ours", name, account, entries),
-			do:   func(ctx context.Context, u *user) error { return u.editAccount(ctx, name, account, entries, true) },
-		}, true
-	default:
-		entries := s.entries(random, namespace)
-		namespace.accounts[account] = entries
-		return step{
-			what: fmt.Sprintf("edit account %s/%s to list nothing but %q", name, account, entries),
-			do:   func(ctx context.Context, u *user) error { return u.editAccount(ctx, name, account, entries, false) },
-		}, true
-	}
+	keepOurs := random.IntN(3) > 0 || !s.mayUndo(name+"/account/"+account) // whether ours stay
+	entries := s.entries(random, namespace)
+	namespace.accounts[account] = entries
+	return step{
+		what: fmt.Sprintf("edit account %s/%s to list %q, and ours: %t", name, account, entries, keepOurs),
+		do:   func(ctx context.Context, u *user) error { return u.editAccount(ctx, name, account, entries, keepOurs) },
+	}, true
 }
 
 func (s *script) writeForeign(random *rand.Rand) (step, bool) {
@@ -228,9 +223,8 @@ func (s *script) addAlien(random *rand.Rand) (step, bool) {
 
 // squat writes a Secret of another type under a name of ours, in the place of what is there.
 func (s *script) squat(random *rand.Rand) (step, bool) {
-	name, namespace, found := s.place(random)
-	secret := prefix + one(random, objectNames)
-	if !found || !s.mayUndo(name+"/"+secret) {
+	name, namespace, secret, ok := s.issued(random)
+	if !ok {
 		return step{}, false
 	}
 	namespace.squatted[secret] = true
@@ -269,12 +263,8 @@ func (s *script) ambushSecret(random *rand.Rand) (step, bool) {
 
 // ambushAccount takes our entries from an account, and deletes it as soon as they are there again.
 func (s *script) ambushAccount(random *rand.Rand) (step, bool) {
-	name, namespace, found := s.place(random)
-	account := one(random, accountNames)
+	name, namespace, account, found := s.account(random)
 	if !found || !s.mayUndo(name+"/account/"+account) {
-		return step{}, false
-	}
-	if _, there := namespace.accounts[account]; !there && account != "default" {
 		return step{}, false
 	}
 	delete(namespace.accounts, account)
@@ -284,14 +274,17 @@ func (s *script) ambushAccount(random *rand.Rand) (step, bool) {
 	}, true
 }
 
+// patch returns the step that patches a Secret.
+func patch(what, namespace, secret, body string) step {
+	return step{
+		what: fmt.Sprintf("%s secret %s/%s", what, namespace, secret),
+		do:   func(ctx context.Context, u *user) error { return u.patchSecret(ctx, namespace, secret, body) },
+	}
+}
+
 func (s *script) damageIssued(random *rand.Rand) (step, bool) {
 	name, _, secret, ok := s.issued(random)
-	return step{
-		what: fmt.Sprintf("damage secret %s/%s", name, secret),
-		do: func(ctx context.Context, u *user) error {
-			return u.patchSecret(ctx, name, secret, `{"data":{".dockerconfigjson":"e30="},"metadata":{"annotations":{"chaos":"was here"}}}`)
-		},
-	}, ok
+	return patch("damage", name, secret, `{"data":{".dockerconfigjson":"e30="},"metadata":{"annotations":{"chaos":"was here"}}}`), ok
 }
 
 func (s *script) unmarkIssued(random *rand.Rand) (step, bool) {
@@ -299,20 +292,10 @@ func (s *script) unmarkIssued(random *rand.Rand) (step, bool) {
 	if ok {
 		namespace.squatted[secret] = true
 	}
-	return step{
-		what: fmt.Sprintf("take the mark from secret %s/%s", name, secret),
-		do: func(ctx context.Context, u *user) error {
-			return u.patchSecret(ctx, name, secret, `{"metadata":{"labels":{"app.kubernetes.io/managed-by":null}}}`)
-		},
-	}, ok
+	return patch("take the mark from", name, secret, `{"metadata":{"labels":{"app.kubernetes.io/managed-by":null}}}`), ok
 }
 
 func (s *script) freezeIssued(random *rand.Rand) (step, bool) {
 	name, _, secret, ok := s.issued(random)
-	return step{
-		what: fmt.Sprintf("make secret %s/%s immutable", name, secret),
-		do: func(ctx context.Context, u *user) error {
-			return u.patchSecret(ctx, name, secret, `{"immutable":true}`)
-		},
-	}, ok
+	return patch("freeze", name, secret, `{"immutable":true}`), ok
 }

@@ -115,12 +115,13 @@ func (s *script) correct(random *rand.Rand) (step, bool) {
 	}
 	next := strings.TrimSpace(one(random, before))
 	s.selected[name] = next
-	return step{what: fmt.Sprintf("make object %s invalid, and correct it to namespaces %q", name, next), do: func(ctx context.Context, u *user) error {
-		if err := u.editObject(ctx, name, func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = unreadable }); err != nil {
-			return err
-		}
-		return u.editObject(ctx, name, func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = next })
-	}}, true
+	return step{what: fmt.Sprintf("make object %s invalid, and correct it to namespaces %q", name, next),
+		do: func(ctx context.Context, u *user) error {
+			if err := u.editObject(ctx, name, func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = unreadable }); err != nil {
+				return err
+			}
+			return u.editObject(ctx, name, func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = next })
+		}}, true
 }
 
 func (s *script) killReplica(random *rand.Rand) (step, bool) {

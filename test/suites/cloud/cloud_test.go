@@ -44,7 +44,7 @@ func start(t *testing.T, adjust ...func(*tencentcloud.Options)) *world {
 	w := &world{Cloud: cloud, t: t, key: cloud.AddKey(standin.Everything), caFile: filepath.Join(t.TempDir(), "ca.crt")}
 	require.NoError(t, os.WriteFile(w.caFile, cloud.Authority(), 0o600))
 	options := tencentcloud.Options{
-		Endpoint: cloud.URL(), MetadataEndpoint: cloud.MetadataURL(), CAFile: w.caFile, Timeout: 5 * time.Second, Pace: 10000,
+		Endpoint: cloud.URL(), MetadataEndpoint: cloud.MetadataURL(), CAFile: w.caFile, Timeout: 5 * time.Second, PerSecond: 10000,
 	}
 	for _, change := range adjust {
 		change(&options)
@@ -312,7 +312,7 @@ func TestKeysWithALineBreakBehindThem(t *testing.T) {
 // TestManyCallsAreNoBurst has many ask at once, as after a start: no more than the cloud answers.
 func TestManyCallsAreNoBurst(t *testing.T) {
 	t.Parallel()
-	w := start(t, func(options *tencentcloud.Options) { options.Pace = 0 })
+	w := start(t, func(options *tencentcloud.Options) { options.PerSecond = 0 })
 	var asking sync.WaitGroup
 	for range 8 {
 		asking.Go(func() {

@@ -72,9 +72,10 @@ func (w *healWorld) workloads(namespace string) {
 	w.deployment(namespace, "deployment-a", image, 6)
 	w.deployment(namespace, "deployment-b", image, 6)
 	template, selector := podsOf("statefulset", image)
-	_, err := w.Client.AppsV1().StatefulSets(namespace).Create(w.Ctx, &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "statefulset"}, Spec: appsv1.StatefulSetSpec{
-		Replicas: new(int32(6)), Selector: selector, Template: template, PodManagementPolicy: appsv1.ParallelPodManagement,
-	}}, metav1.CreateOptions{})
+	_, err := w.Client.AppsV1().StatefulSets(namespace).Create(w.Ctx,
+		&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "statefulset"}, Spec: appsv1.StatefulSetSpec{
+			Replicas: new(int32(6)), Selector: selector, Template: template, PodManagementPolicy: appsv1.ParallelPodManagement,
+		}}, metav1.CreateOptions{})
 	require.NoError(w.T, err)
 	for i := range 6 {
 		name := fmt.Sprintf("daemonset-%d", i)
@@ -152,7 +153,8 @@ func (w *healWorld) early(t *testing.T) {
 	w.Namespace("aside")
 	w.workloads("early")
 	pod, _ := podsOf("bare", image)
-	_, err := w.Client.CoreV1().Pods("aside").Create(w.Ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "bare"}, Spec: pod.Spec}, metav1.CreateOptions{})
+	_, err := w.Client.CoreV1().Pods("aside").Create(w.Ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "bare"}, Spec: pod.Spec},
+		metav1.CreateOptions{})
 	require.NoError(t, err)
 	w.deployment("aside", "no-such-host", "nowhere.example.com/app:1", 1)
 	w.deployment("aside", "another-registry", "none.example.com/app:1", 1)

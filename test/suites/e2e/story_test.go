@@ -95,13 +95,15 @@ func install(w *world) {
 	w.product(all)
 	assert.NotContains(w.T, w.hostsFile(), node.RegistryHost)
 
-	service := w.Kubectl("get", "validatingwebhookconfiguration", "tcr-assistant-validating-webhook-configuration", "-o", "jsonpath={.webhooks[*].clientConfig.service.name}{.webhooks[*].clientConfig.url}")
+	service := w.Kubectl("get", "validatingwebhookconfiguration", "tcr-assistant-validating-webhook-configuration", "-o",
+		"jsonpath={.webhooks[*].clientConfig.service.name}{.webhooks[*].clientConfig.url}")
 	assert.Equal(w.T, "tcr-assistant-webhook-service", service)
 	assert.Empty(w.T, w.Kubectl("get", "mutatingwebhookconfigurations", "-o", "name"), "the API server attaches by itself")
 	// Only the webhook knows of two objects at once; a replica that does not lead, a moment after the leader.
 	w.Apply(imagePullSecret("one", "left", "registry.example.com", "a"))
 	w.Eventually("a second credential is warned of", func() error {
-		if said := w.Apply(imagePullSecret("two", "left", "registry.example.com", "b"), "--dry-run=server"); !strings.Contains(said, "Warning: ") {
+		if said := w.Apply(imagePullSecret("two", "left", "registry.example.com", "b"), "--dry-run=server"); !strings.Contains(said,
+			"Warning: ") {
 			return fmt.Errorf("kubectl says %q", said)
 		}
 		return nil
@@ -137,7 +139,8 @@ func (w *world) usage() {
 		assert.Contains(w.T, []int64{30 << 20, 100 << 20}, used.MemoryLimit)
 		age := time.Since(status.State.Running.StartedAt.Time)
 		w.T.Logf("%s: %.1f MiB now, %.1f MiB at most with file cache, of %d MiB; %.0fm CPU over %.0f s", pod.Name,
-			float64(used.Memory)/(1<<20), float64(used.MemoryPeak)/(1<<20), used.MemoryLimit>>20, 1000*used.CPU.Seconds()/age.Seconds(), age.Seconds())
+			float64(used.Memory)/(1<<20), float64(used.MemoryPeak)/(1<<20), used.MemoryLimit>>20, 1000*used.CPU.Seconds()/age.Seconds(),
+			age.Seconds())
 	}
 }
 
@@ -205,7 +208,8 @@ func (w *world) newNamespaces(prefix string, n int, pause time.Duration) (failed
 	}
 	slices.Sort(accepted)
 	slices.Sort(started)
-	w.T.Logf("%d new namespaces, by timestamps of whole seconds: pod created %s after its namespace at most, running %s after it in the median, %s at most; %d needed a second pull",
+	w.T.Logf("%d new namespaces, by timestamps of whole seconds: pod created %s after its namespace at most, running %s after it in the "+
+		"median, %s at most; %d needed a second pull",
 		n, accepted[n-1], started[n/2], started[n-1], failed)
 	return failed
 }
@@ -231,7 +235,8 @@ func (w *world) login(password string, want int) error {
 // Pods of the private image, as in the template of a workload.
 const (
 	lasting = `{metadata: {labels: {app: app}}, spec: {containers: [{name: app, image: "` + image + `", imagePullPolicy: Always}]}}`
-	once    = `{metadata: {labels: {app: app}}, spec: {restartPolicy: Never, containers: [{name: app, image: "` + image + `", imagePullPolicy: Always, args: [once]}]}}`
+	once    = `{metadata: {labels: {app: app}}, spec: {restartPolicy: Never, containers: [{name: app, image: "` + image +
+		`", imagePullPolicy: Always, args: [once]}]}}`
 )
 
 func workloads(w *world) {

@@ -43,7 +43,8 @@ func endingUpdaters(w *world) {
 			return w.Client.CoreV1().Pods(pod.Namespace).Delete(w.Ctx, pod.Name, metav1.DeleteOptions{})
 		}},
 		{"evicted", func(pod *corev1.Pod) error {
-			return w.Client.PolicyV1().Evictions(pod.Namespace).Evict(w.Ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}})
+			return w.Client.PolicyV1().Evictions(pod.Namespace).Evict(w.Ctx,
+				&policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}})
 		}},
 		{"replaced", func(pod *corev1.Pod) error {
 			_, _, err := w.Cluster.Kubectl(w.Ctx, "rollout", "restart", "daemonset/hosts-updater", "--namespace="+pod.Namespace)
@@ -126,7 +127,8 @@ func deletedManagers(w *world) {
 	deleting.Go(func() {
 		for range 2 {
 			time.Sleep(time.Second)
-			_, _, err := w.Cluster.Kubectl(w.Ctx, "delete", "pod", "--namespace="+manager.Namespace, "--selector=app.kubernetes.io/component=controller-manager", "--wait=false")
+			_, _, err := w.Cluster.Kubectl(w.Ctx, "delete", "pod", "--namespace="+manager.Namespace,
+				"--selector=app.kubernetes.io/component=controller-manager", "--wait=false")
 			assert.NoError(w.T, err)
 		}
 	})

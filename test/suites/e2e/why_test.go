@@ -134,7 +134,8 @@ func (w *whyWorld) serveTrouble(t *testing.T) {
 	open.Start()
 	t.Cleanup(open.Close)
 
-	hosts := node.RegistryAddress + " " + node.RegistryHost + "\n" + node.RegistryAddress + " unknown.example.com\n" + node.Address + " clear.example.com\n" +
+	hosts := node.RegistryAddress + " " + node.RegistryHost + "\n" + node.RegistryAddress + " unknown.example.com\n" + node.Address +
+		" clear.example.com\n" +
 		node.Address + " untrusted.example.com\n10.200.0.99 nobody.example.com\n" +
 		"10.200.0.99 " + overruled + "\n" + node.RegistryAddress + " " + overruled + " " + hostsd.Marker + "\n"
 	for _, name := range []string{"none", "theirs", "scope", "forbidden", "limit", "fails"} {
@@ -231,7 +232,8 @@ func (w *whyWorld) situations() []situation {
 		{name: "fails", image: "fails.example.com/app", want: is(diagnose.RegistryFails)},
 		{name: "tag", image: node.RegistryHost + "/docker/app:none", want: is(diagnose.ImageNotFound)},
 		{name: "upper-case", image: node.RegistryHost + "/docker/App:1", want: is(diagnose.ImageNameInvalid)},
-		{name: "never", image: "never.example.com/app", pod: func(spec *corev1.PodSpec) { spec.Containers[0].ImagePullPolicy = corev1.PullNever }, want: is(diagnose.ImageNotOnNode)},
+		{name: "never", image: "never.example.com/app", pod: func(spec *corev1.PodSpec) { spec.Containers[0].ImagePullPolicy = corev1.PullNever },
+			want: is(diagnose.ImageNotOnNode)},
 		{name: "mended", image: image, after: func(namespace string) {
 			w.justRefused(namespace)
 			w.give("wrong", node.RegistryHost, "right", "mended")

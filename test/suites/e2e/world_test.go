@@ -122,7 +122,8 @@ func tail(text string, lines int) string {
 func (w *world) helm(args ...string) string {
 	w.T.Helper()
 	command := exec.CommandContext(w.Ctx, w.helmPath, args...)
-	command.Env = append(os.Environ(), "KUBECONFIG="+w.Kubeconfig(), "HELM_CONFIG_HOME="+w.dir, "HELM_CACHE_HOME="+w.dir, "HELM_DATA_HOME="+w.dir)
+	command.Env = append(os.Environ(), "KUBECONFIG="+w.Kubeconfig(), "HELM_CONFIG_HOME="+w.dir, "HELM_CACHE_HOME="+w.dir,
+		"HELM_DATA_HOME="+w.dir)
 	out, err := command.CombinedOutput()
 	require.NoError(w.T, err, "helm %s: %s", strings.Join(args, " "), out)
 	return string(out)
@@ -140,7 +141,8 @@ func (w *world) values(values map[string]any) string {
 
 // namespace creates a namespace, and waits for nothing.
 func (w *world) namespace(name string) error {
-	_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}},
+		metav1.CreateOptions{})
 	return err
 }
 
@@ -192,7 +194,8 @@ func runs(pod *corev1.Pod) error {
 func (w *world) refused(namespace, name, why string) {
 	w.T.Helper()
 	w.Eventually("pod "+namespace+"/"+name+" says why it does not run", func() error {
-		events, err := w.Client.CoreV1().Events(namespace).List(w.Ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=" + name + ",reason=Failed"})
+		events, err := w.Client.CoreV1().Events(namespace).List(w.Ctx,
+			metav1.ListOptions{FieldSelector: "involvedObject.name=" + name + ",reason=Failed"})
 		if err != nil {
 			return err
 		}
@@ -228,7 +231,8 @@ func (w *world) product(replicas map[string]int) (pods []corev1.Pod) {
 	w.Eventually("the product is ready", func() error {
 		pods = nil
 		for component, want := range replicas {
-			list, err := w.Client.CoreV1().Pods(manager.Namespace).List(w.Ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + component})
+			list, err := w.Client.CoreV1().Pods(manager.Namespace).List(w.Ctx,
+				metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + component})
 			if err != nil {
 				return err
 			}

@@ -113,7 +113,8 @@ func attemptsOnSecrets(ctx context.Context) []attempt {
 		{"a Secret of another name", create("team", "registry"), secretsOnly},
 		{"a Secret that bears no mark", create("team", "tcr.ipsx", labelled(nil)), secretsOnly},
 		{"a Secret that bears another label", create("team", "tcr.ipsx", labelled(map[string]string{"a": "b"})), secretsOnly},
-		{"a Secret that bears the mark of somebody else", create("team", "tcr.ipsx", labelled(map[string]string{v1.ManagedByLabel: "Helm"})), secretsOnly},
+		{"a Secret that bears the mark of somebody else", create("team", "tcr.ipsx", labelled(map[string]string{v1.ManagedByLabel: "Helm"})),
+			secretsOnly},
 		{"its certificate in another namespace", create("team", servingCertificate, certificate), secretsOnly},
 		{"another certificate", create(manager.Namespace, "another", certificate), secretsOnly},
 		{"a Secret of another type in its certificate's place", create(manager.Namespace, servingCertificate, opaque), secretsOnly},
@@ -122,7 +123,8 @@ func attemptsOnSecrets(ctx context.Context) []attempt {
 		{"records of tokens of another type", create(manager.Namespace, "tcr-assistant-tokens-0"), secretsOnly},
 		{"records of tokens that bear no mark", create(manager.Namespace, "tcr-assistant-tokens-0", opaque, labelled(nil)), secretsOnly},
 		{"to change a foreign Secret", change("database", `{"data":{"password":"aGE="}}`), secretsOnly},
-		{"to change a foreign Secret of such name and to leave it unmarked", change("tcr.ipsforeign", `{"data":{".dockerconfigjson":"e30="}}`), secretsOnly},
+		{"to change a foreign Secret of such name and to leave it unmarked", change("tcr.ipsforeign", `{"data":{".dockerconfigjson":"e30="}}`),
+			secretsOnly},
 		{"to delete a foreign Secret", remove("team", "database"), secretsOnly},
 		{"to delete a foreign Secret of such name", remove("team", "tcr.ipsforeign"), secretsOnly},
 		{"to issue a Secret", create("team", "tcr.ipsx"), allowed},
@@ -148,18 +150,21 @@ func attemptsOnAccounts(ctx context.Context) []attempt {
 		{"to annotate an account", account(`{"metadata":{"annotations":{"eks.amazonaws.com/role-arn":"admin"}}}`), oneField},
 		{"to label an account", account(`{"metadata":{"labels":{"a":"b"}}}`), oneField},
 		{"to add a finalizer to an account", account(`{"metadata":{"finalizers":["example.com/hold"]}}`), oneField},
-		{"to give an account an owner", account(`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Secret","name":"database","uid":"1"}]}}`), oneField},
+		{"to give an account an owner",
+			account(`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Secret","name":"database","uid":"1"}]}}`), oneField},
 		{"to mount its token", account(`{"automountServiceAccountToken":false}`), oneField},
 		{"to add a mountable Secret", account(`{"secrets":[{"name":"database"}]}`), oneField},
 		{"to add a foreign entry", account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"others"},{"name":"database"}]}`), ownEntries},
-		{"to add an entry that is named almost like its own", account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"others"},{"name":"tcr.ip"}]}`), ownEntries},
+		{"to add an entry that is named almost like its own",
+			account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"others"},{"name":"tcr.ip"}]}`), ownEntries},
 		{"to remove a foreign entry", account(`{"imagePullSecrets":[{"name":"others"},{"name":"tcr.ipsx"}]}`), ownEntries},
 		{"to move a foreign entry", account(`{"imagePullSecrets":[{"name":"others"},{"name":"theirs"}]}`), ownEntries},
 		{"to double a foreign entry", account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"theirs"},{"name":"others"}]}`), ownEntries},
 		{"to attach", account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"tcr.ipsx"},{"name":"others"}]}`), allowed},
 		{"to detach", account(`{"imagePullSecrets":[{"name":"theirs"},{"name":"others"}]}`), allowed},
 		{"to create an account", func(stolen kubernetes.Interface) error {
-			_, err := stolen.CoreV1().ServiceAccounts("team").Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "new"}}, metav1.CreateOptions{})
+			_, err := stolen.CoreV1().ServiceAccounts("team").Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "new"}},
+				metav1.CreateOptions{})
 			return err
 		}, noAccounts},
 		{"to delete an account", func(stolen kubernetes.Interface) error {
@@ -174,7 +179,8 @@ func attemptsOnRequests(ctx context.Context, signingRequest []byte) []attempt {
 			ObjectMeta: metav1.ObjectMeta{Name: "tcr-assistant-webhook"},
 			Spec: certificatesv1.CertificateSigningRequestSpec{
 				Request: signingRequest, SignerName: "kubernetes.io/kubelet-serving",
-				Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment, certificatesv1.UsageServerAuth},
+				Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment,
+					certificatesv1.UsageServerAuth},
 			},
 		}
 		edit(object)
@@ -201,11 +207,13 @@ func attemptsOnRequests(ctx context.Context, signingRequest []byte) []attempt {
 func attemptsOnRoles(ctx context.Context) []attempt {
 	return []attempt{
 		{"another role", func(stolen kubernetes.Interface) error {
-			_, err := stolen.RbacV1().ClusterRoles().Patch(ctx, "tcr-assistant-manager-role", types.MergePatchType, []byte(`{"rules":[]}`), metav1.PatchOptions{})
+			_, err := stolen.RbacV1().ClusterRoles().Patch(ctx, "tcr-assistant-manager-role", types.MergePatchType, []byte(`{"rules":[]}`),
+				metav1.PatchOptions{})
 			return err
 		}, oneRole},
 		{"a role of its own", func(stolen kubernetes.Interface) error {
-			_, err := stolen.RbacV1().Roles("team").Create(ctx, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "tcr-assistant-secrets-role"}}, metav1.CreateOptions{})
+			_, err := stolen.RbacV1().Roles("team").Create(ctx, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "tcr-assistant-secrets-role"}},
+				metav1.CreateOptions{})
 			return err
 		}, oneRole},
 		{"to delete the one role", func(stolen kubernetes.Interface) error {
@@ -216,7 +224,8 @@ func attemptsOnRoles(ctx context.Context) []attempt {
 		}, oneRole},
 		{"to bind a role", func(stolen kubernetes.Interface) error {
 			_, err := stolen.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
-				ObjectMeta: metav1.ObjectMeta{Name: "another"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"}}, metav1.CreateOptions{})
+				ObjectMeta: metav1.ObjectMeta{Name: "another"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"}},
+				metav1.CreateOptions{})
 			return err
 		}, oneRole},
 	}
@@ -233,26 +242,32 @@ func TestAStolenTokenWritesNothingElse(t *testing.T) {
 		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, theirs, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: builder, namespace: team}, imagePullSecrets: [{name: theirs}, {name: others}]}")
+	w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: builder, namespace: team}, imagePullSecrets: [{name: theirs}, {name: " +
+		"others}]}")
 	w.runHelm("install", chart)
 	// It exists only during an uninstall otherwise.
 	w.Kubectl("create", "serviceaccount", "tcr-assistant-uninstall", "-n", manager.Namespace)
 
 	for _, account := range []string{managerAccount, "tcr-assistant-uninstall"} {
 		t.Run(account, func(t *testing.T) {
-			w.Kubectl("create", "clusterrolebinding", account+"-everything", "--clusterrole=cluster-admin", "--serviceaccount="+manager.Namespace+":"+account)
+			w.Kubectl("create", "clusterrolebinding", account+"-everything", "--clusterrole=cluster-admin",
+				"--serviceaccount="+manager.Namespace+":"+account)
 			_, err := w.Client.CoreV1().Secrets(manager.Namespace).Create(w.Ctx, secret(servingCertificate, opaque), metav1.CreateOptions{})
 			require.NoError(t, err)
 			stolen := w.stolen(account)
 			w.Eventually("roles and policies are in force", func() error {
 				dryRun := []string{metav1.DryRunAll}
 				_, secret := stolen.CoreV1().Secrets("team").Create(w.Ctx, secret("probe"), metav1.CreateOptions{DryRun: dryRun})
-				_, account := stolen.CoreV1().ServiceAccounts("team").Patch(w.Ctx, "builder", types.MergePatchType, []byte(`{"metadata":{"annotations":{"probe":"1"}}}`), metav1.PatchOptions{DryRun: dryRun})
-				request := &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "probe"}, Spec: certificatesv1.CertificateSigningRequestSpec{
-					Request: certificateRequest(t), SignerName: "example.com/probe", Usages: []certificatesv1.KeyUsage{certificatesv1.UsageAny}}}
+				_, account := stolen.CoreV1().ServiceAccounts("team").Patch(w.Ctx, "builder", types.MergePatchType,
+					[]byte(`{"metadata":{"annotations":{"probe":"1"}}}`), metav1.PatchOptions{DryRun: dryRun})
+				request := &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "probe"},
+					Spec: certificatesv1.CertificateSigningRequestSpec{
+						Request: certificateRequest(t), SignerName: "example.com/probe", Usages: []certificatesv1.KeyUsage{certificatesv1.UsageAny}}}
 				_, certificate := stolen.CertificatesV1().CertificateSigningRequests().Create(w.Ctx, request, metav1.CreateOptions{DryRun: dryRun})
-				_, role := stolen.RbacV1().ClusterRoles().Patch(w.Ctx, "view", types.MergePatchType, []byte(`{"metadata":{"annotations":{"probe":"1"}}}`), metav1.PatchOptions{DryRun: dryRun})
-				for what, err := range map[string]error{"secrets": secret, "serviceaccounts": account, "certificatesigningrequests": certificate, "clusterroles": role} {
+				_, role := stolen.RbacV1().ClusterRoles().Patch(w.Ctx, "view", types.MergePatchType,
+					[]byte(`{"metadata":{"annotations":{"probe":"1"}}}`), metav1.PatchOptions{DryRun: dryRun})
+				for what, err := range map[string]error{"secrets": secret, "serviceaccounts": account, "certificatesigningrequests": certificate,
+					"clusterroles": role} {
 					if err == nil || !strings.Contains(err.Error(), "ValidatingAdmissionPolicy 'tcr-assistant-manager-"+what+"'") {
 						return fmt.Errorf("the policy for %s does not refuse: %w", what, err)
 					}
@@ -349,7 +364,8 @@ func TestNamedSecrets(t *testing.T) {
 		_, watch := stolen.Secrets("").Watch(w.Ctx, metav1.ListOptions{})
 		_, watchOther := stolen.Secrets("team").Watch(w.Ctx, byName("database"))
 		_, post := stolen.Secrets("team").Create(w.Ctx, secret("tcr.ipssecond"), metav1.CreateOptions{})
-		_, apply := stolen.Secrets("team").Patch(w.Ctx, "tcr.ipsthird", types.ApplyPatchType, []byte(`{"apiVersion":"v1","kind":"Secret"}`), metav1.PatchOptions{FieldManager: "x"})
+		_, apply := stolen.Secrets("team").Patch(w.Ctx, "tcr.ipsthird", types.ApplyPatchType, []byte(`{"apiVersion":"v1","kind":"Secret"}`),
+			metav1.PatchOptions{FieldManager: "x"})
 		_, patch := stolen.Secrets("team").Patch(w.Ctx, "database", types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
 		remove := stolen.Secrets("team").Delete(w.Ctx, "database", metav1.DeleteOptions{})
 		all := stolen.Secrets("team").DeleteCollection(w.Ctx, metav1.DeleteOptions{}, byName("tcr.ipssecond"))
@@ -395,6 +411,7 @@ func TestWithoutCertificateRequests(t *testing.T) {
 	w.Create("plain")
 	w.team("team")
 	w.teamLists("builder", "theirs", "tcr.ipsplain")
-	assert.Equal(t, "self-signed", w.Kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o", `jsonpath={.metadata.annotations.tcr\.tencentcloudcr\.com/certificate-mode}`))
+	assert.Equal(t, "self-signed", w.Kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o",
+		`jsonpath={.metadata.annotations.tcr\.tencentcloudcr\.com/certificate-mode}`))
 	assert.Empty(t, w.Kubectl("get", "certificatesigningrequests", "-o", "name"))
 }

@@ -47,7 +47,8 @@ func TestReappliedAccounts(t *testing.T) {
 				require.NoError(t, err)
 				ctx, cancel := context.WithCancel(w.Ctx)
 				defer cancel()
-				watcher, err := w.Client.CoreV1().ServiceAccounts("team").Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=builder", ResourceVersion: account.ResourceVersion})
+				watcher, err := w.Client.CoreV1().ServiceAccounts("team").Watch(ctx,
+					metav1.ListOptions{FieldSelector: "metadata.name=builder", ResourceVersion: account.ResourceVersion})
 				require.NoError(t, err)
 				began := time.Now()
 
@@ -65,12 +66,14 @@ func TestReappliedAccounts(t *testing.T) {
 					}
 					changes++
 					for _, entry := range []string{"theirs", "tcr.ipscentral"} {
-						assert.True(t, slices.Contains(account.ImagePullSecrets, corev1.LocalObjectReference{Name: entry}), "an account without %s was seen", entry)
+						assert.True(t, slices.Contains(account.ImagePullSecrets, corev1.LocalObjectReference{Name: entry}), "an account without %s was seen",
+							entry)
 					}
 				}
 				assert.LessOrEqual(t, changes, 1, "at most the tool's taking over of the list is a change")
 				writes, err := w.Requests(func(r cluster.Request) bool {
-					return r.User == manager.User && r.Namespace == "team" && r.Resource == "serviceaccounts" && r.Verb == "patch" && r.Received.After(began)
+					return r.User == manager.User && r.Namespace == "team" && r.Resource == "serviceaccounts" && r.Verb == "patch" &&
+						r.Received.After(began)
 				})
 				require.NoError(t, err)
 				assert.Empty(t, writes, "the manager has nothing to repair")

@@ -11,15 +11,18 @@ import (
 func healingTries(ctx context.Context) map[string][]try {
 	return map[string][]try{
 		"watch all pods, and so read what their specs hold": {
-			asks(ctx, "watch", "", "pods", "", ""), asks(ctx, "list", "", "pods", "", ""), asks(ctx, "list", "", "pods", "team", ""), asks(ctx, "get", "", "pods", "team", "any"),
+			asks(ctx, "watch", "", "pods", "", ""), asks(ctx, "list", "", "pods", "", ""), asks(ctx, "list", "", "pods", "team", ""),
+			asks(ctx, "get", "", "pods", "team", "any"),
 		},
 		"evict any pod that its PodDisruptionBudget lets go": {asks(ctx, "create", "", "pods/eviction", "team", "any")},
 		"read all events, and any Job": {
 			asks(ctx, "list", "", "events", "", ""), asks(ctx, "get", "batch", "jobs", "team", "any"), asks(ctx, "list", "batch", "jobs", "", ""),
 		},
 		"change a pod, delete one otherwise, run something in one, or create one": {
-			asks(ctx, "patch", "", "pods", "team", "any"), asks(ctx, "update", "", "pods", "team", "any"), asks(ctx, "delete", "", "pods", "team", "any"),
-			asks(ctx, "create", "", "pods", "team", ""), asks(ctx, "create", "", "pods/exec", "team", "any"), asks(ctx, "patch", "", "pods/ephemeralcontainers", "team", "any"),
+			asks(ctx, "patch", "", "pods", "team", "any"), asks(ctx, "update", "", "pods", "team", "any"),
+			asks(ctx, "delete", "", "pods", "team", "any"),
+			asks(ctx, "create", "", "pods", "team", ""), asks(ctx, "create", "", "pods/exec", "team", "any"),
+			asks(ctx, "patch", "", "pods/ephemeralcontainers", "team", "any"),
 			asks(ctx, "create", "", "pods/binding", "team", "any"), asks(ctx, "update", "", "pods/status", "team", "any"),
 		},
 	}

@@ -21,7 +21,8 @@ import (
 )
 
 // crds are what Helm never deletes.
-var crds = []string{"CustomResourceDefinition /derivedattachments.tcr.tencentcloudcr.com", "CustomResourceDefinition /imagepullsecrets.tcr.tencentcloudcr.com"}
+var crds = []string{"CustomResourceDefinition /derivedattachments.tcr.tencentcloudcr.com",
+	"CustomResourceDefinition /imagepullsecrets.tcr.tencentcloudcr.com"}
 
 // terraform are the values of the add-on as its Terraform documentation has them.
 var terraform = []string{
@@ -65,11 +66,13 @@ func TestHelm(t *testing.T) {
 			t.Run("the API server attaches by itself where it can", func(t *testing.T) {
 				manifest, err := w.tryHelm("get", "manifest", "tcr-assistant", "--namespace", manager.Namespace)
 				require.NoError(t, err)
-				assert.Equal(t, w.AttachesByItself(), strings.Contains(manifest, "kind: MutatingAdmissionPolicyBinding"), "on Kubernetes %s", w.Version())
+				assert.Equal(t, w.AttachesByItself(), strings.Contains(manifest, "kind: MutatingAdmissionPolicyBinding"), "on Kubernetes %s",
+					w.Version())
 			})
 			t.Run("pod security restricted admits the manager", func(t *testing.T) {
 				w.Eventually("its pods were created", func() error {
-					pods, err := w.Client.CoreV1().Pods(manager.Namespace).List(w.Ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=controller-manager"})
+					pods, err := w.Client.CoreV1().Pods(manager.Namespace).List(w.Ctx,
+						metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=controller-manager"})
 					if err == nil && len(pods.Items) != 2 {
 						err = fmt.Errorf("there are %d", len(pods.Items))
 					}
@@ -100,7 +103,8 @@ func TestHelm(t *testing.T) {
 			})
 			t.Run("an upgrade that no host is left in removes hosts-updater", func(t *testing.T) {
 				w.runHelm("upgrade", chart, "--reuse-values", "--set-json", "global.hosts=[]")
-				assert.Empty(t, w.Kubectl("get", "daemonsets,configmaps", "-n", manager.Namespace, "-l", "app.kubernetes.io/component=hosts-updater", "-o", "name"))
+				assert.Empty(t, w.Kubectl("get", "daemonsets,configmaps", "-n", manager.Namespace, "-l", "app.kubernetes.io/component=hosts-updater",
+					"-o", "name"))
 			})
 			t.Run("a rollback takes effect", func(t *testing.T) {
 				w.runHelm("rollback", "1")
@@ -231,7 +235,8 @@ func TestPodSecurityOfTheOtherPods(t *testing.T) {
 		t.Run("hosts-updater under "+level, func(t *testing.T) {
 			w.Kubectl("label", "--overwrite", "namespace", manager.Namespace, "pod-security.kubernetes.io/enforce="+level)
 			_, err := w.Client.CoreV1().Pods(manager.Namespace).Create(w.Ctx,
-				&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "probe"}, Spec: set.Spec.Template.Spec}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+				&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "probe"}, Spec: set.Spec.Template.Spec},
+				metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			if refusal == "" {
 				require.NoError(t, err)
 				return

@@ -85,7 +85,8 @@ func (w *world) mountAccount(t *testing.T, namespace, account, dir string, pod .
 	for _, name := range pod { // as the kubelet's requests are
 		spec.BoundObjectRef = &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: name}
 	}
-	request, err := w.Client.CoreV1().ServiceAccounts(namespace).CreateToken(w.Ctx, account, &authenticationv1.TokenRequest{Spec: spec}, metav1.CreateOptions{})
+	request, err := w.Client.CoreV1().ServiceAccounts(namespace).CreateToken(w.Ctx, account, &authenticationv1.TokenRequest{Spec: spec},
+		metav1.CreateOptions{})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "token"), []byte(request.Status.Token), 0o600))
 	admin := w.RESTConfig()
@@ -128,7 +129,8 @@ func (w *world) seen(since time.Time) {
 	w.T.Helper()
 	w.Eventually("it watches its configuration", func() error {
 		asked, err := w.Requests(func(r cluster.Request) bool {
-			return strings.HasSuffix(r.User, ":hosts-updater") && r.Resource == "configmaps" && r.Verb == "watch" && r.Running && r.Received.After(since)
+			return strings.HasSuffix(r.User, ":hosts-updater") && r.Resource == "configmaps" && r.Verb == "watch" && r.Running &&
+				r.Received.After(since)
 		})
 		if err == nil && len(asked) == 0 {
 			err = errors.New("it has not")
@@ -180,7 +182,8 @@ func TestHostsUpdaterAsInstalled(t *testing.T) {
 	})
 	t.Run("so does a DaemonSet that waits for its pods", func(t *testing.T) {
 		u := running(t)
-		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", manager.Namespace, "--type=merge", "-p", `{"metadata":{"finalizers":["example.com/held"]}}`)
+		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", manager.Namespace, "--type=merge", "-p",
+			`{"metadata":{"finalizers":["example.com/held"]}}`)
 		w.Kubectl("delete", "daemonset", "hosts-updater", "-n", manager.Namespace, "--wait=false")
 		assert.Equal(t, others, u.ends())
 		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", manager.Namespace, "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
@@ -227,7 +230,8 @@ func TestHostsUpdaterAsInstalled(t *testing.T) {
 	})
 	t.Run("a namespace that is ending takes them away, whatever goes first", func(t *testing.T) {
 		w.Kubectl("create", "namespace", "nodes")
-		w.runHelm("install", append([]string{chart, "--set", "hostsUpdater.namespace=nodes", "--set", "uninstall.keepCredentials=true"}, terraform...)...)
+		w.runHelm("install", append([]string{chart, "--set", "hostsUpdater.namespace=nodes", "--set", "uninstall.keepCredentials=true"},
+			terraform...)...)
 		// Held, it is there when the pod ends, as it may be for any pod of a namespace that is ending.
 		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", "nodes", "--type=merge", "-p", `{"metadata":{"finalizers":["example.com/held"]}}`)
 		since := time.Now()
@@ -253,21 +257,27 @@ func TestSwitches(t *testing.T) {
 		{"a disruption budget", "manager.podDisruptionBudget.maxUnavailable=50%", `maxUnavailable: "50%"`, ""},
 		{"the nodes' network", "manager.hostNetwork=true", "hostNetwork: true", "maxSurge: 1\n      maxUnavailable: 0"},
 		{"a network of its own", "manager.hostNetwork=false", "maxSurge: 1\n      maxUnavailable: 0", "hostNetwork"},
-		{"no policies for the manager", "rbac.secrets=all,admissionPolicies.restrictManager=false", "kind: ClusterRole", "kind: ValidatingAdmissionPolicy"},
+		{"no policies for the manager", "rbac.secrets=all,admissionPolicies.restrictManager=false", "kind: ClusterRole",
+			"kind: ValidatingAdmissionPolicy"},
 		{"no policy that attaches, on any version", "admissionPolicies.attach=false", "kind: ClusterRole", "kind: MutatingAdmissionPolicy"},
 		{"the policy that attaches, on any version", "admissionPolicies.attach=true", "kind: MutatingAdmissionPolicyBinding", ""},
-		{"a digest", "image.digest=sha256:" + strings.Repeat("a", 64) + ",image.tag=v9", "image: \"" + image + "@sha256:" + strings.Repeat("a", 64), "v9"},
+		{"a digest", "image.digest=sha256:" + strings.Repeat("a", 64) + ",image.tag=v9",
+			"image: \"" + image + "@sha256:" + strings.Repeat("a", 64), "v9"},
 		{"a tag", "image.repository=registry.example.com/a,image.tag=v9", `image: "registry.example.com/a:v9"`, ""},
 		{"a failure policy", "webhook.failurePolicy=Fail", "--webhook-failure-policy=Fail", ""},
 		{"a lifetime", "webhook.certDuration=24h", "--cert-duration=24h", ""},
 		{"the manager's own lifetime", "webhook.certDuration=", "kind: Deployment", "--cert-duration"},
-		{"an authority of the webhook's callers, in the flag", "webhook.clientCA=-----BEGIN CERTIFICATE-----", "--webhook-client-ca=/etc/tcr-assistant/webhook-client-ca/ca.crt", ""},
-		{"an authority of the webhook's callers, mounted", "webhook.clientCA=-----BEGIN CERTIFICATE-----", "configMap: {name: tcr-assistant-webhook-client-ca}", ""},
-		{"an authority of the webhook's callers, kept", "webhook.clientCA=-----BEGIN CERTIFICATE-----", `ca.crt: "-----BEGIN CERTIFICATE-----"`, ""},
+		{"an authority of the webhook's callers, in the flag", "webhook.clientCA=-----BEGIN CERTIFICATE-----",
+			"--webhook-client-ca=/etc/tcr-assistant/webhook-client-ca/ca.crt", ""},
+		{"an authority of the webhook's callers, mounted", "webhook.clientCA=-----BEGIN CERTIFICATE-----",
+			"configMap: {name: tcr-assistant-webhook-client-ca}", ""},
+		{"an authority of the webhook's callers, kept", "webhook.clientCA=-----BEGIN CERTIFICATE-----", `ca.crt: "-----BEGIN CERTIFICATE-----"`,
+			""},
 		{"a webhook that answers everybody", "webhook.clientCA=", "kind: Deployment", "webhook-client-ca"},
 		{"a signer, in the flag", "webhook.certSigner=example.com/serving", "--cert-signer=example.com/serving", ""},
 		{"a signer, in the role", "webhook.certSigner=example.com/serving", `resourceNames: ["example.com/serving"]`, ""},
-		{"a signer, in the policy", "webhook.certSigner=example.com/serving", `object.spec.signerName == "example.com/serving"`, "kubelet-serving"},
+		{"a signer, in the policy", "webhook.certSigner=example.com/serving", `object.spec.signerName == "example.com/serving"`,
+			"kubelet-serving"},
 		{"no certificate requests", "rbac.certificates=false", "kind: ClusterRole", "certificatesigningrequests/approval"},
 		{"a deadline for the job of an uninstall", "uninstall.timeoutSeconds=7", "activeDeadlineSeconds: 7", ""},
 		{"no job of an uninstall", "uninstall.keepCredentials=true", "kind: ClusterRole", "helm.sh/hook"},
@@ -280,12 +290,17 @@ func TestSwitches(t *testing.T) {
 		{"hosts-updater on any node", oneHost + ",hostsUpdater.affinity=null", "kind: DaemonSet", "nodeAffinity"},
 		{"an update that no node can stop", oneHost, "maxSurge: 0\n      maxUnavailable: \"100%\"", ""},
 		{"an update in steps", oneHost + ",hostsUpdater.maxUnavailable=3", "maxUnavailable: 3", ""},
-		{"a log of hosts-updater", oneHost + ",hostsUpdater.logLevel=debug,hostsUpdater.logFormat=text", "--log-format=text\n            - --log-level=debug", ""},
+		{"a log of hosts-updater", oneHost + ",hostsUpdater.logLevel=debug,hostsUpdater.logFormat=text",
+			"--log-format=text\n            - --log-level=debug", ""},
 		{"more flags of hosts-updater", oneHost + ",hostsUpdater.extraArgs[0]=--resync-period=1m", "- \"--resync-period=1m\"", ""},
-		{"lines that go with the DaemonSet", oneHost + ",networkPolicy.enabled=true", "--daemonset=" + manager.Namespace + "/hosts-updater", "Egress"},
-		{"lines that stay", oneHost + ",networkPolicy.enabled=true,hostsUpdater.keepLines=true", "policyTypes: [Ingress, Egress]", "--daemonset="},
-		{"a permission that old pods need after an upgrade, where lines stay", oneHost + ",hostsUpdater.keepLines=true", "resources: [daemonsets]", ""},
-		{"no token where lines stay", oneHost + ",hostsUpdater.keepLines=true", "automountServiceAccountToken: false\n      enableServiceLinks", ""},
+		{"lines that go with the DaemonSet", oneHost + ",networkPolicy.enabled=true", "--daemonset=" + manager.Namespace + "/hosts-updater",
+			"Egress"},
+		{"lines that stay", oneHost + ",networkPolicy.enabled=true,hostsUpdater.keepLines=true", "policyTypes: [Ingress, Egress]",
+			"--daemonset="},
+		{"a permission that old pods need after an upgrade, where lines stay", oneHost + ",hostsUpdater.keepLines=true",
+			"resources: [daemonsets]", ""},
+		{"no token where lines stay", oneHost + ",hostsUpdater.keepLines=true", "automountServiceAccountToken: false\n      enableServiceLinks",
+			""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			out, err := w.tryHelm("template", "x", chart, "--namespace", manager.Namespace, "--kube-version", "v1.30.0", "--set", tc.set)

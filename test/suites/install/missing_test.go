@@ -36,12 +36,14 @@ func TestWhatIsMissingIsToldWithTheRoleThatGrantsIt(t *testing.T) {
 	for _, secrets := range []string{"narrowed", "all", "named"} {
 		for _, webhook := range []string{"webhook.enabled=false", "webhook.mutating=auto", "webhook.mutating=true"} {
 			t.Run(secrets+", "+webhook, func(t *testing.T) {
-				rendered, err := w.tryHelm("template", "x", chart, "--no-hooks", "--namespace", manager.Namespace, "--kube-version", "v1.36.0", "--api-versions", policyAPI,
+				rendered, err := w.tryHelm("template", "x", chart, "--no-hooks", "--namespace", manager.Namespace, "--kube-version", "v1.36.0",
+					"--api-versions", policyAPI,
 					"--set", "rbac.secrets="+secrets+","+webhook+","+oneCredential)
 				require.NoError(t, err, rendered)
 				grants, err := permissions.Grants([]byte(rendered))
 				require.NoError(t, err)
-				log := w.endsAtOnce(manager.Options{Binary: binary, Kubeconfig: kubeconfig, AllSecrets: true, Args: append(argsOf(t, rendered), "--log-format=text")})
+				log := w.endsAtOnce(manager.Options{Binary: binary, Kubeconfig: kubeconfig, AllSecrets: true,
+					Args: append(argsOf(t, rendered), "--log-format=text")})
 
 				told := map[string]bool{}
 				for _, found := range lacking.FindAllStringSubmatch(log, -1) {
@@ -53,7 +55,8 @@ func TestWhatIsMissingIsToldWithTheRoleThatGrantsIt(t *testing.T) {
 					told[role] = true
 					assert.True(t, slices.ContainsFunc(grants, func(g permissions.Grant) bool {
 						whole := strings.TrimSuffix(g.Resource+"."+g.APIGroup, ".")
-						return g.Role == role && (g.Namespace == "") == (found[3] != "") && g.Verb == verb && whole == resource && strings.Join(g.Names, ",") == name
+						return g.Role == role && (g.Namespace == "") == (found[3] != "") && g.Verb == verb && whole == resource &&
+							strings.Join(g.Names, ",") == name
 					}), "%s %s %s is nothing that %s grants", verb, resource, name, role)
 				}
 				for _, g := range grants {

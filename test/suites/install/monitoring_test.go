@@ -73,7 +73,8 @@ func TestPrometheusOperator(t *testing.T) {
 		assert.Equal(t, "prometheus", found.Metadata.Labels["release"])
 		require.Len(t, found.Spec.Endpoints, 1)
 		assert.Equal(t, "7s", found.Spec.Endpoints[0].Interval)
-		services, err := w.Client.CoreV1().Services(manager.Namespace).List(w.Ctx, metav1.ListOptions{LabelSelector: labels.FormatLabels(found.Spec.Selector.MatchLabels)})
+		services, err := w.Client.CoreV1().Services(manager.Namespace).List(w.Ctx,
+			metav1.ListOptions{LabelSelector: labels.FormatLabels(found.Spec.Selector.MatchLabels)})
 		require.NoError(t, err)
 		scraped := 0
 		for _, service := range services.Items {
@@ -123,6 +124,7 @@ func TestPrometheusOperator(t *testing.T) {
 		sample, _, found := strings.Cut(rest, "```")
 		require.True(t, found)
 		w.Apply("apiVersion: monitoring.coreos.com/v1\n"+sample, "--dry-run=server", "--validate=strict")
-		w.Kubectl("apply", "--dry-run=server", "--validate=strict", "-n", manager.Namespace, "-f", "../../../deploy/monitoring/prometheusrule.yaml")
+		w.Kubectl("apply", "--dry-run=server", "--validate=strict", "-n", manager.Namespace, "-f",
+			"../../../deploy/monitoring/prometheusrule.yaml")
 	})
 }

@@ -69,7 +69,8 @@ func TestTheRoleFollowsTheImagePullSecrets(t *testing.T) {
 	t.Run("an entry that nobody stands behind goes, and somebody else's stays", func(t *testing.T) {
 		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, secret("tcr.ipsforeign", labelled(nil)), metav1.CreateOptions{})
 		require.NoError(t, err)
-		w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stray, namespace: team}, imagePullSecrets: [{name: tcr.ipsstray}, {name: tcr.ipsforeign}]}")
+		w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stray, namespace: team}, imagePullSecrets: [{name: tcr.ipsstray}, " +
+			"{name: tcr.ipsforeign}]}")
 		w.teamLists("stray", "tcr.ipsforeign", "tcr.ipsimage-pull-secret-crs")
 		w.lists("tcr.ipsimage-pull-secret-crs") // those were borrowed
 	})
@@ -94,17 +95,20 @@ func TestTheRoleFollowsTheImagePullSecrets(t *testing.T) {
 				w.Kubectl("patch", "clusterrole", secretsrole.Manager.Name, "--type=merge", "-p", `{"rules":[]}`)
 			},
 			"widened": func() {
-				w.Kubectl("patch", "clusterrole", secretsrole.Manager.Name, "--type=merge", "-p", `{"rules":[{"apiGroups":["*"],"resources":["*"],"verbs":["*"]}]}`)
+				w.Kubectl("patch", "clusterrole", secretsrole.Manager.Name, "--type=merge", "-p",
+					`{"rules":[{"apiGroups":["*"],"resources":["*"],"verbs":["*"]}]}`)
 			},
 			"made anew": func() {
 				w.Kubectl("delete", "clusterrole", secretsrole.Manager.Name)
-				w.Kubectl("create", "-f", w.file("role.yaml", "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: tcr-assistant-secrets-role}}"))
+				w.Kubectl("create", "-f", w.file("role.yaml",
+					"{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: tcr-assistant-secrets-role}}"))
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
 				act()
 				w.lists("tcr.ipsimage-pull-secret-crs")
-				w.Kubectl("patch", "secret", "tcr.ipsimage-pull-secret-crs", "-n", "team", "--type=merge", "-p", `{"data":{".dockerconfigjson":"e30="}}`)
+				w.Kubectl("patch", "secret", "tcr.ipsimage-pull-secret-crs", "-n", "team", "--type=merge", "-p",
+					`{"data":{".dockerconfigjson":"e30="}}`)
 				w.Holds("team", "image-pull-secret-crs")
 			})
 		}
@@ -131,7 +135,8 @@ func roles(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(allInOne)
 	require.NoError(t, err)
-	parts := slices.DeleteFunc(strings.Split(string(text), "\n---\n"), func(part string) bool { return !strings.Contains(part, "\nkind: ClusterRole\n") })
+	parts := slices.DeleteFunc(strings.Split(string(text), "\n---\n"),
+		func(part string) bool { return !strings.Contains(part, "\nkind: ClusterRole\n") })
 	require.Len(t, parts, 4)
 	return strings.Join(parts, "\n---\n")
 }
@@ -183,7 +188,8 @@ func TestTheRoleOutlastsWhoeverAppliesItOnceMore(t *testing.T) {
 			w.lists("tcr.ipscentral")
 			ctx, cancel := context.WithCancel(w.Ctx)
 			defer cancel()
-			watcher, err := w.Client.RbacV1().ClusterRoles().Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + secretsrole.Manager.Name})
+			watcher, err := w.Client.RbacV1().ClusterRoles().Watch(ctx,
+				metav1.ListOptions{FieldSelector: "metadata.name=" + secretsrole.Manager.Name})
 			require.NoError(t, err)
 			for range 3 {
 				install(w, true)
@@ -207,7 +213,8 @@ func TestTheRoleOutlastsWhoeverAppliesItOnceMore(t *testing.T) {
 		w.Create("central")
 		w.Holds("default", "central")
 		for range 3 {
-			w.Kubectl("replace", "-f", w.file("role.yaml", "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: tcr-assistant-secrets-role}}"))
+			w.Kubectl("replace", "-f", w.file("role.yaml",
+				"{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: tcr-assistant-secrets-role}}"))
 			w.lists("tcr.ipscentral")
 			w.Kubectl("patch", "ipss", "central", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"docker":{"password":"%d"}}}`, time.Now().UnixNano()))
 			w.Holds("default", "central")
@@ -288,7 +295,8 @@ func TestAThousandComeAndGo(t *testing.T) {
 	})
 	issued := func(want int) {
 		w.Eventually("the namespace holds as many Secrets as there are objects", func() error {
-			list, err := w.Client.CoreV1().Secrets("team").List(w.Ctx, metav1.ListOptions{FieldSelector: "type=" + string(corev1.SecretTypeDockerConfigJson)})
+			list, err := w.Client.CoreV1().Secrets("team").List(w.Ctx,
+				metav1.ListOptions{FieldSelector: "type=" + string(corev1.SecretTypeDockerConfigJson)})
 			if err == nil && len(list.Items) != want {
 				err = fmt.Errorf("it holds %d", len(list.Items))
 			}
@@ -338,7 +346,8 @@ func TestARoleThatIsNotBound(t *testing.T) {
 	require.NoError(t, err)
 	w.Holds("default", "central")
 	w.Kubectl("wait", "--for=condition=Ready", "--timeout=60s", "ipss/central")
-	_, err = w.Client.RbacV1().ClusterRoles().Patch(w.Ctx, secretsrole.Manager.Name, types.MergePatchType, []byte(`{"metadata":{"annotations":{"a":"b"}}}`), metav1.PatchOptions{})
+	_, err = w.Client.RbacV1().ClusterRoles().Patch(w.Ctx, secretsrole.Manager.Name, types.MergePatchType,
+		[]byte(`{"metadata":{"annotations":{"a":"b"}}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
 	w.lists("tcr.ipscentral")
 }

@@ -18,7 +18,8 @@ const (
 )
 
 // tables are the values that hold others, all but those within them.
-var tables = []string{"global", "image", "manager", "webhook", "hostsUpdater", "rbac", "admissionPolicies", "priorityQuota", "networkPolicy", "monitoring", "uninstall"}
+var tables = []string{"global", "image", "manager", "webhook", "hostsUpdater", "rbac", "admissionPolicies", "priorityQuota",
+	"networkPolicy", "monitoring", "uninstall"}
 
 // required are the values that have a default which a null must not take away, by the table that they are in.
 var required = map[string][]string{
@@ -79,7 +80,8 @@ func wrongs() []wrong {
 		{"manager/affinity", "x", "at '/manager/affinity': got string, want object"},
 		{"manager/topologySpreadConstraints", "x", "at '/manager/topologySpreadConstraints': got string, want array"},
 		{"manager/topologySpreadConstraints", []any{"x"}, "at '/manager/topologySpreadConstraints/0': got string, want object"},
-		{"manager/podDisruptionBudget/maxUnavailable", true, "at '/manager/podDisruptionBudget/maxUnavailable': got boolean, want integer or string"},
+		{"manager/podDisruptionBudget/maxUnavailable", true,
+			"at '/manager/podDisruptionBudget/maxUnavailable': got boolean, want integer or string"},
 
 		{"webhook/failurePolicy", "ignore", "at '/webhook/failurePolicy': value must be one of 'Ignore', 'Fail'"},
 		{"webhook/certSigner", 1, "at '/webhook/certSigner': got number, want string"},
@@ -99,17 +101,28 @@ func wrongs() []wrong {
 		{"uninstall/timeoutSeconds", 0, "at '/uninstall/timeoutSeconds': minimum: got 0, want 1"},
 
 		{firstCredential, []any{"x"}, "at '/global/imagePullSecretsCrs/0': got string, want object"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"name": "absent"})}, "at '/global/imagePullSecretsCrs/0': missing property 'name'"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"name": true})}, "at '/global/imagePullSecretsCrs/0/name': got boolean, want number or string"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"serviceAccounts": []any{"a"}})}, "at '/global/imagePullSecretsCrs/0/serviceAccounts': got array, want null or string"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerUsername": true})}, "at '/global/imagePullSecretsCrs/0/dockerUsername': got boolean, want null or number or string"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerServer": 1})}, "at '/global/imagePullSecretsCrs/0/dockerServer': got number, want null or string"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": "a"})}, "at '/global/imagePullSecretsCrs/0/secretRef': got string, want null or object"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": map[string]any{}})}, "at '/global/imagePullSecretsCrs/0/secretRef': missing property 'name'"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": map[string]any{"name": "a", "namespace": "b"}})}, "at '/global/imagePullSecretsCrs/0/secretRef': additional properties 'namespace' not allowed"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": map[string]any{"name": 1}})}, "at '/global/imagePullSecretsCrs/0/secretRef/name': got number, want string"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"additionalServers": "a"})}, "at '/global/imagePullSecretsCrs/0/additionalServers': got string, want null or array"},
-		{firstCredential, []any{merged(goodCredential(), map[string]any{"additionalServers": []any{1}})}, "at '/global/imagePullSecretsCrs/0/additionalServers/0': got number, want string"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"name": "absent"})},
+			"at '/global/imagePullSecretsCrs/0': missing property 'name'"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"name": true})},
+			"at '/global/imagePullSecretsCrs/0/name': got boolean, want number or string"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"serviceAccounts": []any{"a"}})},
+			"at '/global/imagePullSecretsCrs/0/serviceAccounts': got array, want null or string"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerUsername": true})},
+			"at '/global/imagePullSecretsCrs/0/dockerUsername': got boolean, want null or number or string"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"dockerServer": 1})},
+			"at '/global/imagePullSecretsCrs/0/dockerServer': got number, want null or string"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": "a"})},
+			"at '/global/imagePullSecretsCrs/0/secretRef': got string, want null or object"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": map[string]any{}})},
+			"at '/global/imagePullSecretsCrs/0/secretRef': missing property 'name'"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": map[string]any{"name": "a", "namespace": "b"}})},
+			"at '/global/imagePullSecretsCrs/0/secretRef': additional properties 'namespace' not allowed"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"secretRef": map[string]any{"name": 1}})},
+			"at '/global/imagePullSecretsCrs/0/secretRef/name': got number, want string"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"additionalServers": "a"})},
+			"at '/global/imagePullSecretsCrs/0/additionalServers': got string, want null or array"},
+		{firstCredential, []any{merged(goodCredential(), map[string]any{"additionalServers": []any{1}})},
+			"at '/global/imagePullSecretsCrs/0/additionalServers/0': got number, want string"},
 		{firstHost, []any{"x"}, "at '/global/hosts/0': got string, want object"},
 		{firstHost, []any{merged(goodHost(), map[string]any{"port": 1})}, "at '/global/hosts/0': additional properties 'port' not allowed"},
 		{firstHost, []any{merged(goodHost(), map[string]any{"domain": "absent"})}, "at '/global/hosts/0': missing property 'domain'"},
@@ -138,7 +151,8 @@ func wrongs() []wrong {
 			wrong{path + "/key", "x", at(path) + "additional properties 'key' not allowed"})
 	}
 	for _, texts := range []string{
-		"manager/nodeSelector", "manager/podAnnotations", "manager/podLabels", "monitoring/serviceMonitor/labels", "monitoring/prometheusRule/labels",
+		"manager/nodeSelector", "manager/podAnnotations", "manager/podLabels", "monitoring/serviceMonitor/labels",
+		"monitoring/prometheusRule/labels",
 		"hostsUpdater/nodeSelector", "hostsUpdater/podAnnotations", "hostsUpdater/podLabels", "hostsUpdater/seLinuxOptions",
 	} {
 		all = append(all,
@@ -153,8 +167,10 @@ func wrongs() []wrong {
 			wrong{component + "/priorityClassName", 1, at(component+"/priorityClassName") + "got number, want string"})
 	}
 	for _, truth := range []string{
-		"manager/hostNetwork", "manager/podDisruptionBudget/enabled", "hostsUpdater/keepLines", "rbac/certificates", "admissionPolicies/restrictManager",
-		"networkPolicy/enabled", "priorityQuota/enabled", "monitoring/serviceMonitor/enabled", "monitoring/prometheusRule/enabled", "uninstall/keepCredentials",
+		"manager/hostNetwork", "manager/podDisruptionBudget/enabled", "hostsUpdater/keepLines", "rbac/certificates",
+		"admissionPolicies/restrictManager",
+		"networkPolicy/enabled", "priorityQuota/enabled", "monitoring/serviceMonitor/enabled", "monitoring/prometheusRule/enabled",
+		"uninstall/keepCredentials",
 	} {
 		all = append(all, wrong{truth, "yes", at(truth) + "got string, want boolean"})
 	}

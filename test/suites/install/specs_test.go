@@ -247,7 +247,8 @@ func TestSpecsAreJudgedBeforeAnythingIsInstalled(t *testing.T) {
 				assert.Len(t, objects.Items, 1)
 			})
 			t.Run("what is accepted is what the API server accepts", func(t *testing.T) {
-				manifests, err := w.tryHelm("template", "tcr-assistant", chart, "--kube-version", "v1.30.0", "-f", fileOf(t, good), "--show-only", "templates/imagepullsecrets.yaml")
+				manifests, err := w.tryHelm("template", "tcr-assistant", chart, "--kube-version", "v1.30.0", "-f", fileOf(t, good), "--show-only",
+					"templates/imagepullsecrets.yaml")
 				require.NoError(t, err, manifests[:min(len(manifests), 1000)])
 				out, err := w.Pipe(manifests, "create", "--dry-run=server", "-f", "-")
 				require.NoError(t, err, out)

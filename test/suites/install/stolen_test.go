@@ -165,8 +165,7 @@ func widenings(ctx context.Context) []attempt {
 	patch := func(name string, kind types.PatchType, body any) func(kubernetes.Interface) error {
 		options := metav1.PatchOptions{}
 		if kind == types.ApplyPatchType {
-			force := true
-			options = metav1.PatchOptions{FieldManager: "thief", Force: &force}
+			options = metav1.PatchOptions{FieldManager: "thief", Force: new(true)}
 		}
 		return func(stolen kubernetes.Interface) error {
 			text, err := json.Marshal(body)
@@ -208,24 +207,29 @@ func widenings(ctx context.Context) []attempt {
 		{"everything", patch(secretsrole.Manager.Name, types.MergePatchType, map[string]any{"rules": everything}), namesOnly},
 		{"everything, applied", patch(secretsrole.Manager.Name, types.ApplyPatchType, map[string]any{
 			"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": everything}), namesOnly},
-		{"everything, by a JSON patch", patch(secretsrole.Manager.Name, types.JSONPatchType, []any{map[string]any{"op": "add", "path": "/rules", "value": everything}}), namesOnly},
-		{"a label by which others take up its rules", metadata("labels", map[string]any{"rbac.authorization.k8s.io/aggregate-to-view": "true"}), rulesOnly},
+		{"everything, by a JSON patch", patch(secretsrole.Manager.Name, types.JSONPatchType,
+			[]any{map[string]any{"op": "add", "path": "/rules", "value": everything}}), namesOnly},
+		{"a label by which others take up its rules", metadata("labels", map[string]any{"rbac.authorization.k8s.io/aggregate-to-view": "true"}),
+			rulesOnly},
 		{"an annotation", metadata("annotations", map[string]any{"a": "b"}), rulesOnly},
 		{"a finalizer", metadata("finalizers", []string{"example.com/hold"}), rulesOnly},
-		{"an owner", metadata("ownerReferences", []any{map[string]any{"apiVersion": "v1", "kind": "Namespace", "name": "team", "uid": "1"}}), rulesOnly},
+		{"an owner", metadata("ownerReferences", []any{map[string]any{"apiVersion": "v1", "kind": "Namespace", "name": "team", "uid": "1"}}),
+			rulesOnly},
 		{"the rules of others", patch(secretsrole.Manager.Name, types.MergePatchType, map[string]any{
 			"aggregationRule": map[string]any{"clusterRoleSelectors": []any{map[string]any{}}}}), rulesOnly},
 		{"its own role", patch("tcr-assistant-manager-role", types.MergePatchType, map[string]any{"rules": everything}), "cannot patch"},
 		{"somebody's role", patch("view", types.MergePatchType, map[string]any{"rules": everything}), "cannot patch"},
 		{"to replace the role", func(stolen kubernetes.Interface) error {
-			_, err := stolen.RbacV1().ClusterRoles().Update(ctx, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: secretsrole.Manager.Name}, Rules: everything}, metav1.UpdateOptions{})
+			_, err := stolen.RbacV1().ClusterRoles().Update(ctx, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: secretsrole.Manager.Name},
+				Rules: everything}, metav1.UpdateOptions{})
 			return err
 		}, "cannot update"},
 		{"to delete the role", func(stolen kubernetes.Interface) error {
 			return stolen.RbacV1().ClusterRoles().Delete(ctx, secretsrole.Manager.Name, metav1.DeleteOptions{})
 		}, "cannot delete"},
 		{"a new role", func(stolen kubernetes.Interface) error {
-			_, err := stolen.RbacV1().ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "mine"}}, metav1.CreateOptions{})
+			_, err := stolen.RbacV1().ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "mine"}},
+				metav1.CreateOptions{})
 			return err
 		}, "cannot create"},
 		{"a new role in a namespace", func(stolen kubernetes.Interface) error {
@@ -234,11 +238,13 @@ func widenings(ctx context.Context) []attempt {
 		}, "cannot create"},
 		{"a binding", func(stolen kubernetes.Interface) error {
 			_, err := stolen.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
-				ObjectMeta: metav1.ObjectMeta{Name: "mine"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: secretsrole.Manager.Name}}, metav1.CreateOptions{})
+				ObjectMeta: metav1.ObjectMeta{Name: "mine"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole",
+					Name: secretsrole.Manager.Name}}, metav1.CreateOptions{})
 			return err
 		}, "cannot create"},
 		{"a binding of its own changed", func(stolen kubernetes.Interface) error {
-			_, err := stolen.RbacV1().ClusterRoleBindings().Patch(ctx, "tcr-assistant-secrets-rolebinding", types.MergePatchType, []byte(`{"subjects":[]}`), metav1.PatchOptions{})
+			_, err := stolen.RbacV1().ClusterRoleBindings().Patch(ctx, "tcr-assistant-secrets-rolebinding", types.MergePatchType,
+				[]byte(`{"subjects":[]}`), metav1.PatchOptions{})
 			return err
 		}, "cannot patch"},
 	}
@@ -255,15 +261,18 @@ func sheddings(ctx context.Context) []attempt {
 			return stolen.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Delete(ctx, name, metav1.DeleteOptions{})
 		}, "cannot delete"},
 		{"change a policy", func(stolen kubernetes.Interface) error {
-			_, err := stolen.AdmissionregistrationV1().ValidatingAdmissionPolicies().Patch(ctx, name, types.MergePatchType, []byte(`{"spec":{"failurePolicy":"Ignore"}}`), metav1.PatchOptions{})
+			_, err := stolen.AdmissionregistrationV1().ValidatingAdmissionPolicies().Patch(ctx, name, types.MergePatchType,
+				[]byte(`{"spec":{"failurePolicy":"Ignore"}}`), metav1.PatchOptions{})
 			return err
 		}, "cannot patch"},
 		{"change a policy's binding", func(stolen kubernetes.Interface) error {
-			_, err := stolen.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Patch(ctx, name, types.MergePatchType, []byte(`{"spec":{"validationActions":["Audit"]}}`), metav1.PatchOptions{})
+			_, err := stolen.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Patch(ctx, name, types.MergePatchType,
+				[]byte(`{"spec":{"validationActions":["Audit"]}}`), metav1.PatchOptions{})
 			return err
 		}, "cannot patch"},
 		{"a policy of its own that changes what is written", func(stolen kubernetes.Interface) error {
-			_, err := stolen.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(ctx, &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "mine"}}, metav1.CreateOptions{})
+			_, err := stolen.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(ctx,
+				&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "mine"}}, metav1.CreateOptions{})
 			return err
 		}, "cannot create"},
 	}
@@ -298,7 +307,8 @@ func disguises(ctx context.Context, w *world) []attempt {
 			_, err := stolen.CertificatesV1().CertificateSigningRequests().Create(ctx, &certificatesv1.CertificateSigningRequest{
 				ObjectMeta: metav1.ObjectMeta{Name: "mine"},
 				Spec: certificatesv1.CertificateSigningRequestSpec{
-					Request: certificateRequest(w.T), SignerName: "kubernetes.io/kube-apiserver-client", Usages: []certificatesv1.KeyUsage{certificatesv1.UsageClientAuth},
+					Request: certificateRequest(w.T), SignerName: "kubernetes.io/kube-apiserver-client",
+					Usages: []certificatesv1.KeyUsage{certificatesv1.UsageClientAuth},
 				},
 			}, metav1.CreateOptions{})
 			return err
@@ -320,7 +330,8 @@ func TestAStolenTokenReadsNoForeignSecret(t *testing.T) {
 	w.team("team")
 	foreign := map[string]*corev1.Secret{}
 	for namespace, theirs := range map[string][]*corev1.Secret{
-		"team": {secret("database", opaque), secret("tcr.ipsforeign", labelled(nil))}, manager.Namespace: {secret("theirs", opaque)}, "kube-system": {secret("cloud", opaque)},
+		"team": {secret("database", opaque), secret("tcr.ipsforeign", labelled(nil))}, manager.Namespace: {secret("theirs", opaque)},
+		"kube-system": {secret("cloud", opaque)},
 	} {
 		for _, object := range theirs {
 			created, err := w.Client.CoreV1().Secrets(namespace).Create(w.Ctx, object, metav1.CreateOptions{})
@@ -381,7 +392,8 @@ func TestThePolicyJudgesRolesOfAnySize(t *testing.T) {
 		}
 		return nil
 	})
-	for name, shape := range map[string]struct{ names, length int }{"10,000 names": {10_000, 100}, "the longest names": {4_000, 253}, "the shortest names": {60_000, 13}} {
+	for name, shape := range map[string]struct{ names, length int }{"10,000 names": {10_000, 100}, "the longest names": {4_000, 253},
+		"the shortest names": {60_000, 13}} {
 		t.Run(name, func(t *testing.T) {
 			names := make([]string, shape.names)
 			for i := range names {

@@ -101,7 +101,8 @@ func secretTries(ctx context.Context) (create, apply try, foreign []try) {
 	return post("tcr.ipsx"), apply, []try{
 		post("registry"), post("tcr.ipsx", opaque),
 		func(stolen kubernetes.Interface) error {
-			_, err := stolen.CoreV1().Secrets("team").Patch(ctx, "database", types.MergePatchType, []byte(`{"data":{"a":"Yg=="}}`), metav1.PatchOptions{DryRun: dry})
+			_, err := stolen.CoreV1().Secrets("team").Patch(ctx, "database", types.MergePatchType, []byte(`{"data":{"a":"Yg=="}}`),
+				metav1.PatchOptions{DryRun: dry})
 			return err
 		},
 		func(stolen kubernetes.Interface) error {
@@ -113,7 +114,8 @@ func secretTries(ctx context.Context) (create, apply try, foreign []try) {
 // accountTry patches the account "builder".
 func accountTry(ctx context.Context, patch string) try {
 	return func(stolen kubernetes.Interface) error {
-		_, err := stolen.CoreV1().ServiceAccounts("team").Patch(ctx, "builder", types.MergePatchType, []byte(patch), metav1.PatchOptions{DryRun: dry})
+		_, err := stolen.CoreV1().ServiceAccounts("team").Patch(ctx, "builder", types.MergePatchType, []byte(patch),
+			metav1.PatchOptions{DryRun: dry})
 		return err
 	}
 }
@@ -142,10 +144,11 @@ func managersTries(ctx context.Context, w *world) map[string][]try {
 		"create, change or delete somebody else's Secret":                          foreign,
 		"create Secrets of ours, named `tcr.ips…`, of our type and with our label": {either(create, apply)},
 		"attach and detach entries `tcr.ips…`":                                     {accountTry(ctx, attaching)},
-		"change anything else of a ServiceAccount":                                 {accountTry(ctx, annotating), accountTry(ctx, `{"imagePullSecrets":[]}`)},
-		"get more permissions":                                                     tries(widenings(ctx)...),
-		"act as another account, or issue its tokens":                              tries(disguises(ctx, w)[:5]...),
-		"remove the policies that restrict it":                                     tries(sheddings(ctx)[:4]...),
+		"change anything else of a ServiceAccount": {accountTry(ctx, annotating),
+			accountTry(ctx, `{"imagePullSecrets":[]}`)},
+		"get more permissions":                        tries(widenings(ctx)...),
+		"act as another account, or issue its tokens": tries(disguises(ctx, w)[:5]...),
+		"remove the policies that restrict it":        tries(sheddings(ctx)[:4]...),
 		"keep the manager from its work, by its Lease or what is derived": {
 			asks(ctx, "patch", ipsGroup, "derivedattachments", "", ""),
 			asks(ctx, "update", "coordination.k8s.io", "leases", manager.Namespace, "tcr-assistant-leader-election"),
@@ -268,7 +271,8 @@ func TestWhatAStolenTokenCanDoIsAsDocumented(t *testing.T) {
 	w := newWorld(t)
 	w.home()
 	w.team("team")
-	for _, theirs := range map[string]*corev1.Secret{"database": secret("database", opaque), "foreign": secret("tcr.ipsforeign", labelled(nil))} {
+	for _, theirs := range map[string]*corev1.Secret{"database": secret("database", opaque),
+		"foreign": secret("tcr.ipsforeign", labelled(nil))} {
 		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, theirs, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
@@ -309,7 +313,8 @@ func TestWhatAStolenTokenCanDoIsAsDocumented(t *testing.T) {
 // uninstallRoles makes what there is of the uninstall's job while it runs, but for the job.
 func (w *world) uninstallRoles(set string) {
 	w.T.Helper()
-	rendered, err := w.tryHelm("template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--kube-version", w.Version(), "--api-versions", policyAPI,
+	rendered, err := w.tryHelm("template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--kube-version", w.Version(),
+		"--api-versions", policyAPI,
 		"--set", set, "--show-only", "templates/uninstall.yaml")
 	require.NoError(w.T, err, rendered)
 	var kept []string

@@ -73,7 +73,8 @@ func TestTakingOver(t *testing.T) {
 		Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{"old.example.com":{}}}`)},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: builder, namespace: team}, imagePullSecrets: [{name: theirs}, {name: tcr.ipsold}]}")
+	w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: builder, namespace: team}, imagePullSecrets: [{name: theirs}, {name: " +
+		"tcr.ipsold}]}")
 	w.helm = helmPaths[0] // Helm 3 passes over a definition that is there; Helm 4 refuses to install where it is another
 	w.runHelm("install", chart)
 

@@ -50,7 +50,8 @@ func TestTheCertificatesFlagsAreCheckedAsTheManagerDoes(t *testing.T) {
 		}
 	}
 	for _, value := range []string{
-		"10m", "87600h", "24h", "1.5h", ".5h", "600s", "600000ms", "9m60s", "1h30m", "1.h", "87599h60m", "600000000us", "600000000µs", "600000000000ns",
+		"10m", "87600h", "24h", "1.5h", ".5h", "600s", "600000ms", "9m60s", "1h30m", "1.h", "87599h60m", "600000000us", "600000000µs",
+		"600000000000ns",
 		".h", "..5h", "1m", "5ns", "9m59s", "87600h1s", "87601h", "24", "a: b", "1.2.3h", "h", "0", "-1h", "1d", "1h 1m", "99999999999999h",
 	} {
 		duration, err := time.ParseDuration(value)
@@ -58,8 +59,10 @@ func TestTheCertificatesFlagsAreCheckedAsTheManagerDoes(t *testing.T) {
 	}
 	for _, value := range []string{
 		"kubernetes.io/kubelet-serving", "beta.eks.amazonaws.com/app-serving", "example.com/a.b", "a.b/c",
-		"kubernetes.io/legacy-unknown", "kubernetes.io/kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/other",
-		"", "a", "a/b", "example.com/", "example.com/a/b", "example.com/A", "Example.com/a", "example.com/a..b", "example.com/a_b", "a: b", "example.com/a\"b",
+		"kubernetes.io/legacy-unknown", "kubernetes.io/kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet",
+		"kubernetes.io/other",
+		"", "a", "a/b", "example.com/", "example.com/a/b", "example.com/A", "Example.com/a", "example.com/a..b", "example.com/a_b", "a: b",
+		"example.com/a\"b",
 		strings.Repeat("a.", 126) + "a/b", strings.Repeat("a.", 127) + "a/b",
 	} {
 		config := certs.Config{Namespace: "default", DNSNames: []string{"localhost"}, Signer: value}
@@ -71,7 +74,8 @@ func TestTheCertificatesFlagsAreCheckedAsTheManagerDoes(t *testing.T) {
 func TestNamespacesOfDigitsAreTexts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	out, err := w.tryHelm("template", "x", chart, "--namespace", "123", "--kube-version", "v1.30.0", "--set", oneHost, "--set-string", "hostsUpdater.namespace=1e3",
+	out, err := w.tryHelm("template", "x", chart, "--namespace", "123", "--kube-version", "v1.30.0", "--set", oneHost, "--set-string",
+		"hostsUpdater.namespace=1e3",
 		"--set", "networkPolicy.enabled=true,monitoring.serviceMonitor.enabled=true,monitoring.prometheusRule.enabled=true")
 	require.NoError(t, err, out)
 	assert.Contains(t, out, `namespace: "123"`)

@@ -43,7 +43,8 @@ global:
 `), 0o600))
 	command := exec.CommandContext(w.Ctx, "sh", "-ec", script)
 	command.Dir = tools
-	command.Env = append(w.KubectlCommand(w.Ctx).Env, "PATH="+filepath.Dir(w.KubectlPath())+":"+tools+":"+os.Getenv("PATH"), "KUBECONFIG="+w.Kubeconfig(),
+	command.Env = append(w.KubectlCommand(w.Ctx).Env, "PATH="+filepath.Dir(w.KubectlPath())+":"+tools+":"+os.Getenv("PATH"),
+		"KUBECONFIG="+w.Kubeconfig(),
 		"HELM_CACHE_HOME="+tools, "HELM_CONFIG_HOME="+tools, "HELM_DATA_HOME="+tools)
 	out, err := command.CombinedOutput()
 	require.NoError(w.T, err, "%s", out)
@@ -55,8 +56,8 @@ func (w *world) removeEntries() {
 	w.documented("remove-entries")
 }
 
-// settledIn creates what an uninstall has to remove: a credential of the release, one made by hand, and accounts that list both.
-func (w *world) settledIn(release string) {
+// populate creates what an uninstall has to remove: a credential of the release, one made by hand, and accounts that list both.
+func (w *world) populate(release string) {
 	w.T.Helper()
 	w.Create("by-hand")
 	for _, namespace := range []string{"default", "kube-node-lease", "kube-public", "kube-system", "team"} {
@@ -75,7 +76,8 @@ func (w *world) collectorKnows() {
 	owner, err := w.IPS.Get(w.Ctx, "passing", metav1.GetOptions{})
 	require.NoError(w.T, err)
 	_, err = w.Client.CoreV1().ConfigMaps("team").Create(w.Ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
-		Name: "passing", OwnerReferences: []metav1.OwnerReference{{APIVersion: "tcr.tencentcloudcr.com/v1", Kind: "ImagePullSecret", Name: owner.Name, UID: owner.UID}},
+		Name: "passing", OwnerReferences: []metav1.OwnerReference{{APIVersion: "tcr.tencentcloudcr.com/v1", Kind: "ImagePullSecret",
+			Name: owner.Name, UID: owner.UID}},
 	}}, metav1.CreateOptions{})
 	require.NoError(w.T, err)
 	w.Kubectl("delete", "imagepullsecret", "passing")
@@ -103,12 +105,14 @@ func TestUninstallByHelm(t *testing.T) {
 		w.runHelm("install", append([]string{chart}, terraform...)...)
 		w.collectorLooks()
 		m := w.run()
-		w.settledIn("image-pull-secret-crs")
+		w.populate("image-pull-secret-crs")
 		require.NoError(t, m.Kill())
 		// Somebody else's Secret of such a name, and the entry that they made, are none of our business.
-		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsforeign"}}, metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Secrets("team").Create(w.Ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsforeign"}},
+			metav1.CreateOptions{})
 		require.NoError(t, err)
-		w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stranger, namespace: team}, imagePullSecrets: [{name: tcr.ipsforeign}, {name: tcr.ipsgone}]}")
+		w.Apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: stranger, namespace: team}, imagePullSecrets: [{name: " +
+			"tcr.ipsforeign}, {name: tcr.ipsgone}]}")
 
 		stop := w.runJobs()
 		w.runHelm("uninstall")
@@ -127,14 +131,16 @@ func TestUninstallByHelm(t *testing.T) {
 		w.runHelm("install", append([]string{chart, "--set", "uninstall.timeoutSeconds=3"}, terraform...)...)
 		w.collectorLooks()
 		m := w.run()
-		w.settledIn("image-pull-secret-crs")
+		w.populate("image-pull-secret-crs")
 		require.NoError(t, m.Stop())
 		out, err := w.tryHelm("uninstall", "tcr-assistant", "--namespace", manager.Namespace)
 		require.Error(t, err)
 		assert.Contains(t, out, "tcr-assistant-uninstall")
 		w.Kubectl("get", "deployment", "tcr-assistant-controller-manager", "-n", manager.Namespace)
-		assert.Contains(t, w.Kubectl("get", "job", "tcr-assistant-uninstall", "-n", manager.Namespace, "-o", "jsonpath={.status.conditions[*].reason}"), "DeadlineExceeded", "it stays, to be looked at")
-		assert.Equal(t, "86400", w.Kubectl("get", "job", "tcr-assistant-uninstall", "-n", manager.Namespace, "-o", "jsonpath={.spec.ttlSecondsAfterFinished}"), "for a day")
+		assert.Contains(t, w.Kubectl("get", "job", "tcr-assistant-uninstall", "-n", manager.Namespace, "-o",
+			"jsonpath={.status.conditions[*].reason}"), "DeadlineExceeded", "it stays, to be looked at")
+		assert.Equal(t, "86400", w.Kubectl("get", "job", "tcr-assistant-uninstall", "-n", manager.Namespace, "-o",
+			"jsonpath={.spec.ttlSecondsAfterFinished}"), "for a day")
 		w.runHelm("uninstall", "--no-hooks")
 		w.Kubectl("delete", "job", "tcr-assistant-uninstall", "-n", manager.Namespace)
 		w.leaves(before, append(slices.Clone(crds), "ImagePullSecret /by-hand", "Secret team/tcr.ipsby-hand",
@@ -153,13 +159,14 @@ func TestUninstallByHelm(t *testing.T) {
 		w.team("team")
 		w.runHelm("install", append([]string{chart}, terraform...)...)
 		m := w.run()
-		w.settledIn("image-pull-secret-crs")
+		w.populate("image-pull-secret-crs")
 		secret := w.Holds("team", "image-pull-secret-crs")
 		w.runHelm("upgrade", chart, "--reuse-values", "--set", "uninstall.keepCredentials=true")
 		require.NoError(t, m.Stop())
 		w.runHelm("uninstall")
 		w.Eventually("the release's objects are gone", func() error {
-			if left := w.Kubectl("get", "clusterroles,validatingwebhookconfigurations,mutatingwebhookconfigurations,csr", "-o", "name"); strings.Contains(left, "tcr-assistant") {
+			if left := w.Kubectl("get", "clusterroles,validatingwebhookconfigurations,mutatingwebhookconfigurations,csr", "-o",
+				"name"); strings.Contains(left, "tcr-assistant") {
 				return assert.AnError
 			}
 			return nil
@@ -195,10 +202,11 @@ func TestUninstallByKubectl(t *testing.T) {
 		w.collectorLooks()
 		m := w.run()
 		w.Create("of-release")
-		w.settledIn("of-release")
+		w.populate("of-release")
 		w.Kubectl("delete", "imagepullsecrets", "--all")
 		w.Eventually("the manager has removed all of it", func() error {
-			left := w.Kubectl("get", "secrets", "-A", "-l", "app.kubernetes.io/managed-by=tcr-assistant", "--field-selector", "type=kubernetes.io/dockerconfigjson", "-o", "name")
+			left := w.Kubectl("get", "secrets", "-A", "-l", "app.kubernetes.io/managed-by=tcr-assistant", "--field-selector",
+				"type=kubernetes.io/dockerconfigjson", "-o", "name")
 			if attached := w.attached(); left != "" || attached != nil {
 				return fmt.Errorf("left: %s %v", left, attached)
 			}
@@ -219,7 +227,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		m := w.run()
 		w.collectorKnows()
 		w.Create("of-release")
-		w.settledIn("of-release")
+		w.populate("of-release")
 		require.NoError(t, m.Kill())
 		w.Kubectl(append([]string{"delete"}, manifests...)...)
 		w.leaves(before)
@@ -238,7 +246,7 @@ func TestUninstallByKubectl(t *testing.T) {
 		m := w.run()
 		w.collectorKnows()
 		w.Create("of-release")
-		w.settledIn("of-release")
+		w.populate("of-release")
 		w.Kubectl("delete", "namespace", manager.Namespace, "--timeout=60s")
 		require.NoError(t, m.Stop())
 		w.Kubectl(append([]string{"delete", "--ignore-not-found"}, w.manifests()...)...)

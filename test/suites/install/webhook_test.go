@@ -39,7 +39,9 @@ const policyAPI = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
 // ofTheWebhook returns all that the cluster holds of the webhook, its roles too.
 func (w *world) ofTheWebhook() []string {
 	w.T.Helper()
-	all := strings.Fields(w.Kubectl("get", "mutatingwebhookconfigurations,validatingwebhookconfigurations,certificatesigningrequests,clusterroles,clusterrolebindings", "-o", "name"))
+	all := strings.Fields(w.Kubectl("get",
+		"mutatingwebhookconfigurations,validatingwebhookconfigurations,certificatesigningrequests,clusterroles,clusterrolebindings", "-o",
+		"name"))
 	all = append(all, strings.Fields(w.Kubectl("get", "secrets,services,roles,rolebindings", "-n", manager.Namespace, "-o", "name"))...)
 	return slices.DeleteFunc(all, func(name string) bool {
 		return !strings.Contains(name, "tcr-assistant") || !strings.Contains(name, "webhook")
@@ -196,7 +198,8 @@ func (w *world) onlyValidates(t *testing.T) {
 	t.Helper()
 	assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration"))
 	server := w.Kubectl("get", "ipss", "first", "-o", "jsonpath={.spec.docker.server}")
-	out, err := w.Pipe("{apiVersion: tcr.tencentcloudcr.com/v1, kind: ImagePullSecret, metadata: {name: twice}, spec: {docker: {username: u, password: p, server: "+server+"}}}", "create", "-f", "-")
+	out, err := w.Pipe("{apiVersion: tcr.tencentcloudcr.com/v1, kind: ImagePullSecret, metadata: {name: twice}, spec: {docker: {username: "+
+		"u, password: p, server: "+server+"}}}", "create", "-f", "-")
 	require.NoError(t, err)
 	assert.Contains(t, out, "Warning", "two credentials for one server")
 	w.Kubectl("delete", "ipss", "twice")
@@ -212,7 +215,8 @@ func (w *world) withoutWebhook(t *testing.T, m *manager.Manager) {
 	}
 	deployment, err := w.Client.AppsV1().Deployments(manager.Namespace).Get(w.Ctx, "tcr-assistant-controller-manager", metav1.GetOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, []corev1.ContainerPort{{Name: "metrics", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}}, deployment.Spec.Template.Spec.Containers[0].Ports)
+	assert.Equal(t, []corev1.ContainerPort{{Name: "metrics", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}},
+		deployment.Spec.Template.Spec.Containers[0].Ports)
 
 	assert.Empty(t, w.may("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration"))
 	assert.Empty(t, w.may("admissionregistration.k8s.io", "validatingwebhookconfigurations", "tcr-assistant-validating-webhook-configuration"))
@@ -223,7 +227,8 @@ func (w *world) withoutWebhook(t *testing.T, m *manager.Manager) {
 	w.Create("second")
 	w.teamLists("builder", "theirs", "tcr.ipsfirst", "tcr.ipssecond")
 	w.bears("tcr.ipsfirst", "tcr.ipssecond")
-	out, err := w.Pipe("{apiVersion: tcr.tencentcloudcr.com/v1, kind: ImagePullSecret, metadata: {name: bad}, spec: {namespaces: 'a,*', docker: {username: u, password: p, server: a.example.com}}}", "create", "-f", "-")
+	out, err := w.Pipe("{apiVersion: tcr.tencentcloudcr.com/v1, kind: ImagePullSecret, metadata: {name: bad}, spec: {namespaces: 'a,*', "+
+		"docker: {username: u, password: p, server: a.example.com}}}", "create", "-f", "-")
 	require.Error(t, err)
 	assert.Contains(t, out, "spec.namespaces", "the CRD says what is wrong")
 	scraped, err := m.Get(w.Ctx, "/metrics")
@@ -246,12 +251,14 @@ func TestPruningTakesTheWebhookAlong(t *testing.T) {
 	w.collectorLooks()
 	apply := func(set string) {
 		t.Helper()
-		manifest, err := w.tryHelm("template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--no-hooks", "--kube-version", w.Version(), "--api-versions", policyAPI, "--set", set)
+		manifest, err := w.tryHelm("template", "tcr-assistant", chart, "--namespace", manager.Namespace, "--no-hooks", "--kube-version",
+			w.Version(), "--api-versions", policyAPI, "--set", set)
 		require.NoError(t, err, manifest)
 		file := filepath.Join(t.TempDir(), "rendered.yaml")
 		require.NoError(t, os.WriteFile(file, []byte(manifest), 0o600))
 		args := []string{"apply", "-f", file, "--prune", "--selector", "app.kubernetes.io/name=tcr-assistant"}
-		for _, kind := range []string{"core/v1/Service", "rbac.authorization.k8s.io/v1/ClusterRole", "rbac.authorization.k8s.io/v1/ClusterRoleBinding", "rbac.authorization.k8s.io/v1/Role", "rbac.authorization.k8s.io/v1/RoleBinding"} {
+		for _, kind := range []string{"core/v1/Service", "rbac.authorization.k8s.io/v1/ClusterRole",
+			"rbac.authorization.k8s.io/v1/ClusterRoleBinding", "rbac.authorization.k8s.io/v1/Role", "rbac.authorization.k8s.io/v1/RoleBinding"} {
 			args = append(args, "--prune-allowlist", kind)
 		}
 		w.Kubectl(args...)
@@ -284,15 +291,21 @@ func TestTheWebhookIsRefusedToGo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for _, tc := range []struct{ name, version, set, says string }{
-		{"off, before 1.36", "v1.35.4", "webhook.enabled=false", "webhook.enabled: must not be false on this API server, v1.35.4, which cannot attach Secrets by itself"},
-		{"off, before 1.36, whatever else is said", "v1.35.4", "webhook.enabled=false,admissionPolicies.attach=true", "Write webhook.enabled: true"},
-		{"off, without the policy", "v1.36.0", "webhook.enabled=false,admissionPolicies.attach=false", "webhook.enabled: must not be false where admissionPolicies.attach is: nothing would attach Secrets to new ServiceAccounts. Write webhook.enabled: true, or admissionPolicies.attach: auto"},
+		{"off, before 1.36", "v1.35.4", "webhook.enabled=false",
+			"webhook.enabled: must not be false on this API server, v1.35.4, which cannot attach Secrets by itself"},
+		{"off, before 1.36, whatever else is said", "v1.35.4", "webhook.enabled=false,admissionPolicies.attach=true",
+			"Write webhook.enabled: true"},
+		{"off, without the policy", "v1.36.0", "webhook.enabled=false,admissionPolicies.attach=false",
+			"webhook.enabled: must not be false where admissionPolicies.attach is: nothing would attach Secrets to new ServiceAccounts. Write " +
+				"webhook.enabled: true, or admissionPolicies.attach: auto"},
 		{"validating alone, before 1.36", "v1.35.4", "webhook.mutating=false", "webhook.mutating: must not be false on this API server"},
-		{"validating alone, without the policy", "v1.36.0", "webhook.mutating=false,admissionPolicies.attach=false", "Write webhook.mutating: auto, or admissionPolicies.attach: auto"},
+		{"validating alone, without the policy", "v1.36.0", "webhook.mutating=false,admissionPolicies.attach=false",
+			"Write webhook.mutating: auto, or admissionPolicies.attach: auto"},
 		{"a word that is none of them", "v1.36.0", "webhook.mutating=never", "/webhook/mutating"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			out, err := w.tryHelm("template", "x", chart, "--namespace", manager.Namespace, "--kube-version", tc.version, "--api-versions", policyAPI, "--set", tc.set)
+			out, err := w.tryHelm("template", "x", chart, "--namespace", manager.Namespace, "--kube-version", tc.version, "--api-versions",
+				policyAPI, "--set", tc.set)
 			require.Error(t, err, out)
 			assert.Contains(t, out, tc.says)
 		})
@@ -300,15 +313,18 @@ func TestTheWebhookIsRefusedToGo(t *testing.T) {
 	for _, tc := range []struct{ name, version, set, has, lacks string }{
 		{"auto, before 1.36", "v1.35.4", "webhook.mutating=auto", "tcr-assistant-mutating-webhook-role", "--webhook-mutating=false"},
 		{"auto, from 1.36 on", "v1.36.0", "webhook.mutating=auto", "--webhook-mutating=false", "mutatingwebhookconfigurations"},
-		{"auto, without the policy", "v1.36.0", "admissionPolicies.attach=false", "tcr-assistant-mutating-webhook-role", "--webhook-mutating=false"},
+		{"auto, without the policy", "v1.36.0", "admissionPolicies.attach=false", "tcr-assistant-mutating-webhook-role",
+			"--webhook-mutating=false"},
 		{"told to", "v1.36.0", "webhook.mutating=true", "tcr-assistant-mutating-webhook-role", "--webhook-mutating=false"},
 		{"off", "v1.36.0", "webhook.enabled=false,networkPolicy.enabled=true", "--webhook=false", "webhookconfigurations"},
 		{"off, its port", "v1.36.0", "webhook.enabled=false,networkPolicy.enabled=true", "port: metrics", "port: webhook"},
 		{"off, its certificate", "v1.36.0", "webhook.enabled=false", "variables.issued", "server-cert"},
-		{"off, what holds the manager to its role", "v1.36.0", "webhook.enabled=false", "policyName: tcr-assistant-manager-clusterroles", "tcr-assistant-manager-certificatesigningrequests"},
+		{"off, what holds the manager to its role", "v1.36.0", "webhook.enabled=false", "policyName: tcr-assistant-manager-clusterroles",
+			"tcr-assistant-manager-certificatesigningrequests"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			out, err := w.tryHelm("template", "x", chart, "--no-hooks", "--namespace", manager.Namespace, "--kube-version", tc.version, "--api-versions", policyAPI, "--set", tc.set)
+			out, err := w.tryHelm("template", "x", chart, "--no-hooks", "--namespace", manager.Namespace, "--kube-version", tc.version,
+				"--api-versions", policyAPI, "--set", tc.set)
 			require.NoError(t, err, out)
 			assert.Contains(t, out, tc.has)
 			assert.NotContains(t, out, tc.lacks)
@@ -347,7 +363,8 @@ func TestAStolenTokenWidensNoRoleWithoutAWebhook(t *testing.T) {
 // webhookArgs returns what the Deployment that is installed tells the manager of its webhook.
 func (w *world) webhookArgs() (args []string) {
 	w.T.Helper()
-	text := w.Kubectl("get", "deployment", "tcr-assistant-controller-manager", "-n", manager.Namespace, "-o", "jsonpath={.spec.template.spec.containers[0].args}")
+	text := w.Kubectl("get", "deployment", "tcr-assistant-controller-manager", "-n", manager.Namespace, "-o",
+		"jsonpath={.spec.template.spec.containers[0].args}")
 	require.NoError(w.T, json.Unmarshal([]byte(text), &args))
 	return slices.DeleteFunc(args, func(arg string) bool { return !strings.HasPrefix(arg, "--webhook") })
 }

@@ -41,7 +41,8 @@ const (
 // helms are the releases of Helm that the chart is for, by major version.
 var helms = []binaries.Command{
 	// Built by hand, Helm 3 takes itself for one of Kubernetes 1.20 wherever it renders without a cluster.
-	{Package: "helm.sh/helm/v3/cmd/helm", Version: "v3.22.0", LinkerFlags: "-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36"},
+	{Package: "helm.sh/helm/v3/cmd/helm", Version: "v3.22.0",
+		LinkerFlags: "-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36"},
 	manager.Helm,
 }
 
@@ -137,7 +138,8 @@ func (w *world) tokenFor(account string) (kubeconfig string, config *rest.Config
 		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &hour}}, metav1.CreateOptions{})
 	require.NoError(w.T, err)
 	admin := w.RESTConfig()
-	config = &rest.Config{Host: admin.Host, BearerToken: request.Status.Token, TLSClientConfig: rest.TLSClientConfig{CAData: admin.CAData, CAFile: admin.CAFile}, QPS: -1}
+	config = &rest.Config{Host: admin.Host, BearerToken: request.Status.Token,
+		TLSClientConfig: rest.TLSClientConfig{CAData: admin.CAData, CAFile: admin.CAFile}, QPS: -1}
 
 	file := clientcmdapi.NewConfig()
 	file.Clusters["c"] = &clientcmdapi.Cluster{Server: admin.Host, CertificateAuthorityData: admin.CAData, CertificateAuthority: admin.CAFile}
@@ -159,13 +161,15 @@ func (w *world) collectorLooks() {
 func (w *world) run(args ...string) *manager.Manager {
 	w.T.Helper()
 	kubeconfig, _ := w.tokenFor(managerAccount)
-	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig, Args: slices.Concat(w.permissionArgs(), w.webhookArgs(), args)})
+	return w.RunManager(manager.Options{Binary: binary, Kubeconfig: kubeconfig,
+		Args: slices.Concat(w.permissionArgs(), w.webhookArgs(), args)})
 }
 
 // permissionArgs returns what the Deployment that is installed tells the manager of its permissions.
 func (w *world) permissionArgs() []string {
 	w.T.Helper()
-	args := w.Kubectl("get", "deployment", "tcr-assistant-controller-manager", "-n", manager.Namespace, "-o", "jsonpath={.spec.template.spec.containers[0].args}")
+	args := w.Kubectl("get", "deployment", "tcr-assistant-controller-manager", "-n", manager.Namespace, "-o",
+		"jsonpath={.spec.template.spec.containers[0].args}")
 	return []string{fmt.Sprintf("--keep-secrets-role=%t", strings.Contains(args, `"--keep-secrets-role"`))}
 }
 
@@ -173,7 +177,8 @@ func (w *world) permissionArgs() []string {
 func (w *world) team(namespace string) {
 	w.T.Helper()
 	w.Kubectl("create", "namespace", namespace)
-	w.Apply(fmt.Sprintf("{apiVersion: v1, kind: ServiceAccount, metadata: {name: builder, namespace: %s}, imagePullSecrets: [{name: theirs}]}", namespace))
+	w.Apply(fmt.Sprintf("{apiVersion: v1, kind: ServiceAccount, metadata: {name: builder, namespace: %s}, imagePullSecrets: [{name: theirs}]}",
+		namespace))
 }
 
 // teamLists waits until a ServiceAccount of the namespace "team" lists exactly these entries, in any order: which credential

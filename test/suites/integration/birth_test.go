@@ -77,7 +77,8 @@ func (w *world) areBornWithIt(t *testing.T, labels map[string]string) (p99 time.
 	for i := range total {
 		<-tick.C
 		name := fmt.Sprintf("born-%03d", i)
-		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}},
+			metav1.CreateOptions{})
 		require.NoError(t, err)
 		mu.Lock()
 		born[name] = time.Now()

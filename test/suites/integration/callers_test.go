@@ -72,11 +72,13 @@ func (a *callerAuthority) pem() []byte {
 func (a *callerAuthority) caller() (certificate, key []byte) {
 	a.t.Helper()
 	der, private := a.sign(&x509.Certificate{
-		Subject: pkix.Name{CommonName: "api-server"}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Subject: pkix.Name{CommonName: "api-server"}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	encoded, err := x509.MarshalECPrivateKey(private)
 	require.NoError(a.t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded})
 }
 
 // client returns an HTTP client that shows a certificate of the authority; nil shows none.

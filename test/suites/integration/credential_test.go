@@ -202,9 +202,11 @@ func TestACredentialThatCannotBeRead(t *testing.T) {
 	}{
 		{"missing", nil, "secret tcr-assistant-system/ref does not exist"},
 		{"of another type", opaque, "is of type Opaque"},
-		{"without the server", dockerConfig(`{"auths":{"elsewhere.example.com":{"username":"robot","password":"hidden"}}}`), "holds no entry for referring.example.com"},
+		{"without the server", dockerConfig(`{"auths":{"elsewhere.example.com":{"username":"robot","password":"hidden"}}}`),
+			"holds no entry for referring.example.com"},
 		{"garbage", dockerConfig(`{"auths":{"referring.example.com":{"auth":"aGlkZGVu"}}}`), "that is no user name and password"},
-		{"an identity token", dockerConfig(`{"auths":{"referring.example.com":{"identitytoken":"hidden"}}}`), "holds an identity or registry token"},
+		{"an identity token", dockerConfig(`{"auths":{"referring.example.com":{"identitytoken":"hidden"}}}`),
+			"holds an identity or registry token"},
 		{"without a user name", blank, "user name must not be blank"},
 	} {
 		t.Run(broken.what, func(t *testing.T) {
@@ -316,7 +318,8 @@ func TestManyReferencesCostOneWatch(t *testing.T) {
 	w.Namespace("team")
 	watches := func() (all, named int) {
 		requests, err := w.Requests(func(r cluster.Request) bool {
-			return r.User == manager.User && r.Resource == "secrets" && strings.Contains(r.URI, "/namespaces/"+manager.Namespace+"/") && strings.Contains(r.URI, "type")
+			return r.User == manager.User && r.Resource == "secrets" && strings.Contains(r.URI, "/namespaces/"+manager.Namespace+"/") &&
+				strings.Contains(r.URI, "type")
 		})
 		require.NoError(t, err)
 		for _, request := range requests {

@@ -160,7 +160,8 @@ func (d *derivation) outlivesTheManager() {
 	d.createLater()
 	d.derivedHolds("later")
 	writes, err := d.Requests(func(r cluster.Request) bool {
-		return r.User == manager.User && r.Resource == "derivedattachments" && slices.Contains([]string{"patch", "create", "update"}, r.Verb) && !r.Received.Before(d.restarted)
+		return r.User == manager.User && r.Resource == "derivedattachments" && slices.Contains([]string{"patch", "create", "update"}, r.Verb) &&
+			!r.Received.Before(d.restarted)
 	})
 	require.NoError(d.T, err)
 	assert.Len(d.T, writes, 1, "the one for the new ImagePullSecret")

@@ -87,7 +87,8 @@ func TestDriftIsRepairedWithinASecond(t *testing.T) {
 }
 
 func foreignSecret(name string) *corev1.Secret {
-	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Type: corev1.SecretTypeOpaque, StringData: map[string]string{"mine": "kept"}}
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Type: corev1.SecretTypeOpaque,
+		StringData: map[string]string{"mine": "kept"}}
 }
 
 func (w *world) reportsForeign(name, object string) {
@@ -183,7 +184,8 @@ func TestOtherWritersLoseNothing(t *testing.T) {
 			if at < 0 {
 				return fmt.Errorf("ours is missing in %q", have)
 			}
-			if theirs := slices.Delete(slices.Clone(have), at, at+1); !slices.Equal(theirs, []string{"first", "second", fmt.Sprintf("round-%d", rounds-1)}) {
+			if theirs := slices.Delete(slices.Clone(have), at, at+1); !slices.Equal(theirs,
+				[]string{"first", "second", fmt.Sprintf("round-%d", rounds-1)}) {
 				return fmt.Errorf("it lists %q", have)
 			}
 			return nil
@@ -208,7 +210,8 @@ func (w *world) editEntries(namespace, name string, rounds int) error {
 		if round > 0 && !slices.Contains(have, mine) {
 			return fmt.Errorf("%s lists %q: %s was lost", name, have, mine)
 		}
-		account.ImagePullSecrets = slices.DeleteFunc(account.ImagePullSecrets, func(entry corev1.LocalObjectReference) bool { return entry.Name == mine })
+		account.ImagePullSecrets = slices.DeleteFunc(account.ImagePullSecrets,
+			func(entry corev1.LocalObjectReference) bool { return entry.Name == mine })
 		account.ImagePullSecrets = append(account.ImagePullSecrets, corev1.LocalObjectReference{Name: fmt.Sprintf("round-%d", round)})
 		switch _, err = client.Update(w.Ctx, account, metav1.UpdateOptions{}); {
 		case apierrors.IsConflict(err):

@@ -25,12 +25,15 @@ func TestOwnersWhereTheyAreEnforced(t *testing.T) {
 	require.NoError(t, manager.Install(w.Ctx, w.Cluster))
 	t.Cleanup(func() { w.noteRequests() })
 	for _, kind := range []string{"Mutating", "Validating"} {
-		w.Apply(fmt.Sprintf("apiVersion: admissionregistration.k8s.io/v1\nkind: %sWebhookConfiguration\nmetadata: {name: tcr-assistant-%s-webhook-configuration}\n",
+		w.Apply(fmt.Sprintf("apiVersion: admissionregistration.k8s.io/v1\nkind: %sWebhookConfiguration\nmetadata: {name: "+
+			"tcr-assistant-%s-webhook-configuration}\n",
 			kind, map[string]string{"Mutating": "mutating", "Validating": "validating"}[kind]))
 	}
 	for namespace, secret := range map[string]*corev1.Secret{
-		manager.Namespace: {ObjectMeta: metav1.ObjectMeta{Name: servingSecret}, Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": {}, "tls.key": {}}},
-		"default":         {ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsowned"}, Type: corev1.SecretTypeDockerConfigJson, Data: map[string][]byte{".dockerconfigjson": []byte("{}")}},
+		manager.Namespace: {ObjectMeta: metav1.ObjectMeta{Name: servingSecret}, Type: corev1.SecretTypeTLS,
+			Data: map[string][]byte{"tls.crt": {}, "tls.key": {}}},
+		"default": {ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsowned"}, Type: corev1.SecretTypeDockerConfigJson,
+			Data: map[string][]byte{".dockerconfigjson": []byte("{}")}},
 	} {
 		_, err := w.Client.CoreV1().Secrets(namespace).Create(w.Ctx, secret, metav1.CreateOptions{})
 		require.NoError(t, err)
@@ -51,5 +54,5 @@ func TestOwnersWhereTheyAreEnforced(t *testing.T) {
 	w.edit("owned", password("another"))
 	w.Holds("default", "owned")
 	w.Holds("enforced", "owned")
-	w.settled("owned")
+	w.converged("owned")
 }

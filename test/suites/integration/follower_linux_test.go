@@ -151,7 +151,8 @@ func (w *world) takesOver(t *testing.T, leader, follower *manager.Manager, all m
 	})
 	t.Run("one that leads no longer answers as before, and lets go of what it held", func(t *testing.T) {
 		w.Kubectl("patch", "lease", "tcr-assistant-leader-election", "-n", manager.Namespace, "--type=merge", "-p",
-			fmt.Sprintf(`{"spec":{"holderIdentity":"somebody","leaseDurationSeconds":3600,"renewTime":%q}}`, time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")))
+			fmt.Sprintf(`{"spec":{"holderIdentity":"somebody","leaseDurationSeconds":3600,"renewTime":%q}}`,
+				time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")))
 		w.Eventually("it has lost leadership", func() error {
 			require.NoError(t, w.bornWith(entries))
 			if !strings.Contains(follower.Log(), "leadership ended") {

@@ -53,7 +53,8 @@ func TestAtMostFivePodsAreEvictedInASecond(t *testing.T) {
 
 // status429 is the answer of a webhook that has the API server say that there are too many requests.
 func status429() *admissionv1.AdmissionResponse {
-	return &admissionv1.AdmissionResponse{Result: &metav1.Status{Code: http.StatusTooManyRequests, Message: "hush", Reason: metav1.StatusReasonTooManyRequests}}
+	return &admissionv1.AdmissionResponse{Result: &metav1.Status{Code: http.StatusTooManyRequests, Message: "hush",
+		Reason: metav1.StatusReasonTooManyRequests}}
 }
 
 func TestWhatTheAPIServerDoesNotLetGoIsTriedAgainLater(t *testing.T) {
@@ -75,7 +76,8 @@ func TestWhatTheAPIServerDoesNotLetGoIsTriedAgainLater(t *testing.T) {
 	of := (<-seen).DeleteOptions.Preconditions
 	now, err := w.Client.CoreV1().Pods("team").Get(w.Ctx, pods[0].Name, metav1.GetOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, &metav1.Preconditions{UID: &now.UID, ResourceVersion: &now.ResourceVersion}, of, "no other pod, and none that has changed since")
+	assert.Equal(t, &metav1.Preconditions{UID: &now.UID, ResourceVersion: &now.ResourceVersion}, of,
+		"no other pod, and none that has changed since")
 	assert.NotContains(t, fmt.Sprint(status), "hush")
 	w.Eventually("it is tried again", func() error {
 		if len(w.evictions()) < 2 {

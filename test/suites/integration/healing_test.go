@@ -25,7 +25,8 @@ import (
 
 // What container runtimes say of an image that they may not pull, and of one that there is not.
 const (
-	authorizationFailed = "failed to pull and unpack image %[1]q: failed to resolve reference %[1]q: pull access denied, repository does not exist or " +
+	authorizationFailed = "failed to pull and unpack image %[1]q: failed to resolve reference %[1]q: pull access denied, repository does " +
+		"not exist or " +
 		"may require authorization: authorization failed: no basic auth credentials"
 	notFound = "rpc error: code = NotFound desc = failed to pull and unpack image %[1]q: failed to resolve reference %[1]q: %[1]s: not found"
 )
@@ -119,9 +120,10 @@ func (w *world) fail(why string, since time.Duration, failures int32, pods ...co
 		image := pod.Spec.Containers[0].Image
 		message := fmt.Sprintf(why, image)
 		event := &corev1.Event{
-			ObjectMeta:     metav1.ObjectMeta{GenerateName: pod.Name + ".", Namespace: pod.Namespace},
-			InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, FieldPath: "spec.containers{app}"},
-			Type:           corev1.EventTypeWarning, Reason: "Failed", Message: fmt.Sprintf("Failed to pull image %q: %s", image, message),
+			ObjectMeta: metav1.ObjectMeta{GenerateName: pod.Name + ".", Namespace: pod.Namespace},
+			InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
+				FieldPath: "spec.containers{app}"},
+			Type: corev1.EventTypeWarning, Reason: "Failed", Message: fmt.Sprintf("Failed to pull image %q: %s", image, message),
 			Source:         corev1.EventSource{Component: "kubelet", Host: "node"},
 			FirstTimestamp: metav1.NewTime(time.Now().Add(-since)), LastTimestamp: metav1.Now(), Count: failures,
 		}
@@ -134,7 +136,8 @@ func (w *world) fail(why string, since time.Duration, failures int32, pods ...co
 			}
 			now.Status.Phase = corev1.PodPending
 			now.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", Image: image, State: corev1.ContainerState{
-				Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: fmt.Sprintf("Back-off pulling image %q: ErrImagePull: %s", image, message)},
+				Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff",
+					Message: fmt.Sprintf("Back-off pulling image %q: ErrImagePull: %s", image, message)},
 			}}}
 			_, err = w.Client.CoreV1().Pods(pod.Namespace).UpdateStatus(w.Ctx, now, metav1.UpdateOptions{})
 			return err

@@ -79,7 +79,8 @@ var attacks = []attack{
 		_ = framer.WriteSettings()
 		var header bytes.Buffer
 		encoder := hpack.NewEncoder(&header)
-		for _, field := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":authority", "webhook"}, {":path", webhook.MutatePath}, {"content-type", "application/json"}} {
+		for _, field := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":authority", "webhook"}, {":path", webhook.MutatePath},
+			{"content-type", "application/json"}} {
 			_ = encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
 		}
 		for stream := uint32(1); stream < 200; stream += 2 {
@@ -97,7 +98,8 @@ func refusedReview() string {
 	review := `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","name":"a",
 		"resource":{"group":"tcr.tencentcloudcr.com","version":"v1","resource":"imagepullsecrets"},"operation":"CREATE",
 		"object":{"metadata":{"name":"a"},"spec":{"namespaces":"` + long + `","serviceAccounts":"` + long + `","docker":{"username":"u","password":"p","server":"r.io"}}}}}`
-	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", webhook.ValidatePath, len(review), review)
+	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		webhook.ValidatePath, len(review), review)
 }
 
 // hold keeps one connection of an attack open until ctx ends, and opens another one when it is closed. It comes from an address
@@ -150,7 +152,8 @@ func TestHostileCallersNeitherEndTheManagerNorSilenceIt(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, connections, 1000)
 
-	client := &http.Client{Timeout: w.Hang, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	client := &http.Client{Timeout: w.Hang, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		DisableKeepAlives: true}}
 	began := time.Now()
 	asked, answered := 0, 0
 	for ; answered < 50 || time.Since(began) < 15*time.Second; answered++ { // longer than anything unfinished is waited for

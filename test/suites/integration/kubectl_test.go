@@ -141,7 +141,8 @@ func TestKubectlTCRSaysWhy(t *testing.T) {
 			want: []diagnose.Reason{diagnose.PodListsItsOwn}},
 		"sibling": {namespace: "shop", image: "demo.example.com/app", message: "illegal base64 data at input byte 4",
 			entries: []string{"tcr.ipsdemo", "broken"},
-			before:  func() { p.secret("shop", "broken", `{"auths":{"x.example.com":{"auth":"%%hush"}}}`) }, want: []diagnose.Reason{diagnose.SiblingSecretBroken}},
+			before:  func() { p.secret("shop", "broken", `{"auths":{"x.example.com":{"auth":"%%hush"}}}`) },
+			want:    []diagnose.Reason{diagnose.SiblingSecretBroken}},
 		"theirs": {namespace: "shop", image: "theirs.example.com/app", message: unauthorized, entries: []string{"theirs"},
 			before: func() {
 				p.secret("shop", "theirs", `{"auths":{"theirs.example.com":{"username":"u","password":"hush"}}}`)

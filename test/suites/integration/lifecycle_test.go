@@ -232,7 +232,8 @@ func TestTerminatingNamespacesCauseNeitherErrorsNorWrites(t *testing.T) {
 		return counts(5, 5, status.SAsSuccess, status.SAsSuccess)(status)
 	})
 	for _, write := range w.writes()[before:] {
-		assert.Contains(t, []string{"imagepullsecrets", "derivedattachments"}, write.Resource, "a namespace that is ending is not written to: %s %s", write.Verb, write.URI)
+		assert.Contains(t, []string{"imagepullsecrets", "derivedattachments"}, write.Resource,
+			"a namespace that is ending is not written to: %s %s", write.Verb, write.URI)
 	}
 	assert.NotContains(t, m.Log(), "level=ERROR")
 	assert.NotContains(t, m.Log(), "level=WARN")
@@ -243,7 +244,8 @@ func (w *world) writes() []cluster.Request {
 	w.T.Helper()
 	requests, err := w.Requests(func(r cluster.Request) bool {
 		// Events come later, many in one.
-		return r.User == manager.User && r.Resource != "leases" && r.Resource != "events" && r.Verb != "get" && r.Verb != "list" && r.Verb != "watch"
+		return r.User == manager.User && r.Resource != "leases" && r.Resource != "events" && r.Verb != "get" && r.Verb != "list" &&
+			r.Verb != "watch"
 	})
 	require.NoError(w.T, err)
 	return requests

@@ -85,7 +85,8 @@ func TestThePrivateAddressIsPublished(t *testing.T) {
 	w.Eventually("what somebody deletes is restored", func() error {
 		return w.published("10.0.0.5 "+vpcDomain, "10.0.0.5 "+suite.RegistryDomain)
 	})
-	w.Kubectl("patch", "configmap", "updater-config-discovered", "-n", manager.Namespace, "--type=merge", "-p", `{"immutable":true,"data":{"note":"theirs"}}`)
+	w.Kubectl("patch", "configmap", "updater-config-discovered", "-n", manager.Namespace, "--type=merge", "-p",
+		`{"immutable":true,"data":{"note":"theirs"}}`)
 
 	cloud.SetLinks(suite.RegistryID, link("10.0.0.6"))
 	cloud.SetDNS(suite.RegistryID, "vpc-a1", false, "ENABLED")
@@ -175,7 +176,8 @@ func TestWhatALineMustNotFollowFromIsRefusedAndTold(t *testing.T) {
 	}
 	w.network("one", metav1.ConditionTrue, "Linked", "is reached from vpc-a1")
 	all := []string{
-		"10.0.0.3 fixed-vpc.tencentcloudcr.com", "10.0.0.1 one.tencentcloudcr.com", "10.0.0.1 shared.example.com", "10.0.0.2 two.tencentcloudcr.com",
+		"10.0.0.3 fixed-vpc.tencentcloudcr.com", "10.0.0.1 one.tencentcloudcr.com", "10.0.0.1 shared.example.com",
+		"10.0.0.2 two.tencentcloudcr.com",
 	}
 	w.Eventually("what is right is published", func() error { return w.published(all...) })
 

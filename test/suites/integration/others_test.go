@@ -19,7 +19,8 @@ func TestSecretsThatOthersKeep(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.run()
-	owner := w.Apply(`{apiVersion: v1, kind: ConfigMap, metadata: {name: owner, namespace: tcr-assistant-system}}`, "-o", "jsonpath={.metadata.uid}")
+	owner := w.Apply(`{apiVersion: v1, kind: ConfigMap, metadata: {name: owner, namespace: tcr-assistant-system}}`, "-o",
+		"jsonpath={.metadata.uid}")
 	owned := fmt.Sprintf(`[{apiVersion: v1, kind: ConfigMap, name: owner, uid: %s, controller: true, blockOwnerDeletion: true}]`, owner)
 	config := func(password string) string {
 		return fmt.Sprintf(`{"auths":{"https://kept.example.com":{"username":"robot","password":%q}}}`, password)
@@ -101,7 +102,8 @@ func TestAccountsThatOthersReplace(t *testing.T) {
 				assert.Equal(t, want, w.Entries("team", name))
 			}
 			writes, err := w.Requests(func(r cluster.Request) bool {
-				return r.User == manager.User && r.Namespace == "team" && r.Resource == "serviceaccounts" && r.Verb == "patch" && r.Received.After(began)
+				return r.User == manager.User && r.Namespace == "team" && r.Resource == "serviceaccounts" && r.Verb == "patch" &&
+					r.Received.After(began)
 			})
 			require.NoError(t, err)
 			assert.Empty(t, writes, "the manager has nothing to repair")

@@ -67,7 +67,8 @@ func TestThePasswordAppearsNowhere(t *testing.T) {
 			said.WriteString(refusal)
 		}
 	}
-	stderr, err := w.Pipe("", "patch", "ipss", "hidden", "--type=merge", "-p", `{"spec":{"namespaces":"a,a","docker":{"password":"`+secret+`"}}}`)
+	stderr, err := w.Pipe("", "patch", "ipss", "hidden", "--type=merge", "-p",
+		`{"spec":{"namespaces":"a,a","docker":{"password":"`+secret+`"}}}`)
 	require.Error(t, err)
 	said.WriteString(stderr)
 	// Refused by the API server in the middle of a write: the permission to issue is taken away.
@@ -75,7 +76,7 @@ func TestThePasswordAppearsNowhere(t *testing.T) {
 	w.permit("secrets", "get", "list", "watch")
 	w.edit("hidden", password(secret+"-3"))
 	w.Namespace("b")
-	w.settledWith("hidden", "Forbidden")
+	w.failsWith("hidden", "Forbidden")
 	require.NoError(t, w.IPS.Delete(w.Ctx, "hidden", metav1.DeleteOptions{}))
 
 	metrics, err := m.Get(w.Ctx, "/metrics")

@@ -24,7 +24,8 @@ func TestOwnWritesAreNotAskedAbout(t *testing.T) {
 		require.NoError(t, err)
 		count := 0
 		for line := range strings.Lines(text) {
-			if strings.HasPrefix(line, "tcr_assistant_admission_") && strings.Contains(line, `webhook="mutating"`) && strings.Contains(line, "_count") {
+			if strings.HasPrefix(line, "tcr_assistant_admission_") && strings.Contains(line, `webhook="mutating"`) &&
+				strings.Contains(line, "_count") {
 				var n int
 				_, err := fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &n)
 				require.NoError(t, err)

@@ -56,14 +56,14 @@ func TestRoleMadeAnew(t *testing.T) {
 	w.Holds("after", "steady")
 	w.Lists("after", "default", "tcr.ipssteady")
 
-	time.Sleep(3 * time.Second) // a fight would go on
+	time.Sleep(3 * time.Second) // contention would go on
 	writes, err := w.Requests(func(r cluster.Request) bool {
 		return r.User == manager.User && r.Received.After(made) && r.Code < 300 && r.Verb != "get" && r.Verb != "list" && r.Verb != "watch" &&
 			(r.Resource == "mutatingwebhookconfigurations" || r.Resource == "validatingwebhookconfigurations")
 	})
 	require.NoError(t, err)
 	// Made once without a certificate to trust, and once or twice with one.
-	assert.LessOrEqual(t, len(writes), 8, "nobody fights over them")
+	assert.LessOrEqual(t, len(writes), 8, "they contend no more")
 }
 
 // TestFight deletes what the manager restores, as soon as it is restored.
@@ -113,16 +113,19 @@ func (w *world) owners() map[string]*rbacv1.ClusterRole {
 // owned returns the owners of what the manager writes for itself, by kind; nil for what is not there.
 func (w *world) owned() map[string][]metav1.OwnerReference {
 	owners := map[string][]metav1.OwnerReference{"lease": nil, "secret": nil, "mutating configuration": nil, "validating configuration": nil}
-	if object, err := w.Client.CoordinationV1().Leases(manager.Namespace).Get(w.Ctx, "tcr-assistant-leader-election", metav1.GetOptions{}); err == nil {
+	if object, err := w.Client.CoordinationV1().Leases(manager.Namespace).Get(w.Ctx, "tcr-assistant-leader-election",
+		metav1.GetOptions{}); err == nil {
 		owners["lease"] = object.OwnerReferences
 	}
 	if object, err := w.Client.CoreV1().Secrets(manager.Namespace).Get(w.Ctx, servingSecret, metav1.GetOptions{}); err == nil {
 		owners["secret"] = object.OwnerReferences
 	}
-	if object, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(w.Ctx, "tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{}); err == nil {
+	if object, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(w.Ctx,
+		"tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{}); err == nil {
 		owners["mutating configuration"] = object.OwnerReferences
 	}
-	if object, err := w.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(w.Ctx, "tcr-assistant-validating-webhook-configuration", metav1.GetOptions{}); err == nil {
+	if object, err := w.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(w.Ctx,
+		"tcr-assistant-validating-webhook-configuration", metav1.GetOptions{}); err == nil {
 		owners["validating configuration"] = object.OwnerReferences
 	}
 	return owners

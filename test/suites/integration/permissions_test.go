@@ -40,7 +40,8 @@ func TestASecretInTheWayOfTheCertificateIsReplaced(t *testing.T) {
 	w := newWorld(t)
 	w.Kubectl("create", "secret", "generic", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "--from-literal=a=b")
 	w.run()
-	assert.Equal(t, "kubernetes.io/tls", w.Kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o", "jsonpath={.type}"))
+	assert.Equal(t, "kubernetes.io/tls", w.Kubectl("get", "secret", "tcr-assistant-webhook-server-cert", "-n", manager.Namespace, "-o",
+		"jsonpath={.type}"))
 }
 
 // reportPermissions fails where the roles that are installed grant what no test has made use of.

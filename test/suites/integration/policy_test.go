@@ -81,7 +81,8 @@ func (w *world) matchingRules(t *testing.T) []matchtest.Case {
 	cases, err := matchtest.Cases("m")
 	require.NoError(t, err)
 	for _, c := range cases {
-		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.Namespace, Labels: c.Labels}}, metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.Namespace,
+			Labels: c.Labels}}, metav1.CreateOptions{})
 		if !apierrors.IsAlreadyExists(err) {
 			require.NoError(t, err)
 		}
@@ -107,7 +108,8 @@ func (w *world) matches(t *testing.T, cases []matchtest.Case) {
 		t.Run(c.Name, func(t *testing.T) {
 			// The rules of other cases select too: only the case's own entries count, and those it has.
 			have := slices.DeleteFunc(w.born(t, c), func(entry string) bool {
-				return !slices.Contains(c.Has, entry) && !slices.ContainsFunc(c.Rules, func(rule *v1.ImagePullSecret) bool { return pullsecret.SecretName(rule.Name) == entry })
+				return !slices.Contains(c.Has, entry) && !slices.ContainsFunc(c.Rules,
+					func(rule *v1.ImagePullSecret) bool { return pullsecret.SecretName(rule.Name) == entry })
 			})
 			assert.Equal(t, strings.Join(c.Has, " "), strings.Join(have[:len(c.Has)], " "), "what it has keeps its place")
 			slices.Sort(have)
@@ -120,11 +122,13 @@ func (w *world) matches(t *testing.T, cases []matchtest.Case) {
 // born returns what an account would list if it were created now.
 func (w *world) born(t *testing.T, c matchtest.Case) []string {
 	t.Helper()
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.AccountName, GenerateName: c.GenerateName, Labels: c.AccountLabels}}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.AccountName, GenerateName: c.GenerateName,
+		Labels: c.AccountLabels}}
 	for _, entry := range c.Has {
 		account.ImagePullSecrets = append(account.ImagePullSecrets, corev1.LocalObjectReference{Name: entry})
 	}
-	created, err := w.Client.CoreV1().ServiceAccounts(c.Namespace).Create(w.Ctx, account, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	created, err := w.Client.CoreV1().ServiceAccounts(c.Namespace).Create(w.Ctx, account,
+		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	require.NoError(t, err)
 	return suite.Entries(created)
 }

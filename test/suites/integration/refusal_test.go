@@ -25,7 +25,9 @@ import (
 )
 
 // intruder is somebody's mutating webhook in one namespace, which is asked about the manager's writes too.
-func (w *world) intruder(namespace, resource string, answer func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse) (stop func()) {
+func (w *world) intruder(
+	namespace, resource string, answer func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse,
+) (stop func()) {
 	w.T.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		var review admissionv1.AdmissionReview
@@ -38,22 +40,25 @@ func (w *world) intruder(namespace, resource string, answer func(*admissionv1.Ad
 		_ = json.NewEncoder(writer).Encode(review)
 	}))
 	w.T.Cleanup(server.Close)
-	none, fail, always := admissionregistrationv1.SideEffectClassNone, admissionregistrationv1.Fail, admissionregistrationv1.IfNeededReinvocationPolicy
-	_, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(w.Ctx, &admissionregistrationv1.MutatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: "zz-intruder"},
-		Webhooks: []admissionregistrationv1.MutatingWebhook{{
-			Name: "intruder.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: &none, FailurePolicy: &fail, ReinvocationPolicy: &always,
-			ClientConfig: admissionregistrationv1.WebhookClientConfig{
-				URL:      &server.URL,
-				CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
-			},
-			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": namespace}},
-			Rules: []admissionregistrationv1.RuleWithOperations{{
-				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
-				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{resource}},
+	none, fail, always := admissionregistrationv1.SideEffectClassNone, admissionregistrationv1.Fail,
+		admissionregistrationv1.IfNeededReinvocationPolicy
+	_, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(w.Ctx,
+		&admissionregistrationv1.MutatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: "zz-intruder"},
+			Webhooks: []admissionregistrationv1.MutatingWebhook{{
+				Name: "intruder.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: &none, FailurePolicy: &fail,
+				ReinvocationPolicy: &always,
+				ClientConfig: admissionregistrationv1.WebhookClientConfig{
+					URL:      &server.URL,
+					CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+				},
+				NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": namespace}},
+				Rules: []admissionregistrationv1.RuleWithOperations{{
+					Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
+					Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{resource}},
+				}},
 			}},
-		}},
-	}, metav1.CreateOptions{})
+		}, metav1.CreateOptions{})
 	require.NoError(w.T, err)
 	return func() { w.Kubectl("delete", "mutatingwebhookconfiguration", "zz-intruder") }
 }
@@ -87,9 +92,11 @@ func TestAWriteThatAnotherWebhookUndoesIsToldWithinSeconds(t *testing.T) {
 		{"a secret's credential", "secrets", "robbed/tcr.ipssecrets", `[{"op":"add","path":"/data/.dockerconfigjson","value":"e30="}]`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			stop := w.intruder("robbed", test.resource, func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse { return patched(test.patch) })
+			stop := w.intruder("robbed", test.resource,
+				func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse { return patched(test.patch) })
 			w.Eventually("the intruder is asked", func() error {
-				changed, err := w.Client.CoreV1().ServiceAccounts("robbed").Patch(w.Ctx, "default", types.MergePatchType, []byte(`{"imagePullSecrets":[{"name":"probe"}]}`), metav1.PatchOptions{})
+				changed, err := w.Client.CoreV1().ServiceAccounts("robbed").Patch(w.Ctx, "default", types.MergePatchType,
+					[]byte(`{"imagePullSecrets":[{"name":"probe"}]}`), metav1.PatchOptions{})
 				if err == nil && test.resource == "serviceaccounts" && len(changed.ImagePullSecrets) > 0 {
 					err = fmt.Errorf("it lists %v", changed.ImagePullSecrets)
 				}
@@ -98,7 +105,8 @@ func TestAWriteThatAnotherWebhookUndoesIsToldWithinSeconds(t *testing.T) {
 			w.Create(test.resource)
 			said := w.Status(test.resource, func(status v1.ImagePullSecretStatus) error {
 				for _, failure := range status.Failures {
-					if failure.NamespacedName == test.object && failure.Reason == "Undone" && strings.Contains(failure.Message, "admission webhook or policy") {
+					if failure.NamespacedName == test.object && failure.Reason == "Undone" &&
+						strings.Contains(failure.Message, "admission webhook or policy") {
 						return nil
 					}
 				}
@@ -131,18 +139,19 @@ func TestAnImmutableSecretDoesNotEndRotation(t *testing.T) {
 	secrets := w.Client.CoreV1().Secrets("frozen")
 	freeze := func(more string) {
 		t.Helper()
-		_, err := secrets.Patch(w.Ctx, "tcr.ipsturning", types.MergePatchType, []byte(`{"immutable":true`+more+`}`), metav1.PatchOptions{FieldManager: "editor"})
+		_, err := secrets.Patch(w.Ctx, "tcr.ipsturning", types.MergePatchType, []byte(`{"immutable":true`+more+`}`),
+			metav1.PatchOptions{FieldManager: "editor"})
 		require.NoError(t, err)
 	}
 
 	freeze("")
-	w.settled("turning")
+	w.converged("turning")
 	assert.Equal(t, before.UID, w.Holds("frozen", "turning").UID, "as long as it is current it stays")
 	w.edit("turning", password("rotated"))
 	replaced := w.Holds("frozen", "turning")
 	assert.NotEqual(t, before.UID, replaced.UID)
 	assert.Nil(t, replaced.Immutable)
-	w.settled("turning")
+	w.converged("turning")
 	w.Eventually("an event says so", func() error {
 		if told := w.Kubectl("describe", "ipss", "turning"); !strings.Contains(told, "someone had made it immutable") {
 			return fmt.Errorf("described as\n%s", told)
@@ -151,24 +160,23 @@ func TestAnImmutableSecretDoesNotEndRotation(t *testing.T) {
 	})
 
 	t.Run("one that somebody else made is marked, and replaced", func(t *testing.T) {
-		yes := true
 		_, err := secrets.Create(w.Ctx, &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsadopted"}, Immutable: &yes, Type: corev1.SecretTypeDockerConfigJson,
+			ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsadopted"}, Immutable: new(true), Type: corev1.SecretTypeDockerConfigJson,
 			Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{}}`)},
 		}, metav1.CreateOptions{})
 		require.NoError(t, err)
 		w.Create("adopted")
 		w.Holds("frozen", "adopted")
-		w.settled("adopted")
+		w.converged("adopted")
 	})
 	t.Run("one that a finalizer holds is told of, and replaced once it is let go", func(t *testing.T) {
 		freeze(`,"metadata":{"finalizers":["example.com/hold"]}`)
 		w.edit("turning", password("rotated-again"))
-		w.settledWith("turning", "Held")
+		w.failsWith("turning", "Held")
 		_, err := secrets.Patch(w.Ctx, "tcr.ipsturning", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 		require.NoError(t, err)
 		w.Holds("frozen", "turning")
-		w.settled("turning")
+		w.converged("turning")
 	})
 }
 
@@ -188,7 +196,8 @@ func TestRefusalsOfOneNamespaceConcernNoOther(t *testing.T) {
 		return &admissionv1.AdmissionResponse{Result: &metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReason(essay)}}
 	})
 	w.Eventually("the intruder refuses", func() error {
-		_, err := w.Client.CoreV1().Secrets("judged").Create(w.Ctx, foreignSecret("probe"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		_, err := w.Client.CoreV1().Secrets("judged").Create(w.Ctx, foreignSecret("probe"),
+			metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		if err == nil {
 			err = fmt.Errorf("it does not")
 		} else if strings.Contains(err.Error(), "because I say so") {
@@ -255,5 +264,5 @@ func TestAMissingPermissionIsTriedInOneNamespaceForAll(t *testing.T) {
 	for i := range total {
 		w.Holds(fmt.Sprintf("team-%02d", i), "locked")
 	}
-	w.settled("locked")
+	w.converged("locked")
 }

@@ -105,7 +105,8 @@ func TestAdmissionNeverFails(t *testing.T) {
 	}
 	close(done)
 	load.Wait()
-	t.Logf("%d accounts were created, %d of them during %d rotations, the rest while each replica was replaced twice", created.Load(), rotated, rotations)
+	t.Logf("%d accounts were created, %d of them during %d rotations, the rest while each replica was replaced twice", created.Load(), rotated,
+		rotations)
 	assert.GreaterOrEqual(t, created.Load(), int64(accounts))
 	assert.Zero(t, failed.Load(), "no creation failed")
 	assert.Zero(t, bare.Load(), "no account is born without its entry")
@@ -224,7 +225,8 @@ func TestBothReplicasDown(t *testing.T) {
 	slices.Sort(refused)
 	slices.Sort(without)
 	ratio := float64(refused[len(refused)/2]) / float64(without[len(without)/2])
-	t.Logf("median creation: %s with a webhook that refuses connections, %s without one, ratio %.2f", refused[len(refused)/2], without[len(without)/2], ratio)
+	t.Logf("median creation: %s with a webhook that refuses connections, %s without one, ratio %.2f", refused[len(refused)/2],
+		without[len(without)/2], ratio)
 	// A refusal costs the API server a few milliseconds; a webhook that it waited for would cost its timeout of 3 s.
 	assert.Less(t, ratio, 20.0, "no more than the refusal of a connection is waited for")
 
@@ -240,7 +242,8 @@ func TestLeaderKilledDuringReissue(t *testing.T) {
 	const total, kills = 500, 20
 	w := newWorld(t)
 	for i := range total {
-		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("many-%03d", i)}}, metav1.CreateOptions{})
+		_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("many-%03d",
+			i)}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
 	for i := range total {
@@ -260,7 +263,8 @@ func TestLeaderKilledDuringReissue(t *testing.T) {
 		time.Sleep(time.Duration(rand.IntN(800)) * time.Millisecond)
 		require.NoError(t, m.Kill())
 		// A killed leader's lease runs out after 15 s. The test does not wait for that: it takes the holder's name away.
-		w.Kubectl("patch", "lease", "-n", manager.Namespace, "tcr-assistant-leader-election", "--type=merge", "-p", `{"spec":{"holderIdentity":""}}`)
+		w.Kubectl("patch", "lease", "-n", manager.Namespace, "tcr-assistant-leader-election", "--type=merge", "-p",
+			`{"spec":{"holderIdentity":""}}`)
 		m = w.replica(b)
 		w.behind(b, m)
 		w.edit("hunted", password(fmt.Sprint(kill+1)))
@@ -299,7 +303,7 @@ func TestAPIServerOutage(t *testing.T) {
 	for i := range 20 {
 		w.Holds(fmt.Sprintf("team-%02d", i), "enduring")
 	}
-	w.settled("enduring")
+	w.converged("enduring")
 	for _, test := range []struct {
 		name   string
 		outage time.Duration
@@ -317,7 +321,7 @@ func TestAPIServerOutage(t *testing.T) {
 			w.Namespace(name)
 			w.Holds(name, "enduring")
 			w.Lists(name, "default", "tcr.ipsenduring")
-			w.settled("enduring")
+			w.converged("enduring")
 			select {
 			case <-m.Done():
 				t.Fatal("the manager has ended")

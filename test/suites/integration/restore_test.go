@@ -36,7 +36,7 @@ func TestEtcdIsRestored(t *testing.T) {
 	w.Create("kept", password("old"))
 	w.Holds("before", "kept")
 	w.Lists("before", "builder", "theirs", "tcr.ipskept")
-	w.settled("kept")
+	w.converged("kept")
 	w.Namespace("referred")
 	w.put(basicAuth("ref", "old"))
 	referring := w.Create("referring", from("ref"), suite.InNamespaces("referred"))
@@ -104,7 +104,7 @@ func TestEtcdIsRestored(t *testing.T) {
 		within("namespace "+namespace+" has what it should have", func() error { return w.exactly(namespace, "kept") })
 	}
 	within("so has the one from before", func() error { return w.exactly("before", "kept") })
-	w.settled("kept")
+	w.converged("kept")
 	within("the certificate of before the snapshot is served, or a new one", func() error { return w.trusted(b) })
 
 	w.Create("later")
@@ -122,11 +122,13 @@ func TestEtcdIsRestored(t *testing.T) {
 
 // trusted returns nil where both webhook configurations trust exactly the certificate in the Secret and it is served.
 func (w *world) trusted(b *balancer) error {
-	mutating, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(w.Ctx, "tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{})
+	mutating, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(w.Ctx,
+		"tcr-assistant-mutating-webhook-configuration", metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
-	validating, err := w.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(w.Ctx, "tcr-assistant-validating-webhook-configuration", metav1.GetOptions{})
+	validating, err := w.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(w.Ctx,
+		"tcr-assistant-validating-webhook-configuration", metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
@@ -140,7 +142,8 @@ func (w *world) trusted(b *balancer) error {
 			return errors.New("a configuration trusts something else")
 		}
 	}
-	connection, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", b.listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+	connection, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", b.listener.Addr().String(),
+		&tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,8 @@ func labelled(labels map[string]v1.LabelValue) suite.Edit {
 // namespaceWith creates a namespace with labels.
 func (w *world) namespaceWith(name string, labels map[string]string) {
 	w.T.Helper()
-	_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
+	_, err := w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}},
+		metav1.CreateOptions{})
 	require.NoError(w.T, err)
 }
 

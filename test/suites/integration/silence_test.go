@@ -21,7 +21,7 @@ func TestSteadyClusterIsSilentAndANamespaceCostsOneWrite(t *testing.T) {
 	w.run()
 	w.Create("quiet")
 	w.Holds("default", "quiet")
-	w.settled("quiet")
+	w.converged("quiet")
 	w.attaches("quiet")
 
 	before := len(w.writes())
@@ -31,7 +31,7 @@ func TestSteadyClusterIsSilentAndANamespaceCostsOneWrite(t *testing.T) {
 	for i := range total {
 		w.Holds(fmt.Sprintf("quiet-%03d", i), "quiet")
 	}
-	w.settled("quiet")
+	w.converged("quiet")
 
 	t.Run("a new namespace costs one write, the secret", func(t *testing.T) {
 		writes := map[string]int{}
@@ -46,7 +46,7 @@ func TestSteadyClusterIsSilentAndANamespaceCostsOneWrite(t *testing.T) {
 		for i := range 20 {
 			w.account(fmt.Sprintf("quiet-%03d", i), "builder")
 		}
-		w.settled("quiet")
+		w.converged("quiet")
 		for _, write := range w.writes()[before:] {
 			assert.Equal(t, "imagepullsecrets/status", write.Resource+"/"+write.Subresource, "%s %s", write.Verb, write.URI)
 		}
@@ -61,7 +61,7 @@ func TestSteadyClusterIsSilentAndANamespaceCostsOneWrite(t *testing.T) {
 	})
 	t.Run("then the manager asks the API server for nothing but its lease", func(t *testing.T) {
 		w.checked("quiet")
-		w.settled("quiet")
+		w.converged("quiet")
 		time.Sleep(6 * time.Second) // an event waits up to five seconds for more to tell of
 		began := time.Now()
 		time.Sleep(quiet)
@@ -93,8 +93,8 @@ func (w *world) checked(name string) {
 	})
 }
 
-// settledWith waits until the status of an ImagePullSecret reports a failure for that reason.
-func (w *world) settledWith(name, reason string) {
+// failsWith waits until the status of an ImagePullSecret reports a failure for that reason.
+func (w *world) failsWith(name, reason string) {
 	w.T.Helper()
 	w.Status(name, func(status v1.ImagePullSecretStatus) error {
 		for _, failure := range status.Failures {
@@ -106,12 +106,12 @@ func (w *world) settledWith(name, reason string) {
 	})
 }
 
-// settled waits until an ImagePullSecret is ready and its status has not changed for longer than it may be held back.
-func (w *world) settled(name string) {
+// converged waits until an ImagePullSecret is ready and its status has not changed for longer than it may be held back.
+func (w *world) converged(name string) {
 	w.T.Helper()
 	var last string
 	var since time.Time
-	w.Eventually("the status has settled", func() error {
+	w.Eventually("the status has converged", func() error {
 		object, err := w.IPS.Get(w.Ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err

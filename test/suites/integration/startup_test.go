@@ -34,28 +34,42 @@ func TestBadInputAtTheStart(t *testing.T) {
 		args []string
 		says []string
 	}{
-		"a signer without a domain":          {[]string{"--cert-signer=kubelet-serving"}, []string{"--cert-signer=kubelet-serving", "kubernetes.io/kubelet-serving"}},
-		"a signer that issues no such thing": {[]string{"--cert-signer=kubernetes.io/kube-apiserver-client"}, []string{"--cert-signer", "use kubernetes.io/kubelet-serving"}},
-		"a duration that is too short":       {[]string{"--cert-duration=9m59s"}, []string{"--cert-duration=9m59s", "10m"}},
-		"a duration that is too long":        {[]string{"--cert-duration=100000h"}, []string{"--cert-duration", "ten years"}},
-		"no duration":                        {[]string{"--cert-duration=90d"}, []string{"-cert-duration"}},
-		"an unknown flag":                    {[]string{"--no-such-flag"}, []string{"-no-such-flag"}},
-		"an argument":                        {[]string{"run"}, []string{`unexpected argument "run"`}},
-		"no concurrency":                     {[]string{"--concurrency=0"}, []string{"--concurrency=0: must be 1 or more"}},
-		"an unknown level":                   {[]string{"--log-level=loud"}, []string{"--log-level=loud: must be debug, info, warn or error"}},
-		"a level that would show bodies":     {[]string{"--log-level=debug-8"}, []string{"--log-level", "must be debug, info, warn or error"}},
-		"a URL without TLS":                  {[]string{"--webhook-url=http://127.0.0.1:9443"}, []string{"--webhook-url", "must be https://host:port"}},
-		"an unknown failure policy":          {[]string{"--webhook-failure-policy=ignore"}, []string{"--webhook-failure-policy=ignore: must be Ignore or Fail"}},
-		"several mistakes at once":           {[]string{"--concurrency=0", "--log-format=xml"}, []string{"--concurrency=0", "--log-format=xml: must be text or json"}},
-		"no address":                         {[]string{"--webhook-bind-address=", "--metrics-bind-address="}, []string{"--webhook-bind-address=: must be an address, such as :9443; for no webhook, write --webhook=false", "--metrics-bind-address=: must be an address, such as :8080"}},
-		"a port in use":                      {[]string{"--webhook-bind-address=" + taken.Addr().String()}, []string{"--webhook-bind-address=" + taken.Addr().String(), "address already in use"}},
-		"another port in use":                {[]string{"--metrics-bind-address=" + taken.Addr().String()}, []string{"--metrics-bind-address=", "address already in use"}},
-		"no file of the webhook's callers":   {[]string{"--webhook-client-ca=/does/not/exist"}, []string{"--webhook-client-ca=/does/not/exist", "no such file", "PEM certificates of the authorities"}},
-		"an empty file of callers":           {[]string{"--webhook-client-ca=" + empty}, []string{"--webhook-client-ca=" + empty, "it is empty", "-----BEGIN CERTIFICATE-----"}},
-		"a file of callers that is no PEM":   {[]string{"--webhook-client-ca=" + garbage}, []string{"--webhook-client-ca=" + garbage, "it holds no PEM", "-----BEGIN CERTIFICATE-----"}},
-		"a namespace that does not exist":    {[]string{"--namespace=nowhere"}, []string{"namespace nowhere (--namespace)", "does not exist"}},
-		"no kubeconfig":                      {[]string{"--kubeconfig=/does/not/exist"}, []string{"--kubeconfig", "/does/not/exist", "no such file"}},
-		"no permissions at all":              {[]string{"--kubeconfig=" + nobody}, []string{"clusterroles", "tcr-assistant-manager-role", "forbidden"}},
+		"a signer without a domain": {[]string{"--cert-signer=kubelet-serving"},
+			[]string{"--cert-signer=kubelet-serving", "kubernetes.io/kubelet-serving"}},
+		"a signer that issues no such thing": {[]string{"--cert-signer=kubernetes.io/kube-apiserver-client"},
+			[]string{"--cert-signer", "use kubernetes.io/kubelet-serving"}},
+		"a duration that is too short":   {[]string{"--cert-duration=9m59s"}, []string{"--cert-duration=9m59s", "10m"}},
+		"a duration that is too long":    {[]string{"--cert-duration=100000h"}, []string{"--cert-duration", "ten years"}},
+		"no duration":                    {[]string{"--cert-duration=90d"}, []string{"-cert-duration"}},
+		"an unknown flag":                {[]string{"--no-such-flag"}, []string{"-no-such-flag"}},
+		"an argument":                    {[]string{"run"}, []string{`unexpected argument "run"`}},
+		"no concurrency":                 {[]string{"--concurrency=0"}, []string{"--concurrency=0: must be 1 or more"}},
+		"an unknown level":               {[]string{"--log-level=loud"}, []string{"--log-level=loud: must be debug, info, warn or error"}},
+		"a level that would show bodies": {[]string{"--log-level=debug-8"}, []string{"--log-level", "must be debug, info, warn or error"}},
+		"a URL without TLS": {[]string{"--webhook-url=http://127.0.0.1:9443"},
+			[]string{"--webhook-url", "must be https://host:port"}},
+		"an unknown failure policy": {[]string{"--webhook-failure-policy=ignore"},
+			[]string{"--webhook-failure-policy=ignore: must be Ignore or Fail"}},
+		"several mistakes at once": {[]string{"--concurrency=0", "--log-format=xml"},
+			[]string{"--concurrency=0", "--log-format=xml: must be text or json"}},
+		"no address": {[]string{"--webhook-bind-address=", "--metrics-bind-address="},
+			[]string{"--webhook-bind-address=: must be an address, such as :9443; for no webhook, write --webhook=false",
+				"--metrics-bind-address=: must be an address, such as :8080"}},
+		"a port in use": {[]string{"--webhook-bind-address=" + taken.Addr().String()},
+			[]string{"--webhook-bind-address=" + taken.Addr().String(), "address already in use"}},
+		"another port in use": {[]string{"--metrics-bind-address=" + taken.Addr().String()},
+			[]string{"--metrics-bind-address=", "address already in use"}},
+		"no file of the webhook's callers": {[]string{"--webhook-client-ca=/does/not/exist"},
+			[]string{"--webhook-client-ca=/does/not/exist", "no such file", "PEM certificates of the authorities"}},
+		"an empty file of callers": {[]string{"--webhook-client-ca=" + empty},
+			[]string{"--webhook-client-ca=" + empty, "it is empty", "-----BEGIN CERTIFICATE-----"}},
+		"a file of callers that is no PEM": {[]string{"--webhook-client-ca=" + garbage},
+			[]string{"--webhook-client-ca=" + garbage, "it holds no PEM", "-----BEGIN CERTIFICATE-----"}},
+		"a namespace that does not exist": {[]string{"--namespace=nowhere"}, []string{"namespace nowhere (--namespace)", "does not exist"}},
+		"no kubeconfig": {[]string{"--kubeconfig=/does/not/exist"},
+			[]string{"--kubeconfig", "/does/not/exist", "no such file"}},
+		"no permissions at all": {[]string{"--kubeconfig=" + nobody},
+			[]string{"clusterroles", "tcr-assistant-manager-role", "forbidden"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := w.refusesToStart(test.args...)
@@ -71,7 +85,8 @@ func TestBadInputAtTheStart(t *testing.T) {
 		w.permit("serviceaccounts", "list", "watch")
 		w.Eventually("the role has taken effect", func() error {
 			review, err := w.Client.AuthorizationV1().SubjectAccessReviews().Create(w.Ctx, &authorizationv1.SubjectAccessReview{
-				Spec: authorizationv1.SubjectAccessReviewSpec{User: manager.User, ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "patch", Resource: "serviceaccounts"}},
+				Spec: authorizationv1.SubjectAccessReviewSpec{User: manager.User,
+					ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "patch", Resource: "serviceaccounts"}},
 			}, metav1.CreateOptions{})
 			if err == nil && review.Status.Allowed {
 				err = errors.New("it has not")
@@ -125,5 +140,6 @@ func TestStartDuringAnOutage(t *testing.T) {
 	require.NoError(t, m.Ready(ctx))
 	w.Create("patient")
 	w.Holds("default", "patient")
-	assert.Contains(t, w.Kubectl("get", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration", "-o", "jsonpath={.webhooks[0].matchConditions}"), manager.User)
+	assert.Contains(t, w.Kubectl("get", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration", "-o",
+		"jsonpath={.webhooks[0].matchConditions}"), manager.User)
 }

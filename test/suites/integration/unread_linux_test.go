@@ -29,7 +29,8 @@ func TestCallersWhoReadNoAnswersDoNotEndTheManager(t *testing.T) {
 	review := `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","name":"a",
 		"resource":{"group":"tcr.tencentcloudcr.com","version":"v1","resource":"imagepullsecrets"},"operation":"CREATE",
 		"object":{"metadata":{"name":"a"},"spec":{"namespaces":"` + long + `","serviceAccounts":"` + long + `","docker":{"username":"u","password":"p","server":"r.io"}}}}}`
-	request := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", webhook.ValidatePath, len(review), review)
+	request := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		webhook.ValidatePath, len(review), review)
 
 	ctx, end := context.WithTimeout(w.Ctx, 25*time.Second)
 	defer end()

@@ -38,8 +38,8 @@ func TestAnUpdateSwitchesTheWebhookOn(t *testing.T) {
 	}
 }
 
-// TestAnUpdateTakesTheMutatingWebhookAway takes away what attaches, as an upgrade does where an admission policy attaches, while one replica
-// runs that still keeps it. It must go on judging ImagePullSecrets until the new one is ready: nobody else does.
+// TestAnUpdateTakesTheMutatingWebhookAway takes away what attaches, as an upgrade does where an admission policy attaches, while one
+// replica runs that still keeps it. It must go on judging ImagePullSecrets until the new one is ready: nobody else does.
 func TestAnUpdateTakesTheMutatingWebhookAway(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -47,7 +47,8 @@ func TestAnUpdateTakesTheMutatingWebhookAway(t *testing.T) {
 	b := newBalancer(t)
 	old := w.replica(b)
 	w.behind(b, old)
-	w.Kubectl("delete", "clusterrole,clusterrolebinding", "tcr-assistant-mutating-webhook-role", "tcr-assistant-mutating-webhook-rolebinding", "--ignore-not-found")
+	w.Kubectl("delete", "clusterrole,clusterrolebinding", "tcr-assistant-mutating-webhook-role", "tcr-assistant-mutating-webhook-rolebinding",
+		"--ignore-not-found")
 	w.Eventually("its configuration is collected", func() error {
 		if left := w.Kubectl("get", "mutatingwebhookconfigurations", "-o", "name"); left != "" {
 			return errors.New("there is " + left)

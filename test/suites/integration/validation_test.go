@@ -19,7 +19,8 @@ func (w *world) create(t *testing.T, manifest []byte) (refusal string) {
 	t.Helper()
 	err := w.Client.CoreV1().RESTClient().Post().
 		AbsPath("/apis/tcr.tencentcloudcr.com/v1/imagepullsecrets").
-		VersionedParams(&metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict}, metav1.ParameterCodec).
+		VersionedParams(&metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict},
+			metav1.ParameterCodec).
 		SetHeader("Content-Type", "application/json").
 		Body(manifest).Do(w.Ctx).Error()
 	if err == nil {

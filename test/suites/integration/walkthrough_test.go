@@ -60,7 +60,8 @@ func TestDocumentedWalkThrough(t *testing.T) {
 	t.Run("the secret is byte for byte what kubectl create secret docker-registry writes", func(t *testing.T) {
 		object, err := w.IPS.Get(w.Ctx, "imagepullsecret-sample", metav1.GetOptions{})
 		require.NoError(t, err)
-		assertSameAsKubectl(t, w, object.Spec.Docker.Server, object.Spec.Docker.Username, object.Spec.Docker.Password, secret.Data[corev1.DockerConfigJsonKey])
+		assertSameAsKubectl(t, w, object.Spec.Docker.Server, object.Spec.Docker.Username, object.Spec.Docker.Password,
+			secret.Data[corev1.DockerConfigJsonKey])
 	})
 	t.Run("odd characters in a password are written as kubectl writes them", func(t *testing.T) {
 		odd := `<&>"\ü 漢` + "\u2028" + `'$(x)%`

@@ -52,8 +52,9 @@ func TestMain(m *testing.M) {
 // world is a control plane with the product installed.
 type world struct {
 	*suite.World
-	births   int  // how many accounts bornWith has created
-	refusals bool // the test has requests refused: by taking permissions away, or by restarting the API server, which for a moment knows of no roles
+	births int // how many accounts bornWith has created
+	// the test has requests refused: by taking permissions away, or by restarting the API server, which for a moment knows of no roles
+	refusals bool
 }
 
 // newWorld starts a control plane and installs the product, without running it. Tests whose promises are not of time run side

@@ -50,7 +50,8 @@ func TestWhatAnOperatorSees(t *testing.T) {
 			for _, secret := range secrets.Items {
 				require.Contains(t, string(secret.Data[corev1.DockerConfigJsonKey]), "password-of-many-renewed", secret.Namespace)
 			}
-			assert.Equal(t, []string{"Normal x1 secret tcr.ipsmany was issued again, with the current credential, in 1005 namespaces"}, w.tells("many", "Reissued"))
+			assert.Equal(t, []string{"Normal x1 secret tcr.ipsmany was issued again, with the current credential, in 1005 namespaces"},
+				w.tells("many", "Reissued"))
 		}},
 		{"Prometheus counts what the walk-through did", func(t *testing.T) { w.walkThrough(t, many+6) }},
 		{"a credential that is refused, and one that ends, are alerts until they are renewed", w.credentials},
@@ -75,7 +76,7 @@ func TestWhatAnOperatorSees(t *testing.T) {
 		{"a foreign secret in the way is a failure, an event and an alert until it goes", w.foreignSecret},
 		{"a permission that is taken away is named, and what fails is no success", w.forbiddenWrites},
 		{"a permission to look that is missing is named too", w.forbiddenWatch},
-		{"someone who keeps undoing a secret is named once and met with patience", w.fight},
+		{"someone who keeps undoing a secret is named once and met with patience", w.contend},
 		{"then the cluster is steady: neither events nor statuses are written", func(t *testing.T) {
 			// Where the cloud is asked with keys in a Secret, that is read each time: once a minute.
 			w.Kubectl("patch", "ipss", "issued", "--type=json", "-p", `[{"op":"remove","path":"/spec/tcr/privateNetwork"}]`)
@@ -241,7 +242,8 @@ func sorted(set map[string]bool) string {
 
 func (w *world) foreignSecret(t *testing.T) {
 	w.Namespace("taken")
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsother"}, Type: corev1.SecretTypeOpaque, StringData: map[string]string{"mine": "kept"}}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipsother"}, Type: corev1.SecretTypeOpaque,
+		StringData: map[string]string{"mine": "kept"}}
 	_, err := w.Client.CoreV1().Secrets("taken").Create(w.Ctx, secret, metav1.CreateOptions{})
 	require.NoError(t, err)
 	w.Create("other", suite.InNamespaces("taken"))
@@ -320,46 +322,47 @@ func (w *world) forbiddenWatch(t *testing.T) {
 	w.ready("unseen")
 }
 
-func (w *world) fight(t *testing.T) {
-	w.Create("fought", suite.InNamespaces("newns"))
-	w.ready("fought")
+func (w *world) contend(t *testing.T) {
+	w.Create("contended", suite.InNamespaces("newns"))
+	w.ready("contended")
 	secrets := w.Client.CoreV1().Secrets("newns")
-	object, err := w.IPS.Get(w.Ctx, "fought", metav1.GetOptions{})
+	object, err := w.IPS.Get(w.Ctx, "contended", metav1.GetOptions{})
 	require.NoError(t, err)
 	ours := string(pullsecret.Render(object.Spec.Docker))
 	// undo changes the Secret back whenever it is as it should be, for as long as while returns true.
 	undo := func(while func() bool) {
 		for while() {
-			secret, err := secrets.Get(w.Ctx, "tcr.ipsfought", metav1.GetOptions{})
+			secret, err := secrets.Get(w.Ctx, "tcr.ipscontended", metav1.GetOptions{})
 			require.NoError(t, err)
 			if string(secret.Data[corev1.DockerConfigJsonKey]) == ours {
-				_, err = secrets.Patch(w.Ctx, "tcr.ipsfought", types.MergePatchType, []byte(`{"data":{".dockerconfigjson":"e30="}}`), metav1.PatchOptions{FieldManager: "rogue"})
+				_, err = secrets.Patch(w.Ctx, "tcr.ipscontended", types.MergePatchType, []byte(`{"data":{".dockerconfigjson":"e30="}}`),
+					metav1.PatchOptions{FieldManager: "rogue"})
 				require.NoError(t, err)
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
 	began := time.Now()
-	undo(func() bool { return len(w.told("fought", "Contended")) == 0 && time.Since(began) < w.Hang })
-	failure := w.fails("fought", "Contended")
-	assert.Equal(t, "newns/tcr.ipsfought", failure.NamespacedName)
+	undo(func() bool { return len(w.told("contended", "Contended")) == 0 && time.Since(began) < w.Hang })
+	failure := w.fails("contended", "Contended")
+	assert.Equal(t, "newns/tcr.ipscontended", failure.NamespacedName)
 	assert.Contains(t, failure.Message, `"rogue" undoes what is written here`)
-	told := w.tells("fought", "Contended")
+	told := w.tells("contended", "Contended")
 	until := time.Now().Add(12 * time.Second)
 	undo(func() bool { return time.Now().Before(until) })
-	assert.Equal(t, told, w.told("fought", "Contended"), "it is told once")
+	assert.Equal(t, told, w.told("contended", "Contended"), "it is told once")
 	require.Len(t, told, 1)
-	assert.Contains(t, told[0], `Warning x1 newns/tcr.ipsfought: "rogue" undoes`)
+	assert.Contains(t, told[0], `Warning x1 newns/tcr.ipscontended: "rogue" undoes`)
 	w.firing("TCRAssistantContended", true)
 	repairs := w.requests(func(r cluster.Request) bool {
-		return r.Name == "tcr.ipsfought" && r.Verb == "patch" && r.Code == http.StatusOK
+		return r.Name == "tcr.ipscontended" && r.Verb == "patch" && r.Code == http.StatusOK
 	})
 	assert.LessOrEqual(t, len(repairs), 8+3, "after eight the pauses are 5, 10 and 20 seconds")
 	assert.GreaterOrEqual(t, len(repairs), 8)
 
-	w.ready("fought")
+	w.ready("contended")
 	w.firing("TCRAssistantContended", false)
-	w.asks(`tcr_assistant_failures{image_pull_secret="fought",reason="Contended"}`, 0)
+	w.asks(`tcr_assistant_failures{image_pull_secret="contended",reason="Contended"}`, 0)
 }
 
 // noTwoWithinASecond compares the times at which the API server got the statuses; half a second is left to the way.

@@ -128,7 +128,8 @@ func (w *world) namespaces(prefix string, total int) {
 	for range 8 {
 		creators.Go(func() {
 			for name := range names {
-				_, _ = w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+				_, _ = w.Client.CoreV1().Namespaces().Create(w.Ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}},
+					metav1.CreateOptions{})
 			}
 		})
 	}

@@ -260,7 +260,8 @@ func (w *world) showsTheEnd(t *testing.T) {
 	status := w.Status("misannotated", func(v1.ImagePullSecretStatus) error { return nil })
 	assert.True(t, ready(status), "it is told, and not fatal")
 	assert.Nil(t, status.Credential.ExpiresAt)
-	assert.Contains(t, status.Credential.ExpiryUnread, "the annotation tcr.tencentcloudcr.com/expires-at of secret tcr-assistant-system/misannotated")
+	assert.Contains(t, status.Credential.ExpiryUnread,
+		"the annotation tcr.tencentcloudcr.com/expires-at of secret tcr-assistant-system/misannotated")
 	command := w.KubectlCommand(w.Ctx, "tcr", "status")
 	command.Env = append(command.Env, "PATH="+folder+string(os.PathListSeparator)+os.Getenv("PATH"))
 	out, _ := command.Output() // some are refused, so it ends with 1

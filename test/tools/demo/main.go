@@ -1,5 +1,6 @@
 // Command demo runs the product's main job on a control plane of its own: it starts one, installs the product, creates the
-// sample ImagePullSecret, a namespace and a service account, shows what has become of them, and stays up until Ctrl-C, or until its terminal is closed.
+// sample ImagePullSecret, a namespace and a service account, shows what has become of them, and stays up until Ctrl-C, or until its
+// terminal is closed.
 package main
 
 import (

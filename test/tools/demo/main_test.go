@@ -54,5 +54,6 @@ func TestTheDemo(t *testing.T) {
 	require.True(t, found)
 	varying := regexp.MustCompile(`v1\.[0-9.]+|in [0-9.]+s|/tmp/\S+|\S*/tcr-assistant-demo-\S+|\b[0-9]+s\b|-{2,}| +`)
 	same := func(s string) string { return varying.ReplaceAllString(s, "~") }
-	assert.True(t, strings.HasPrefix(same(text), same("Started "+strings.TrimSpace(shown))), "the README shows\n%s\nand this was printed:\n%s", shown, text)
+	assert.True(t, strings.HasPrefix(same(text), same("Started "+strings.TrimSpace(shown))), "the README shows\n%s\nand this was printed:\n%s",
+		shown, text)
 }
