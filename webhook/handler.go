@@ -100,11 +100,12 @@ func serve[Request any](log *slog.Logger, in *intake, decode func([]byte) (Reque
 			return
 		}
 		w.Header()["Content-Type"] = jsonType
+		review.lent = true
 		if _, err := w.Write(review.data); err != nil {
-			review.lent = true
 			log.Debug("admission response was not delivered", "error", err)
 			return
 		}
+		review.lent = false
 		conclude(w, outcome)
 	}
 }

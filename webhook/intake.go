@@ -46,7 +46,8 @@ type body struct {
 	data    []byte
 	counted int64 // of intake.large
 	turn    bool  // it has one of intake.turns
-	// lent says that it is not known who still reads the data: once a write has failed, HTTP/2 may yet be sending it.
+	// lent says that somebody else may read the data: while it is written, and for good once that has failed, for HTTP/2 may yet be
+	// sending it then.
 	lent bool
 }
 
