@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"gomodules.xyz/jsonpatch/v2"
 )
 
@@ -105,5 +106,59 @@ func Detach(list []string, unwanted func(name string) bool) (patch []jsonpatch.O
 // patch is.)
 func Guarded(version string, patch []jsonpatch.Operation) ([]byte, error) {
 	guard := jsonpatch.Operation{Operation: "replace", Path: "/metadata/resourceVersion", Value: version}
-	return json.Marshal(append([]jsonpatch.Operation{guard}, patch...))
+	return AppendPatch(nil, append([]jsonpatch.Operation{guard}, patch...))
+}
+
+// AppendPatch appends the JSON of a patch. It allocates nothing for the entries that Attach adds: admission answers with them.
+func AppendPatch(to []byte, patch []jsonpatch.Operation) ([]byte, error) {
+	to = append(to, '[')
+	for i := range patch {
+		if i > 0 {
+			to = append(to, ',')
+		}
+		to = append(to, `{"op":`...)
+		to = appendText(to, patch[i].Operation)
+		to = append(to, `,"path":`...)
+		to = appendText(to, patch[i].Path)
+		if patch[i].Operation != "remove" {
+			to = append(to, `,"value":`...)
+			var err error
+			if to, err = appendValue(to, patch[i].Value); err != nil {
+				return nil, err
+			}
+		}
+		to = append(to, '}')
+	}
+	return append(to, ']'), nil
+}
+
+func appendValue(to []byte, value any) ([]byte, error) {
+	switch value := value.(type) {
+	case reference:
+		return appendReference(to, value), nil
+	case []reference:
+		to = append(to, '[')
+		for i, entry := range value {
+			if i > 0 {
+				to = append(to, ',')
+			}
+			to = appendReference(to, entry)
+		}
+		return append(to, ']'), nil
+	default:
+		encoded, err := json.Marshal(value)
+		return append(to, encoded...), err
+	}
+}
+
+func appendReference(to []byte, entry reference) []byte {
+	to = append(to, `{"name":`...)
+	to = appendText(to, entry.Name)
+	return append(to, '}')
+}
+
+// appendText appends a string. What is no UTF-8 in it is replaced, as encoding/json does.
+func appendText(to []byte, text string) []byte {
+	to, _ = jsontext.AppendQuote(to, text)
+	return to
 }

@@ -69,6 +69,33 @@ func TestDetach(t *testing.T) {
 	}
 }
 
+// TestAPatchIsWrittenAsItsLibraryWritesIt holds what is appended against what encoding/json makes of the same patch.
+func TestAPatchIsWrittenAsItsLibraryWritesIt(t *testing.T) {
+	made, _, _ := Attach(nil, false, []string{"a", "b\"<&\u2028ü"})
+	added, _, _ := Attach(nil, true, []string{"a", "b\xff"})
+	removed, _, _ := Detach([]string{"a", "b"}, func(string) bool { return true })
+	for name, patch := range map[string][]jsonpatch.Operation{
+		"nothing":         {},
+		"a list is made":  made,
+		"entries of one":  added,
+		"entries go":      removed,
+		"other values":    {{Operation: "add", Path: "/a~1b", Value: map[string]any{"c": []int{1, 2}}}, {Operation: "replace", Path: "", Value: "<v>"}},
+		"no value at all": {{Operation: "add", Path: "/a"}, {Operation: "replace", Path: "/b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			usual, err := json.Marshal(patch)
+			require.NoError(t, err)
+			written, err := AppendPatch([]byte("before"), patch)
+			require.NoError(t, err)
+			after, kept := strings.CutPrefix(string(written), "before")
+			assert.True(t, kept)
+			assert.JSONEq(t, string(usual), after)
+		})
+	}
+	_, err := AppendPatch(nil, []jsonpatch.Operation{{Operation: "add", Value: func() {}}})
+	require.Error(t, err, "what is no JSON")
+}
+
 // FuzzEdits detaches and attaches at random and holds that foreign entries keep their place and order, that what is wanted
 // is there once, and that a second run changes nothing.
 func FuzzEdits(f *testing.F) {

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -59,8 +58,8 @@ func (u *unreading) Write([]byte) (int, error) {
 func TestLargeAnswersAreCountedUntilTheyAreWritten(t *testing.T) {
 	in := newIntake()
 	size := maxLarge/3 + 1
-	large := serve(quiet, in, decodeAccountReview, func(*http.Request, *accountRequest) (string, *admissionv1.AdmissionResponse, error) {
-		return "u", &admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{strings.Repeat("w", size)}}, nil
+	large := serve(quiet, in, decodeAccountReview, func(*http.Request, accountRequest) (string, response) {
+		return "u", response{warnings: []string{strings.Repeat("w", size)}}
 	})
 	post := func(w http.ResponseWriter) {
 		large(w, httptest.NewRequest(http.MethodPost, MutatePath, strings.NewReader(accountReview("team", `{"metadata":{"name":"a"}}`))))

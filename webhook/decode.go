@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
-	admissionv1 "k8s.io/api/admission/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
@@ -32,7 +31,8 @@ type accountRequest struct {
 
 	namespace string
 	name      string // of the request; the object's own comes first
-	account   *serviceAccount
+	sent      bool   // there is an account
+	account   serviceAccount
 }
 
 // serviceAccount is what is read of a ServiceAccount.
@@ -46,34 +46,40 @@ type serviceAccount struct {
 	present bool
 }
 
-// decoders are reused: a decoder's buffers cost more than what it decodes here. Duplicate names
+// reader decodes a body.
+type reader struct {
+	decoder *jsontext.Decoder
+	body    bytes.Buffer
+}
+
+// readers are reused: a decoder's buffers cost more than what it decodes here. Duplicate names
 // are looked for in the objects that are read, not in what is passed over.
-var decoders = sync.Pool{New: func() any { return jsontext.NewDecoder(bytes.NewReader(nil)) }}
+var readers = sync.Pool{New: func() any { return &reader{decoder: jsontext.NewDecoder(bytes.NewReader(nil))} }}
 
 // decodeAccountReview reads an AdmissionReview in one pass. It is strict as JSON goes: a field that stands twice, invalid
 // UTF-8 and anything behind the review are errors, so that a review cannot mean one account to the API server and another one
 // here. Its errors repeat none of the bytes that were sent.
-func decodeAccountReview(body []byte) (*accountRequest, error) {
-	var request accountRequest
-	if err := decodeReview(body, &request.header, request.decode); err != nil {
-		return nil, err
-	}
+func decodeAccountReview(body []byte) (request accountRequest, err error) {
+	err = decodeReview(body, &request.header, request.decode)
 	switch {
+	case err != nil:
 	case request.group != "" || request.resource != "serviceaccounts":
-		return nil, errors.New("decoding the admission review: request.resource must be serviceaccounts of the core group")
-	case request.account == nil:
-		return nil, errNoObject
+		err = errors.New("decoding the admission review: request.resource must be serviceaccounts of the core group")
+	case !request.sent:
+		err = errNoObject
 	}
-	return &request, nil
+	return request, err
 }
 
 // decodeReview reads an AdmissionReview, its request by decode.
 func decodeReview(body []byte, into *header, decode func(*jsontext.Decoder) error) error {
-	decoder := decoders.Get().(*jsontext.Decoder)
+	reader := readers.Get().(*reader)
 	if len(body) <= smallBody {
-		defer decoders.Put(decoder) // it holds on to the body until it reads another one
+		defer readers.Put(reader) // it holds on to the body until it reads another one
 	}
-	decoder.Reset(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true))
+	reader.body = *bytes.NewBuffer(body)
+	decoder := reader.decoder
+	decoder.Reset(&reader.body, jsontext.AllowDuplicateNames(true))
 	err := members(decoder,
 		field{"apiVersion", text(&into.apiVersion)},
 		field{"kind", text(&into.kind)},
@@ -84,7 +90,7 @@ func decodeReview(body []byte, into *header, decode func(*jsontext.Decoder) erro
 	switch {
 	case err != nil:
 		return fmt.Errorf("decoding the admission review: %w", withoutValue(err))
-	case into.apiVersion != admissionv1.SchemeGroupVersion.String() || into.kind != "AdmissionReview":
+	case into.apiVersion != reviewVersion || into.kind != reviewKind:
 		return errNoReview
 	case into.uid == "" || len(into.uid) > maxUID:
 		return errNoUID
@@ -114,7 +120,7 @@ func (r *accountRequest) decode(decoder *jsontext.Decoder) error {
 		field{"namespace", text(&r.namespace)},
 		field{"name", text(&r.name)},
 		field{"resource", r.decodeResource},
-		field{"object", optional(&r.account, (*serviceAccount).decode)})
+		field{"object", given(&r.sent, r.account.decode)})
 }
 
 func (a *serviceAccount) decode(decoder *jsontext.Decoder) error {
@@ -223,12 +229,22 @@ func text(into *string) func(*jsontext.Decoder) error {
 				return err
 			}
 			raw, err := unquoted(quoted)
-			*into = string(raw)
+			*into = kept(raw)
 			return err
 		default:
 			return begin(decoder, '"')
 		}
 	}
+}
+
+// kept returns a text that outlives the review. What API servers write every time is not copied.
+func kept(text []byte) string {
+	for _, usual := range [...]string{"", "default", reviewVersion, reviewKind, "serviceaccounts", "pods", "CREATE", "UPDATE"} {
+		if string(text) == usual {
+			return usual
+		}
+	}
+	return string(text)
 }
 
 // texts reads a list of strings into a field, and one more than there may be at most. A null leaves the field as it is.
@@ -258,6 +274,16 @@ func truth(into *bool) func(*jsontext.Decoder) error {
 			return skip(decoder)
 		}
 		return &wrong{string(decoder.StackPointer()), "must be true or false"}
+	}
+}
+
+// given reads a value, and whether there is one: a null is none.
+func given(into *bool, decode func(*jsontext.Decoder) error) func(*jsontext.Decoder) error {
+	return func(decoder *jsontext.Decoder) error {
+		if *into = decoder.PeekKind() != 'n'; !*into {
+			return skip(decoder)
+		}
+		return decode(decoder)
 	}
 }
 

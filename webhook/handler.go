@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -52,16 +51,14 @@ func Handler(log *slog.Logger, known Attachments, labels LabelsOf, ready func() 
 	router := chi.NewRouter()
 	in := newIntake()
 	router.Use(observed(observers), recoverer(log), readiness(ready), onlyJSON)
-	router.Post(MutatePath, serve(log, in, decodeAccountReview, func(r *http.Request, request *accountRequest) (string, *admissionv1.AdmissionResponse, error) {
-		response, err := mutate(known, labels.of(r, request.namespace), request)
-		return request.uid, response, err
+	router.Post(MutatePath, serve(log, in, decodeAccountReview, func(r *http.Request, request accountRequest) (string, response) {
+		return request.uid, mutate(known, labels.of(r, request.namespace), &request)
 	}))
-	router.Post(MutatePodsPath, serve(log, in, decodePodReview, func(r *http.Request, request *podRequest) (string, *admissionv1.AdmissionResponse, error) {
-		response, err := mutatePod(known, labels.of(r, request.namespace), request)
-		return request.uid, response, err
+	router.Post(MutatePodsPath, serve(log, in, decodePodReview, func(r *http.Request, request podRequest) (string, response) {
+		return request.uid, mutatePod(known, labels.of(r, request.namespace), &request)
 	}))
-	router.Post(ValidatePath, serve(log, in, decodeObjectReview, func(_ *http.Request, request *objectRequest) (string, *admissionv1.AdmissionResponse, error) {
-		return request.uid, validate(known, request), nil
+	router.Post(ValidatePath, serve(log, in, decodeObjectReview, func(_ *http.Request, request objectRequest) (string, response) {
+		return request.uid, validate(known, &request)
 	}))
 	return router
 }
@@ -82,16 +79,19 @@ func (l LabelsOf) of(r *http.Request, namespace string) func() pullsecret.Labels
 	}
 }
 
-// answering returns the response to a request, with the request's UID.
-type answering[Request any] func(*http.Request, *Request) (uid string, response *admissionv1.AdmissionResponse, err error)
+// answering returns the response to a request, with the request's UID. (A pointer to the request would have it allocated.)
+type answering[Request any] func(*http.Request, Request) (uid string, response response)
+
+// jsonType is the Content-Type of all answers, and is never written to.
+var jsonType = []string{"application/json"}
 
 // serve reads a review, has it answered, and writes the answer.
-func serve[Request any](log *slog.Logger, in *intake, decode func([]byte) (*Request, error), answer answering[Request]) http.HandlerFunc {
+func serve[Request any](log *slog.Logger, in *intake, decode func([]byte) (Request, error), answer answering[Request]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		review := in.open()
 		defer in.close(review) // only then is its answer written
-		encoded, outcome, err := respond(w, r, in, review, decode, answer)
+		outcome, err := respond(w, r, in, review, decode, answer)
 		if limit := deadline(r); err == nil && limit > 0 && time.Since(began) > limit {
 			err = context.DeadlineExceeded // the API server no longer waits
 		}
@@ -99,33 +99,32 @@ func serve[Request any](log *slog.Logger, in *intake, decode func([]byte) (*Requ
 			refuse(log, w, r, err)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		if _, err := w.Write(encoded); err != nil {
+		w.Header()["Content-Type"] = jsonType
+		review.lent = true
+		if _, err := w.Write(review.data); err != nil {
 			log.Debug("admission response was not delivered", "error", err)
 			return
 		}
+		review.lent = false
 		conclude(w, outcome)
 	}
 }
 
-// respond returns the answer to a review, and its outcome. By then the review has given its room to the answer.
-func respond[Request any](w http.ResponseWriter, r *http.Request, in *intake, review *body, decode func([]byte) (*Request, error), answer answering[Request]) ([]byte, Outcome, error) {
+// respond puts the answer to a review in its place, and returns its outcome.
+func respond[Request any](w http.ResponseWriter, r *http.Request, in *intake, review *body, decode func([]byte) (Request, error), answer answering[Request]) (Outcome, error) {
 	if err := in.read(w, r, review); err != nil {
-		return nil, OutcomeError, &unread{err}
+		return OutcomeError, &unread{err}
 	}
 	request, err := decode(review.data)
 	if err != nil {
-		return nil, OutcomeError, &misread{err}
+		return OutcomeError, &misread{err}
 	}
-	uid, response, err := answer(r, request)
+	uid, response := answer(r, request)
+	err = in.exchange(review, func(room []byte) ([]byte, error) { return response.append(room, uid) })
 	if err != nil {
-		return nil, OutcomeError, err
+		return OutcomeError, err
 	}
-	encoded, err := encodeResponse(uid, response)
-	if err != nil {
-		return nil, OutcomeError, err
-	}
-	return encoded, outcomeOf(response), in.exchange(review, len(encoded))
+	return response.outcome(), nil
 }
 
 // deadline is how long the API server waits for this answer, which its timeout parameter says; 0 where it does not say.

@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -40,18 +41,19 @@ func newIntake() *intake {
 	}
 }
 
-// body is a review as it was read. What is kept of a review is copied out of it.
+// body is a review as it was read, and then its answer. What is kept of a review is copied out of it.
 type body struct {
 	data    []byte
 	counted int64 // of intake.large
 	turn    bool  // it has one of intake.turns
+	// lent says that somebody else may read the data: while it is written, and for good once that has failed, for HTTP/2 may yet be
+	// sending it then.
+	lent bool
 }
 
 // open returns an empty body, which has to be closed.
 func (i *intake) open() *body {
-	b := i.buffers.Get().(*body)
-	b.data = b.data[:0]
-	return b
+	return i.buffers.Get().(*body)
 }
 
 // read reads all of a review, and waits for its turn where it is a large one.
@@ -106,33 +108,51 @@ func (i *intake) await(ctx context.Context, b *body) error {
 	}
 }
 
-// exchange gives back a review that has been answered, and takes the room of its answer until b is closed. The turn goes back
-// too: a caller that does not read its answer would keep it.
-func (i *intake) exchange(b *body, answer int) error {
-	i.close(b)
-	if answer <= smallBody {
-		return nil
+// exchange puts an answer in the place of a review, and takes the room that it needs until b is closed. The turn goes back: a
+// caller that does not read its answer would keep it.
+func (i *intake) exchange(b *body, write func(room []byte) ([]byte, error)) error {
+	i.empty(b)
+	answer, err := write(b.data)
+	if b.turn {
+		<-i.turns
+		b.turn = false
 	}
-	if i.large.Add(int64(answer)) > maxLarge {
-		i.large.Add(-int64(answer))
-		return errBusy
+	if err != nil {
+		return fmt.Errorf("encoding the answer: %w", err)
 	}
-	b.counted = int64(answer)
+	if size := int64(cap(answer)); size > smallBody {
+		if i.large.Add(size) > maxLarge {
+			i.large.Add(-size)
+			return errBusy
+		}
+		b.counted = size
+	}
+	b.data = answer
 	return nil
 }
 
-// close gives back what a body holds, which may be nothing any more. A large one is left to the garbage collector, and
-// not kept for the next review.
+// empty overwrites what a body holds: it may be a credential. A large one is left to the garbage collector.
+func (i *intake) empty(b *body) {
+	clear(b.data)
+	b.data = b.data[:0]
+	if b.counted > 0 {
+		b.data = nil
+		i.large.Add(-b.counted)
+		b.counted = 0
+	}
+}
+
+// close gives back what a body holds, and the body itself: nobody may use it any more.
 func (i *intake) close(b *body) {
 	if b.turn {
 		<-i.turns
 		b.turn = false
 	}
-	clear(b.data) // it may hold a credential
-	if b.counted == 0 && b.data != nil {
-		i.buffers.Put(&body{data: b.data})
+	if b.lent {
+		i.large.Add(-b.counted)
+		return
 	}
-	b.data = nil
-	i.large.Add(-b.counted)
-	b.counted = 0
+	if i.empty(b); b.data != nil {
+		i.buffers.Put(b)
+	}
 }

@@ -3,8 +3,6 @@ package webhook
 import (
 	"net/http"
 	"time"
-
-	admissionv1 "k8s.io/api/admission/v1"
 )
 
 // Outcome is what an admission request came to.
@@ -58,16 +56,5 @@ func observed(observers []Observer) func(http.Handler) http.Handler {
 func conclude(w http.ResponseWriter, outcome Outcome) {
 	if seen, observed := w.(*outcomeRecorder); observed {
 		seen.outcome = outcome
-	}
-}
-
-func outcomeOf(response *admissionv1.AdmissionResponse) Outcome {
-	switch {
-	case !response.Allowed:
-		return OutcomeDenied
-	case len(response.Patch) > 0:
-		return OutcomePatched
-	default:
-		return OutcomeAllowed
 	}
 }

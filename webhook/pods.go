@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -18,7 +17,8 @@ type podRequest struct {
 	header
 
 	namespace, operation string
-	pod                  *pod
+	sent                 bool // there is a pod
+	pod                  pod
 }
 
 // pod is what is read of a Pod.
@@ -33,18 +33,16 @@ type pod struct {
 }
 
 // decodePodReview reads an AdmissionReview as decodeAccountReview does.
-func decodePodReview(body []byte) (*podRequest, error) {
-	var request podRequest
-	if err := decodeReview(body, &request.header, request.decode); err != nil {
-		return nil, err
-	}
+func decodePodReview(body []byte) (request podRequest, err error) {
+	err = decodeReview(body, &request.header, request.decode)
 	switch {
+	case err != nil:
 	case request.group != "" || request.resource != "pods":
-		return nil, errors.New("decoding the admission review: request.resource must be pods of the core group")
-	case request.pod == nil:
-		return nil, errNoObject
+		err = errors.New("decoding the admission review: request.resource must be pods of the core group")
+	case !request.sent:
+		err = errNoObject
 	}
-	return &request, nil
+	return request, err
 }
 
 func (r *podRequest) decode(decoder *jsontext.Decoder) error {
@@ -53,7 +51,7 @@ func (r *podRequest) decode(decoder *jsontext.Decoder) error {
 		field{"namespace", text(&r.namespace)},
 		field{"operation", text(&r.operation)},
 		field{"resource", r.decodeResource},
-		field{"object", optional(&r.pod, (*pod).decode)})
+		field{"object", given(&r.sent, r.pod.decode)})
 }
 
 func (p *pod) decode(decoder *jsontext.Decoder) error {
@@ -114,18 +112,12 @@ func (p *pod) decodeImage(member string) func(*jsontext.Decoder) error {
 }
 
 // mutatePod attaches Secrets to a pod that is created and lists pull secrets of its own. It never denies, and holds no "test" operation.
-func mutatePod(known Attachments, labels func() pullsecret.Labels, request *podRequest) (*admissionv1.AdmissionResponse, error) {
-	response, pod := &admissionv1.AdmissionResponse{Allowed: true}, request.pod
+func mutatePod(known Attachments, labels func() pullsecret.Labels, request *podRequest) response {
+	pod := &request.pod
 	if request.operation != string(admissionv1.Create) || !pod.lists || pod.mirror || pod.optOut == v1.OptOutValue {
-		return response, nil
+		return response{}
 	}
 	wanted := known.PodSecrets(&pullsecret.Pod{Namespace: request.namespace, ServiceAccount: pod.account, Images: pod.images}, labels)
 	patch, added := pullsecret.AttachToPod(pod.secrets, wanted)
-	if len(patch) == 0 {
-		return response, nil
-	}
-	if err := respondWith(response, patch, added); err != nil {
-		return nil, fmt.Errorf("encoding the patch of a pod in namespace %s: %w", request.namespace, err)
-	}
-	return response, nil
+	return response{patch: patch, attached: added}
 }

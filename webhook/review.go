@@ -1,14 +1,11 @@
 package webhook
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
-	admissionv1 "k8s.io/api/admission/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -39,20 +36,18 @@ type reviewedObject struct {
 }
 
 // decodeObjectReview reads an AdmissionReview as decodeAccountReview does.
-func decodeObjectReview(body []byte) (*objectRequest, error) {
-	var request objectRequest
-	if err := decodeReview(body, &request.header, request.decode); err != nil {
-		return nil, err
-	}
+func decodeObjectReview(body []byte) (request objectRequest, err error) {
+	err = decodeReview(body, &request.header, request.decode)
 	switch {
+	case err != nil:
 	case request.group != v1.GroupVersion.Group || request.resource != "imagepullsecrets":
-		return nil, fmt.Errorf("decoding the admission review: request.resource must be imagepullsecrets of group %s", v1.GroupVersion.Group)
+		err = fmt.Errorf("decoding the admission review: request.resource must be imagepullsecrets of group %s", v1.GroupVersion.Group)
 	case request.object == nil:
-		return nil, errNoObject
+		err = errNoObject
 	case max(len(request.name), len(request.object.name)) > validation.DNS1123SubdomainMaxLength:
-		return nil, errLongName
+		err = errLongName
 	}
-	return &request, nil
+	return request, err
 }
 
 func (r *objectRequest) decode(decoder *jsontext.Decoder) error {
@@ -133,14 +128,6 @@ func withoutValue(err error) error {
 	default:
 		return errors.New("it is not valid JSON")
 	}
-}
-
-// encodeResponse writes the AdmissionReview that answers request uid.
-func encodeResponse(uid string, response *admissionv1.AdmissionResponse) ([]byte, error) {
-	response.UID = types.UID(uid)
-	review := admissionv1.AdmissionReview{Response: response}
-	review.APIVersion, review.Kind = admissionv1.SchemeGroupVersion.String(), "AdmissionReview"
-	return json.Marshal(review)
 }
 
 func decodeSelector(s *v1.LabelSelector, decoder *jsontext.Decoder) error {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	admissionv1 "k8s.io/api/admission/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,22 +22,22 @@ const maxWarnings = 10
 
 // validate refuses an ImagePullSecret whose spec cannot be understood, and warns of what is valid but probably a mistake. An
 // update that leaves the spec as it was passes: an object that is bad already can still be labelled and deleted.
-func validate(known Attachments, request *objectRequest) *admissionv1.AdmissionResponse {
+func validate(known Attachments, request *objectRequest) response {
 	asked := request.object
 	if asked.name == "" {
 		asked.name = request.name
 	}
 	unchanged := request.old != nil && equality.Semantic.DeepEqual(request.old.spec, asked.spec)
 	if unchanged || asked.ending {
-		return &admissionv1.AdmissionResponse{Allowed: true}
+		return response{}
 	}
 	rule, errs := pullsecret.Check(&v1.ImagePullSecret{ObjectMeta: metav1.ObjectMeta{Name: asked.name}, Spec: asked.spec})
 	if len(errs) > 0 {
 		status := apierrors.NewInvalid(v1.Kind.GroupKind(), asked.name, errs).Status()
 		status.Code = http.StatusUnprocessableEntity
-		return &admissionv1.AdmissionResponse{Result: &status}
+		return response{refusal: &status}
 	}
-	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: warnings(known, rule, asked.spec.Docker)}
+	return response{warnings: warnings(known, rule, asked.spec.Docker)}
 }
 
 // warnings do not depend on the credentials that others hold: callers are not authenticated, and an answer that told whether two

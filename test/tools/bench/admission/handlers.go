@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -35,7 +36,7 @@ var sizes = []struct {
 }{{1 << 10, 1.0 / 5}, {5 << 10, 0}, {28 << 10, 1.0 / 10}}
 
 // maxAllocations is the goal for one request.
-const maxAllocations = 40
+const maxAllocations = 15
 
 // index holds one rule, which selects every account.
 func index() *pullsecret.Index {
@@ -50,8 +51,11 @@ func index() *pullsecret.Index {
 	return index
 }
 
+// product is the product's handler with all that the manager gives it.
 func product() http.Handler {
-	return webhook.Handler(slog.New(slog.DiscardHandler), index(), nil, func() error { return nil })
+	labels := func(context.Context, string) pullsecret.Labels { return pullsecret.Labels{} }
+	ready := func() error { return nil }
+	return webhook.Handler(slog.New(slog.DiscardHandler), index(), labels, ready, func(string, webhook.Outcome, time.Duration) {})
 }
 
 // controllerRuntime serves the same mutation the way its documentation shows: decode, change, compare.

@@ -50,7 +50,7 @@ func pin(core int) error {
 }
 
 // serve serves a handler over TLS as the product's server does, on the first core, until standard input ends. It prints its
-// address.
+// address, and for each line that it is sent what the process has done for its memory so far.
 func serve(handler http.Handler) error {
 	if err := pin(0); err != nil {
 		return err
@@ -70,7 +70,11 @@ func serve(handler http.Handler) error {
 	}
 	fmt.Println(listener.Addr())
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			var stats runtime.MemStats
+			runtime.ReadMemStats(&stats)
+			fmt.Println(stats.Mallocs, stats.NumGC)
+		}
 		_ = server.Close()
 	}()
 	if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
@@ -92,7 +96,8 @@ func selfSigned() (*tls.Certificate, error) {
 // server is a process that serves one of the handlers.
 type server struct {
 	command *exec.Cmd
-	stdin   io.Closer
+	stdin   io.WriteCloser
+	stdout  *bufio.Reader
 	address string
 }
 
@@ -113,12 +118,22 @@ func start(name string) (*server, error) {
 	if err := s.command.Start(); err != nil {
 		return nil, err
 	}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	s.stdout = bufio.NewReader(stdout)
+	line, err := s.stdout.ReadString('\n')
 	s.address = strings.TrimSpace(line)
 	return s, err
 }
 
 func (s *server) stop() error { return errors.Join(s.stdin.Close(), s.command.Wait()) }
+
+// collected returns how many allocations the server has made so far, and how often it has collected garbage.
+func (s *server) collected() (allocations, collections uint64, err error) {
+	if _, err := fmt.Fprintln(s.stdin); err != nil {
+		return 0, 0, err
+	}
+	_, err = fmt.Fscanln(s.stdout, &allocations, &collections)
+	return allocations, collections, err
+}
 
 // processor returns the time that the server's threads have run.
 func (s *server) processor() (time.Duration, error) {
@@ -159,13 +174,16 @@ func (l load) String() string {
 
 // result is how a server has answered.
 type result struct {
-	took, used time.Duration   // on the clock, and of the server's processor
-	latencies  []time.Duration // sorted
+	took, used  time.Duration   // on the clock, and of the server's processor
+	latencies   []time.Duration // sorted
+	allocations uint64          // of the server, net/http's among them
+	collections uint64          // of garbage
 }
 
 // join takes in another part of the same measurement.
 func (r *result) join(part result) {
 	r.took, r.used = r.took+part.took, r.used+part.used
+	r.allocations, r.collections = r.allocations+part.allocations, r.collections+part.collections
 	r.latencies = append(r.latencies, part.latencies...)
 	slices.Sort(r.latencies)
 }
@@ -174,6 +192,9 @@ func (r result) perSecond() float64 { return float64(len(r.latencies)) / r.took.
 
 // processor returns what the server spent on a request.
 func (r result) processor() time.Duration { return r.used / time.Duration(len(r.latencies)) }
+
+// each returns how much there was for each request.
+func (r result) each(count uint64) float64 { return float64(count) / float64(len(r.latencies)) }
 
 func (r result) percentile(thousandths int) float64 {
 	return float64(r.latencies[min(len(r.latencies)*thousandths/1000, len(r.latencies)-1)].Microseconds()) / 1000
@@ -192,6 +213,10 @@ func (l load) put(s *server, during time.Duration, perSecond float64) (r result,
 		if err := clients[i].ask(); err != nil {
 			return result{}, fmt.Errorf("connecting to a server over %s: %w", l, err)
 		}
+	}
+	allocations, collections, err := s.collected()
+	if err != nil {
+		return result{}, err
 	}
 	before, err := s.processor()
 	if err != nil {
@@ -216,7 +241,9 @@ func (l load) put(s *server, during time.Duration, perSecond float64) (r result,
 		return result{}, fmt.Errorf("loading a server over %s: %w", l, err)
 	}
 	r.used = after - before
-	return r, nil
+	r.allocations, r.collections, err = s.collected()
+	r.allocations, r.collections = r.allocations-allocations, r.collections-collections
+	return r, err
 }
 
 // due returns what waits until the next request of a connection is due, and says when that was: evenly spaced among all
@@ -281,26 +308,27 @@ func compareServers(all *figures, each time.Duration) (err error) {
 }
 
 // parts is into how many parts each measurement is cut, so that both servers meet the same spells of a busy machine.
-const parts = 5
+const parts = 5 // odd
 
 func compareUnder(all *figures, l load, ours, theirs *server, each time.Duration) error {
-	var own, other, half result
+	var own, other result
+	var half []float64 // the p99 of each part
 	for range parts {
-		for _, one := range []struct {
-			into   *result
-			server *server
-		}{{&own, ours}, {&other, theirs}, {&half, ours}} {
-			pace := 0.0 // as fast as it goes
-			if one.into == &half {
-				pace = own.perSecond() / 2
-			}
-			part, err := l.put(one.server, each/parts, pace)
+		for into, server := range map[*result]*server{&own: ours, &other: theirs} {
+			part, err := l.put(server, each/parts, 0)
 			if err != nil {
 				return err
 			}
-			one.into.join(part)
+			into.join(part)
 		}
+		part, err := l.put(ours, each/parts, own.perSecond()/2)
+		if err != nil {
+			return err
+		}
+		slices.Sort(part.latencies)
+		half = append(half, part.percentile(990))
 	}
+	slices.Sort(half)
 	benchmark := "admission over " + l.String()
 	over := all.add(benchmark, "time per answer over controller-runtime", l.size, "x", other.perSecond()/own.perSecond())
 	processor := all.add(benchmark, "processor time over controller-runtime", l.size, "x", own.processor().Seconds()/other.processor().Seconds())
@@ -316,7 +344,10 @@ func compareUnder(all *figures, l load, ours, theirs *server, each time.Duration
 	all.add(benchmark, "p99 at full load", l.size, "ms", own.percentile(990))
 	all.add(benchmark, "p99.9 at full load", l.size, "ms", own.percentile(999))
 	all.add(benchmark, "p99 of controller-runtime at full load", l.size, "ms", other.percentile(990))
-	paced := all.add(benchmark, "p99 at half load", l.size, "ms", half.percentile(990))
+	all.add(benchmark, "allocations, net/http's among them", l.size, "allocs", own.each(own.allocations))
+	all.add(benchmark, "garbage collections", l.size, "/10,000", 10_000*own.each(own.collections))
+	// The middle one: a spell in which others have the core would be the p99 of all.
+	paced := all.add(benchmark, "p99 at half load", l.size, "ms", half[parts/2])
 	if !l.cold {
 		paced.atMost(1)
 	}
