@@ -103,8 +103,8 @@ const (
 	deletion     verb = "delete"
 )
 
-// compare returns what to write for so many parts with these labels, and what to read first. same reports whether a part is as what is derived has it.
-// What is divided anew is made before it is taken away elsewhere, so that nothing is missing meanwhile.
+// compare returns what to write for so many parts with these labels, and what to read first. same reports whether a part is as what is
+// derived has it. What is divided anew is made before it is taken away elsewhere, so that nothing is missing meanwhile.
 func compare(have map[string]stored, number int, same func(part int, holds *pullsecret.Derived) bool, labels map[string]string, owner *metav1.OwnerReference) (steps []step, unknown []string) {
 	var changes, deletions []step
 	wanted := map[string]bool{}
