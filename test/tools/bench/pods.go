@@ -29,7 +29,7 @@ type podsProgram struct {
 
 var (
 	manyPods = podsProgram{sizes: []int{0, 1, 1000}, slices: 15, pods: 50, fsync: true}
-	somePods = podsProgram{sizes: []int{0, 1, 200}, slices: 5, pods: 30}
+	somePods = podsProgram{sizes: []int{0, 1, 200}, slices: 5, pods: 20}
 )
 
 // podsSetting is what a control plane for pods is like.
