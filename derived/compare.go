@@ -64,8 +64,26 @@ func (s stored) known() bool { return s.read > 0 && s.read == s.generation }
 
 // marked reports whether an object is as it is to be besides its spec: labelled as ours, and owned where there is an owner. (One
 // whose owner is gone, or is another one by now, is collected, and made anew.)
-func (s stored) marked(owner *metav1.OwnerReference) bool {
-	return v1.Managed(s.labels) && (owner == nil || s.owned)
+func (s stored) marked(labels map[string]string, owner *metav1.OwnerReference) bool {
+	for _, key := range ourLabels {
+		have, labelled := s.labels[key]
+		if want, wanted := labels[key]; have != want || labelled != wanted {
+			return false
+		}
+	}
+	return owner == nil || s.owned
+}
+
+// ourLabels are the keys of labels that nobody else decides about.
+var ourLabels = []string{v1.ManagedByLabel, v1.ServesPodsLabel}
+
+// labelsOf returns the labels of each part of what is derived.
+func labelsOf(derived *pullsecret.Derived) map[string]string {
+	labels := v1.ManagedLabels()
+	if derived.ServesPods() {
+		labels[v1.ServesPodsLabel] = v1.ServesPodsValue
+	}
+	return labels
 }
 
 // step is one write.
@@ -85,9 +103,9 @@ const (
 	deletion     verb = "delete"
 )
 
-// compare returns what to write for so many parts, and what to read first. same reports whether a part is as what is derived has it.
-// What is divided anew is made before it is taken away elsewhere, so that nothing is missing meanwhile.
-func compare(have map[string]stored, number int, same func(part int, holds *pullsecret.Derived) bool, owner *metav1.OwnerReference) (steps []step, unknown []string) {
+// compare returns what to write for so many parts with these labels, and what to read first. same reports whether a part is as what is
+// derived has it. What is divided anew is made before it is taken away elsewhere, so that nothing is missing meanwhile.
+func compare(have map[string]stored, number int, same func(part int, holds *pullsecret.Derived) bool, labels map[string]string, owner *metav1.OwnerReference) (steps []step, unknown []string) {
 	var changes, deletions []step
 	wanted := map[string]bool{}
 	for i := range number {
@@ -98,7 +116,7 @@ func compare(have map[string]stored, number int, same func(part int, holds *pull
 			steps = append(steps, step{name, i, creation})
 		case !now.known():
 			unknown = append(unknown, name)
-		case !same(i, now.holds) || !now.marked(owner):
+		case !same(i, now.holds) || !now.marked(labels, owner):
 			changes = append(changes, step{name, i, modification})
 		}
 	}
@@ -148,8 +166,7 @@ func change(now stored, derived *pullsecret.Derived, part int, owner *metav1.Own
 	if now.labels == nil {
 		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/labels", Value: map[string]string{}})
 	}
-	key := strings.ReplaceAll(v1.ManagedByLabel, "/", "~1") // RFC 6901
-	patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/labels/" + key, Value: v1.ManagedByValue})
+	patch = append(patch, relabelling(now.labels, labelsOf(derived))...)
 	if owner != nil && !now.owned {
 		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/ownerReferences", Value: []metav1.OwnerReference{*owner}})
 	}
@@ -165,13 +182,28 @@ func change(now stored, derived *pullsecret.Derived, part int, owner *metav1.Own
 	return encoded, edits, err
 }
 
+// relabelling returns what makes our labels these.
+func relabelling(have, want map[string]string) (patch []jsonpatch.Operation) {
+	for _, key := range ourLabels {
+		path := "/metadata/labels/" + strings.ReplaceAll(key, "/", "~1") // RFC 6901
+		_, labelled := have[key]
+		switch value, wanted := want[key]; {
+		case wanted:
+			patch = append(patch, jsonpatch.Operation{Operation: "add", Path: path, Value: value})
+		case labelled:
+			patch = append(patch, jsonpatch.Operation{Operation: "remove", Path: path})
+		}
+	}
+	return patch
+}
+
 // newObject returns the object of a part.
-func newObject(number int, spec v1.DerivedAttachmentsSpec, owner *metav1.OwnerReference) *v1.DerivedAttachments {
+func newObject(number int, spec v1.DerivedAttachmentsSpec, labels map[string]string, owner *metav1.OwnerReference) *v1.DerivedAttachments {
 	object := &v1.DerivedAttachments{
 		TypeMeta: metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: "DerivedAttachments"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   partName(number),
-			Labels: v1.ManagedLabels(),
+			Labels: labels,
 		},
 		Spec: spec,
 	}

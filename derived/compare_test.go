@@ -28,6 +28,19 @@ func attaching(names ...string) *pullsecret.Derived {
 	return pullsecret.Derive(index.Rules(), 1)
 }
 
+// serving is attaching where they serve pods, too.
+func serving(names ...string) *pullsecret.Derived {
+	index := pullsecret.NewIndex()
+	for _, name := range names {
+		index.Put(&v1.ImagePullSecret{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec:       v1.ImagePullSecretSpec{Docker: v1.DockerCredential{Username: "u", Password: "p", Server: "s"}, Pods: v1.PodsAll},
+		})
+	}
+	index.BarExactly(nil)
+	return pullsecret.Derive(index.Rules(), 1)
+}
+
 // kept returns an object that holds what was derived, as it was written; nil for something else.
 func kept(holds *pullsecret.Derived) stored {
 	return stored{uid: "1", version: 5, generation: 2, labels: marked, owned: true, holds: holds, read: 2}
@@ -39,6 +52,8 @@ func TestCompare(t *testing.T) {
 	edited := kept(now).after(stored{uid: "1", version: 6, generation: 3, labels: marked, owned: true})
 	touched := kept(now).after(stored{uid: "1", version: 6, generation: 2, owned: true})
 	reborn := kept(now).after(stored{uid: "2", version: 6, generation: 2, labels: marked, owned: true})
+	labelled := kept(now)
+	labelled.labels = map[string]string{v1.ManagedByLabel: v1.ManagedByValue, v1.ServesPodsLabel: v1.ServesPodsValue}
 	orphan := kept(now)
 	orphan.owned = false
 	same := func(_ int, holds *pullsecret.Derived) bool { return holds == now }
@@ -69,6 +84,9 @@ func TestCompare(t *testing.T) {
 		"one that lost its label gets it back": {
 			have: map[string]stored{partName(0): touched}, number: 1, steps: []step{{partName(0), 0, modification}},
 		},
+		"one that has the label of those that serve pods loses it": {
+			have: map[string]stored{partName(0): labelled}, number: 1, steps: []step{{partName(0), 0, modification}},
+		},
 		"one that lost its owner gets it back": {
 			have: map[string]stored{partName(0): orphan}, number: 1, steps: []step{{partName(0), 0, modification}},
 		},
@@ -90,15 +108,53 @@ func TestCompare(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			steps, unknown := compare(test.have, test.number, same, owner)
+			steps, unknown := compare(test.have, test.number, same, marked, owner)
 			assert.Equal(t, test.steps, steps)
 			assert.Equal(t, test.unknown, unknown)
 		})
 	}
 	t.Run("without an owner none is missed", func(t *testing.T) {
-		steps, _ := compare(map[string]stored{partName(0): orphan}, 1, same, nil)
+		steps, _ := compare(map[string]stored{partName(0): orphan}, 1, same, marked, nil)
 		assert.Empty(t, steps)
 	})
+}
+
+func TestPartsSayByALabelWhetherTheyServePods(t *testing.T) {
+	const path = "/metadata/labels/tcr.tencentcloudcr.com~1serves-pods"
+	never, pods := attaching("a"), serving("a")
+	both := map[string]string{v1.ManagedByLabel: v1.ManagedByValue, v1.ServesPodsLabel: v1.ServesPodsValue}
+	odd := map[string]string{v1.ManagedByLabel: v1.ManagedByValue, v1.ServesPodsLabel: "false"}
+	for name, test := range map[string]struct {
+		have    map[string]string
+		derived *pullsecret.Derived
+		marked  bool
+		want    string // what is done with the label
+	}{
+		"where nothing serves pods there is none":    {marked, never, true, ""},
+		"where something does it is added":           {marked, pods, false, "add"},
+		"and stays":                                  {both, pods, true, "add"},
+		"until nothing does any more":                {both, never, false, "remove"},
+		"another value is none of ours":              {odd, pods, false, "add"},
+		"and does not stay where nothing serves any": {odd, never, false, "remove"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := kept(test.derived)
+			now.labels = test.have
+			assert.Equal(t, test.marked, now.marked(labelsOf(test.derived), nil))
+			patch, _, err := change(now, test.derived, 0, nil, func(part int) v1.DerivedAttachmentsSpec { return test.derived.Parts()[part] })
+			require.NoError(t, err)
+			var operations []struct{ Op, Path string }
+			require.NoError(t, json.Unmarshal(patch, &operations))
+			var did string
+			for _, operation := range operations {
+				if operation.Path == path {
+					did = operation.Op
+				}
+			}
+			assert.Equal(t, test.want, did)
+			assert.Equal(t, labelsOf(test.derived), newObject(0, v1.DerivedAttachmentsSpec{}, labelsOf(test.derived), nil).Labels)
+		})
+	}
 }
 
 func TestAStrangersObjectIsNoPart(t *testing.T) {

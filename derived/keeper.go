@@ -177,7 +177,7 @@ func (k *Keeper) keep(ctx context.Context) (more bool, err error) {
 	}
 	parts := made{}
 	same := func(part int, holds *pullsecret.Derived) bool { return parts.equal(derived, part, holds) }
-	steps, unknown := compare(have, derived.Number, same, owner)
+	steps, unknown := compare(have, derived.Number, same, labelsOf(derived), owner)
 	whole := func(part int) v1.DerivedAttachmentsSpec { return parts.part(derived, part) }
 	for _, name := range unknown {
 		if err := k.look(ctx, name, derived, whole); err != nil {
@@ -225,7 +225,7 @@ func (k *Keeper) take(ctx context.Context, s step, now stored, derived *pullsecr
 	}
 	whole := func(part int) v1.DerivedAttachmentsSpec { return parts.part(derived, part) }
 	if s.verb == creation {
-		made, err := k.objects.Create(ctx, newObject(s.part, whole(s.part), owner), metav1.CreateOptions{FieldManager: v1.FieldManager})
+		made, err := k.objects.Create(ctx, newObject(s.part, whole(s.part), labelsOf(derived), owner), metav1.CreateOptions{FieldManager: v1.FieldManager})
 		if err != nil {
 			return fmt.Errorf("making derived attachments %s: %w", s.name, err)
 		}

@@ -84,6 +84,9 @@ func derive(rules *Rules, have, limit int) *Derived {
 	return derived
 }
 
+// ServesPods reports whether some part may give Secrets to pods that list pull secrets of their own.
+func (d *Derived) ServesPods() bool { return d.rules.servesPods() }
+
 // Parts makes the parts. Equal ones are encoded alike.
 func (d *Derived) Parts() []v1.DerivedAttachmentsSpec { return divide(d.rules, d.Number, d.without) }
 

@@ -10,6 +10,11 @@ const (
 	// ExpiresAtAnnotation is the key of the annotation by which a Secret that an ImagePullSecret refers to says when the credential in
 	// it ends, as RFC 3339 writes times.
 	ExpiresAtAnnotation = "tcr.tencentcloudcr.com/expires-at"
+	// ServesPodsLabel is the key of the label of DerivedAttachments that give Secrets to pods which list pull secrets of their own. The
+	// admission policy for pods takes those alone for its parameters: without any, it costs a pod next to nothing.
+	ServesPodsLabel = "tcr.tencentcloudcr.com/serves-pods"
+	// ServesPodsValue is the value with which they do.
+	ServesPodsValue = "true"
 	// OptOutLabel is the key of the label by which whoever owns a Namespace or a ServiceAccount keeps it out, whatever
 	// ImagePullSecrets select.
 	OptOutLabel = "tcr.tencentcloudcr.com/opt-out"

@@ -91,17 +91,14 @@ func (t Template) pods(bundle []byte) admissionregistrationv1.MutatingWebhook {
 		TimeoutSeconds:          new(int32(1)),
 		NamespaceSelector:       notOptedOut(),
 		ObjectSelector:          notOptedOut(),
-		MatchConditions: []admissionregistrationv1.MatchCondition{
+		// One, since the API server evaluates each of several, whatever those before it say; and most pods list nothing of their own.
+		MatchConditions: []admissionregistrationv1.MatchCondition{{
+			Name: "lists-pull-secrets-of-its-own-and-mirrors-no-static-pod",
 			// By now the API server has given a pod that listed none what its account lists. Where that is one of ours, it is all of ours.
-			{
-				Name:       "lists-pull-secrets-of-its-own",
-				Expression: `has(object.spec.imagePullSecrets) && size(object.spec.imagePullSecrets) > 0 && object.spec.imagePullSecrets.all(s, !has(s.name) || !s.name.startsWith("tcr.ips"))`,
-			},
-			{
-				Name:       "no-mirror-of-a-static-pod",
-				Expression: `!has(object.metadata.annotations) || !("kubernetes.io/config.mirror" in object.metadata.annotations)`,
-			},
-		},
+			Expression: `has(object.spec.imagePullSecrets) && size(object.spec.imagePullSecrets) > 0 && ` +
+				`object.spec.imagePullSecrets.all(s, !has(s.name) || !s.name.startsWith("tcr.ips")) && ` +
+				`!(has(object.metadata.annotations) && "kubernetes.io/config.mirror" in object.metadata.annotations)`,
+		}},
 	}
 }
 

@@ -39,6 +39,8 @@ type Options struct {
 	// APIServerArgs and ControllerManagerArgs are flags like --v=4 that come after the
 	// usual ones and override them.
 	APIServerArgs, ControllerManagerArgs []string
+	// Fsync has etcd wait for the disk at each write, as it does wherever something is to be kept.
+	Fsync bool
 	// CRDs are files, or folders of them, whose CustomResourceDefinitions are served before
 	// the controller manager starts. Of kinds that come later its garbage collector hears
 	// within 30 seconds, and collects nothing of their owners until then.
@@ -54,6 +56,7 @@ type Cluster struct {
 	authority     *authority
 	restConfig    *rest.Config
 	apiServerArgs []string
+	fsync         bool
 	halt          func() error // haltAll, once
 	remove        func() error // removes dir, once
 
@@ -103,7 +106,7 @@ func prepare(kubernetes binaries.Kubernetes, opts Options, now time.Time) (c *Cl
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	c = &Cluster{kubernetes: kubernetes, dir: dir, apiServerArgs: opts.APIServerArgs}
+	c = &Cluster{kubernetes: kubernetes, dir: dir, apiServerArgs: opts.APIServerArgs, fsync: opts.Fsync}
 	c.halt = sync.OnceValue(c.haltAll)
 	c.remove = sync.OnceValue(func() error { return os.RemoveAll(dir) })
 	defer func() {
@@ -175,7 +178,7 @@ func (c *Cluster) writeFiles(now time.Time) error {
 }
 
 func (c *Cluster) start(ctx context.Context, opts Options) error {
-	if err := c.run(&c.etcd, "etcd", etcdFlags()); err != nil {
+	if err := c.run(&c.etcd, "etcd", etcdFlags(c.fsync)); err != nil {
 		return err
 	}
 	if err := c.StartAPIServer(ctx); err != nil {

@@ -34,11 +34,12 @@ omitStages: [RequestReceived]
 rules: [{level: Metadata}]
 `
 
-func etcdFlags() []string {
+func etcdFlags(fsync bool) []string {
 	return []string{
 		"--data-dir=" + etcdFolder,
 		"--listen-client-url=" + etcdClientURL,
 		"--listen-peer-url=" + etcdPeerURL,
+		"--fsync=" + strconv.FormatBool(fsync),
 	}
 }
 

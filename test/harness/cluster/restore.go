@@ -48,7 +48,7 @@ func (c *Cluster) Restore(ctx context.Context, s Snapshot) error {
 		err = os.Chmod(c.path(etcdFolder), 0o700)
 	}
 	if err == nil {
-		err = c.run(&c.etcd, "etcd", etcdFlags())
+		err = c.run(&c.etcd, "etcd", etcdFlags(c.fsync))
 	}
 	if err == nil {
 		err = c.StartAPIServer(ctx)

@@ -188,6 +188,12 @@ func TestPodsFollowTheirAccounts(t *testing.T) {
 		w.Eventually("pods follow "+step.what, step.then)
 	}
 	w.account("team", "other")
+	w.Eventually("who bars is derived", func() error { // the webhook has known it earlier
+		if barred := w.derived()[0].Spec.Barred["team"]; !slices.Equal(barred, []string{"app"}) {
+			return fmt.Errorf("%q bar", barred)
+		}
+		return nil
+	})
 	before := w.derived()
 	require.NoError(t, m.Stop())
 	w.run()
@@ -346,12 +352,66 @@ func TestThePolicyForPodsBearsWhatIsLarge(t *testing.T) {
 	})
 }
 
+// TestThePolicyForPodsLooksAtNoneThatNobodyServes holds that it costs pods next to nothing until an ImagePullSecret asks for them, and once
+// none does any more: not even its condition is evaluated.
+func TestThePolicyForPodsLooksAtNoneThatNobodyServes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if !w.AttachesByItself() {
+		return
+	}
+	require.NoError(t, manager.InstallPolicy(w.Ctx, w.Cluster))
+	w.run()
+	w.Create("all")
+	w.Lists("default", "default", "tcr.ipsall")
+	plain := probe("default", "default")
+	plain.Spec.ImagePullSecrets = nil
+	looks := func(want bool) func() error {
+		return func() error {
+			before := w.podsPassedOver(t)
+			assert.Equal(t, []string{"tcr.ipsall"}, w.podBorn(t, plain))
+			if passedOver := w.podsPassedOver(t) - before; passedOver > 0 != want {
+				return fmt.Errorf("it has looked %d times at a pod", passedOver)
+			}
+			return nil
+		}
+	}
+	for _, step := range []struct {
+		pods  string
+		looks bool
+	}{{v1.PodsAll, true}, {v1.PodsNever, false}, {v1.PodsMatchingImages, true}} {
+		w.edit("all", servingPods(step.pods))
+		w.Eventually(fmt.Sprintf("with %s it looks at pods: %t", step.pods, step.looks), looks(step.looks))
+	}
+}
+
+var passedOverTotal = regexp.MustCompile(
+	`(?m)^apiserver_admission_match_condition_evaluation_seconds_count\{[^}]*name="tcr-assistant-attach-image-pull-secrets-to-pods"[^}]*\} ([0-9]+)$`)
+
+// podsPassedOver returns how often the API server has found that the condition of the policy for pods does not hold. How often it holds is
+// not counted.
+func (w *world) podsPassedOver(t *testing.T) int {
+	t.Helper()
+	text, err := w.Client.CoreV1().RESTClient().Get().AbsPath("/metrics").SetHeader("Accept", "text/plain").Do(w.Ctx).Raw()
+	require.NoError(t, err)
+	match := passedOverTotal.FindSubmatch(text)
+	if match == nil {
+		return 0
+	}
+	total, err := strconv.Atoi(string(match[1]))
+	require.NoError(t, err)
+	return total
+}
+
 // deriving creates one part of what is derived, as a manager would.
 func (w *world) deriving(t *testing.T, part int, spec v1.DerivedAttachmentsSpec) {
 	t.Helper()
 	object := &v1.DerivedAttachments{
-		TypeMeta:   metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: "DerivedAttachments"},
-		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("written-by-tcr-assistant-", part)}, Spec: spec,
+		TypeMeta: metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: "DerivedAttachments"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: fmt.Sprint("written-by-tcr-assistant-", part), Labels: map[string]string{v1.ServesPodsLabel: v1.ServesPodsValue},
+		},
+		Spec: spec,
 	}
 	encoded, err := json.Marshal(object)
 	require.NoError(t, err)

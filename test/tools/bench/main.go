@@ -183,8 +183,8 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 			do("objects", func() error { return objects(ctx, r, controllerManager, p.objects, n) })
 		}
 	}
-	for _, byPolicy := range []bool{true, false} {
-		do("pods", func() error { return pods(ctx, r, controllerManager, p.pods, byPolicy) })
+	for _, setting := range p.pods.settings() {
+		do("pods", func() error { return pods(ctx, r, controllerManager, p.pods, setting) })
 	}
 	do("hosts-updater", func() error { return hostsUpdater(ctx, r, updater, p.idle) })
 	for range p.rounds {

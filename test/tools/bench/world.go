@@ -44,13 +44,19 @@ type world struct {
 
 // newWorld starts a control plane and installs the product, without running it.
 func newWorld(ctx context.Context, binary string) (w *world, err error) {
+	return newWorldWith(ctx, binary, cluster.Options{})
+}
+
+// newWorldWith is newWorld on a control plane that differs from the usual one.
+func newWorldWith(ctx context.Context, binary string, options cluster.Options) (w *world, err error) {
 	// As long as the garbage collector has not found the kind of an owner it reads every object of that owner, which would be
 	// counted as a cost of writing them.
 	crds, err := manager.CRDs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c, err := cluster.Start(ctx, cluster.Options{Log: io.Discard, CRDs: []string{crds}})
+	options.Log, options.CRDs = io.Discard, []string{crds}
+	c, err := cluster.Start(ctx, options)
 	if err != nil {
 		return nil, err
 	}
