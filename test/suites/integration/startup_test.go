@@ -3,7 +3,9 @@ package integration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +17,9 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/suite"
 )
 
 // TestBadInputAtTheStart holds that a manager which cannot do its job ends at once and says what to write instead.
@@ -126,4 +130,34 @@ func TestStartDuringAnOutage(t *testing.T) {
 	w.Create("patient")
 	w.Holds("default", "patient")
 	assert.Contains(t, w.Kubectl("get", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration", "-o", "jsonpath={.webhooks[0].matchConditions}"), manager.User)
+}
+
+// TestNamesAreListedAsOfNowOnceForAll starts a manager that may read Secrets by their names alone. The API server makes whoever asks for
+// a list as of now wait until it has heard of all that anybody writes.
+func TestNamesAreListedAsOfNowOnceForAll(t *testing.T) {
+	t.Parallel()
+	const objects = 100
+	w := newWorld(t)
+	w.Namespace("a")
+	for i := range objects {
+		w.Create(fmt.Sprintf("object-%03d", i), suite.InNamespaces("a"))
+	}
+	w.run()
+	for i := range objects {
+		w.Holds("a", fmt.Sprintf("object-%03d", i))
+	}
+	lists, err := w.Requests(func(r cluster.Request) bool {
+		return r.User == manager.User && r.Verb == "list" && r.Resource == "secrets" && strings.Contains(r.URI, "metadata.name%3Dtcr.ipsobject-")
+	})
+	require.NoError(t, err)
+	later := 0
+	for _, list := range lists {
+		assert.Equal(t, http.StatusOK, list.Code, list.URI)
+		assert.NotContains(t, list.URI, "limit=", "there are few, and to fill a page some API servers read all")
+		if strings.Contains(list.URI, "resourceVersionMatch=NotOlderThan") {
+			later++
+		}
+	}
+	assert.GreaterOrEqual(t, len(lists), objects)
+	assert.Greater(t, later, objects/2, "of %d", len(lists))
 }
