@@ -31,6 +31,9 @@ const (
 	turnTime = 5 * time.Second
 	// forbiddenDelay is how long one that is not permitted waits, on average.
 	forbiddenDelay = 20 * time.Second
+	// catchUpTime is how long a list may take that is to be no older than another was. An API server without a way to ask etcd how far it is,
+	// such as 1.30, would wait for its cache for three seconds, and then refuse.
+	catchUpTime = time.Second
 	// frameLimit is the largest event that is read.
 	frameLimit = 16 << 20
 )
@@ -42,6 +45,7 @@ type StreamSource[Object latest.Kind, List runtime.Object] struct {
 	decoder runtime.Decoder
 	turns   chan struct{}
 	fresh   atomic.Pointer[freshList] // the last one; nil before there was one
+	lagging atomic.Bool               // the API server's cache does not keep up with what is stored
 }
 
 // freshList is a list that was as of now: its version, and when it was asked for.
@@ -157,7 +161,11 @@ func (r *streamReflector[Object, Stripped, List]) relist(ctx context.Context) er
 	r.narrow(&options)
 	var all []any
 	for {
-		list, err := r.source.list(ctx, options)
+		list, err := r.ask(ctx, options)
+		if errors.Is(err, errLagging) {
+			r.source.lagging.Store(true)
+			return r.relist(ctx)
+		}
 		r.answered("list", err)
 		if err != nil {
 			return err
@@ -180,13 +188,30 @@ func (r *streamReflector[Object, Stripped, List]) relist(ctx context.Context) er
 	}
 }
 
+// errLagging says that the API server's cache does not get to a version that its storage is at.
+var errLagging = errors.New("the API server's cache lags behind its storage")
+
+// ask asks for a page. It does not wait for long where that is to be no older than another.
+func (r *streamReflector[Object, Stripped, List]) ask(ctx context.Context, options metav1.ListOptions) (List, error) {
+	if options.ResourceVersion == "" {
+		return r.source.list(ctx, options)
+	}
+	limited, cancel := context.WithTimeout(ctx, catchUpTime)
+	defer cancel()
+	list, err := r.source.list(limited, options)
+	if err != nil && ctx.Err() == nil && (limited.Err() != nil || apierrors.IsTimeout(err)) {
+		err = errLagging
+	}
+	return list, err
+}
+
 // atLeast returns the version that a list may be of, or of any later one; blank where it has to be as of now. It is enough to be as new
 // as another list that was asked for as of now since this one has come to be needed: by then nothing later was heard of, unless the API
 // server has gone back in time, and then it is. What is to be as of now, the API server asks its storage for, and then waits until
 // its cache has heard of every write there, of whatever kind, for up to a tenth of a second: thousands would wait in turn.
 func (r *streamReflector[Object, Stripped, List]) atLeast() (version string, match metav1.ResourceVersionMatch) {
 	last := r.source.fresh.Load()
-	if last == nil || !last.asked.After(r.since) {
+	if last == nil || !last.asked.After(r.since) || r.source.lagging.Load() {
 		return "", ""
 	}
 	return last.version, metav1.ResourceVersionMatchNotOlderThan

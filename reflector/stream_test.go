@@ -280,30 +280,48 @@ func TestThousandsAskOnceForNow(t *testing.T) {
 	})
 }
 
-// TestAVersionThatIsNotReached has the API server refuse, as one does that has gone back in time, to be as new as it was for another.
-func TestAVersionThatIsNotReached(t *testing.T) {
-	s := &streamer{server: server{version: "50", items: []corev1.Secret{*secret("x", "40")}}}
-	refused := 0
-	list := func(ctx context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
-		if options.ResourceVersion != "" {
-			refused++
-			time.Sleep(3 * time.Second)
-			return nil, apierrors.NewTimeoutError("Too large resource version", 1)
-		}
-		return s.list(ctx, options)
+// TestACacheThatLagsBehind has the API server not get to the version that another list was of: it has gone back in time, or has no way to
+// learn how far its storage is.
+func TestACacheThatLagsBehind(t *testing.T) {
+	for name, refuses := range map[string]time.Duration{"it refuses": catchUpTime / 2, "it waits": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			s := &streamer{server: server{version: "50", items: []corev1.Secret{*secret("x", "40")}}}
+			asked := 0
+			list := func(ctx context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
+				if options.ResourceVersion == "" {
+					return s.list(ctx, options)
+				}
+				asked++
+				select {
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				case <-time.After(refuses):
+					return nil, apierrors.NewTimeoutError("Too large resource version", 1)
+				}
+			}
+			synctest.Test(t, func(t *testing.T) {
+				source := NewStreamSource[*corev1.Secret](list, s.stream, codecs.UniversalDeserializer())
+				ctx, cancel := context.WithCancel(t.Context())
+				begin := func() (said, answers *[]string) {
+					source.fresh.Store(&freshList{time.Now().Add(time.Hour), "100"})
+					said, answers = new([]string), new([]string)
+					go RunStream(ctx, source, Everything, func(verb string, err error) {
+						*answers = append(*answers, fmt.Sprint(verb, " ", err == nil))
+					}, transcript(said))
+					time.Sleep(catchUpTime + time.Millisecond)
+					synctest.Wait()
+					return said, answers
+				}
+				for range 2 {
+					said, answers := begin()
+					assert.Equal(t, 1, asked, "from then on all are as of now")
+					assert.Equal(t, []string{"all [x@40] at 50, rewound false"}, *said)
+					assert.Equal(t, []string{"list true", "watch true"}, *answers, "it is no refusal")
+				}
+				cancel()
+			})
+		})
 	}
-	synctest.Test(t, func(t *testing.T) {
-		source := NewStreamSource[*corev1.Secret](list, s.stream, codecs.UniversalDeserializer())
-		source.fresh.Store(&freshList{time.Now().Add(time.Millisecond), "100"})
-		ctx, cancel := context.WithCancel(t.Context())
-		var said []string
-		go RunStream(ctx, source, Everything, func(string, error) {}, transcript(&said))
-		time.Sleep(4 * time.Second)
-		synctest.Wait()
-		assert.Equal(t, 1, refused)
-		assert.Equal(t, []string{"all [x@40] at 50, rewound false"}, said, "the next one is as of now")
-		cancel()
-	})
 }
 
 // TestPagesNoOlderThanOneThatWas holds that the first page alone says which version is enough: with both, an API server refuses the second.
