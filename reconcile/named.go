@@ -76,8 +76,8 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 }
 
 // narrow returns what narrows a list or a watch to the Secrets of an ImagePullSecret. They come in pages only where there may be many:
-// to fill a page, API servers as old as 1.30 read every Secret of the cluster from their storage. What is no page, and need not be as of
-// now, they answer from their cache.
+// to fill a page, an API server before 1.34 reads every Secret of the cluster from its storage. What is no page it answers from its cache
+// from 1.31 on.
 func (w *secretWatch) narrow(imagePullSecret string) func(*metav1.ListOptions) {
 	byName := clientset.ByName(pullsecret.SecretName(imagePullSecret))
 	return func(options *metav1.ListOptions) {
