@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -152,12 +151,11 @@ func TestNamesAreListedAsOfNowOnceForAll(t *testing.T) {
 	require.NoError(t, err)
 	later := 0
 	for _, list := range lists {
-		assert.Equal(t, http.StatusOK, list.Code, list.URI)
 		assert.NotContains(t, list.URI, "limit=", "there are few, and to fill a page some API servers read all")
 		if strings.Contains(list.URI, "resourceVersionMatch=NotOlderThan") {
 			later++
 		}
 	}
 	assert.GreaterOrEqual(t, len(lists), objects)
-	assert.Greater(t, later, objects/2, "of %d", len(lists))
+	assert.Positive(t, later, "of %d", len(lists)) // how many depends on how busy the machine is: where one is slow, the others are as of now
 }
