@@ -182,9 +182,10 @@ func (m *members) remove(key string) {
 	m.edits = append(m.edits, jsonpatch.Operation{Operation: "remove", Path: m.path(key)})
 }
 
-func (m *members) path(key string) string {
-	return m.list + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key) // RFC 6901
-}
+// escaped writes a key as it stands in a path (RFC 6901).
+var escaped = strings.NewReplacer("~", "~0", "/", "~1")
+
+func (m *members) path(key string) string { return m.list + "/" + escaped.Replace(key) }
 
 func (m *members) patch() []jsonpatch.Operation {
 	slices.SortFunc(m.edits, func(a, b jsonpatch.Operation) int { return strings.Compare(a.Path, b.Path) })

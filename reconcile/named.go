@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/latest"
@@ -17,6 +18,9 @@ import (
 
 // minNamedWatch is how long a name is watched by itself at least, and how often it is looked whether it still has to be.
 const minNamedWatch = time.Minute
+
+// fewNamespaces is in how many namespaces Secrets of one name are no more than can be held whole.
+const fewNamespaces = 100
 
 // namedWatch is a watch of the Secrets of one name.
 type namedWatch struct {
@@ -60,7 +64,7 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 	// One store for all attempts knows how far the API server was, also after others have heard that it went back in time.
 	store := w.storeOf(imagePullSecret, watch)
 	follow := func(ctx context.Context, answered func(verb string, err error)) {
-		reflector.RunStream(ctx, w.source, clientset.ByName(name), answered, store)
+		reflector.RunStream(ctx, w.source, w.narrow(imagePullSecret), answered, store)
 	}
 	answered := w.answered("secrets", name)
 	if w.Grants == nil {
@@ -69,6 +73,25 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 	}
 	w.Grants.Want(name)
 	w.watchers.Go(func() { w.followGranted(ctx, name, answered, follow) })
+}
+
+// narrow returns what narrows a list or a watch to the Secrets of an ImagePullSecret. They come in pages only where there may be many:
+// to fill a page, an API server before 1.34 reads every Secret of the cluster from its storage. What is no page it answers from its cache
+// from 1.31 on.
+func (w *secretWatch) narrow(imagePullSecret string) func(*metav1.ListOptions) {
+	byName := clientset.ByName(pullsecret.SecretName(imagePullSecret))
+	return func(options *metav1.ListOptions) {
+		byName(options)
+		if rule := w.Index.Rules().Get(imagePullSecret); rule != nil && selectsFew(rule) {
+			options.Limit = 0
+		}
+	}
+}
+
+// selectsFew reports whether a rule names the few namespaces that it selects.
+func selectsFew(rule *pullsecret.Rule) bool {
+	names, only := rule.Namespaces.OnlyNames()
+	return only && len(names) <= fewNamespaces
 }
 
 // storeOf returns the store that a watch writes to.

@@ -134,3 +134,38 @@ func TestOneThatGoesBeforeItsWatchBeginsEndsItToo(t *testing.T) {
 	r.Index.Put(readable("x", 2))
 	assert.Empty(t, r.secrets.retiring())
 }
+
+func TestSecretsOfANameComeInPagesWhereThereMayBeMany(t *testing.T) {
+	for name, tc := range map[string]struct {
+		spec  v1.ImagePullSecretSpec
+		pages bool
+	}{
+		"every namespace":          {v1.ImagePullSecretSpec{Namespaces: "*"}, true},
+		"all but one":              {v1.ImagePullSecretSpec{ExcludedNamespaces: []v1.NamespaceName{"a"}}, true},
+		"a label":                  {v1.ImagePullSecretSpec{NamespaceSelector: &v1.LabelSelector{MatchLabels: map[string]v1.LabelValue{"a": "b"}}}, true},
+		"a label, or one by name":  {v1.ImagePullSecretSpec{Namespaces: "a", NamespaceSelector: &v1.LabelSelector{MatchLabels: map[string]v1.LabelValue{"a": "b"}}}, true},
+		"two by name":              {v1.ImagePullSecretSpec{Namespaces: "a,b"}, false},
+		"as many as can be held":   {v1.ImagePullSecretSpec{Namespaces: named(fewNamespaces)}, false},
+		"more than that":           {v1.ImagePullSecretSpec{Namespaces: named(fewNamespaces + 1)}, true},
+		"what nobody can read now": {v1.ImagePullSecretSpec{Namespaces: "team-*"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			tc.spec.Docker = v1.DockerCredential{Username: "u", Password: "p", Server: "r.example.com"}
+			r.Index.Put(&v1.ImagePullSecret{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: tc.spec})
+			options := metav1.ListOptions{Limit: 500}
+			r.secrets.narrow("r")(&options)
+			assert.Equal(t, "metadata.name=tcr.ipsr", options.FieldSelector)
+			assert.Equal(t, tc.pages, options.Limit == 500)
+		})
+	}
+}
+
+// named returns a list of that many names.
+func named(n int) string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprint("n", i)
+	}
+	return strings.Join(names, ",")
+}

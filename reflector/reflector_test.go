@@ -82,7 +82,7 @@ func said(format string, a ...any) string {
 func (s *server) list(_ context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked = append(s.asked, said("list limit=%d %s %s", options.Limit, options.FieldSelector, options.Continue))
+	s.asked = append(s.asked, said("list limit=%d %s %s %s %s", options.Limit, options.FieldSelector, options.Continue, options.ResourceVersionMatch, options.ResourceVersion))
 	if s.refuses != nil {
 		return nil, s.refuses
 	}

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +32,9 @@ const (
 	turnTime = 5 * time.Second
 	// forbiddenDelay is how long one that is not permitted waits, on average.
 	forbiddenDelay = 20 * time.Second
+	// catchUpTime is how long a list may take that is to be no older than another was. An API server without a way to ask etcd how far it is,
+	// such as 1.30, would wait for its cache for three seconds, and then refuse.
+	catchUpTime = time.Second
 	// frameLimit is the largest event that is read.
 	frameLimit = 16 << 20
 )
@@ -41,6 +45,14 @@ type StreamSource[Object latest.Kind, List runtime.Object] struct {
 	stream  func(context.Context, metav1.ListOptions) (io.ReadCloser, error)
 	decoder runtime.Decoder
 	turns   chan struct{}
+	fresh   atomic.Pointer[freshList] // the last one; nil before there was one
+	lagging atomic.Bool               // the API server's cache does not keep up with what is stored
+}
+
+// freshList is a list that was as of now: its version, and when it was asked for.
+type freshList struct {
+	asked   time.Time
+	version string
 }
 
 // NewStreamSource returns the source that these make up: stream starts a watch, and returns what the API server says, byte by byte,
@@ -50,7 +62,7 @@ func NewStreamSource[Object latest.Kind, List runtime.Object](
 	stream func(context.Context, metav1.ListOptions) (io.ReadCloser, error),
 	decoder runtime.Decoder,
 ) *StreamSource[Object, List] {
-	return &StreamSource[Object, List]{list, stream, decoder, make(chan struct{}, turns)}
+	return &StreamSource[Object, List]{list: list, stream: stream, decoder: decoder, turns: make(chan struct{}, turns)}
 }
 
 // turn does work when its turn has come, on a stack of its own.
@@ -80,7 +92,7 @@ func apart(work func() error) error {
 func RunStream[Object latest.Kind, Stripped any, List runtime.Object](
 	ctx context.Context, source *StreamSource[Object, List], narrow func(*metav1.ListOptions), answered func(verb string, err error), store *Store[Object, Stripped],
 ) {
-	r := &streamReflector[Object, Stripped, List]{source: source, narrow: narrow, answered: answered, store: store}
+	r := &streamReflector[Object, Stripped, List]{source: source, narrow: narrow, answered: answered, store: store, since: time.Now()}
 	pauses := newPauses()
 	for ctx.Err() == nil {
 		err := r.watchOnce(ctx)
@@ -88,7 +100,7 @@ func RunStream[Object latest.Kind, Stripped any, List runtime.Object](
 			pauses = newPauses()
 			continue
 		}
-		r.version = ""
+		r.version, r.since = "", time.Now()
 		pause := pauses.Step()
 		if apierrors.IsForbidden(err) { // thousands are told so at once, and somebody has to act first
 			pause = backoff.Spread(forbiddenDelay)
@@ -104,7 +116,8 @@ type streamReflector[Object latest.Kind, Stripped any, List runtime.Object] stru
 	answered func(verb string, err error)
 	store    *Store[Object, Stripped]
 
-	version string // to resume from; blank to begin with a list
+	version string    // to resume from; blank to begin with a list
+	since   time.Time // when that has come to be needed
 	due     time.Time
 	head    [4]byte
 }
@@ -138,11 +151,17 @@ var errEndedEarly = errors.New("the watch ended before its time")
 // relist asks for all there are, page by page. Where the API server no longer has the version that the first page was of, it begins
 // anew.
 func (r *streamReflector[Object, Stripped, List]) relist(ctx context.Context) error {
-	options := metav1.ListOptions{Limit: pageSize}
+	asked, options := time.Now(), metav1.ListOptions{Limit: pageSize}
+	options.ResourceVersion, options.ResourceVersionMatch = r.atLeast()
+	fresh := options.ResourceVersion == ""
 	r.narrow(&options)
 	var all []any
 	for {
-		list, err := r.source.list(ctx, options)
+		list, err := r.ask(ctx, options)
+		if errors.Is(err, errLagging) {
+			r.source.lagging.Store(true)
+			return r.relist(ctx)
+		}
 		r.answered("list", err)
 		if err != nil {
 			return err
@@ -154,11 +173,44 @@ func (r *streamReflector[Object, Stripped, List]) relist(ctx context.Context) er
 		for _, object := range page.Items {
 			all = append(all, object)
 		}
+		options.ResourceVersion, options.ResourceVersionMatch = "", "" // the next page is of the version of this one
 		if options.Continue = page.Continue; options.Continue == "" {
 			r.version = page.ResourceVersion
+			if fresh {
+				r.source.fresh.Store(&freshList{asked, r.version})
+			}
 			return r.store.Replace(all, r.version)
 		}
 	}
+}
+
+// errLagging says that the API server's cache does not get to a version that its storage is at.
+var errLagging = errors.New("the API server's cache lags behind its storage")
+
+// ask asks for a page. It does not wait for long where that is to be no older than another.
+func (r *streamReflector[Object, Stripped, List]) ask(ctx context.Context, options metav1.ListOptions) (List, error) {
+	if options.ResourceVersion == "" {
+		return r.source.list(ctx, options)
+	}
+	limited, cancel := context.WithTimeout(ctx, catchUpTime)
+	defer cancel()
+	list, err := r.source.list(limited, options)
+	if err != nil && ctx.Err() == nil && (limited.Err() != nil || apierrors.IsTimeout(err)) {
+		err = errLagging
+	}
+	return list, err
+}
+
+// atLeast returns the version that a list may be of, or of any later one; blank where it has to be as of now. It is enough to be as new
+// as another list that was asked for as of now since this one has come to be needed: by then nothing later was heard of, unless the API
+// server has gone back in time, and then it is. What is to be as of now, the API server asks its storage for, and then waits until
+// its cache has heard of every write there, of whatever kind, for up to a tenth of a second: thousands would wait in turn.
+func (r *streamReflector[Object, Stripped, List]) atLeast() (version string, match metav1.ResourceVersionMatch) {
+	last := r.source.fresh.Load()
+	if last == nil || !last.asked.After(r.since) || r.source.lagging.Load() {
+		return "", ""
+	}
+	return last.version, metav1.ResourceVersionMatchNotOlderThan
 }
 
 func (r *streamReflector[Object, Stripped, List]) start(ctx context.Context) (io.ReadCloser, error) {

@@ -26,6 +26,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
 var codecs = func() serializer.CodecFactory {
@@ -228,6 +229,118 @@ func TestThousandsAskInTurn(t *testing.T) {
 		assert.Equal(t, 1000, c.watched(), "what is not answered yet has its turn")
 		time.Sleep(2 * time.Second)
 		assert.Equal(t, 1001, c.watched(), "what is never answered does not have it for ever")
+		cancel()
+	})
+}
+
+// TestThousandsAskOnceForNow holds that of many lists that have come to be needed at once a few are as of now, which the API server has to
+// ask its storage for, and the others no older than those.
+func TestThousandsAskOnceForNow(t *testing.T) {
+	const fresh, later = "list limit=500", "list limit=500 NotOlderThan "
+	lists := func(s *streamer) map[string]int {
+		counts := map[string]int{}
+		for _, question := range s.questions() {
+			if strings.HasPrefix(question, "list") {
+				counts[question]++
+			}
+		}
+		return counts
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := &streamer{server: server{version: "100", items: []corev1.Secret{*secret("x", "90")}}}
+		source := NewStreamSource[*corev1.Secret](func(ctx context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
+			time.Sleep(time.Millisecond)
+			return s.list(ctx, options)
+		}, s.stream, codecs.UniversalDeserializer())
+		ctx, cancel := context.WithCancel(t.Context())
+		said := make([][]string, 100)
+		for i := range said {
+			go RunStream(ctx, source, Everything, func(string, error) {}, transcript(&said[i]))
+		}
+		time.Sleep(time.Second)
+		// Here, where time stands still meanwhile, the first ones are no later than what they are for.
+		assert.Equal(t, map[string]int{fresh: 2 * turns, later + "100": 100 - 2*turns}, lists(s))
+
+		var one []string
+		s.version = "120"
+		go RunStream(ctx, source, Everything, func(string, error) {}, transcript(&one))
+		time.Sleep(time.Second)
+		assert.Equal(t, map[string]int{fresh: 1}, lists(s), "one that comes later knows nothing of what was written since")
+
+		s.version = "110" // the API server has gone back in time
+		for _, pipe := range s.pipes {
+			require.NoError(t, pipe.Close())
+		}
+		time.Sleep(time.Second)
+		again := lists(s)
+		assert.Equal(t, 101, again[fresh]+again[later+"110"], "%v", again)
+		assert.Less(t, again[fresh], 50, "%v", again)
+		assert.Equal(t, []string{"all [x@90] at 120, rewound false", "all [x@90] at 110, rewound true"}, one)
+		cancel()
+	})
+}
+
+// TestACacheThatLagsBehind has the API server not get to the version that another list was of: it has gone back in time, or has no way to
+// learn how far its storage is.
+func TestACacheThatLagsBehind(t *testing.T) {
+	for name, refuses := range map[string]time.Duration{"it refuses": catchUpTime / 2, "it waits": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			s := &streamer{server: server{version: "50", items: []corev1.Secret{*secret("x", "40")}}}
+			asked := 0
+			list := func(ctx context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
+				if options.ResourceVersion == "" {
+					return s.list(ctx, options)
+				}
+				asked++
+				select {
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				case <-time.After(refuses):
+					return nil, apierrors.NewTimeoutError("Too large resource version", 1)
+				}
+			}
+			synctest.Test(t, func(t *testing.T) {
+				source := NewStreamSource[*corev1.Secret](list, s.stream, codecs.UniversalDeserializer())
+				ctx, cancel := context.WithCancel(t.Context())
+				begin := func() (said, answers *[]string) {
+					source.fresh.Store(&freshList{time.Now().Add(time.Hour), "100"})
+					said, answers = new([]string), new([]string)
+					go RunStream(ctx, source, Everything, func(verb string, err error) {
+						*answers = append(*answers, fmt.Sprint(verb, " ", err == nil))
+					}, transcript(said))
+					time.Sleep(catchUpTime + time.Millisecond)
+					synctest.Wait()
+					return said, answers
+				}
+				for range 2 {
+					said, answers := begin()
+					assert.Equal(t, 1, asked, "from then on all are as of now")
+					assert.Equal(t, []string{"all [x@40] at 50, rewound false"}, *said)
+					assert.Equal(t, []string{"list true", "watch true"}, *answers, "it is no refusal")
+				}
+				cancel()
+			})
+		})
+	}
+}
+
+// TestPagesNoOlderThanOneThatWas holds that the first page alone says which version is enough: with both, an API server refuses the second.
+func TestPagesNoOlderThanOneThatWas(t *testing.T) {
+	s := &streamer{server: server{version: "100"}}
+	names := s.fill(pageSize + 1)
+	synctest.Test(t, func(t *testing.T) {
+		source := s.source()
+		source.fresh.Store(&freshList{time.Now().Add(time.Millisecond), "90"})
+		ctx, cancel := context.WithCancel(t.Context())
+		var all []string
+		store := &Store[*corev1.Secret, string]{
+			Strip:    func(secret *corev1.Secret) string { return secret.Name },
+			Replaced: func(listed []string, _ latest.Relist) { all = listed },
+		}
+		go RunStream(ctx, source, Everything, func(string, error) {}, store)
+		synctest.Wait()
+		assert.Equal(t, []string{"list limit=500 NotOlderThan 90", "list limit=500 500@100", "watch from 100"}, s.questions())
+		assert.Equal(t, names, all)
 		cancel()
 	})
 }

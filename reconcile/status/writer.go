@@ -151,11 +151,7 @@ func (w *Writer) Run(ctx context.Context) {
 		if stopped {
 			return
 		}
-		if w.yields(name, time.Now()) {
-			w.queue.Done(name)
-			w.queue.AddAfter(name, yieldDelay)
-			continue
-		}
+		w.giveWay(ctx, name)
 		if err := w.write(ctx, name); err != nil && ctx.Err() == nil {
 			w.Log.Warn("status was not written", "imagePullSecret", name, "error", err)
 			w.queue.AddRateLimited(name)
@@ -168,6 +164,18 @@ func (w *Writer) Run(ctx context.Context) {
 
 // Stop ends Run.
 func (w *Writer) Stop() { w.queue.ShutDown() }
+
+// giveWay returns once a status need not wait any longer, or when ctx ends. Those behind it wait with it: to go through all of them
+// again and again would cost what they are to give way to.
+func (w *Writer) giveWay(ctx context.Context, name string) {
+	for w.yields(name, time.Now()) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(yieldDelay):
+		}
+	}
+}
 
 // yields reports whether a status, one of many, waits a little longer, since there is more urgent work: credentials come before what
 // is told of them. Otherwise it is no longer pending.

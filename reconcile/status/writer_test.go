@@ -1,9 +1,13 @@
 package status
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -12,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/informer"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
@@ -34,6 +39,32 @@ func TestAStatusGivesWayToSecretsForAWhile(t *testing.T) {
 	w.pending["r"] = since
 	busy = false
 	assert.False(t, w.yields("r", since))
+}
+
+func TestThoseThatGiveWayAreNotGoneThroughMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, gone, began := 0, 0, time.Now()
+		w := NewWriter(Config{
+			Index: pullsecret.NewIndex(), Informer: informer.New(slog.New(slog.DiscardHandler), nil, pullsecret.NewIndex()),
+			Busy: func() bool { asked++; return time.Now().Before(began.Add(10 * time.Second)) }, Gone: func(string) { gone++ },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { w.Run(ctx) })
+		for i := range 1000 {
+			w.Enqueue(fmt.Sprint("r", i))
+		}
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		assert.Zero(t, gone)
+		assert.LessOrEqual(t, asked, int(9*time.Second/yieldDelay))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, 1000, gone, "none is left out")
+		cancel()
+		w.Stop()
+		running.Wait()
+	})
 }
 
 func TestWhatIsRefusedOfOneNameCostsNoLookAtTheOthers(t *testing.T) {

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,7 +16,9 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/suite"
 )
 
 // TestBadInputAtTheStart holds that a manager which cannot do its job ends at once and says what to write instead.
@@ -142,4 +145,33 @@ func TestStartDuringAnOutage(t *testing.T) {
 	w.Holds("default", "patient")
 	assert.Contains(t, w.Kubectl("get", "mutatingwebhookconfigurations", "tcr-assistant-mutating-webhook-configuration", "-o",
 		"jsonpath={.webhooks[0].matchConditions}"), manager.User)
+}
+
+// TestNamesAreListedAsOfNowOnceForAll starts a manager that may read Secrets by their names alone. The API server makes whoever asks for
+// a list as of now wait until it has heard of all that anybody writes.
+func TestNamesAreListedAsOfNowOnceForAll(t *testing.T) {
+	t.Parallel()
+	const objects = 100
+	w := newWorld(t)
+	w.Namespace("a")
+	for i := range objects {
+		w.Create(fmt.Sprintf("object-%03d", i), suite.InNamespaces("a"))
+	}
+	w.run()
+	for i := range objects {
+		w.Holds("a", fmt.Sprintf("object-%03d", i))
+	}
+	lists, err := w.Requests(func(r cluster.Request) bool {
+		return r.User == manager.User && r.Verb == "list" && r.Resource == "secrets" && strings.Contains(r.URI, "metadata.name%3Dtcr.ipsobject-")
+	})
+	require.NoError(t, err)
+	later := 0
+	for _, list := range lists {
+		assert.NotContains(t, list.URI, "limit=", "there are few, and to fill a page some API servers read all")
+		if strings.Contains(list.URI, "resourceVersionMatch=NotOlderThan") {
+			later++
+		}
+	}
+	assert.GreaterOrEqual(t, len(lists), objects)
+	assert.Positive(t, later, "of %d", len(lists)) // how many depends on how busy the machine is: where one is slow, the others are as of now
 }
