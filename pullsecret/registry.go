@@ -49,14 +49,14 @@ type Reach struct {
 type Renewal struct {
 	// Domain is the registry instance's default one; blank where it is not known.
 	Domain string
-	// Expires is when the credential ends; zero where that is not known.
-	Expires time.Time
+	// Expires is when the credential ends, Due when another one is to take its place; zero where that is not known.
+	Expires, Due time.Time
 	// Refused is why the cloud does not issue or renew it; nil where it does.
 	Refused *Unread
 }
 
 func (r Renewal) equal(other Renewal) bool {
-	return r.Refused.Equal(other.Refused) && r.Domain == other.Domain && r.Expires.Equal(other.Expires)
+	return r.Refused.Equal(other.Refused) && r.Domain == other.Domain && r.Expires.Equal(other.Expires) && r.Due.Equal(other.Due)
 }
 
 // defaultRotation is how long a long-term token is issued where nothing is said of that.

@@ -52,13 +52,21 @@ type CredentialProgress struct {
 	Valid metav1.ConditionStatus
 	// Issued is since when the oldest Secret holds it, Expires when it ends.
 	Issued, Expires time.Time
-	// FromCloud is whether the cloud issues it, and Renewed whether it does so still.
+	// Life is for how long it was issued, as it says itself; 0 where it does not.
+	Life time.Duration
+	// FromCloud is whether the cloud issues it, and Renewed whether it does so still. Due is when the manager is to have it renewed.
 	FromCloud, Renewed bool
+	Due                time.Time
 }
 
-// credentialOf returns what a status tells of the credential.
-func credentialOf(status v1.ImagePullSecretStatus) CredentialProgress {
+// credentialOf returns what is known of a rule's credential, and what a status tells of it. The rule is nil where the spec cannot be read.
+func credentialOf(rule *pullsecret.Rule, status v1.ImagePullSecretStatus) CredentialProgress {
 	var known CredentialProgress
+	if rule != nil && rule.Registry != nil {
+		known.Due = rule.Renewal.Due
+	} else if rule != nil {
+		known.Life = rule.Expiry.Life
+	}
 	if valid := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid); valid != nil {
 		known.Valid = valid.Status
 	}

@@ -27,7 +27,7 @@ func TestTheStatusSaysWhetherTheCredentialIsValid(t *testing.T) {
 	assert.Nil(t, status.Credential.CheckedAt)
 	assert.Equal(t, now.Add(time.Hour), status.Credential.ExpiresAt.UTC())
 	assert.Equal(t, "no time", status.Credential.ExpiryUnread)
-	assert.Equal(t, CredentialProgress{Issued: now, Expires: now.Add(time.Hour)}, utc(credentialOf(status)))
+	assert.Equal(t, CredentialProgress{Issued: now, Expires: now.Add(time.Hour)}, utc(credentialOf(rule, status)))
 
 	found := &credential.Validity{Status: metav1.ConditionFalse, Reason: "Unauthorized", Message: "401", CheckedAt: now, Generation: 2}
 	SetValid(&status, rule, v1.ImagePullSecretStatus{}, found, now)
@@ -36,7 +36,7 @@ func TestTheStatusSaysWhetherTheCredentialIsValid(t *testing.T) {
 	assert.Equal(t, metav1.Condition{Type: "CredentialValid", Status: metav1.ConditionFalse, Reason: "Unauthorized", Message: "401",
 		ObservedGeneration: 2, LastTransitionTime: metav1.NewTime(now)}, *condition)
 	assert.Equal(t, now, status.Credential.CheckedAt.UTC())
-	assert.Equal(t, metav1.ConditionFalse, credentialOf(status).Valid)
+	assert.Equal(t, metav1.ConditionFalse, credentialOf(rule, status).Valid)
 
 	later := fresh(status)
 	SetValid(&later, rule, status, nil, now.Add(time.Hour))

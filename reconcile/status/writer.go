@@ -253,7 +253,7 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 		problem, _ := w.Derived()
 		status.Conditions = plan.SetOutdated(status.Conditions, problem, name, before.Generation, now)
 	}
-	w.progress.put(plan.ProgressOf(name, status, failures))
+	w.progress.put(plan.ProgressOf(name, rule, status, failures))
 	return status, true
 }
 
