@@ -18,7 +18,7 @@ func TestPure(t *testing.T) {
 		dep = strings.TrimSpace(dep)
 		assert.False(t, strings.HasPrefix(dep, "k8s.io/client-go"), dep)
 		if ours, is := strings.CutPrefix(dep, "github.com/tcr-assistant/tcr-assistant/"); is {
-			assert.Contains(t, []string{"api/v1", "credential", "diagnose", "healing", "image", "latest", "pullsecret", "reconcile/plan"}, ours)
+			assert.Contains(t, []string{"api/v1", "credential", "diagnose", "healing", "image", "jwt", "latest", "pullsecret", "reconcile/plan"}, ours)
 		}
 	}
 }

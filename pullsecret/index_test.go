@@ -250,7 +250,7 @@ func TestPure(t *testing.T) {
 		dep = strings.TrimSpace(dep)
 		assert.False(t, strings.HasPrefix(dep, "k8s.io/client-go"), dep)
 		if strings.HasPrefix(dep, "github.com/tcr-assistant/") {
-			assert.Contains(t, []string{"api/v1", "pullsecret"}, strings.TrimPrefix(dep, "github.com/tcr-assistant/tcr-assistant/"))
+			assert.Contains(t, []string{"api/v1", "jwt", "pullsecret"}, strings.TrimPrefix(dep, "github.com/tcr-assistant/tcr-assistant/"))
 		}
 	}
 }

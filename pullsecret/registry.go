@@ -137,7 +137,7 @@ func parseRegistry(path *field.Path, spec *v1.RegistryInstance, additional []str
 	var errs field.ErrorList
 	checkForm(&errs, path.Child("registryId"), spec.RegistryID, maxRegistry, registryForm, "must be the id of a registry instance, such as tcr-xxxxxxxx")
 	checkForm(&errs, path.Child("region"), spec.Region, maxRegistry, regionForm, "must be the name of a region, such as ap-guangzhou")
-	checkForm(&errs, path.Child("rotateAfter"), spec.RotateAfter, maxPeriod, periodForm, "must be at least 1m, in hours, minutes and seconds, such as 2160h or 1m30s")
+	checkForm(&errs, path.Child("rotateAfter"), spec.RotateAfter, maxPeriod, periodForm, "must be at least 1m and at most 99999h, in hours, minutes and seconds, such as 2160h or 1m30s")
 	one := func(path *field.Path, value string, allowed ...string) {
 		if value != "" && !slices.Contains(allowed, value) {
 			errs = append(errs, field.NotSupported(path, quoted(value), allowed))

@@ -24,7 +24,8 @@ type Login struct {
 	// Server is the registry's host, as an ImagePullSecret has it.
 	Server             string
 	Username, Password string
-	// Image, where set, is one that the credential should be able to pull: as its name stands in a pod, with or without the host.
+	// Image, where set, is one that the credential should be able to pull: as its name stands in a pod, or without the host. One of
+	// another host is asked for nowhere.
 	Image string
 	// Realms are the hosts beside the server's own domain that the credential may be sent to.
 	Realms []string
@@ -71,6 +72,10 @@ var accepted = strings.Join([]string{
 func Run(ctx context.Context, login Login) Result {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if host := image.HostOf(login.Image); host != "" && !image.IsOf(login.Image, login.Server) {
+		return Result{Unknown, "ImageElsewhere", fmt.Sprintf(
+			"the image %q is of %s, which is none of the servers: write one of them in front, or the path alone", login.Image, host)}
+	}
 	path, err := login.path()
 	if err != nil {
 		return Result{Unknown, "ImageNameInvalid", err.Error()}

@@ -184,6 +184,7 @@ func TestRun(t *testing.T) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		}, ok), nil, Unknown, "Redirected"},
 		{"an image's name that is none", basic(ok), func(login *Login) { login.Image = "Team" }, Unknown, "ImageNameInvalid"},
+		{"an image of another host", basic(says(http.StatusForbidden)), func(login *Login) { login.Image = "r.example.com/app" }, Unknown, "ImageElsewhere"},
 		{"a host that does not exist", basic(ok), func(login *Login) { login.Server = "nowhere.invalid" }, Unknown, "NameNotResolved"},
 		{"HEAD is not known", basic(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodHead {
@@ -278,6 +279,22 @@ func TestPath(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, c.want, path)
 	}
+}
+
+func TestAnImageOfAnotherHostIsAskedForNowhere(t *testing.T) {
+	var asked atomic.Int32
+	r := serve(t, func(_ *registry, w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusForbidden)
+	})
+	for _, other := range []string{"other.example.com/team/app", "localhost/app", "127.0.0.1/app", "team.x/app"} {
+		login := r.login()
+		login.Image = other
+		result := Run(t.Context(), login)
+		assert.Equal(t, "ImageElsewhere", result.Reason, other)
+		assert.Contains(t, result.Message, other)
+	}
+	assert.Zero(t, asked.Load())
 }
 
 func TestNothingIsSentInTheClear(t *testing.T) {
