@@ -61,7 +61,7 @@ func TestOtherAuthoritiesAreTriedSoon(t *testing.T) {
 		w.start()
 		w.tell("ca", Authorities{1})
 		w.tell("theirs", Authorities{1})
-		wait(pause)
+		wait(pause + lag + time.Second)
 		asked := func(times int, names ...string) {
 			t.Helper()
 			for _, name := range names {
@@ -100,7 +100,7 @@ func TestAuthoritiesThatChangeDuringACheckAreTried(t *testing.T) {
 			return check.Result{Verdict: check.Valid}
 		}
 		w.start()
-		wait(pause + 2*time.Second)
+		wait(pause + lag + 3*time.Second)
 		assert.Equal(t, 1, w.asked("a"), "it waits for an answer")
 		w.tell("ca", Authorities{1}) // the first that is heard: it may have been read before, or not
 		wait(pause + 12*time.Second)
@@ -128,7 +128,7 @@ func TestOnlyAuthoritiesThatAreNeededAreWatched(t *testing.T) {
 			return names
 		}
 		w.start()
-		wait(pause)
+		wait(pause + lag + time.Second)
 		assert.Empty(t, watched())
 		w.put("a", authority("one"))
 		wait(time.Second)
