@@ -69,7 +69,7 @@ func before(status v1.ImagePullSecretStatus, created, began, now time.Time, gene
 	seen := history{earliest: checked.Add(pause + lag), checked: checked}
 	// What came of a login that was just being made may not have been written any more.
 	seen.current = credential.Stands(status, generation) && checked.Add(lag).Before(began)
-	if condition := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid); condition != nil && condition.Status == metav1.ConditionUnknown {
+	if meta.IsStatusConditionPresentAndEqual(status.Conditions, v1.ConditionCredentialValid, metav1.ConditionUnknown) {
 		seen.unknowns = 1
 	}
 	return seen
