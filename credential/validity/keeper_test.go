@@ -116,11 +116,11 @@ func (w *world) write(keeper *Keeper, name string) {
 	w.statuses[name] = status
 }
 
-// said is the reason that the status of an object gives.
-func (w *world) said(name string) string {
+// said is the reason that the status of the object r gives.
+func (w *world) said() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if condition := meta.FindStatusCondition(w.statuses[name].Conditions, v1.ConditionCredentialValid); condition != nil {
+	if condition := meta.FindStatusCondition(w.statuses["r"].Conditions, v1.ConditionCredentialValid); condition != nil {
 		return condition.Reason
 	}
 	return ""
