@@ -229,20 +229,10 @@ func ReadIssuer(object *v1.ImagePullSecret, seen credential.Seen, pod Pod, label
 // refusedOf returns what a registry said to the manager, where it refused the credential that is issued now.
 func refusedOf(object *v1.ImagePullSecret) string {
 	condition := meta.FindStatusCondition(object.Status.Conditions, v1.ConditionCredentialValid)
-	if condition == nil || condition.Status != metav1.ConditionFalse || condition.ObservedGeneration != object.Generation {
-		return ""
-	}
-	if known := object.Status.Credential; known != nil && known.IssuedAt != nil && known.IssuedAt.After(checkedAt(known)) {
+	if condition == nil || condition.Status != metav1.ConditionFalse || !credential.Stands(object.Status, object.Generation) {
 		return ""
 	}
 	return condition.Message
-}
-
-func checkedAt(known *v1.CredentialStatus) time.Time {
-	if known.CheckedAt == nil {
-		return time.Time{}
-	}
-	return known.CheckedAt.Time
 }
 
 // endOf returns when the credential of an object ends: as that itself says, or else as the manager says.

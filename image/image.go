@@ -38,10 +38,28 @@ func Parse(text string) (Name, error) {
 	return name, nil
 }
 
-// IsOf reports whether an image's name begins with the host of a server.
+// HostOf returns the host that an image's name begins with, blank where it begins with a path: a host has a dot or a colon, or is
+// localhost.
+func HostOf(text string) string {
+	host, _, found := strings.Cut(text, "/")
+	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return ""
+	}
+	return host
+}
+
+// IsOf reports whether an image's name begins with the host of a server. Docker Hub has two.
 func IsOf(text, server string) bool {
 	host, _, found := strings.Cut(text, "/")
-	return found && strings.EqualFold(host, server)
+	return found && strings.EqualFold(hubs(host), hubs(server))
+}
+
+// hubs is how credentials name a host.
+func hubs(host string) string {
+	if host == "docker.io" {
+		return DockerHub
+	}
+	return host
 }
 
 // ParseAt reads the name of an image of a server, with the host or without.

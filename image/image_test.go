@@ -61,3 +61,27 @@ func TestTheHostForPrivateNetworks(t *testing.T) {
 		assert.Equal(t, want, image.PrivateHost(domain), domain)
 	}
 }
+
+func TestWhichHostAnImageBeginsWith(t *testing.T) {
+	for text, want := range map[string]string{
+		"app": "", "app:v1": "", "team/app:v1": "", "team/app@sha256:" + zeroes: "", "team/r.example.com/app": "", "": "",
+		"r.example.com/app": "r.example.com", "registry:5000/app": "registry:5000", "localhost/app": "localhost", "[::1]:5000/app": "[::1]:5000",
+	} {
+		assert.Equal(t, want, image.HostOf(text), text)
+	}
+	for _, c := range []struct {
+		text, server string
+		want         bool
+	}{
+		{"r.example.com/app", "r.example.com", true},
+		{"R.example.com/app", "r.example.com", true},
+		{"r.example.com/app", "r.example.com:443", false},
+		{"r.example.com.evil.org/app", "r.example.com", false},
+		{"docker.io/acme/app", "index.docker.io", true},
+		{"index.docker.io/acme/app", "docker.io", true},
+		{"acme/app", "index.docker.io", false},
+		{"r.example.com", "r.example.com", false},
+	} {
+		assert.Equal(t, c.want, image.IsOf(c.text, c.server), "%s at %s", c.text, c.server)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
@@ -56,8 +57,14 @@ func (i *Informer) Synced() <-chan struct{} { return i.synced }
 
 // Reported is what an ImagePullSecret says of itself.
 type Reported struct {
+	// Created is when it was created, by the API server's clock.
+	Created    time.Time
 	Generation int64
 	Status     v1.ImagePullSecretStatus
+}
+
+func reported(object *v1.ImagePullSecret) Reported {
+	return Reported{object.CreationTimestamp.Time, object.Generation, object.Status}
 }
 
 // Get returns what the ImagePullSecret of that name says of itself; false where there is none.
@@ -70,7 +77,7 @@ func (i *Informer) Get(name string) (Reported, bool) {
 
 func (i *Informer) put(object *v1.ImagePullSecret) {
 	i.mu.Lock()
-	i.reported[object.Name] = Reported{object.Generation, object.Status}
+	i.reported[object.Name] = reported(object)
 	i.mu.Unlock()
 	before := i.index.Rules()
 	i.index.Put(object)
@@ -87,7 +94,7 @@ func (i *Informer) remove(object *v1.ImagePullSecret) {
 func (i *Informer) replace(all []*v1.ImagePullSecret) {
 	seen := make(map[string]Reported, len(all))
 	for _, object := range all {
-		seen[object.Name] = Reported{object.Generation, object.Status}
+		seen[object.Name] = reported(object)
 	}
 	i.mu.Lock()
 	i.reported = seen // at once: nobody may take one for gone in between

@@ -28,6 +28,8 @@ var (
 	isReached       = description("private_network_ready", "1 while the condition PrivateNetworkReady of the image pull secret is True, else 0; only of those with spec.tcr.privateNetwork.", "image_pull_secret")
 	isValid         = description("credential_valid", "1 while the registry takes the credential of the image pull secret, 0 while it refuses it; absent where that is not known.", "image_pull_secret")
 	issue           = description("credential_issue_timestamp_seconds", "Unix time since which the oldest Secret of the image pull secret holds its current credential.", "image_pull_secret")
+	lifetime        = description("credential_lifetime_seconds", "For how long the credential of the image pull secret was issued, where it says that itself.", "image_pull_secret")
+	renewalDue      = description("credential_renewal_timestamp_seconds", "Unix time at which the manager is to renew the credential of the image pull secret; only of those with spec.tcr.", "image_pull_secret")
 	expiry          = description("credential_expiry_timestamp_seconds", "Unix time at which the credential of the image pull secret ends, where that is known.", "image_pull_secret")
 )
 
@@ -38,7 +40,7 @@ type progressCollector struct {
 
 // Describe sends what Collect may send.
 func (c *progressCollector) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{secretsDesired, secretsPresent, accountsDesired, accountsPresent, isReady, failures, isIssued, isReached, isValid, issue, expiry} {
+	for _, d := range []*prometheus.Desc{secretsDesired, secretsPresent, accountsDesired, accountsPresent, isReady, failures, isIssued, isReached, isValid, issue, lifetime, renewalDue, expiry} {
 		descriptions <- d
 	}
 }
@@ -64,10 +66,13 @@ func (c *progressCollector) Collect(metrics chan<- prometheus.Metric) {
 		if valid := p.Credential.Valid; valid == metav1.ConditionTrue || valid == metav1.ConditionFalse {
 			gauge(isValid, truth(valid == metav1.ConditionTrue))
 		}
-		for d, at := range map[*prometheus.Desc]time.Time{issue: p.Credential.Issued, expiry: p.Credential.Expires} {
+		for d, at := range map[*prometheus.Desc]time.Time{issue: p.Credential.Issued, expiry: p.Credential.Expires, renewalDue: p.Credential.Due} {
 			if !at.IsZero() {
 				gauge(d, float64(at.Unix()))
 			}
+		}
+		if life := p.Credential.Life; life > 0 {
+			gauge(lifetime, life.Seconds())
 		}
 		if p.Reached != nil {
 			gauge(isReached, truth(*p.Reached))

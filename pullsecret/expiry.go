@@ -1,22 +1,24 @@
 package pullsecret
 
 import (
-	"encoding/base64"
-	"encoding/json"
-	"math"
-	"strings"
 	"time"
+
+	"github.com/tcr-assistant/tcr-assistant/jwt"
 )
 
 // Expiry is when a credential ends.
 type Expiry struct {
 	// At is zero where it is not known.
 	At time.Time
+	// Life is for how long it was issued, as it says itself; 0 where it does not, or does not say itself when it ends.
+	Life time.Duration
 	// Unread is why what should tell cannot be read; blank where it can.
 	Unread string
 }
 
-func (e Expiry) equal(other Expiry) bool { return e.At.Equal(other.At) && e.Unread == other.Unread }
+func (e Expiry) equal(other Expiry) bool {
+	return e.At.Equal(other.At) && e.Life == other.Life && e.Unread == other.Unread
+}
 
 // Ends returns when the rule's credential ends; zero where that is not known. What the cloud says counts for more than what the credential
 // says itself.
@@ -27,32 +29,12 @@ func (r *Rule) Ends() time.Time {
 	return r.Expiry.At
 }
 
-// maxToken is how long a password may be that is read as a token.
-const maxToken = 1 << 16
-
-// ExpiryOf returns when a password ends that is a JSON Web Token (RFC 7519) with the claim "exp". Nobody has verified the token: what it
-// says of itself is told, and trusted with nothing.
+// ExpiryOf returns when a password ends, and how long it lives, where it is a JSON Web Token that says so.
 func ExpiryOf(password string) Expiry {
-	parts := strings.Split(password, ".")
-	if len(parts) != 3 || len(password) > maxToken {
-		return Expiry{}
+	claims := jwt.Read(password)
+	expiry := Expiry{At: claims.Expires}
+	if !claims.Begins.IsZero() && claims.Begins.Before(claims.Expires) {
+		expiry.Life = claims.Expires.Sub(claims.Begins)
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
-	if err != nil {
-		return Expiry{}
-	}
-	var claims struct {
-		Expires *float64 `json:"exp"`
-	}
-	if json.Unmarshal(payload, &claims) != nil || claims.Expires == nil {
-		return Expiry{}
-	}
-	seconds := *claims.Expires
-	if math.IsNaN(seconds) || seconds <= 0 || seconds >= endOfTime {
-		return Expiry{}
-	}
-	return Expiry{At: time.Unix(int64(seconds), 0).UTC()}
+	return expiry
 }
-
-// endOfTime is the beginning of the year 10000, in seconds since 1970: no later time can be written into a status.
-const endOfTime = 253402300800

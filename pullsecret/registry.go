@@ -49,14 +49,14 @@ type Reach struct {
 type Renewal struct {
 	// Domain is the registry instance's default one; blank where it is not known.
 	Domain string
-	// Expires is when the credential ends; zero where that is not known.
-	Expires time.Time
+	// Expires is when the credential ends, Due when another one is to take its place; zero where that is not known.
+	Expires, Due time.Time
 	// Refused is why the cloud does not issue or renew it; nil where it does.
 	Refused *Unread
 }
 
 func (r Renewal) equal(other Renewal) bool {
-	return r.Refused.Equal(other.Refused) && r.Domain == other.Domain && r.Expires.Equal(other.Expires)
+	return r.Refused.Equal(other.Refused) && r.Domain == other.Domain && r.Expires.Equal(other.Expires) && r.Due.Equal(other.Due)
 }
 
 // defaultRotation is how long a long-term token is issued where nothing is said of that.
@@ -131,7 +131,7 @@ func parseRegistry(path *field.Path, spec *v1.RegistryInstance, additional []str
 	var errs field.ErrorList
 	checkForm(&errs, path.Child("registryId"), spec.RegistryID, maxRegistry, registryForm, "must be the id of a registry instance, such as tcr-xxxxxxxx")
 	checkForm(&errs, path.Child("region"), spec.Region, maxRegistry, regionForm, "must be the name of a region, such as ap-guangzhou")
-	checkForm(&errs, path.Child("rotateAfter"), spec.RotateAfter, maxPeriod, periodForm, "must be at least 1m, in hours, minutes and seconds, such as 2160h or 1m30s")
+	checkForm(&errs, path.Child("rotateAfter"), spec.RotateAfter, maxPeriod, periodForm, "must be at least 1m and at most 99999h, in hours, minutes and seconds, such as 2160h or 1m30s")
 	one := func(path *field.Path, value string, allowed ...string) {
 		if value != "" && !slices.Contains(allowed, value) {
 			errs = append(errs, field.NotSupported(path, quoted(value), allowed))

@@ -55,7 +55,7 @@ func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorL
 		checkForm(&errs, path, value, longest, form, says)
 	}
 	form(path.Child("image"), spec.Image, maxImage, imageForm, "must be the name of an image, such as team/app:v1")
-	form(path.Child("interval"), spec.Interval, maxPeriod, periodForm, "must be at least 1m, in hours, minutes and seconds, such as 1h or 1m30s")
+	form(path.Child("interval"), spec.Interval, maxPeriod, periodForm, "must be at least 1m and at most 99999h, in hours, minutes and seconds, such as 1h or 1m30s")
 	at := path.Child("realms")
 	if len(spec.Realms) > MaxRealms {
 		errs = append(errs, field.TooMany(at, len(spec.Realms), MaxRealms))

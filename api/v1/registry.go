@@ -25,11 +25,11 @@ type RegistryInstance struct {
 	TokenType string `json:"tokenType,omitempty"`
 
 	// RotateAfter is how long a long-term token is issued before another one takes its place, in hours, minutes and seconds: 2160h,
-	// 90 days, by default, and 1m at least.
+	// 90 days, by default, 1m at least, and 99999h at most.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([1-9][0-9]{0,4}h([0-9]{1,5}m)?([0-9]{1,5}s)?|[1-9][0-9]{0,4}m([0-9]{1,5}s)?)?$')",message="must be at least 1m, in hours, minutes and seconds, such as 2160h or 1m30s",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([1-9][0-9]{0,4}h([0-9]{1,5}m)?([0-9]{1,5}s)?|[1-9][0-9]{0,4}m([0-9]{1,5}s)?)?$')",message="must be at least 1m and at most 99999h, in hours, minutes and seconds, such as 2160h or 1m30s",reason=FieldValueForbidden
 	RotateAfter string `json:"rotateAfter,omitempty"`
 
 	// OnDelete says what becomes of the tokens once this object is gone: Revoke, which is the default, or Keep.

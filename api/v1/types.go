@@ -270,7 +270,8 @@ type CredentialStatus struct {
 	//
 	// +optional
 	ExpiryUnread string `json:"expiryUnread,omitempty"`
-	// CheckedAt is when the manager last logged in with the credential; the condition CredentialValid says what came of it.
+	// CheckedAt is when the manager last logged in with the credential, or is about to; the condition CredentialValid says what came of
+	// it.
 	//
 	// +optional
 	CheckedAt *metav1.Time `json:"checkedAt,omitempty"`

@@ -26,9 +26,9 @@ func (m *manager) validity(index *pullsecret.Index, source *informer.Informer) *
 	return validity.NewKeeper(validity.Config{
 		Log: m.log, Index: index, Roots: m.authorities, Login: check.Run, Now: time.Now,
 		Watch: m.watchAuthorities(reflector.LogForbidden(m.log, "secrets in namespace "+m.options.namespace)),
-		Status: func(imagePullSecret string) (v1.ImagePullSecretStatus, bool) {
-			seen, found := source.Get(imagePullSecret)
-			return seen.Status, found
+		Status: func(imagePullSecret string) (v1.ImagePullSecretStatus, time.Time) {
+			seen, _ := source.Get(imagePullSecret)
+			return seen.Status, seen.Created
 		},
 	})
 }

@@ -24,7 +24,8 @@ type Login struct {
 	// Server is the registry's host, as an ImagePullSecret has it.
 	Server             string
 	Username, Password string
-	// Image, where set, is one that the credential should be able to pull: as its name stands in a pod, with or without the host.
+	// Image, where set, is one that the credential should be able to pull: as its name stands in a pod, or without the host. One of
+	// another host is asked for nowhere.
 	Image string
 	// Realms are the hosts beside the server's own domain that the credential may be sent to.
 	Realms []string
@@ -66,33 +67,49 @@ var accepted = strings.Join([]string{
 	"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json",
 }, ", ")
 
-// Run logs in. It sends the credential over HTTPS alone, to the server's own registrable domain and the realms that are listed, and
+// Run logs in, and where a token service lets it in, asks once more without the credential, to compare. It sends the credential over HTTPS alone, to the server's own registrable domain and the realms that are listed, and
 // follows no redirect.
 func Run(ctx context.Context, login Login) Result {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	host := login.host()
+	if host := image.HostOf(login.Image); host != "" && !image.IsOf(login.Image, login.Server) {
+		return Result{Unknown, "ImageElsewhere", fmt.Sprintf(
+			"the image %q is of %s, which is none of the servers: write one of them in front, or the path alone", login.Image, host)}
+	}
 	path, err := login.path()
 	if err != nil {
 		return Result{Unknown, "ImageNameInvalid", err.Error()}
 	}
-	guard := &guard{next: login.transport(), host: host, realms: login.Realms, password: login.Password}
+	guard := login.guard()
+	status, err := login.attempt(ctx, guard, auth.Credential{Username: login.Username, Password: login.Password}, path)
+	result := login.judge(guard, status, err)
+	if result.Verdict == Valid && guard.token != "" {
+		return login.compared(ctx, result, path, guard.token)
+	}
+	return result
+}
+
+// guard returns one that no request has passed yet.
+func (l *Login) guard() *guard {
+	return &guard{next: l.transport(), host: l.host(), realms: l.Realms, password: l.Password}
+}
+
+// attempt asks for a path as somebody with that credential, through the guard.
+func (l *Login) attempt(ctx context.Context, guard *guard, as auth.Credential, path string) (status int, err error) {
 	client := &auth.Client{
-		Client: &http.Client{Transport: guard, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		Cache:  auth.NewCache(),
-		Credential: func(context.Context, string) (auth.Credential, error) {
-			return auth.Credential{Username: login.Username, Password: login.Password}, nil
-		},
+		Client:     &http.Client{Transport: guard, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		Cache:      auth.NewCache(),
+		Credential: func(context.Context, string) (auth.Credential, error) { return as, nil },
 	}
 	method := http.MethodHead
-	if login.Image == "" {
+	if l.Image == "" {
 		method = http.MethodGet
 	}
-	status, err := ask(ctx, client, method, host, path)
+	status, err = ask(ctx, client, method, guard.host, path)
 	if err == nil && method == http.MethodHead && (status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented) {
-		status, err = ask(ctx, client, http.MethodGet, host, path)
+		return ask(ctx, client, http.MethodGet, guard.host, path)
 	}
-	return login.judge(guard, status, err)
+	return status, err
 }
 
 // transport returns one that no other check shares: each trusts authorities of its own.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log"
@@ -96,6 +97,38 @@ func issues(response http.ResponseWriter, request *http.Request) {
 	fmt.Fprint(response, `{"token":"hush"}`)
 }
 
+// anybody gives whoever asks a token: of a subject to who shows a password, and of another one to who shows none.
+func anybody(subject, nobody string) http.HandlerFunc {
+	return func(response http.ResponseWriter, request *http.Request) {
+		of := subject
+		if _, _, has := request.BasicAuth(); !has {
+			of = nobody
+		}
+		payload := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"sub":%q}`, of))
+		fmt.Fprintf(response, `{"token":"hush.%s.hush"}`, payload)
+	}
+}
+
+// otherwise answers who shows no credential.
+func otherwise(nobody http.HandlerFunc) http.HandlerFunc {
+	return func(response http.ResponseWriter, request *http.Request) {
+		if _, _, has := request.BasicAuth(); has {
+			issues(response, request)
+			return
+		}
+		nobody(response, request)
+	}
+}
+
+// letsIn lets in a token of that text, and refuses others with a status.
+func letsIn(token string, status int) http.HandlerFunc {
+	return func(response http.ResponseWriter, request *http.Request) {
+		if request.Header.Get("Authorization") != "Bearer "+token {
+			http.Error(response, "hush", status)
+		}
+	}
+}
+
 func wrong(login *Login)    { login.Password = "hush hush" }
 func forImage(login *Login) { login.Image = "team/app:v1" }
 
@@ -128,6 +161,19 @@ func TestRun(t *testing.T) {
 		{"tokens that are none", tokens(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hush{") }, ok), nil, Unknown,
 			"NotUnderstood"},
 		{"nobody is asked", func(_ *registry, w http.ResponseWriter, r *http.Request) { ok(w, r) }, nil, Unknown, "AnonymousAccess"},
+		{"a token for anybody", tokens(anybody("", ""), ok), nil, Unknown, "AnonymousAccess"},
+		{"a token for anybody, and a wrong password", tokens(anybody("", ""), ok), wrong, Unknown, "AnonymousAccess"},
+		{"a token for anybody, and an image that anybody may pull", tokens(anybody("", ""), ok), forImage, Unknown, "AnonymousAccess"},
+		{"a token for anybody who is the same to it", tokens(anybody("guest", "guest"), ok), nil, Unknown, "AnonymousAccess"},
+		{"a token of nobody for whoever shows a password", tokens(anybody("", "guest"), ok), nil, Unknown, "AnonymousAccess"},
+		{"a token for anybody, that says of whom it is", tokens(anybody("robot", ""), ok), nil, Valid, "LoggedIn"},
+		{"a token for anybody, not for the image", tokens(otherwise(says(http.StatusOK)), letsIn("hush", http.StatusNotFound)), forImage, Valid, "LoggedIn"},
+		{"a token for anybody, that lets in nobody", tokens(otherwise(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"token":"nobody"}`)
+		}), letsIn("hush", http.StatusUnauthorized)), nil, Valid, "LoggedIn"},
+		{"no token for nobody", tokens(otherwise(says(http.StatusForbidden)), ok), nil, Valid, "LoggedIn"},
+		{"too many tokens for nobody", tokens(otherwise(says(http.StatusTooManyRequests)), ok), nil, Unknown, "RateLimited"},
+		{"an error of the token server, for nobody", tokens(otherwise(says(http.StatusBadGateway)), ok), nil, Unknown, "RegistryFails"},
 		{"an unknown way to log in", challenges("Negotiate"), nil, Unknown, "NotUnderstood"},
 		{"an authority that is not known", basic(ok), func(login *Login) { login.Roots = x509.NewCertPool() }, Unknown, "CertificateUnknown"},
 		{"several ways to log in", func(r *registry, w http.ResponseWriter, request *http.Request) {
@@ -138,6 +184,7 @@ func TestRun(t *testing.T) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		}, ok), nil, Unknown, "Redirected"},
 		{"an image's name that is none", basic(ok), func(login *Login) { login.Image = "Team" }, Unknown, "ImageNameInvalid"},
+		{"an image of another host", basic(says(http.StatusForbidden)), func(login *Login) { login.Image = "r.example.com/app" }, Unknown, "ImageElsewhere"},
 		{"a host that does not exist", basic(ok), func(login *Login) { login.Server = "nowhere.invalid" }, Unknown, "NameNotResolved"},
 		{"HEAD is not known", basic(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodHead {
@@ -165,6 +212,7 @@ func TestRun(t *testing.T) {
 			result := Run(t.Context(), login)
 			assert.Equal(t, Result{c.verdict, c.reason, result.Message}, result)
 			assert.NotEmpty(t, result.Message)
+			assert.LessOrEqual(t, r.basic.Load(), int32(1+strings.Count(c.name, "HEAD")), "it is one login")
 			assert.NotContains(t, result.Message, "hush")
 		})
 	}
@@ -231,6 +279,22 @@ func TestPath(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, c.want, path)
 	}
+}
+
+func TestAnImageOfAnotherHostIsAskedForNowhere(t *testing.T) {
+	var asked atomic.Int32
+	r := serve(t, func(_ *registry, w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusForbidden)
+	})
+	for _, other := range []string{"other.example.com/team/app", "localhost/app", "127.0.0.1/app", "team.x/app"} {
+		login := r.login()
+		login.Image = other
+		result := Run(t.Context(), login)
+		assert.Equal(t, "ImageElsewhere", result.Reason, other)
+		assert.Contains(t, result.Message, other)
+	}
+	assert.Zero(t, asked.Load())
 }
 
 func TestNothingIsSentInTheClear(t *testing.T) {

@@ -17,7 +17,8 @@ func TestEach(t *testing.T) {
 		{"", [2]string{}},
 		{"team/app:v1", [2]string{"team/app:v1", "team/app:v1"}},
 		{"vpc.example.com:5000/team/app:v1", [2]string{"", "vpc.example.com:5000/team/app:v1"}},
-		{"other.example.com/app", [2]string{"other.example.com/app", "other.example.com/app"}},
+		{"R.example.com/app", [2]string{"R.example.com/app", ""}},
+		{"other.example.com/app", [2]string{"other.example.com/app", "other.example.com/app"}}, // which Run refuses
 	} {
 		for i, login := range Each(servers, Login{Image: c.image, Realms: []string{"auth"}}) {
 			assert.Equal(t, Login{Server: servers[i], Image: c.want[i], Realms: []string{"auth"}}, login)

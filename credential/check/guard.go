@@ -22,6 +22,8 @@ type guard struct {
 	asked string
 	open  bool
 	hops  []hop
+	// token is what the credential was changed into, or nothing was.
+	token string
 }
 
 // hop is a request that was answered.
@@ -62,6 +64,9 @@ func (g *guard) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	authorization := request.Header.Get("Authorization")
+	if token, is := strings.CutPrefix(authorization, "Bearer "); is {
+		g.token = token
+	}
 	if response.StatusCode == http.StatusUnauthorized && authorization == "" {
 		if err := g.settle(response.Header); err != nil {
 			return nil, errors.Join(err, response.Body.Close())
@@ -77,6 +82,18 @@ func (g *guard) RoundTrip(request *http.Request) (*http.Response, error) {
 		io.Closer
 	}{io.LimitReader(response.Body, maxBody), response.Body}
 	return response, nil
+}
+
+// last returns the request that was answered last; a zero hop where none was. An answer that was taken for none is status.
+func (g *guard) last(status int, err error) hop {
+	last := hop{}
+	if len(g.hops) > 0 {
+		last = g.hops[len(g.hops)-1]
+	}
+	if err == nil {
+		last.status = status
+	}
+	return last
 }
 
 func (g *guard) allows(host string) bool {

@@ -13,22 +13,14 @@ import (
 
 // judge says what the answers of a registry mean.
 func (l *Login) judge(guard *guard, status int, err error) Result {
-	last := hop{}
-	if len(guard.hops) > 0 {
-		last = guard.hops[len(guard.hops)-1]
-	}
+	last := guard.last(status, err)
 	if err != nil && (guard.open || last.status < http.StatusMultipleChoices || !last.login) {
 		return l.unreached(guard, err)
 	}
-	if err == nil {
-		last.status = status
-	}
 	said := fmt.Sprintf("%s answered %d", guard.named(last.host), last.status)
 	switch code := last.status; {
-	case code == http.StatusTooManyRequests:
-		return Result{Unknown, "RateLimited", said + ": it wants fewer requests"}
-	case code >= http.StatusInternalServerError:
-		return Result{Unknown, "RegistryFails", said + ", which is an error of its own"}
+	case fails(code):
+		return failure(code, said)
 	case l.refuses(last):
 		return l.refused(last, said)
 	case succeeded(code) && guard.loggedIn():
@@ -43,6 +35,19 @@ func (l *Login) judge(guard *guard, status int, err error) Result {
 	default:
 		return Result{Unknown, "NotUnderstood", said + ", which says nothing of the credential: look whether this is a registry"}
 	}
+}
+
+// fails reports whether an answer is about the one who answers.
+func fails(status int) bool {
+	return status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
+}
+
+// failure is what comes of an answer that fails.
+func failure(status int, said string) Result {
+	if status == http.StatusTooManyRequests {
+		return Result{Unknown, "RateLimited", said + ": it wants fewer requests"}
+	}
+	return Result{Unknown, "RegistryFails", said + ", which is an error of its own"}
 }
 
 // refuses reports whether an answer is about the credential: a 401 to it, or a 403 where an image was asked for.

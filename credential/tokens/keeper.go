@@ -186,7 +186,8 @@ func (k *Keeper) keep(ctx context.Context, uid string) time.Duration {
 // issue has the token of a rule issued.
 func (k *Keeper) issue(ctx context.Context, rule *pullsecret.Rule) time.Duration {
 	serial := 0
-	outcome, err := k.Sync(ctx, string(rule.UID), policyOf(rule), func(record rotation.Record) int {
+	policy := policyOf(rule)
+	outcome, err := k.Sync(ctx, string(rule.UID), policy, func(record rotation.Record) int {
 		serial = k.held(rule.Name, record)
 		return serial
 	})
@@ -198,7 +199,8 @@ func (k *Keeper) issue(ctx context.Context, rule *pullsecret.Rule) time.Duration
 	switch {
 	case outcome.Issue != nil && outcome.Domain != "":
 		given.Config = rule.Registry.Render(outcome.Domain, outcome.Issue.Username, outcome.Issue.Password)
-		given.Renewal.Domain, given.Renewal.Expires, given.Unread = outcome.Domain, outcome.Issue.Expires, nil
+		given.Renewal.Domain, given.Unread = outcome.Domain, nil
+		given.Renewal.Expires, given.Renewal.Due = outcome.Issue.Expires, policy.Due(*outcome.Issue)
 	case given.Config == nil:
 		given.Unread = given.Renewal.Refused
 	}

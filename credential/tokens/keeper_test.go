@@ -115,6 +115,7 @@ func TestATokenIsIssuedForEveryDomainOfTheRegistry(t *testing.T) {
 	assert.Nil(t, rule.Unread)
 	assert.Nil(t, rule.Renewal.Refused)
 	assert.Equal(t, w.outcome.Issue.Expires, rule.Renewal.Expires)
+	assert.Equal(t, policyOf(rule).Due(*w.outcome.Issue), rule.Renewal.Due)
 
 	w.sums = map[[sha256.Size]byte]bool{rule.Sum: true}
 	assert.InDelta(t, time.Hour.Seconds(), w.keep().Seconds(), 60, "every Secret has it")

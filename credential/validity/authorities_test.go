@@ -3,10 +3,12 @@ package validity
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/credential/check"
@@ -61,7 +63,7 @@ func TestOtherAuthoritiesAreTriedSoon(t *testing.T) {
 		w.start()
 		w.tell("ca", Authorities{1})
 		w.tell("theirs", Authorities{1})
-		wait(pause)
+		wait(pause + lag + time.Second)
 		asked := func(times int, names ...string) {
 			t.Helper()
 			for _, name := range names {
@@ -100,7 +102,7 @@ func TestAuthoritiesThatChangeDuringACheckAreTried(t *testing.T) {
 			return check.Result{Verdict: check.Valid}
 		}
 		w.start()
-		wait(pause + 2*time.Second)
+		wait(pause + lag + 3*time.Second)
 		assert.Equal(t, 1, w.asked("a"), "it waits for an answer")
 		w.tell("ca", Authorities{1}) // the first that is heard: it may have been read before, or not
 		wait(pause + 12*time.Second)
@@ -128,7 +130,7 @@ func TestOnlyAuthoritiesThatAreNeededAreWatched(t *testing.T) {
 			return names
 		}
 		w.start()
-		wait(pause)
+		wait(pause + lag + time.Second)
 		assert.Empty(t, watched())
 		w.put("a", authority("one"))
 		wait(time.Second)
@@ -144,5 +146,30 @@ func TestOnlyAuthoritiesThatAreNeededAreWatched(t *testing.T) {
 		w.remove("a")
 		wait(time.Second)
 		assert.Empty(t, watched())
+	})
+}
+
+func TestASecretThatManyShareAndSomebodyWritesAgainAndAgainIsNoBurst(t *testing.T) {
+	in(t, func(w *world) {
+		const objects, minutes = 300, 20
+		w.held["ca"] = true
+		for i := range objects {
+			w.put(fmt.Sprint("r", i), authority("ca"))
+		}
+		w.start()
+		for i := range minutes * 60 {
+			w.tell("ca", Authorities{byte(i), byte(i >> 8)})
+			wait(time.Second)
+		}
+		total := 0
+		for name, times := range w.seen() {
+			total += len(times)
+			for i := range times[1:] {
+				require.GreaterOrEqual(t, times[i+1].Sub(times[i]), pause, name)
+			}
+		}
+		assert.Len(t, w.seen(), objects, "each has its turn")
+		assert.LessOrEqual(t, total, atOnce+minutes*60*perSecond)
+		assert.Greater(t, total, objects*2)
 	})
 }

@@ -3,6 +3,6 @@
 // again and again, and withholds nothing, whatever comes of it.
 //
 // When to log in, and what the answers come to, is decided in plan.go, which is pure. A server of an ImagePullSecret is asked once a
-// minute at most, whatever happens: what this process has asked it remembers, what another one has asked stands in the status, and what
-// another one has asked and not written any more was before this one began.
+// minute at most, whatever happens: what this process has asked it remembers, and what another one has asked stands in the status, since
+// a login is made only once the status says so.
 package validity

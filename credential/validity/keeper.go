@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -29,6 +28,10 @@ const (
 	perSecond = 2
 	// atOnce is how many begin without a pause.
 	atOnce = 8
+	// glance is how often it is looked whether what another process has checked is still what is issued.
+	glance = 10 * time.Second
+	// looking is how soon it is looked at first whether the status says what it was to.
+	looking = 50 * time.Millisecond
 	// settling is how long a change is left alone: another one often follows.
 	settling = time.Second
 )
@@ -37,8 +40,9 @@ const (
 type Config struct {
 	Log   *slog.Logger
 	Index *pullsecret.Index
-	// Status returns the status of the ImagePullSecret of that name, as it was last read; false where there is none.
-	Status func(imagePullSecret string) (v1.ImagePullSecretStatus, bool)
+	// Status returns the status of the ImagePullSecret of that name, and when that was created, as it was last read; both zero where there
+	// is none.
+	Status func(imagePullSecret string) (status v1.ImagePullSecretStatus, created time.Time)
 	// Roots returns the authorities that stand in the Secret of that name in the manager's namespace, or why they cannot be told.
 	Roots func(ctx context.Context, secret string) (*x509.CertPool, *check.Result)
 	// Watch tells what authorities stand in that Secret, once that is known and again whenever it may have changed, until ctx ends.
@@ -64,6 +68,11 @@ type Keeper struct {
 
 // object is what is remembered of an ImagePullSecret, and for a while of one that is gone.
 type object struct {
+	// noted is when this process last meant to log in: what the status is to say before it does. due is whether it has yet to.
+	noted time.Time
+	due   bool
+	// turn is when it is to mean that; zero where it does not wait for its turn.
+	turn time.Time
 	// checked is when this process last logged in; zero where it has not yet. of is what it logged in with, found what came of it.
 	checked  time.Time
 	of       subject
@@ -95,18 +104,26 @@ func NewKeeper(config Config) *Keeper {
 	}
 }
 
-// Validity returns what this process has found out about the credential of a rule; nil where it has not looked yet.
+// Validity returns what this process has found out about the credential of a rule, and when it last logged in or is about to; nil where
+// it has not looked yet.
 func (k *Keeper) Validity(rule *pullsecret.Rule) *credential.Validity {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	one := k.objects[rule.Name]
-	if one == nil || one.checked.IsZero() || one.of.uid != rule.UID {
+	looked := one != nil && !one.checked.IsZero() && one.of.uid == rule.UID
+	if !looked && (one == nil || !one.due) {
 		return nil
 	}
-	found := one.found
-	if one.of.equal(subjectOf(rule)) {
+	found := credential.Validity{}
+	switch {
+	case !looked:
+	case one.of.equal(subjectOf(rule)):
+		found = one.found
 		found.Generation = rule.Generation // another generation of the spec that is checked alike
+	default:
+		found = credential.NotCheckedYet(rule.Generation)
 	}
+	found.CheckedAt = one.noted
 	return &found
 }
 
@@ -175,20 +192,58 @@ func (k *Keeper) keep(ctx context.Context, name string) time.Duration {
 	if rule.Trial.Disabled || !rule.Known() {
 		return 0
 	}
-	if wait := k.due(rule).Sub(k.Now()); wait > 0 {
+	if due, ours := k.due(rule); due.After(k.Now()) {
+		wait := due.Sub(k.Now())
+		if !ours {
+			wait = min(wait, glance)
+		}
 		return wait
 	}
-	if k.pace.Wait(ctx) != nil {
-		return 0
-	}
-	if rule = k.Index.Rules().Get(name); rule == nil || rule.Trial.Disabled || !rule.Known() {
-		return settling // it is another one by now
+	if wait := k.note(rule.Name); wait > 0 {
+		return wait
 	}
 	k.check(ctx, rule)
 	if current := k.Index.Rules().Get(name); current != nil {
-		return max(k.due(current).Sub(k.Now()), settling)
+		due, _ := k.due(current)
+		return max(due.Sub(k.Now()), settling)
 	}
 	return settling
+}
+
+// note has the status say that a login is about to be made, which any other process then knows of, and returns after how long to look
+// whether it does; 0 once it does.
+func (k *Keeper) note(name string) time.Duration {
+	status, _ := k.Status(name)
+	now := k.Now()
+	k.mu.Lock()
+	one := k.of(name)
+	if since := now.Sub(one.noted); one.due && since < noting {
+		defer k.mu.Unlock()
+		if checkedAt(status).Equal(one.noted) {
+			return 0
+		}
+		return max(since/4, looking)
+	}
+	if wait := k.turn(one, now); wait > 0 {
+		k.mu.Unlock()
+		return wait
+	}
+	one.noted, one.due = now.Truncate(time.Second), true
+	k.mu.Unlock()
+	k.told(name)
+	return looking
+}
+
+// turn returns after how long it is an object's turn: only so many checks begin in a second. k.mu is held.
+func (k *Keeper) turn(one *object, now time.Time) time.Duration {
+	if one.turn.IsZero() {
+		one.turn = now.Add(k.pace.ReserveN(now, 1).DelayFrom(now))
+	}
+	if wait := one.turn.Sub(now); wait > 0 {
+		return wait
+	}
+	one.turn = time.Time{}
+	return 0
 }
 
 // forget forgets an object that is gone once another one of its name may be checked, and returns after how long that is.
@@ -206,40 +261,22 @@ func (k *Keeper) forget(name string) time.Duration {
 	return 0
 }
 
-// due returns when a credential is to be checked.
-func (k *Keeper) due(rule *pullsecret.Rule) time.Time {
-	status, _ := k.Status(rule.Name)
+// due returns when a credential is to be checked, and whether this process knows that by itself. What another process has checked is to be
+// looked at again and again: the status may come to say that another credential is issued.
+func (k *Keeper) due(rule *pullsecret.Rule) (at time.Time, ours bool) {
+	status, created := k.Status(rule.Name)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	one := k.of(rule.Name)
-	seen := history{began: k.began, checked: one.checked, unknowns: one.unknowns, current: one.of.equal(subjectOf(rule))}
-	if before := written(status, k.Now()); one.checked.IsZero() && before != nil {
-		seen.checked, seen.current = before.CheckedAt, still(rule, status, before)
-		if before.Status == metav1.ConditionUnknown {
-			seen.unknowns = 1
+	seen := history{checked: one.checked, unknowns: one.unknowns, current: one.of.equal(subjectOf(rule))}
+	if ours = !one.checked.IsZero(); !ours {
+		if one.due && (k.Now().Sub(one.noted) < noting || checkedAt(status).Equal(one.noted)) {
+			return one.noted, false // the login that the status tells of is yet to be made
 		}
+		seen = before(status, created, k.began, k.Now(), rule.Generation)
 	}
 	seen.current = seen.current && !one.outdated
-	return seen.next(rule.Trial.Interval, chanceOf(string(rule.UID), seen.checked))
-}
-
-// written returns what a status says of a check; nil where it says nothing, or of one that is still to come, which somebody else wrote.
-func written(status v1.ImagePullSecretStatus, now time.Time) *credential.Validity {
-	condition := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid)
-	if condition == nil || status.Credential == nil || status.Credential.CheckedAt == nil || status.Credential.CheckedAt.After(now.Add(pause)) {
-		return nil
-	}
-	return &credential.Validity{
-		Status: condition.Status, Reason: condition.Reason, Message: condition.Message,
-		CheckedAt: status.Credential.CheckedAt.Time, Generation: condition.ObservedGeneration,
-	}
-}
-
-// still reports whether what was checked before this process began is what is to be checked now: the spec is the same, and no Secret was
-// written anew since.
-func still(rule *pullsecret.Rule, status v1.ImagePullSecretStatus, before *credential.Validity) bool {
-	issued := status.Credential.IssuedAt
-	return before.Generation == rule.Generation && (issued == nil || !issued.After(before.CheckedAt))
+	return seen.next(rule.Trial.Interval, chanceOf(string(rule.UID), seen.checked)), ours
 }
 
 // check logs in at each server of a rule, and takes in what came of it.
@@ -251,7 +288,6 @@ func (k *Keeper) check(ctx context.Context, rule *pullsecret.Rule) {
 		return // what was cut short says nothing
 	}
 	found.Status, found.Reason, found.Message = judge(attempts)
-	found.CheckedAt = k.Now().Truncate(time.Second)
 	k.take(rule, found)
 	k.told(rule.Name)
 }
@@ -297,7 +333,7 @@ func (k *Keeper) take(rule *pullsecret.Rule, found credential.Validity) {
 	if found.Status != metav1.ConditionUnknown {
 		one.unknowns = 0
 	}
-	one.checked, one.of, one.found = k.Now(), subjectOf(rule), found
+	one.checked, one.of, one.found, one.due = k.Now(), subjectOf(rule), found, false
 }
 
 // roots returns the authorities in the Secret of that name; nil for those of the system where there is none.

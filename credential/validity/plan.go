@@ -6,14 +6,22 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
+	"github.com/tcr-assistant/tcr-assistant/credential"
 	"github.com/tcr-assistant/tcr-assistant/credential/check"
 )
 
 const (
 	// pause is the least time between two logins at a server of an object.
 	pause = time.Minute
+	// noting is how long the status may take to say that a login is about to be made. One that it says so of later is not made.
+	noting = 10 * time.Second
+	// lag is how long after what the status says a login may still be under way: that may have been noted late, and authorities are to be
+	// read, and the registry to answer.
+	lag = noting + 30*time.Second
 	// retry is when a check that said nothing of the credential is made again at first; each time it takes twice as long, up to the interval.
 	retry = 5 * time.Minute
 	// spread is the part of a wait by which it is shorter or longer: what began at once does not stay together.
@@ -22,8 +30,8 @@ const (
 
 // history is what is known of the checks of one credential.
 type history struct {
-	// began is when this process began to look: another one may have logged in just before, and not have written it any more.
-	began time.Time
+	// earliest is when a login may be made as far as other processes are concerned, each of which may have made one just before.
+	earliest time.Time
 	// checked is when somebody last logged in for the object; zero where nobody did.
 	checked time.Time
 	// current is whether that was with what is to be checked now.
@@ -34,7 +42,7 @@ type history struct {
 
 // next returns when to log in. chance is from 0 to 1.
 func (h history) next(interval time.Duration, chance float64) time.Time {
-	earliest := latest(after(h.began), after(h.checked))
+	earliest := latest(h.earliest, after(h.checked))
 	if h.checked.IsZero() || !h.current {
 		return earliest
 	}
@@ -44,6 +52,35 @@ func (h history) next(interval time.Duration, chance float64) time.Time {
 	}
 	wait += time.Duration((2*chance - 1) * spread * float64(wait))
 	return latest(earliest, h.checked.Add(wait))
+}
+
+// before returns the history of an object that another process may have checked, and this one, which began then, has not yet: what the
+// status says of that, and where it says nothing, what may have been.
+func before(status v1.ImagePullSecretStatus, created, began, now time.Time, generation int64) history {
+	checked := checkedAt(status)
+	switch {
+	case checked.After(now.Add(pause)): // somebody else wrote that
+		return history{earliest: began.Add(pause + lag)}
+	case checked.IsZero() && created.Before(began): // one of its name that is gone by now may have been checked until then
+		return history{earliest: created.Add(pause + lag)}
+	case checked.IsZero():
+		return history{earliest: began.Add(pause + lag)}
+	}
+	seen := history{earliest: checked.Add(pause + lag), checked: checked}
+	// What came of a login that was just being made may not have been written any more.
+	seen.current = credential.Stands(status, generation) && checked.Add(lag).Before(began)
+	if meta.IsStatusConditionPresentAndEqual(status.Conditions, v1.ConditionCredentialValid, metav1.ConditionUnknown) {
+		seen.unknowns = 1
+	}
+	return seen
+}
+
+// checkedAt returns when somebody last logged in, as a status says; zero where it does not.
+func checkedAt(status v1.ImagePullSecretStatus) time.Time {
+	if known := status.Credential; known != nil && known.CheckedAt != nil {
+		return known.CheckedAt.Time
+	}
+	return time.Time{}
 }
 
 // after returns when a login may follow what was at that time, which may be zero.

@@ -47,6 +47,8 @@ type EventAggregator struct {
 	sent []sentEvent
 	// failing are the failures that events have told of, with when each was last seen.
 	failing map[failureKey]time.Time
+	// issuance is what was told of whether the cloud issues the credential.
+	issuance issuance
 }
 
 // sentEvent is when the last event of a reason was recorded.

@@ -17,7 +17,7 @@ import (
 func TestTheStatusSaysHowFarTheCloudHasGot(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	rule := &pullsecret.Rule{
-		Name: "r", Generation: 3, Registry: &pullsecret.Registry{ID: "tcr-demo0001"}, Renewal: pullsecret.Renewal{Expires: now.Add(time.Hour)},
+		Name: "r", Generation: 3, Registry: &pullsecret.Registry{ID: "tcr-demo0001"}, Renewal: pullsecret.Renewal{Expires: now.Add(time.Hour), Due: now.Add(time.Minute)},
 	}
 	status := credentialStatus(rule, 0)
 	assert.Equal(t, "TCR/tcr-demo0001", status.Source)
@@ -37,11 +37,12 @@ func TestTheStatusSaysHowFarTheCloudHasGot(t *testing.T) {
 	assert.Equal(t, "Unauthorized", condition.Reason)
 	assert.Equal(t, "allow the action", condition.Message)
 
-	progress := ProgressOf("r", v1.ImagePullSecretStatus{Conditions: conditions, Credential: status}, nil)
+	progress := ProgressOf("r", rule, v1.ImagePullSecretStatus{Conditions: conditions, Credential: status}, nil)
 	assert.True(t, progress.Credential.FromCloud)
 	assert.False(t, progress.Credential.Renewed)
 	assert.Equal(t, now.Add(time.Hour), progress.Credential.Expires.UTC())
-	assert.Equal(t, CredentialProgress{}, ProgressOf("r", v1.ImagePullSecretStatus{}, nil).Credential)
+	assert.Equal(t, now.Add(time.Minute), progress.Credential.Due, "what tells that its renewal is overdue")
+	assert.Equal(t, CredentialProgress{}, ProgressOf("r", nil, v1.ImagePullSecretStatus{}, nil).Credential)
 
 	rule.Registry, rule.Renewal = nil, pullsecret.Renewal{}
 	assert.Empty(t, SetIssued(conditions, rule, now), "nobody asks the cloud any more")

@@ -259,14 +259,15 @@ type Progress struct {
 	Failures map[string]int
 }
 
-// ProgressOf returns the progress that a status tells of, with all the failures, of which the status lists the worst.
-func ProgressOf(name string, status v1.ImagePullSecretStatus, failures []v1.Failure) Progress {
+// ProgressOf returns the progress that a status tells of, with all the failures, of which the status lists the worst. rule is nil where the
+// spec cannot be read.
+func ProgressOf(name string, rule *pullsecret.Rule, status v1.ImagePullSecretStatus, failures []v1.Failure) Progress {
 	return Progress{
 		ImagePullSecret: name,
 		SecretsDesired:  status.SecretsDesired, SecretsPresent: status.SecretsSuccess,
 		AccountsDesired: status.SAsDesired, AccountsServed: status.SAsSuccess,
 		Ready:      meta.IsStatusConditionTrue(status.Conditions, v1.ConditionReady),
-		Credential: credentialOf(status),
+		Credential: credentialOf(rule, status),
 		Reached:    reachedOf(status),
 		Failures:   countReasons(failures),
 	}

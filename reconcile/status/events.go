@@ -37,16 +37,24 @@ func (e *eventRecorder) wrote(change plan.Change, repairs int, now time.Time) {
 	e.of(pullsecret.ImagePullSecretName(key.Name)).Wrote(reason, key.Namespace, now)
 }
 
-// record records the events that are due on an ImagePullSecret, and returns after how long to look again, if at all.
+// record records the events that are due on an ImagePullSecret whose status was before, and returns after how long to look again, if at
+// all.
 func (e *eventRecorder) record(
-	name string, uid types.UID, status v1.ImagePullSecretStatus, failures []v1.Failure, now time.Time,
+	name string, uid types.UID, before, status v1.ImagePullSecretStatus, failures []v1.Failure, now time.Time,
 ) (again time.Duration) {
 	if e.recorder == nil {
 		return 0
 	}
 	e.mu.Lock()
 	events, again := e.of(name).Due(pullsecret.SecretName(name), status, failures, now)
+	issuance, later := e.of(name).Issuance(before, status, now)
 	e.mu.Unlock()
+	if issuance != nil {
+		events = append(events, *issuance)
+	}
+	if again == 0 || later > 0 && later < again {
+		again = later
+	}
 	subject := &corev1.ObjectReference{APIVersion: v1.GroupVersion.String(), Kind: v1.Kind.Kind, Name: name, UID: uid}
 	for _, event := range events {
 		e.recorder.Event(subject, event.Type, event.Reason, event.Message)

@@ -247,7 +247,7 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 		if w.Healing != nil {
 			plan.SetHealing(&status, rule, w.Healing(name), now)
 		}
-		if again := w.events.record(name, rule.UID, status, failures, time.Now()); again > 0 {
+		if again := w.events.record(name, rule.UID, before.Status, status, failures, time.Now()); again > 0 {
 			w.queue.AddAfter(name, again)
 		}
 	case len(errs) > 0:
@@ -261,7 +261,7 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 		problem, _ := w.Derived()
 		status.Conditions = plan.SetOutdated(status.Conditions, problem, name, before.Generation, now)
 	}
-	w.progress.put(plan.ProgressOf(name, status, failures))
+	w.progress.put(plan.ProgressOf(name, rule, status, failures))
 	return status, true
 }
 

@@ -48,7 +48,7 @@ func (w *world) credentials(t *testing.T) {
 	})
 	w.firing("TCRAssistantCredentialEnds", true)
 	w.firing("TCRAssistantCredentialEndsSoon", true)
-	w.Kubectl("annotate", "--overwrite", "secret", "ending", "-n", manager.Namespace, v1.ExpiresAtAnnotation+"="+time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	w.Kubectl("annotate", "--overwrite", "secret", "ending", "-n", manager.Namespace, v1.ExpiresAtAnnotation+"="+time.Now().Add(15*24*time.Hour).UTC().Format(time.RFC3339))
 	w.firing("TCRAssistantCredentialEnds", false)
 	w.firing("TCRAssistantCredentialEndsSoon", false)
 	w.Kubectl("delete", "ipss", "refused", "ending")

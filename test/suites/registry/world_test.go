@@ -33,6 +33,9 @@ const secret = "hush"
 type registries struct {
 	passwords, tokened *distribution.Registry
 	tokens             *distribution.Tokens
+	// opened is one that takes tokens of a service which gives some to anybody.
+	opened *distribution.Registry
+	anyone *distribution.Tokens
 	// authorities are the certificates of all of them, in PEM.
 	authorities []byte
 	// proxied is the address of a way to the registry with passwords that has the certificate of proxiedHost.
@@ -64,7 +67,17 @@ func startRegistries(t *testing.T) *registries {
 	r.tokens.Set("narrow", &distribution.Account{Password: secret})
 	r.tokens.Set("stale", &distribution.Account{Password: secret, Repositories: []string{"team/app"}, Stale: true})
 	r.tokens.Set("revoked", &distribution.Account{Password: secret, Repositories: []string{"team/app"}})
-	for _, certificate := range []*distribution.Certificate{r.passwords.Certificate, r.tokened.Certificate, r.tokens.Certificate} {
+	r.anyone, err = distribution.StartTokens()
+	require.NoError(t, err)
+	t.Cleanup(r.anyone.Stop)
+	r.anyone.Open()
+	r.anyone.Set("robot", &distribution.Account{Password: secret, Repositories: []string{"team/app"}})
+	r.opened, err = distribution.WithTokens(t.Context(), dir("opened"), r.anyone, r.passwords)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.opened.Stop()) })
+	for _, certificate := range []*distribution.Certificate{
+		r.passwords.Certificate, r.tokened.Certificate, r.tokens.Certificate, r.opened.Certificate, r.anyone.Certificate,
+	} {
 		r.authorities = append(r.authorities, certificate.PEM...)
 	}
 	named, err := distribution.NewCertificate(proxiedHost)
@@ -170,6 +183,11 @@ func (r *registries) situations(t *testing.T) []situation {
 		{name: "token-forbidden", server: tokens, user: "narrow", password: secret, realms: realm, image: "team/app:v1", verdict: check.Refused,
 			reason: "InsufficientScope", says: "may not pull team/app:v1"},
 		{name: "token-elsewhere", server: tokens, user: "robot", password: secret, verdict: check.Unknown, reason: "RealmElsewhere", says: r.tokens.Host},
+		{name: "open-right", server: r.opened.Host, user: "robot", password: secret, realms: []string{r.anyone.Host}, verdict: check.Valid, reason: "LoggedIn"},
+		{name: "open-wrong", server: r.opened.Host, user: "robot", password: secret + "-wrong", realms: []string{r.anyone.Host}, verdict: check.Unknown,
+			reason: "AnonymousAccess", says: "lets in whoever shows no credential"},
+		{name: "open-wrong-image", server: r.opened.Host, user: "robot", password: secret + "-wrong", realms: []string{r.anyone.Host}, image: "team/app:v1",
+			verdict: check.Refused, reason: "InsufficientScope"},
 		{name: "stranger", server: with, user: "robot", password: secret, stranger: true, verdict: check.Unknown, reason: "CertificateUnknown"},
 		{name: "limited", server: limited, user: "robot", password: secret, verdict: check.Unknown, reason: "RateLimited"},
 		{name: "failing", server: failing, user: "robot", password: secret, verdict: check.Unknown, reason: "RegistryFails"},
