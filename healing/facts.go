@@ -40,8 +40,7 @@ func FactsOf(rules *pullsecret.Rules, namespace plan.Namespace, account string, 
 	if !namespace.Live {
 		return facts
 	}
-	if i := slices.IndexFunc(namespace.Accounts, func(a plan.Account) bool { return a.Name == account }); i >= 0 {
-		known := namespace.Accounts[i]
+	if known, found := namespace.Account(account); found {
 		facts.Entries, facts.Listed = known.Secrets, known.Updated
 		facts.OptedOut = facts.OptedOut || known.OptOut == pullsecret.OptedOut
 	}
