@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tcr-assistant/tcr-assistant/healing"
+	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
 // inWorld runs a test in a world, and in a time, of its own.
@@ -333,5 +334,22 @@ func TestEventsThatTellNothingAreReadLessAndLessOften(t *testing.T) {
 		w.sweeps(time.Hour)
 		assert.GreaterOrEqual(t, w.requests("/events"), 10)
 		assert.LessOrEqual(t, w.requests("/events"), 16)
+	})
+}
+
+// TestLookingAtPodsTakesASmallPartOfTheTime has it take a second to look at a namespace.
+func TestLookingAtPodsTakesASmallPartOfTheTime(t *testing.T) {
+	inWorld(t, kindly, func(t *testing.T, w *world) {
+		for i := range 100 {
+			w.sees(w.waiting("team", fmt.Sprint(i), replicas, func(pod *corev1.Pod) { pod.Spec.ServiceAccountName = fmt.Sprint(i) }))
+		}
+		view := w.View
+		w.View = func(name string) (plan.Namespace, bool) {
+			time.Sleep(time.Second)
+			return view(name)
+		}
+		began := time.Now()
+		wait := w.sweep(t.Context())
+		assert.Equal(t, share*time.Second, wait+time.Since(began), "of a hundred accounts the namespace is looked at once")
 	})
 }
