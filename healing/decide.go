@@ -49,7 +49,7 @@ const (
 	EntryMissing      Reason = "EntryMissing"      // its account does not list the Secret yet
 	SecretStale       Reason = "SecretStale"       // or the Secret is not what it should be
 	CredentialRefused Reason = "CredentialRefused" // the credential that it has, or the one that it would get, is no good
-	TriesSoon         Reason = "TriesSoon"         // it tries again within a minute
+	TriesSoon         Reason = "TriesSoon"         // it tries again within a minute, or just now
 	WaitsBriefly      Reason = "WaitsBriefly"      // it has only begun to wait
 	Young             Reason = "Young"             // it was created after all stood, and lacks it all the same
 	Unexplained       Reason = "Unexplained"       // nothing says why it waits
@@ -91,9 +91,8 @@ type Verdict struct {
 	Stands, Written int64
 }
 
-// Decide says what to do with a pod. counts reports whether its Job would count its eviction as a failure; it is asked only about a pod
-// of a Job that would be evicted otherwise.
-func Decide(pod Pod, seen Seen, facts Facts, past Past, counts func() bool, now time.Time) Verdict {
+// Decide says what to do with a pod. counts is whether its Job is known to count its eviction as a failure.
+func Decide(pod Pod, seen Seen, facts Facts, past Past, counts bool, now time.Time) Verdict {
 	switch {
 	case pod.Static:
 		return Verdict{Reason: StaticPod}
@@ -103,7 +102,7 @@ func Decide(pod Pod, seen Seen, facts Facts, past Past, counts func() bool, now 
 	best := Verdict{Reason: OtherRegistry}
 	for _, giver := range facts.Givers {
 		for _, wait := range pod.Waits {
-			if !giver.gives(wait.Image) {
+			if !giver.gives(wait.Host) {
 				continue
 			}
 			verdict := candidate{pod, seen, facts, past, giver, wait}.decide(now)
@@ -114,13 +113,16 @@ func Decide(pod Pod, seen Seen, facts Facts, past Past, counts func() bool, now 
 			}
 		}
 	}
+	if best.Action == Ask && best.Reason == WaitsBriefly && pod.Owner == nobody {
+		best.Action = Leave // it is told of, a little later
+	}
 	if best.Action != Evict {
 		return best
 	}
 	switch {
 	case pod.Owner == nobody:
 		best.Action, best.Reason = Tell, NoController
-	case pod.Owner.Value().IsJob() && counts():
+	case pod.Owner.Value().IsJob() && counts:
 		best.Action, best.Reason = Tell, JobCounts
 	}
 	return best
@@ -212,6 +214,8 @@ func (c candidate) tried(now time.Time) Verdict {
 		return c.ask(Unexplained, now)
 	case !pull.FailedAt.Before(written):
 		return Verdict{Reason: CredentialRefused}
+	case !pull.BegunAt.Before(written): // and it has not failed since
+		return Verdict{Reason: TriesSoon}
 	case now.Sub(c.seen.Since) <= patience:
 		return Verdict{Reason: WaitsBriefly}
 	case c.seen.nextTry(pull).Sub(now) <= soon:

@@ -34,7 +34,7 @@ func older() situation {
 		pod: Pod{
 			Namespace: "team", Name: "app-1", UID: "1", Account: "default", Created: created.Unix(),
 			Owner: unique.Make(Owner{"apps/v1", "ReplicaSet", "app", "2"}),
-			Waits: []Wait{{Image: appImage, Refusal: diagnose.RefusedUser}},
+			Waits: []Wait{{Image: appImage, Host: "r.example.com", Refusal: diagnose.RefusedUser}},
 		},
 		seen: Seen{First: created.Add(time.Second), Since: created.Add(time.Second)},
 		facts: Facts{
@@ -63,7 +63,7 @@ func (s *situation) asked(ago time.Duration) {
 
 // failed has the pod's pull have failed, last then and so often; zero is not known.
 func (s *situation) failed(at time.Time, failures int) {
-	s.seen.Pulls = []Pull{{appImage, at, failures, diagnose.RefusalUntold}}
+	s.seen.Pulls = []Pull{{Image: appImage, FailedAt: at, Failures: failures, Refusal: diagnose.RefusalUntold}}
 }
 
 // told has the pod's events say whether it was refused, as it does not itself.
@@ -98,7 +98,7 @@ func TestDecide(t *testing.T) {
 			s.pod.Entries = []string{"theirs"}
 		}, Evict, PodOlderThanEntry},
 		{"and one that waits for another image, too", older, func(s *situation) {
-			s.pod.Waits = append([]Wait{{Image: "other.example.com/a", Refusal: diagnose.NotRefused}}, s.pod.Waits...)
+			s.pod.Waits = append([]Wait{{Image: "other.example.com/a", Host: "other.example.com", Refusal: diagnose.NotRefused}}, s.pod.Waits...)
 		}, Evict, PodOlderThanEntry},
 		{"and one of which its events alone say why", older, func(s *situation) {
 			s.told(diagnose.RefusedUser)
@@ -107,9 +107,9 @@ func TestDecide(t *testing.T) {
 		{"one that opted out stays", older, func(s *situation) { s.pod.OptedOut = true }, Leave, OptedOut},
 		{"one whose account or namespace did stays", older, func(s *situation) { s.facts.OptedOut = true }, Leave, OptedOut},
 		{"one for which nobody heals stays", older, func(s *situation) { s.facts.Givers = nil }, Leave, OtherRegistry},
-		{"one of another registry stays", older, func(s *situation) { s.pod.Waits[0].Image = "other.example.com/app:1" }, Leave, OtherRegistry},
+		{"one of another registry stays", older, func(s *situation) { s.pod.Waits[0].Host = "other.example.com" }, Leave, OtherRegistry},
 		{"one of another port of the host stays", older, func(s *situation) {
-			s.pod.Waits[0].Image = "r.example.com:5000/app:1"
+			s.pod.Waits[0].Host = "r.example.com:5000"
 		}, Leave, OtherRegistry},
 		{"one that fails for another reason stays", older, func(s *situation) {
 			s.pod.Waits[0].Refusal = diagnose.NotRefused
@@ -131,6 +131,9 @@ func TestDecide(t *testing.T) {
 			s.facts.Givers[0].Bad = true
 		}, Leave, CredentialRefused},
 		{"one that has only begun to wait is asked about", older, func(s *situation) { s.seen.Since = now.Add(-patience) }, Ask, WaitsBriefly},
+		{"unless nobody would create it again", older, func(s *situation) {
+			s.seen.Since, s.pod.Owner = now.Add(-patience), nobody
+		}, Leave, WaitsBriefly},
 		{"and stays for half a minute", older, func(s *situation) { s.seen.Since = now.Add(-patience); s.asked(0) }, Leave, WaitsBriefly},
 		{"and goes then", older, func(s *situation) { s.seen.Since = now.Add(-patience - time.Second); s.asked(0) }, Evict, PodOlderThanEntry},
 		{"one stays until all API servers know of what stands", older, func(s *situation) {
@@ -162,7 +165,7 @@ func TestDecide(t *testing.T) {
 		{"a pod deep in its backoff goes", waiting, nil, Evict, BackingOff},
 		{"even where its events tell of few failures: it waits for long", waiting, func(s *situation) { s.seen.Pulls[0].Failures = 1 }, Evict, BackingOff},
 		{"and where another image has failed since", waiting, func(s *situation) {
-			s.pod.Waits = append(s.pod.Waits, Wait{Image: "other.example.com/a"})
+			s.pod.Waits = append(s.pod.Waits, Wait{Image: "other.example.com/a", Host: "other.example.com"})
 			s.seen.Pulls = append(s.seen.Pulls, Pull{Image: "other.example.com/a", FailedAt: now})
 		}, Evict, BackingOff},
 		{"one with the entry that may not stays", waiting, func(s *situation) {
@@ -174,6 +177,10 @@ func TestDecide(t *testing.T) {
 		{"one that failed in that second stays", waiting, func(s *situation) {
 			s.failed(now.Add(-10*time.Second), 4)
 		}, Leave, CredentialRefused},
+		{"one whose image is being pulled stays", waiting, func(s *situation) { s.seen.Pulls[0].BegunAt = now.Add(-9 * time.Second) }, Leave, TriesSoon},
+		{"one whose image was before the Secret was written does not", waiting, func(s *situation) {
+			s.seen.Pulls[0].BegunAt = now.Add(-11 * time.Second)
+		}, Evict, BackingOff},
 		{"one that tries again within a minute stays", waiting, func(s *situation) {
 			s.failed(now.Add(-4*time.Minute), 4)
 		}, Leave, TriesSoon},
@@ -233,7 +240,7 @@ func TestDecide(t *testing.T) {
 			if c.change != nil {
 				c.change(&s)
 			}
-			got := Decide(s.pod, s.seen, s.facts, s.past, func() bool { return s.counts }, now)
+			got := Decide(s.pod, s.seen, s.facts, s.past, s.counts, now)
 			assert.Equal(t, c.reason, got.Reason)
 			assert.Equal(t, c.action, got.Action)
 		})
@@ -244,8 +251,21 @@ func TestSeveralGivers(t *testing.T) {
 	s := older()
 	s.facts.Givers = append([]Giver{{Name: "stale", Secret: "tcr.ipsstale", Servers: []string{"r.example.com"}}}, s.facts.Givers...)
 	s.facts.Entries = append(s.facts.Entries, "tcr.ipsstale")
-	got := Decide(s.pod, s.seen, s.facts, s.past, nil, now)
+	got := Decide(s.pod, s.seen, s.facts, s.past, false, now)
 	assert.Equal(t, Verdict{Evict, PodOlderThanEntry, "demo", "tcr.ipsdemo", false, written.Unix(), written.Unix()}, got)
+}
+
+func TestAGiverGivesForItsServers(t *testing.T) {
+	giver := Giver{Servers: []string{"r.example.com", "index.docker.io", "10.0.0.1:5000"}}
+	for text, gives := range map[string]bool{
+		"r.example.com/app": true, "R.example.com/app": true, "nginx": true, "docker.io/library/nginx": true, "team/app": true, "10.0.0.1:5000/a/b:c": true,
+		"r.example.com:443/app": false, "another.example.com/app": false, "10.0.0.1/a": false, "r.example.com.evil.com/app": false, "": false,
+	} {
+		given := pod(imagePullBackOff, unknown)
+		given.Status.ContainerStatuses[0].State.Waiting.Message, given.Spec.Containers[0].Image = "", text
+		assert.Equal(t, gives, giver.gives(Strip(given).Waits[0].Host), text)
+	}
+	assert.False(t, Giver{Servers: []string{"r.example.com"}}.gives("docker.io"))
 }
 
 func TestPast(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
+	"github.com/tcr-assistant/tcr-assistant/image"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -52,7 +53,9 @@ func (o Owner) IsJob() bool {
 
 // Wait is an image that a pod waits for.
 type Wait struct {
-	Image   string
+	Image string
+	// Host is the registry's, with its port; blank where the image's name is none.
+	Host    string
 	Refusal diagnose.Refusal
 	// Failed is when the status was written that says that the pull has just failed, at the registry, in Unix seconds; 0 where it does
 	// not say so.
@@ -81,6 +84,9 @@ func Strip(pod *corev1.Pod) Pod {
 	read := diagnose.ReadPod(waiting, nil)
 	for _, pull := range read.Pulls {
 		wait := Wait{Image: intern(pull.Image), Refusal: pull.Refusal()}
+		if name, err := image.Parse(pull.Image); err == nil {
+			wait.Host = intern(name.Host)
+		}
 		if pull.Waiting == errImagePull && wait.Refusal != diagnose.RefusalUntold {
 			wait.Failed = statusWritten(pod)
 		}

@@ -47,7 +47,7 @@ func pod(reason, message string) *corev1.Pod {
 func TestStrip(t *testing.T) {
 	whole := Pod{
 		Namespace: "team", Name: "app-1", UID: "1", Version: "7", Account: "default", Created: created.Unix(),
-		Owner: unique.Make(Owner{"apps/v1", "ReplicaSet", "app", "2"}), Entries: []string{"theirs"}, Waits: []Wait{{Image: appImage, Refusal: diagnose.RefusedUser}},
+		Owner: unique.Make(Owner{"apps/v1", "ReplicaSet", "app", "2"}), Entries: []string{"theirs"}, Waits: []Wait{{Image: appImage, Host: "r.example.com", Refusal: diagnose.RefusedUser}},
 	}
 	none := Pod{Namespace: "team", Name: "app-1", UID: "1", Owner: nobody}
 	for _, c := range []struct {
@@ -107,13 +107,20 @@ func TestSeen(t *testing.T) {
 		seen := told(Seen{First: now, Since: now}, stripped, failed(unknown, 3, time.Hour, time.Minute))
 		assert.Equal(t, Seen{
 			First: now, Since: now.Add(-time.Hour), Asked: 7, Known: 7, Next: now.Add(firstAsk), Times: 1,
-			Pulls: []Pull{{appImage, now.Add(-time.Minute), 3, diagnose.RefusedUser}},
+			Pulls: []Pull{{Image: appImage, FailedAt: now.Add(-time.Minute), Failures: 3, Refusal: diagnose.RefusedUser}},
 		}, seen)
 	})
 	t.Run("a try that the kubelet held back tells nothing", func(t *testing.T) {
 		seen := told(Seen{Since: now}, stripped, failed("pull QPS exceeded", 1, time.Second, time.Second), failed(unknown, 1, time.Minute, time.Minute))
 		assert.Equal(t, diagnose.RefusedUser, seen.pull(appImage).Refusal)
 		assert.True(t, seen.pull(appImage).FailedAt.Equal(now.Add(-time.Minute)))
+	})
+	t.Run("a kubelet tells of it when it begins to pull", func(t *testing.T) {
+		pulling := failed(unknown, 3, time.Hour, time.Minute)
+		pulling.Reason, pulling.Message = "Pulling", `Pulling image "r.example.com/app:1"`
+		assert.Equal(t, Pull{Image: appImage, BegunAt: now.Add(-time.Minute), Refusal: diagnose.RefusalUntold}, told(Seen{Since: now}, stripped, pulling).pull(appImage))
+		pulling.Message = `Pulling image "r.example.com/app"`
+		assert.Zero(t, told(Seen{Since: now}, stripped, pulling).pull(appImage).BegunAt)
 	})
 	t.Run("without events nothing is known", func(t *testing.T) {
 		assert.Equal(t, Pull{Image: appImage, Refusal: diagnose.RefusalUntold}, told(Seen{Since: now}, stripped).pull(appImage))
@@ -169,7 +176,7 @@ func TestHugePodsAreReadInPart(t *testing.T) {
 	}
 	stripped := Strip(huge)
 	assert.Len(t, stripped.Waits, maxWaits)
-	assert.Equal(t, Wait{Image: appImage, Refusal: diagnose.RefusedUser}, stripped.Waits[0])
+	assert.Equal(t, Wait{Image: appImage, Host: "r.example.com", Refusal: diagnose.RefusedUser}, stripped.Waits[0])
 	assert.Len(t, shortened(page), 2*maxMessage+1)
 	assert.True(t, strings.HasPrefix(huge.Status.ContainerStatuses[0].State.Waiting.Message, backsOff+": ErrImagePull: "+unknown+page), "the pod itself stays")
 }

@@ -30,6 +30,8 @@ type Pull struct {
 	// FailedAt is when it is known to have failed last, and Failures how often it did at least; zero where that is not known.
 	FailedAt time.Time
 	Failures int
+	// BegunAt is when its kubelet is known to have begun to pull it last; zero where that is not known.
+	BegunAt time.Time
 	// Refusal is what its events say, where the pod itself does not say why it waits.
 	Refusal diagnose.Refusal
 }
@@ -82,6 +84,9 @@ func (s Seen) Told(pod Pod, events []corev1.Event, written int64, now time.Time)
 		told, known := diagnose.Pull{Image: wait.Image, Waiting: imagePullBackOff}.Told(events), s.pull(wait.Image)
 		if told.FailedAt.After(known.FailedAt) {
 			known.FailedAt = told.FailedAt
+		}
+		if begun := diagnose.BegunAt(wait.Image, events); begun.After(known.BegunAt) {
+			known.BegunAt = begun
 		}
 		known.Failures, known.Refusal = max(known.Failures, told.Failures), told.Refusal()
 		s = s.with(pod, known)

@@ -7,6 +7,7 @@
 package reflector
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -31,6 +32,8 @@ type Store[Object latest.Kind, Stripped any] struct {
 	Put      func(Stripped)
 	Remove   func(Stripped)
 	Replaced func(all []Stripped, at latest.Relist)
+	// PageSize is how many objects of a list are held whole at a time; 0 is 500.
+	PageSize int64
 
 	// LastVersion is the latest version that was seen. Where these objects were watched before, it begins with what was seen then.
 	LastVersion uint64
@@ -207,7 +210,7 @@ func newBackoff() *wait.Backoff {
 
 // Run runs a reflector, which passes what the API server has on to the store, until ctx ends.
 func Run[Object latest.Kind, Stripped any](ctx context.Context, name string, source *cache.ListWatch, object Object, store *Store[Object, Stripped]) {
-	r := cache.NewReflectorWithOptions(pages[Object, Stripped]{source, store}, object, store, cache.ReflectorOptions{Name: name, Backoff: newBackoff()})
-	r.WatchListPageSize = pageSize
+	r := cache.NewReflectorWithOptions(&pages[Object, Stripped]{ListWatch: source, store: store}, object, store, cache.ReflectorOptions{Name: name, Backoff: newBackoff()})
+	r.WatchListPageSize = cmp.Or(store.PageSize, pageSize)
 	r.RunWithContext(ctx)
 }

@@ -33,7 +33,9 @@ const (
 	// evictBatch and askBatch are how many are evicted, and have their events read, before all are looked at again.
 	evictBatch, askBatch = 2 * evictions, 2 * readings
 	// share is how much of its time the Evictor spends on looking at pods at most: one part in so many.
-	share = 20
+	share = 50
+	// pageSize is how many pods of a list are held whole at a time: they are larger than what else is watched.
+	pageSize = 100
 	// callTimeout is how long a request may take.
 	callTimeout = 10 * time.Second
 )
@@ -174,7 +176,7 @@ func (e *Evictor) watch(ctx context.Context) {
 	pods := e.Clients.Pods(metav1.NamespaceAll)
 	source := reflector.ListWatch(e.permitted.answered, pending, pods.List, pods.Watch)
 	reflector.Run(ctx, "pods", source, &corev1.Pod{}, &reflector.Store[*corev1.Pod, healing.Pod]{
-		Strip: healing.Strip, Put: e.put, Remove: e.remove, Replaced: e.replace,
+		Strip: healing.Strip, Put: e.put, Remove: e.remove, Replaced: e.replace, PageSize: pageSize,
 	})
 }
 

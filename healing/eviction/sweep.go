@@ -133,7 +133,7 @@ func (l *look) decide(patient *patient) healing.Verdict {
 		past = *l.past[owner]
 	}
 	facts := l.factsOf(pod.Namespace, pod.Account)
-	verdict := healing.Decide(pod, patient.seen, facts, past, func() bool { return l.jobs[owner] }, l.now)
+	verdict := healing.Decide(pod, patient.seen, facts, past, l.jobs[owner], l.now)
 	if verdict.Late && !patient.late {
 		patient.late = true
 		l.pastOf(owner).Saw(healing.Latecomer{Created: pod.Created, Seen: patient.seen.First})

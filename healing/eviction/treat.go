@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/healing"
 )
 
@@ -57,16 +58,20 @@ const (
 	getJobs    = "get jobs.batch"
 )
 
-// maxEvents is how many events of a pod are read: whoever may write events in its namespace may write as many as there is room for.
-const maxEvents = 50
+// maxEvents and maxEventBytes are how many events of a pod are read, and how much of them: whoever may write events in its namespace may
+// write as much as there is room for.
+const (
+	maxEvents     = 100
+	maxEventBytes = 4 << 20
+)
 
 // ask reads the events about a pod, for a Secret that was written then.
 func (e *Evictor) ask(ctx context.Context, pod healing.Pod, written int64) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(clientset.AtMost(ctx, maxEventBytes), callTimeout)
 	defer cancel()
-	list, err := e.Clients.Events(pod.Namespace).List(ctx, metav1.ListOptions{Limit: maxEvents, FieldSelector: fields.Set{
-		"involvedObject.uid": string(pod.UID), "reason": "Failed",
-	}.String()})
+	list, err := e.Clients.Events(pod.Namespace).List(ctx, metav1.ListOptions{
+		Limit: maxEvents, FieldSelector: fields.OneTermEqualSelector("involvedObject.uid", string(pod.UID)).String(),
+	})
 	e.permitted.used(listEvents, err)
 	e.mu.Lock()
 	if patient := e.pods[pod.UID]; patient != nil && err == nil {
