@@ -307,9 +307,24 @@ func TestAfterALeaderChangeNoPodGoesInCircles(t *testing.T) {
 	})
 }
 
+func TestNoMoreIsReadOfEventsThanThereIsRoomFor(t *testing.T) {
+	huge := func() (any, error) {
+		return corev1.EventList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "EventList"}, Items: []corev1.Event{{
+			Reason: "Failed", Message: `Failed to pull image "demo.example.com/app:1": ` + refused + strings.Repeat("a", maxEventBytes),
+		}}}, nil
+	}
+	inWorld(t, instead("/events", huge), func(t *testing.T, w *world) {
+		w.sees(w.waiting("team", "app-1", replicas, func(pod *corev1.Pod) { pod.Status.ContainerStatuses[0].State.Waiting.Message = "" }))
+		w.sweeps(time.Minute)
+		assert.NotZero(t, w.requests("/events"))
+		assert.Zero(t, w.requests("/eviction"))
+		assert.Contains(t, w.log.String(), "the answer is larger than what is read of it")
+	})
+}
+
 // TestNoTenantKeepsOthersWaiting has one namespace hold thousands of pods that nothing is to be told of, or that all want to be evicted.
 func TestNoTenantKeepsOthersWaiting(t *testing.T) {
-	const crowd = 3000
+	const crowd = 1500
 	for name, change := range map[string]func(*corev1.Pod){
 		"pods that say nothing": func(pod *corev1.Pod) { pod.Status.ContainerStatuses[0].State.Waiting.Message = "" },
 		"pods that may go":      func(*corev1.Pod) {},
