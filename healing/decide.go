@@ -30,7 +30,7 @@ const (
 	PodListsItsOwn Reason = "PodListsItsOwn"
 	// NotHelped is that others of its owner were created after all stood, and were refused as well.
 	NotHelped Reason = "NotHelped"
-	// Blocked is that the API server did not let it go.
+	// Blocked is that the API server did not let it go, or did not tell of its Job.
 	Blocked Reason = "Blocked"
 )
 
