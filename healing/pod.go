@@ -76,7 +76,8 @@ var nobody = unique.Make(Owner{})
 
 // Strip returns what is needed of a pod.
 func Strip(pod *corev1.Pod) Pod {
-	stripped := Pod{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Owner: nobody, Evicted: slices.ContainsFunc(pod.Status.Conditions, isEviction)}
+	stripped := Pod{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Owner: nobody}
+	stripped.Evicted = slices.ContainsFunc(pod.Status.Conditions, isEviction)
 	waiting := waitingOf(pod)
 	if pod.DeletionTimestamp != nil || len(waiting.Status.InitContainerStatuses)+len(waiting.Status.ContainerStatuses) == 0 {
 		return stripped
@@ -112,7 +113,9 @@ func waitingOf(pod *corev1.Pod) *corev1.Pod {
 	those := func(statuses []corev1.ContainerStatus) (waiting []corev1.ContainerStatus) {
 		for _, status := range statuses {
 			if room > 0 && status.State.Waiting != nil && waitsForImage(status.State.Waiting.Reason) {
-				status.State.Waiting = &corev1.ContainerStateWaiting{Reason: status.State.Waiting.Reason, Message: shortened(status.State.Waiting.Message)}
+				short := *status.State.Waiting
+				short.Message = shortened(short.Message)
+				status.State.Waiting = &short
 				waiting = append(waiting, status)
 				room--
 			}

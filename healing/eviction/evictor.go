@@ -87,8 +87,8 @@ type patient struct {
 	held    time.Time
 	failed  int
 	telling bool
-	// tries are the requests to evict it of which it is not known what became of them, the latest last.
-	tries []*try
+	// try is the request to evict it that is under way, or the last one while it is not known what became of it; nil otherwise.
+	try *try
 }
 
 // ownerKey is what an owner of pods is known by. Whoever creates a pod says who owns it, so nothing is concluded for another namespace.

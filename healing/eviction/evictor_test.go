@@ -169,6 +169,41 @@ func TestAnEvictionWhoseAnswerIsLostCounts(t *testing.T) {
 			})
 		})
 	}
+	t.Run("once, though it is tried again before the pod is seen to go", func(t *testing.T) {
+		var w *world
+		var pod *corev1.Pod
+		tries := 0
+		answer := instead("/eviction", func() (any, error) {
+			if tries++; tries == 1 {
+				return nil, errors.New("unexpected EOF")
+			}
+			evictedByAPI(pod)
+			w.sees(pod) // before the answer
+			return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, "app-1")
+		})
+		inWorld(t, answer, func(t *testing.T, this *world) {
+			w, pod = this, this.waiting("team", "app-1", replicas)
+			w.sees(pod)
+			w.sweeps(time.Minute)
+			assert.Equal(t, 2, tries)
+			assert.Equal(t, map[healing.Reason]int{healing.PodOlderThanEntry: 1}, w.evicted)
+		})
+	})
+	t.Run("one that is answered counts once, though the pod is seen to go before", func(t *testing.T) {
+		var w *world
+		var pod *corev1.Pod
+		answer := instead("/eviction", func() (any, error) {
+			evictedByAPI(pod)
+			w.sees(pod)
+			return kindly("/eviction")
+		})
+		inWorld(t, answer, func(t *testing.T, this *world) {
+			w, pod = this, this.waiting("team", "app-1", replicas)
+			w.sees(pod)
+			w.sweeps(time.Minute)
+			assert.Equal(t, map[healing.Reason]int{healing.PodOlderThanEntry: 1}, w.evicted)
+		})
+	})
 	t.Run("one that did not happen does not", func(t *testing.T) {
 		inWorld(t, instead("/eviction", func() (any, error) { return nil, errors.New("connection refused") }), func(t *testing.T, w *world) {
 			pod := w.waiting("team", "app-1", replicas)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -138,11 +137,11 @@ func (e *Evictor) evict(ctx context.Context, pod healing.Pod, verdict healing.Ve
 	return fmt.Errorf("evicting pod %s/%s: %w", pod.Namespace, pod.Name, err)
 }
 
-// try is a request to evict a pod, of which the answer may be lost.
+// try is a request to evict a pod.
 type try struct {
 	verdict healing.Verdict
-	// answered is whether it was, with whatever error; lost whether that does not tell what became of it.
-	answered, lost bool
+	// answered is whether it was, and doubtful whether the answer to it, or to one before, does not tell what became of the pod.
+	answered, doubtful bool
 	// gone is whether the pod was seen to be evicted.
 	gone bool
 }
@@ -155,37 +154,34 @@ func (e *Evictor) begin(pod healing.Pod, verdict healing.Verdict) *try {
 	if patient == nil {
 		return nil
 	}
-	this := &try{verdict: verdict}
-	patient.tries = append(patient.tries[max(len(patient.tries)-1, 0):], this)
-	return this
+	patient.try = &try{verdict: verdict, doubtful: patient.try != nil}
+	return patient.try
 }
 
-// end takes in how the request ended, and reports whether the pod is known to have been evicted by it.
+// end takes in how the request ended, and reports whether the pod is known to have been evicted.
 func (e *Evictor) end(pod healing.Pod, this *try, err error) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	this.answered, this.lost = true, lost(err)
-	if this.verdict.Late && (err == nil || this.lost) {
+	this.answered, this.doubtful = true, this.doubtful || lost(err)
+	if this.verdict.Late && (err == nil || lost(err)) {
 		past := e.pastOf(ownerOf(pod))
 		past.Evicted, past.Stood = time.Now(), this.verdict.Stands
 	}
-	patient := e.pods[pod.UID]
-	if patient != nil {
-		patient.gone = err == nil
-		patient.tries = slices.DeleteFunc(patient.tries, func(one *try) bool { return one.answered && !one.lost })
+	if patient := e.pods[pod.UID]; patient != nil {
+		if patient.gone = err == nil; patient.gone || !this.doubtful {
+			patient.try = nil
+		}
 	}
-	return err == nil || this.lost && this.gone
+	return err == nil || this.gone && this.doubtful
 }
 
-// settled takes in that a pod went because it was evicted. It returns why, where the answer to that was lost. e.mu is held.
+// settled takes in that a pod went because it was evicted. It returns why, where nobody else will tell: the answer was lost. e.mu is held.
 func (p *patient) settled(pod healing.Pod) *healing.Verdict {
-	if p == nil || !pod.Evicted || len(pod.Waits) > 0 {
+	if p == nil || p.try == nil || !pod.Evicted || len(pod.Waits) > 0 {
 		return nil
 	}
-	for _, one := range p.tries {
-		if one.gone = true; one.lost {
-			return &one.verdict
-		}
+	if p.try.gone = true; p.try.answered {
+		return &p.try.verdict
 	}
 	return nil
 }
