@@ -263,7 +263,7 @@ func TestNoPodGoesInCircles(t *testing.T) {
 }
 
 // deep has a pod with the entry be seen failing for twenty minutes, and its Secret be written then.
-func (w *world) deep() *corev1.Pod {
+func (w *world) deep() {
 	pod := w.waiting("team", "app-1", replicas, func(pod *corev1.Pod) {
 		pod.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "tcr.ipsdemo"}}
 	})
@@ -278,7 +278,6 @@ func (w *world) deep() *corev1.Pod {
 	w.sees(pod)
 	w.sweeps(10 * time.Second)
 	w.written = time.Now()
-	return pod
 }
 
 func TestEventsDecideAboutAPodDeepInItsBackoff(t *testing.T) {
