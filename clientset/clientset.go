@@ -55,7 +55,12 @@ const accepted = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 
 // New returns clients of the API server that config names, over httpClient's connections.
 func New(config *rest.Config, httpClient *http.Client) (*Clientset, error) {
-	c := &Clientset{scheme: runtime.NewScheme(), groups: map[schema.GroupVersion]rest.Interface{}, http: httpClient}
+	limited := *httpClient
+	limited.Transport = limiting{limited.Transport}
+	if httpClient.Transport == nil {
+		limited.Transport = limiting{http.DefaultTransport}
+	}
+	c := &Clientset{scheme: runtime.NewScheme(), groups: map[schema.GroupVersion]rest.Interface{}, http: &limited}
 	c.parameters = runtime.NewParameterCodec(c.scheme)
 	for _, group := range groups {
 		if err := group.add(c.scheme); err != nil {
@@ -71,7 +76,7 @@ func New(config *rest.Config, httpClient *http.Client) (*Clientset, error) {
 			config.APIPath = "/api"
 		}
 		config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, accepted
-		client, err := rest.RESTClientForConfigAndClient(config, httpClient)
+		client, err := rest.RESTClientForConfigAndClient(config, c.http)
 		if err != nil {
 			return nil, fmt.Errorf("configuring the client of %s: %w", group.version, err)
 		}

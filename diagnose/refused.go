@@ -2,6 +2,8 @@ package diagnose
 
 import (
 	"slices"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -46,4 +48,15 @@ func (p Pull) Told(events []corev1.Event) Pull {
 	})
 	p.take(asked)
 	return p
+}
+
+// BegunAt returns when a kubelet last began to pull an image, as events about a pod tell; zero where they do not. While it pulls, the
+// pod's status tells of the try before.
+func BegunAt(image string, events []corev1.Event) (latest time.Time) {
+	for _, event := range events {
+		if at := lastSeen(event); event.Reason == "Pulling" && strings.Contains(event.Message, "Pulling image "+quote(image)) && at.After(latest) {
+			latest = at
+		}
+	}
+	return latest
 }

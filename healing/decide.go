@@ -2,9 +2,11 @@ package healing
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
 // Reason is a word for why a pod is evicted, or not. Those that kubectl tcr why gives, too, mean the same.
@@ -28,7 +30,7 @@ const (
 	PodListsItsOwn Reason = "PodListsItsOwn"
 	// NotHelped is that others of its owner were created after all stood, and were refused as well.
 	NotHelped Reason = "NotHelped"
-	// Blocked is that the API server did not let it go.
+	// Blocked is that the API server did not let it go, or did not tell of its Job.
 	Blocked Reason = "Blocked"
 )
 
@@ -47,7 +49,7 @@ const (
 	EntryMissing      Reason = "EntryMissing"      // its account does not list the Secret yet
 	SecretStale       Reason = "SecretStale"       // or the Secret is not what it should be
 	CredentialRefused Reason = "CredentialRefused" // the credential that it has, or the one that it would get, is no good
-	TriesSoon         Reason = "TriesSoon"         // it tries again within a minute
+	TriesSoon         Reason = "TriesSoon"         // it tries again within a minute, or just now
 	WaitsBriefly      Reason = "WaitsBriefly"      // it has only begun to wait
 	Young             Reason = "Young"             // it was created after all stood, and lacks it all the same
 	Unexplained       Reason = "Unexplained"       // nothing says why it waits
@@ -60,8 +62,10 @@ const (
 	soon = time.Minute
 	// rest is how long a pod is left alone that was created after all stood, and its owner after the second one.
 	rest = 10 * time.Minute
-	// askAgain is after how long events are read again that did not tell enough.
-	askAgain = 30 * time.Second
+	// firstAsk is after how long events are read again that did not tell enough, twice as long each time, and lastAsk the longest.
+	firstAsk, lastAsk = 30 * time.Second, 5 * time.Minute
+	// settling is for how long other API servers may not yet know of what stands: a pod that one of them creates lacks it.
+	settling = 2 * time.Second
 )
 
 // Action is what to do with a pod.
@@ -81,13 +85,14 @@ type Verdict struct {
 	Reason Reason
 	// ImagePullSecret is the one that it is about, Secret that one's Secret; blank where it is about none.
 	ImagePullSecret, Secret string
-	// Late is whether the pod was refused although it was created after all stood that it lacks.
-	Late bool
+	// Late is whether the pod was refused although it was created after all stood that it lacks. Stands is since when that does, and
+	// Written since when the Secret does, in Unix seconds.
+	Late            bool
+	Stands, Written int64
 }
 
-// Decide says what to do with a pod. counts reports whether its Job would count its eviction as a failure; it is asked only about a pod
-// of a Job that would be evicted otherwise.
-func Decide(pod Pod, seen Seen, facts Facts, past Past, counts func() bool, now time.Time) Verdict {
+// Decide says what to do with a pod. counts is whether its Job is known to count its eviction as a failure.
+func Decide(pod Pod, seen Seen, facts Facts, past Past, counts bool, now time.Time) Verdict {
 	switch {
 	case pod.Static:
 		return Verdict{Reason: StaticPod}
@@ -97,23 +102,27 @@ func Decide(pod Pod, seen Seen, facts Facts, past Past, counts func() bool, now 
 	best := Verdict{Reason: OtherRegistry}
 	for _, giver := range facts.Givers {
 		for _, wait := range pod.Waits {
-			if !giver.gives(wait.Image) {
+			if !giver.gives(wait.Host) {
 				continue
 			}
 			verdict := candidate{pod, seen, facts, past, giver, wait}.decide(now)
 			verdict.ImagePullSecret, verdict.Secret = giver.Name, giver.Secret
+			verdict.Stands, verdict.Written = facts.stands(giver), giver.Written
 			if best.ImagePullSecret == "" || verdict.Action > best.Action {
 				best = verdict
 			}
 		}
 	}
+	if best.Action == Ask && best.Reason == WaitsBriefly && pod.Owner == nobody {
+		best.Action = Leave // it is told of, a little later
+	}
 	if best.Action != Evict {
 		return best
 	}
-	switch owner := pod.Owner.Value(); {
+	switch {
 	case pod.Owner == nobody:
 		best.Action, best.Reason = Tell, NoController
-	case owner.Kind == "Job" && counts():
+	case pod.Owner.Value().IsJob() && counts:
 		best.Action, best.Reason = Tell, JobCounts
 	}
 	return best
@@ -132,8 +141,8 @@ type candidate struct {
 func (c candidate) decide(now time.Time) Verdict {
 	lacks := !slices.Contains(c.Entries, c.giver.Secret)
 	refusal := c.wait.Refusal
-	if refusal == diagnose.RefusalUntold && !c.seen.Asked.IsZero() {
-		refusal = c.seen.Refusals[c.wait.Image]
+	if refusal == diagnose.RefusalUntold {
+		refusal = c.seen.pull(c.wait.Image).Refusal
 	}
 	switch {
 	case c.giver.Bad:
@@ -149,7 +158,9 @@ func (c candidate) decide(now time.Time) Verdict {
 	case !lacks && refusal == diagnose.RefusedScope:
 		return Verdict{Reason: CredentialRefused}
 	}
-	foreign := func(name string) bool { return !slices.Contains(c.facts.Entries, name) }
+	foreign := func(name string) bool { // what begins as ours do, its account has given it, and lists no longer
+		return !slices.Contains(c.facts.Entries, name) && !strings.HasPrefix(name, pullsecret.SecretPrefix)
+	}
 	if lacks && !c.giver.Inserted && slices.ContainsFunc(c.Entries, foreign) {
 		return Verdict{Action: Tell, Reason: PodListsItsOwn}
 	}
@@ -168,19 +179,25 @@ func (c candidate) refused(lacks bool, now time.Time) Verdict {
 		return c.tried(now)
 	case now.Sub(c.seen.Since) <= patience:
 		return c.ask(WaitsBriefly, now)
+	case now.Sub(time.Unix(c.facts.stands(c.giver), 0)).Abs() < settling:
+		return Verdict{Reason: WaitsBriefly}
 	}
 	return Verdict{Action: Evict, Reason: PodOlderThanEntry}
 }
 
-// spare leaves a pod alone that would be evicted in circles.
+// spare leaves a pod alone that would be evicted in circles. Clocks differ: what was created is compared with what was written, and what
+// was seen here with now. So a replica that has just begun to lead, and remembers no owner, spares each such pod as if it were new.
 func (c candidate) spare(now time.Time) Verdict {
-	stands, rested := c.facts.stands(c.giver), func(created int64) bool { return !now.Before(time.Unix(created, 0).Add(rest)) }
+	stands := c.facts.stands(c.giver)
+	rested := func(late Latecomer) bool {
+		return now.Sub(late.Seen) >= rest && now.Sub(time.Unix(late.Created, 0)) >= rest
+	}
 	switch {
-	case c.late() && c.past.Evicted > stands && c.Created > c.past.Evicted:
+	case c.late() && stands <= c.past.Stood && c.seen.First.After(c.past.Evicted):
 		return Verdict{Action: Tell, Reason: NotHelped}
-	case c.past.Late[1] > stands && !rested(c.past.Late[0]):
+	case c.past.Late[1].Created > stands && !rested(c.past.Late[0]):
 		return Verdict{Action: Tell, Reason: NotHelped}
-	case c.late() && !rested(c.Created):
+	case c.late() && !rested(Latecomer{c.Created, c.seen.First}):
 		return Verdict{Reason: Young}
 	}
 	return Verdict{}
@@ -191,43 +208,51 @@ func (c candidate) late() bool { return c.Created > c.facts.stands(c.giver) }
 
 // tried decides about a pod that has the entry.
 func (c candidate) tried(now time.Time) Verdict {
-	written := time.Unix(c.giver.Written, 0)
-	unknown := c.seen.FailedAt.IsZero() || c.seen.Asked.IsZero() && c.seen.FailedAt.Before(written)
+	written, pull := time.Unix(c.giver.Written, 0), c.seen.pull(c.wait.Image)
 	switch {
-	case unknown:
+	case pull.FailedAt.IsZero(), pull.FailedAt.Before(written) && c.seen.Known < c.giver.Written:
 		return c.ask(Unexplained, now)
-	case !c.seen.FailedAt.Before(written):
+	case !pull.FailedAt.Before(written):
 		return Verdict{Reason: CredentialRefused}
+	case !pull.BegunAt.Before(written): // and it has not failed since
+		return Verdict{Reason: TriesSoon}
 	case now.Sub(c.seen.Since) <= patience:
 		return Verdict{Reason: WaitsBriefly}
-	case c.seen.nextTry().Sub(now) <= soon:
+	case c.seen.nextTry(pull).Sub(now) <= soon:
 		return Verdict{Reason: TriesSoon}
 	}
 	return Verdict{Action: Evict, Reason: BackingOff}
 }
 
-// ask has the events read that may tell what is not known, unless they were just now.
+// ask has the events read that may tell what is not known, at once for a Secret that was written since, and else when it is time.
 func (c candidate) ask(reason Reason, now time.Time) Verdict {
-	if now.Sub(c.seen.Asked) < askAgain {
+	if c.giver.Written <= c.seen.Asked && now.Before(c.seen.Next) {
 		return Verdict{Reason: reason}
 	}
 	return Verdict{Action: Ask, Reason: reason}
 }
 
-// Past is what became of the pods of an owner, in Unix seconds.
+// Past is what became of the pods of an owner.
 type Past struct {
-	// Late is when the last two pods of it were created that were refused although all stood that they lack, the last one first.
-	Late [2]int64
-	// Evicted is when such a one was evicted last.
-	Evicted int64
+	// Late are the last two pods of it that were refused although all stood that they lack, the last one first.
+	Late [2]Latecomer
+	// Evicted is when such a one was evicted last, by the clock of this process, and Stood since when all stood then, in Unix seconds.
+	Evicted time.Time
+	Stood   int64
 }
 
-// Saw takes in that such a pod was created.
-func (p *Past) Saw(created int64) {
+// Latecomer is a pod that was created after all stood that it lacks: when, in Unix seconds, and when it was first seen to wait.
+type Latecomer struct {
+	Created int64
+	Seen    time.Time
+}
+
+// Saw takes in such a pod.
+func (p *Past) Saw(late Latecomer) {
 	switch {
-	case created > p.Late[0]:
-		p.Late = [2]int64{created, p.Late[0]}
-	case created > p.Late[1]:
-		p.Late[1] = created
+	case late.Created > p.Late[0].Created:
+		p.Late = [2]Latecomer{late, p.Late[0]}
+	case late.Created > p.Late[1].Created:
+		p.Late[1] = late
 	}
 }

@@ -2,8 +2,8 @@ package healing
 
 import (
 	"slices"
+	"strings"
 
-	"github.com/tcr-assistant/tcr-assistant/diagnose"
 	"github.com/tcr-assistant/tcr-assistant/image"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
@@ -40,8 +40,7 @@ func FactsOf(rules *pullsecret.Rules, namespace plan.Namespace, account string, 
 	if !namespace.Live {
 		return facts
 	}
-	if i := slices.IndexFunc(namespace.Accounts, func(a plan.Account) bool { return a.Name == account }); i >= 0 {
-		known := namespace.Accounts[i]
+	if known, found := namespace.Account(account); found {
 		facts.Entries, facts.Listed = known.Secrets, known.Updated
 		facts.OptedOut = facts.OptedOut || known.OptOut == pullsecret.OptedOut
 	}
@@ -66,13 +65,12 @@ func inserted(rules *pullsecret.Rules, rule *pullsecret.Rule, namespace plan.Nam
 	return rule.Pods != "" && slices.Contains(rules.PodSecrets(pod, func() pullsecret.Labels { return namespace.Labels }), rule.Secret)
 }
 
-// gives reports whether the credential is for an image.
-func (g Giver) gives(text string) bool {
-	if slices.ContainsFunc(g.Servers, func(server string) bool { return image.IsOf(text, server) }) {
-		return true // as it nearly always is
-	}
-	name, err := image.Parse(text)
-	return err == nil && slices.ContainsFunc(g.Servers, func(server string) bool { return diagnose.Covers(server, name.Repository()) })
+// gives reports whether a kubelet pulls from a registry with the credential. To it, a host without a dot or a port is a user of Docker Hub.
+func (g Giver) gives(host string) bool {
+	hub := host == "docker.io" || host != "" && !strings.ContainsAny(host, ".:")
+	return slices.ContainsFunc(g.Servers, func(server string) bool {
+		return strings.EqualFold(server, host) || hub && server == image.DockerHub
+	})
 }
 
 // stands returns since when all stands that the giver gives, in Unix seconds: pods that are created later are born with it.

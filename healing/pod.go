@@ -5,14 +5,16 @@ package healing
 
 import (
 	"slices"
-	"time"
+	"strings"
 	"unique"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
+	"github.com/tcr-assistant/tcr-assistant/image"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -22,9 +24,8 @@ type Pod struct {
 	UID             types.UID
 	Version         string // metadata.resourceVersion
 	Account         string
-	// Created is when it was created, and Failed when its status was written that says that a pull has just failed, at the registry,
-	// in Unix seconds; 0 where it does not say so.
-	Created, Failed int64
+	// Created is when it was created, in Unix seconds.
+	Created int64
 	// Owner is the controller that creates another one in its place; the zero Owner where there is none.
 	Owner unique.Handle[Owner]
 	// Entries are the names in its imagePullSecrets. They never change.
@@ -33,21 +34,42 @@ type Pod struct {
 	Static bool
 	// OptedOut is whether its label keeps everything away.
 	OptedOut bool
+	// Evicted is whether the API server has begun to evict it.
+	Evicted bool
 	// Waits are the images that it waits for.
 	Waits []Wait
 }
 
-// Owner is the controller of a pod.
+// Owner is the controller of a pod. Whoever creates pods writes there what it likes: it is to be believed of pods of one namespace alone.
 type Owner struct {
 	APIVersion, Kind, Name string
 	UID                    types.UID
 }
 
+// IsJob reports whether it is a Job of Kubernetes' own: other groups have kinds of that name.
+func (o Owner) IsJob() bool {
+	return o.Kind == "Job" && strings.HasPrefix(o.APIVersion, batchv1.GroupName+"/")
+}
+
 // Wait is an image that a pod waits for.
 type Wait struct {
-	Image   string
+	Image string
+	// Host is the registry's, with its port; blank where the image's name is none.
+	Host    string
 	Refusal diagnose.Refusal
+	// Failed is when the status was written that says that the pull has just failed, at the registry, in Unix seconds; 0 where it does
+	// not say so.
+	Failed int64
 }
+
+// What is read of a pod at most: it may be somebody's who would have the manager read and keep as much as there is room for.
+const (
+	// maxWaits is how many images that it waits for are kept.
+	maxWaits = 16
+	// maxMessage is how much of what its status says of a pull is read from either end, in bytes: an error begins with the image's name
+	// and ends with its cause, and a registry may have it hold a page.
+	maxMessage = 2048
+)
 
 // nobody owns a bare pod.
 var nobody = unique.Make(Owner{})
@@ -55,17 +77,21 @@ var nobody = unique.Make(Owner{})
 // Strip returns what is needed of a pod.
 func Strip(pod *corev1.Pod) Pod {
 	stripped := Pod{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Owner: nobody}
-	if pod.DeletionTimestamp != nil || !slices.ContainsFunc(statuses(pod), waits) {
+	stripped.Evicted = slices.ContainsFunc(pod.Status.Conditions, isEviction)
+	waiting := waitingOf(pod)
+	if pod.DeletionTimestamp != nil || len(waiting.Status.InitContainerStatuses)+len(waiting.Status.ContainerStatuses) == 0 {
 		return stripped
 	}
-	read := diagnose.ReadPod(pod, nil)
+	read := diagnose.ReadPod(waiting, nil)
 	for _, pull := range read.Pulls {
-		if waitsForImage(pull.Waiting) {
-			stripped.Waits = append(stripped.Waits, Wait{intern(pull.Image), pull.Refusal()})
+		wait := Wait{Image: intern(pull.Image), Refusal: pull.Refusal()}
+		if name, err := image.Parse(pull.Image); err == nil {
+			wait.Host = intern(name.Host)
 		}
-		if pull.Waiting == errImagePull && pull.Refusal() != diagnose.RefusalUntold {
-			stripped.Failed = statusWritten(pod)
+		if pull.Waiting == errImagePull && wait.Refusal != diagnose.RefusalUntold {
+			wait.Failed = statusWritten(pod)
 		}
+		stripped.Waits = append(stripped.Waits, wait)
 	}
 	stripped.Namespace, stripped.Account = intern(pod.Namespace), intern(read.Account)
 	stripped.Version, stripped.Created = pod.ResourceVersion, pod.CreationTimestamp.Unix()
@@ -80,20 +106,50 @@ func Strip(pod *corev1.Pod) Pod {
 	return stripped
 }
 
+// waitingOf returns a pod with the statuses of those containers alone that wait for an image. Ephemeral containers do not count: another
+// pod would not have them.
+func waitingOf(pod *corev1.Pod) *corev1.Pod {
+	waiting, room := *pod, maxWaits
+	those := func(statuses []corev1.ContainerStatus) (waiting []corev1.ContainerStatus) {
+		for _, status := range statuses {
+			if room > 0 && status.State.Waiting != nil && waitsForImage(status.State.Waiting.Reason) {
+				short := *status.State.Waiting
+				short.Message = shortened(short.Message)
+				status.State.Waiting = &short
+				waiting = append(waiting, status)
+				room--
+			}
+		}
+		return waiting
+	}
+	waiting.Status.InitContainerStatuses = those(pod.Status.InitContainerStatuses)
+	waiting.Status.ContainerStatuses = those(pod.Status.ContainerStatuses)
+	waiting.Status.EphemeralContainerStatuses = nil
+	return &waiting
+}
+
+// shortened returns both ends of a long message.
+func shortened(message string) string {
+	if len(message) <= 2*maxMessage {
+		return message
+	}
+	return message[:maxMessage] + " " + message[len(message)-maxMessage:]
+}
+
+// isEviction reports whether a condition is what the API server writes into a pod that it evicts.
+func isEviction(condition corev1.PodCondition) bool {
+	return condition.Type == corev1.DisruptionTarget && condition.Status == corev1.ConditionTrue && condition.Reason == evictedByAPI
+}
+
+// evictedByAPI is the reason of that condition.
+const evictedByAPI = "EvictionByEvictionAPI"
+
 const (
 	errImagePull     = "ErrImagePull"
 	imagePullBackOff = "ImagePullBackOff"
 )
 
 func waitsForImage(reason string) bool { return reason == errImagePull || reason == imagePullBackOff }
-
-func statuses(pod *corev1.Pod) []corev1.ContainerStatus {
-	return slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses)
-}
-
-func waits(status corev1.ContainerStatus) bool {
-	return status.State.Waiting != nil && waitsForImage(status.State.Waiting.Reason)
-}
 
 // statusWritten returns when the status of a pod was last written, in Unix seconds.
 func statusWritten(pod *corev1.Pod) (latest int64) {
@@ -107,56 +163,3 @@ func statusWritten(pod *corev1.Pod) (latest int64) {
 
 // intern keeps one copy of what many pods have in common.
 func intern(text string) string { return unique.Make(text).Value() }
-
-// Seen is what was seen of a pod's waiting besides the pod itself.
-type Seen struct {
-	// Since is since when it is known to wait.
-	Since time.Time
-	// FailedAt is when a pull is known to have failed last, and Failures how many did at least; zero where that is not known.
-	FailedAt time.Time
-	Failures int
-	// Asked is when its events were read; zero where they were not.
-	Asked time.Time
-	// Refusals are those of its waits of which the pod itself does not say why, by image.
-	Refusals map[string]diagnose.Refusal
-}
-
-// Watched returns what is seen of a pod once it looks like this.
-func (s Seen) Watched(pod Pod, now time.Time) Seen {
-	if s.Since.IsZero() {
-		s.Since = now
-	}
-	if failed := time.Unix(pod.Failed, 0); pod.Failed > 0 && failed.After(s.FailedAt) {
-		s.FailedAt = failed
-	}
-	return s
-}
-
-// Told returns what is seen of a pod once its events have been read.
-func (s Seen) Told(pod Pod, events []corev1.Event, now time.Time) Seen {
-	s.Asked, s.Refusals = now, map[string]diagnose.Refusal{}
-	for _, event := range events {
-		if first := event.FirstTimestamp; event.Reason == "Failed" && !first.IsZero() && first.Time.Before(s.Since) {
-			s.Since = first.Time
-		}
-	}
-	for _, wait := range pod.Waits {
-		pull := diagnose.Pull{Image: wait.Image, Waiting: imagePullBackOff}.Told(events)
-		if pull.FailedAt.After(s.FailedAt) {
-			s.FailedAt = pull.FailedAt
-		}
-		s.Failures = max(s.Failures, pull.Failures)
-		s.Refusals[wait.Image] = pull.Refusal()
-	}
-	return s
-}
-
-// nextTry returns about when the kubelet tries again; it is not known where FailedAt is not. Its events may tell of too few failures:
-// kubelets tell of few that are alike. How long the pod waits tells of them, too.
-func (s Seen) nextTry() time.Time {
-	failures, waited := 1, time.Duration(0)
-	for elapsed := s.FailedAt.Sub(s.Since); waited+diagnose.Backoff(failures) <= elapsed; failures++ {
-		waited += diagnose.Backoff(failures)
-	}
-	return s.FailedAt.Add(diagnose.Backoff(max(failures, s.Failures)))
-}

@@ -2,6 +2,7 @@ package healing
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 	"unique"
@@ -46,7 +47,7 @@ func pod(reason, message string) *corev1.Pod {
 func TestStrip(t *testing.T) {
 	whole := Pod{
 		Namespace: "team", Name: "app-1", UID: "1", Version: "7", Account: "default", Created: created.Unix(),
-		Owner: unique.Make(Owner{"apps/v1", "ReplicaSet", "app", "2"}), Entries: []string{"theirs"}, Waits: []Wait{{appImage, diagnose.RefusedUser}},
+		Owner: unique.Make(Owner{"apps/v1", "ReplicaSet", "app", "2"}), Entries: []string{"theirs"}, Waits: []Wait{{Image: appImage, Host: "r.example.com", Refusal: diagnose.RefusedUser}},
 	}
 	none := Pod{Namespace: "team", Name: "app-1", UID: "1", Owner: nobody}
 	for _, c := range []struct {
@@ -59,7 +60,7 @@ func TestStrip(t *testing.T) {
 		{"one that may not", imagePullBackOff, backsOff + ": ErrImagePull: " + forbidden, nil, func(p Pod) Pod { p.Waits[0].Refusal = diagnose.RefusedScope; return p }},
 		{"one that does not say why", imagePullBackOff, backsOff, nil, func(p Pod) Pod { p.Waits[0].Refusal = diagnose.RefusalUntold; return p }},
 		{"one of which there is no image", imagePullBackOff, "manifest unknown: not found", nil, func(p Pod) Pod { p.Waits[0].Refusal = diagnose.NotRefused; return p }},
-		{"one that has just failed", errImagePull, unknown, nil, func(p Pod) Pod { p.Failed = created.Add(time.Minute).Unix(); return p }},
+		{"one that has just failed", errImagePull, unknown, nil, func(p Pod) Pod { p.Waits[0].Failed = created.Add(time.Minute).Unix(); return p }},
 		{"one that its kubelet holds back", errImagePull, "pull QPS exceeded", nil, func(p Pod) Pod { p.Waits[0].Refusal = diagnose.RefusalUntold; return p }},
 		{"one that waits for something else", "ContainerCreating", "", nil, func(Pod) Pod { return none }},
 		{"one whose image's name is none", "InvalidImageName", "", nil, func(Pod) Pod { return none }},
@@ -71,6 +72,9 @@ func TestStrip(t *testing.T) {
 			p.Labels = map[string]string{v1.OptOutLabel: v1.OptOutValue}
 		}, func(p Pod) Pod { p.OptedOut = true; return p }},
 		{"a bare one", imagePullBackOff, unknown, func(p *corev1.Pod) { p.OwnerReferences[0].Controller = nil }, func(p Pod) Pod { p.Owner = nobody; return p }},
+		{"one whose debugging container waits, which another one would not have", imagePullBackOff, unknown, func(p *corev1.Pod) {
+			p.Status.EphemeralContainerStatuses, p.Status.ContainerStatuses = p.Status.ContainerStatuses, nil
+		}, func(Pod) Pod { return none }},
 		{"one of an account", imagePullBackOff, unknown, func(p *corev1.Pod) { p.Spec.ServiceAccountName = "robot" }, func(p Pod) Pod { p.Account = "robot"; return p }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -94,42 +98,95 @@ func failed(message string, count int32, first, last time.Duration) corev1.Event
 
 func TestSeen(t *testing.T) {
 	stripped := Strip(pod(imagePullBackOff, backsOff))
+	told := func(s Seen, pod Pod, events ...corev1.Event) Seen { return s.Told(pod, events, 7, now) }
 	t.Run("a pod waits since it was seen first", func(t *testing.T) {
 		seen := Seen{}.Watched(stripped, now).Watched(stripped, now.Add(time.Minute))
-		assert.Equal(t, Seen{Since: now}, seen)
+		assert.Equal(t, Seen{First: now, Since: now}, seen)
 	})
 	t.Run("and since its events began", func(t *testing.T) {
-		seen := Seen{Since: now}.Told(stripped, []corev1.Event{failed(unknown, 3, time.Hour, time.Minute)}, now)
+		seen := told(Seen{First: now, Since: now}, stripped, failed(unknown, 3, time.Hour, time.Minute))
 		assert.Equal(t, Seen{
-			Since: now.Add(-time.Hour), FailedAt: now.Add(-time.Minute), Failures: 3, Asked: now,
-			Refusals: map[string]diagnose.Refusal{appImage: diagnose.RefusedUser},
+			First: now, Since: now.Add(-time.Hour), Asked: 7, Known: 7, Next: now.Add(firstAsk), Times: 1,
+			Pulls: []Pull{{Image: appImage, FailedAt: now.Add(-time.Minute), Failures: 3, Refusal: diagnose.RefusedUser}},
 		}, seen)
 	})
 	t.Run("a try that the kubelet held back tells nothing", func(t *testing.T) {
-		events := []corev1.Event{failed("pull QPS exceeded", 1, time.Second, time.Second), failed(unknown, 1, time.Minute, time.Minute)}
-		seen := Seen{Since: now}.Told(stripped, events, now)
-		assert.Equal(t, diagnose.RefusedUser, seen.Refusals[appImage])
-		assert.True(t, seen.FailedAt.Equal(now.Add(-time.Minute)))
+		seen := told(Seen{Since: now}, stripped, failed("pull QPS exceeded", 1, time.Second, time.Second), failed(unknown, 1, time.Minute, time.Minute))
+		assert.Equal(t, diagnose.RefusedUser, seen.pull(appImage).Refusal)
+		assert.True(t, seen.pull(appImage).FailedAt.Equal(now.Add(-time.Minute)))
+	})
+	t.Run("a kubelet tells of it when it begins to pull", func(t *testing.T) {
+		pulling := failed(unknown, 3, time.Hour, time.Minute)
+		pulling.Reason, pulling.Message = "Pulling", `Pulling image "r.example.com/app:1"`
+		assert.Equal(t, Pull{Image: appImage, BegunAt: now.Add(-time.Minute), Refusal: diagnose.RefusalUntold}, told(Seen{Since: now}, stripped, pulling).pull(appImage))
+		pulling.Message = `Pulling image "r.example.com/app"`
+		assert.Zero(t, told(Seen{Since: now}, stripped, pulling).pull(appImage).BegunAt)
 	})
 	t.Run("without events nothing is known", func(t *testing.T) {
-		assert.Equal(t, Seen{Since: now, Asked: now, Refusals: map[string]diagnose.Refusal{appImage: diagnose.RefusalUntold}}, Seen{Since: now}.Told(stripped, nil, now))
+		assert.Equal(t, Pull{Image: appImage, Refusal: diagnose.RefusalUntold}, told(Seen{Since: now}, stripped).pull(appImage))
 	})
 	t.Run("a failure that is seen is later than what events tell", func(t *testing.T) {
-		fresh := stripped
-		fresh.Failed = now.Unix()
-		seen := Seen{Since: now}.Told(fresh, []corev1.Event{failed(unknown, 3, time.Hour, time.Minute)}, now).Watched(fresh, now)
-		assert.True(t, seen.FailedAt.Equal(now))
-		assert.True(t, seen.Watched(stripped, now).Told(stripped, []corev1.Event{failed(unknown, 3, time.Hour, time.Minute)}, now).FailedAt.Equal(now))
+		fresh, event := Strip(pod(imagePullBackOff, backsOff)), failed(unknown, 3, time.Hour, time.Minute)
+		fresh.Waits[0].Failed = now.Unix()
+		seen := told(Seen{Since: now}, fresh, event).Watched(fresh, now)
+		assert.True(t, seen.pull(appImage).FailedAt.Equal(now))
+		assert.True(t, told(seen.Watched(stripped, now), stripped, event).pull(appImage).FailedAt.Equal(now))
+	})
+	t.Run("events that cannot be read leave what was known as it was", func(t *testing.T) {
+		before := told(Seen{Since: now}, stripped, failed(unknown, 3, time.Hour, time.Minute))
+		after := before.Untold(8, now)
+		assert.Equal(t, before.Pulls, after.Pulls)
+		assert.EqualValues(t, 7, after.Known)
+		assert.EqualValues(t, 8, after.Asked)
+	})
+	t.Run("they are read less and less often", func(t *testing.T) {
+		var waits []time.Duration
+		for seen := (Seen{}); len(waits) < 6; waits = append(waits, seen.Next.Sub(now)) {
+			seen = told(seen, stripped)
+		}
+		assert.Equal(t, []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, lastAsk, lastAsk}, waits)
+	})
+	t.Run("of images that it no longer waits for nothing is kept", func(t *testing.T) {
+		other := stripped
+		other.Waits = []Wait{{Image: "another", Failed: 1}}
+		assert.Len(t, told(Seen{}, stripped).Watched(other, now).Pulls, 1)
 	})
 	for waited, wait := range map[time.Duration]time.Duration{
 		0: 10 * time.Second, 9 * time.Second: 10 * time.Second, 10 * time.Second: 20 * time.Second, 29 * time.Second: 20 * time.Second,
 		30 * time.Second: 40 * time.Second, 310 * time.Second: 300 * time.Second, time.Hour: 300 * time.Second,
 	} {
 		t.Run(fmt.Sprintf("a pod that has failed for %s tries again after %s", waited, wait), func(t *testing.T) {
-			assert.Equal(t, now.Add(wait), Seen{Since: now.Add(-waited), FailedAt: now}.nextTry())
+			assert.Equal(t, now.Add(wait), Seen{Since: now.Add(-waited)}.nextTry(Pull{FailedAt: now}))
 		})
 	}
-	assert.Equal(t, now.Add(160*time.Second), Seen{Since: now, FailedAt: now, Failures: 5}.nextTry())
+	assert.Equal(t, now.Add(160*time.Second), Seen{Since: now}.nextTry(Pull{FailedAt: now, Failures: 5}))
+}
+
+// TestHugePodsAreReadInPart has a pod's author and its registry say as much as they can.
+func TestHugePodsAreReadInPart(t *testing.T) {
+	huge := pod(imagePullBackOff, "")
+	huge.Status.ContainerStatuses = nil
+	page := strings.Repeat("<p>manifest unknown, says the \"registry\"</p>", 1<<10)
+	for i := range 100 {
+		name := fmt.Sprint(i)
+		huge.Spec.Containers = append(huge.Spec.Containers, corev1.Container{Name: name, Image: "r.example.com/" + name})
+		huge.Status.ContainerStatuses = append(huge.Status.ContainerStatuses, corev1.ContainerStatus{Name: name, State: corev1.ContainerState{
+			Waiting: &corev1.ContainerStateWaiting{Reason: imagePullBackOff, Message: backsOff + ": ErrImagePull: " + unknown + page},
+		}})
+	}
+	stripped := Strip(huge)
+	assert.Len(t, stripped.Waits, maxWaits)
+	assert.Equal(t, Wait{Image: appImage, Host: "r.example.com", Refusal: diagnose.RefusedUser}, stripped.Waits[0])
+	assert.Len(t, shortened(page), 2*maxMessage+1)
+	assert.True(t, strings.HasPrefix(huge.Status.ContainerStatuses[0].State.Waiting.Message, backsOff+": ErrImagePull: "+unknown+page), "the pod itself stays")
+}
+
+func TestAPodThatIsEvictedIsKnown(t *testing.T) {
+	given := pod(imagePullBackOff, unknown)
+	given.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "PreemptionByScheduler"}}
+	assert.False(t, Strip(given).Evicted)
+	given.Status.Conditions[0].Reason = "EvictionByEvictionAPI"
+	assert.True(t, Strip(given).Evicted)
 }
 
 func TestCounts(t *testing.T) {

@@ -1,17 +1,27 @@
 package reflector
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
+	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
@@ -126,4 +136,52 @@ func (s *server) at(version string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version = version
+}
+
+// large answers lists of Secrets of a mebibyte each.
+type large struct {
+	number int
+	pages  []int // how many were in each that was answered
+	asked  []string
+}
+
+func (l *large) RoundTrip(request *http.Request) (*http.Response, error) {
+	query := request.URL.Query()
+	l.asked = append(l.asked, query.Get("limit"))
+	limit, _ := strconv.Atoi(query.Get("limit"))
+	from, _ := strconv.Atoi(query.Get("continue"))
+	list := corev1.SecretList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "SecretList"}, ListMeta: metav1.ListMeta{ResourceVersion: "100"}}
+	for i := from; i < min(from+limit, l.number); i++ {
+		one := secret(fmt.Sprint(i), "1")
+		one.Annotations = map[string]string{"a": strings.Repeat("a", 1<<20)}
+		list.Items = append(list.Items, *one)
+	}
+	if from+limit < l.number {
+		list.Continue = fmt.Sprint(from + limit)
+	}
+	l.pages = append(l.pages, len(list.Items))
+	text, err := json.Marshal(list)
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(text)), Request: request}, err
+}
+
+func TestLargeObjectsAreListedInSmallPages(t *testing.T) {
+	server := &large{number: 12}
+	clients, err := clientset.New(&rest.Config{Host: "http://api"}, &http.Client{Transport: server})
+	require.NoError(t, err)
+	secrets := clients.Secrets("")
+	source := ListWatch(func(string, error) {}, Everything, secrets.List, secrets.Watch)
+	list := &pages[*corev1.Secret, string]{ListWatch: source, store: &Store[*corev1.Secret, string]{Strip: func(s *corev1.Secret) string { return s.Name }}}
+	all := 0
+	for options := (metav1.ListOptions{Limit: pageSize}); ; {
+		page, err := list.ListWithContext(t.Context(), options)
+		require.NoError(t, err)
+		listed := page.(*metainternalversion.List)
+		all += len(listed.Items)
+		if options.Continue = listed.Continue; options.Continue == "" {
+			break
+		}
+	}
+	assert.Equal(t, 12, all)
+	assert.Equal(t, []string{"500", "250", "125", "62", "31", "15", "7", "7"}, server.asked)
+	assert.Equal(t, []int{7, 5}, server.pages[len(server.pages)-2:])
 }

@@ -7,6 +7,7 @@
 package reflector
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -32,6 +33,8 @@ type Store[Object latest.Kind, Stripped any] struct {
 	Put      func(Stripped)
 	Remove   func(Stripped)
 	Replaced func(all []Stripped, at latest.Relist)
+	// PageSize is how many objects of a list are held whole at a time; 0 is 500.
+	PageSize int64
 
 	// LastVersion is the latest version that was seen. Where these objects were watched before, it begins with what was seen then.
 	LastVersion uint64
@@ -212,8 +215,8 @@ func Run[Object latest.Kind, Stripped any](
 	ctx context.Context, name string, source *cache.ListWatch, object Object, store *Store[Object, Stripped],
 ) {
 	pauses := newPauses()
-	r := cache.NewReflectorWithOptions(pages[Object, Stripped]{source, store}, object, store,
+	r := cache.NewReflectorWithOptions(&pages[Object, Stripped]{ListWatch: source, store: store}, object, store,
 		cache.ReflectorOptions{Name: name, Backoff: &pauses})
-	r.WatchListPageSize = pageSize
+	r.WatchListPageSize = cmp.Or(store.PageSize, pageSize)
 	r.RunWithContext(ctx)
 }

@@ -30,8 +30,12 @@ const (
 	readings = 20
 	// period is how often all pods that wait are looked at, in memory.
 	period = time.Second
-	// batch is how many are read or evicted before all are looked at again.
-	batch = 25
+	// evictBatch and askBatch are how many are evicted, and have their events read, before all are looked at again.
+	evictBatch, askBatch = 2 * evictions, 2 * readings
+	// share is how much of its time the Evictor spends on looking at pods at most: one part in so many.
+	share = 50
+	// pageSize is how many pods of a list are held whole at a time: they are larger than what else is watched.
+	pageSize = 100
 	// callTimeout is how long a request may take.
 	callTimeout = 10 * time.Second
 )
@@ -67,8 +71,8 @@ type Evictor struct {
 
 	mu   sync.Mutex
 	pods map[types.UID]*patient
-	past map[types.UID]*healing.Past // by owner
-	jobs map[types.UID]bool          // whether a Job counts an eviction as a failure
+	past map[ownerKey]*healing.Past
+	jobs map[ownerKey]bool // whether a Job counts an eviction as a failure
 
 	told report
 }
@@ -79,10 +83,21 @@ type patient struct {
 	seen healing.Seen
 	// late is whether its owner's past knows of it, gone whether it was evicted.
 	late, gone bool
-	// blocked is until when it is left alone because the API server did not let it go, so many times.
-	blocked time.Time
-	refused int
+	// held is until when it is left alone because a request about it failed, so many times in a row; telling is whether to tell of that.
+	held    time.Time
+	failed  int
+	telling bool
+	// try is the request to evict it that is under way, or the last one while it is not known what became of it; nil otherwise.
+	try *try
 }
+
+// ownerKey is what an owner of pods is known by. Whoever creates a pod says who owns it, so nothing is concluded for another namespace.
+type ownerKey struct {
+	namespace string
+	uid       types.UID
+}
+
+func ownerOf(pod healing.Pod) ownerKey { return ownerKey{pod.Namespace, pod.Owner.Value().UID} }
 
 // New returns an Evictor for one term of leadership.
 func New(config Config) *Evictor {
@@ -93,7 +108,7 @@ func New(config Config) *Evictor {
 		Config: config,
 		limit:  flowcontrol.NewTokenBucketRateLimiter(evictions, 1), readLimit: flowcontrol.NewTokenBucketRateLimiter(readings, 1),
 		permitted: newPermissions(config.Log), turned: make(chan struct{}, 1),
-		pods: map[types.UID]*patient{}, past: map[types.UID]*healing.Past{}, jobs: map[types.UID]bool{},
+		pods: map[types.UID]*patient{}, past: map[ownerKey]*healing.Past{}, jobs: map[ownerKey]bool{},
 		told: newReport(),
 	}
 }
@@ -136,8 +151,8 @@ func (e *Evictor) heal(ctx context.Context) {
 	defer watching.Wait()
 	defer stop()
 	watching.Go(func() { e.watch(ctx) })
-	tick := time.NewTicker(period)
-	defer tick.Stop()
+	next := time.NewTimer(period)
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -146,8 +161,8 @@ func (e *Evictor) heal(ctx context.Context) {
 			if !e.wanted() {
 				return
 			}
-		case <-tick.C:
-			e.sweep(ctx)
+		case <-next.C:
+			next.Reset(e.sweep(ctx))
 		}
 	}
 }
@@ -161,15 +176,20 @@ func (e *Evictor) watch(ctx context.Context) {
 	pods := e.Clients.Pods(metav1.NamespaceAll)
 	source := reflector.ListWatch(e.permitted.answered, pending, pods.List, pods.Watch)
 	reflector.Run(ctx, "pods", source, &corev1.Pod{}, &reflector.Store[*corev1.Pod, healing.Pod]{
-		Strip: healing.Strip, Put: e.put, Remove: e.remove, Replaced: e.replace,
+		Strip: healing.Strip, Put: e.put, Remove: e.remove, Replaced: e.replace, PageSize: pageSize,
 	})
 }
 
 // put takes in a pod as it is now.
 func (e *Evictor) put(pod healing.Pod) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	known := e.pods[pod.UID]
+	verdict := known.settled(pod)
 	e.take(e.pods, pod, time.Now())
+	e.mu.Unlock()
+	if verdict != nil {
+		e.tell(known.pod, *verdict)
+	}
 }
 
 // take keeps a pod among others, with what was seen of it before. e.mu is held.
@@ -186,14 +206,19 @@ func (e *Evictor) take(pods map[types.UID]*patient, pod healing.Pod, now time.Ti
 	pods[pod.UID] = known
 }
 
+// remove takes in that a pod is gone, or runs.
 func (e *Evictor) remove(pod healing.Pod) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.pods, pod.UID)
+	pod.Waits = nil
+	e.put(pod)
 }
 
 // replace takes in all pods there are.
 func (e *Evictor) replace(all []healing.Pod, _ latest.Relist) {
+	for _, pod := range all {
+		if len(pod.Waits) == 0 {
+			e.put(pod)
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	pods, now := map[types.UID]*patient{}, time.Now()

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -63,6 +64,10 @@ func TestTenThousandPodsTakeLittle(t *testing.T) {
 			stripped[i] = healing.Strip(pod)
 		}
 		evictor.replace(stripped, latest.Relist{})
+		for _, patient := range evictor.pods { // as it is once their events have been read
+			event := corev1.Event{Reason: "Failed", Message: fmt.Sprintf("Failed to pull image %q: unauthorized", patient.pod.Waits[0].Image), LastTimestamp: metav1.Now()}
+			patient.seen = patient.seen.Told(patient.pod, []corev1.Event{event}, 1, time.Now())
+		}
 	}()
 	require.Len(t, evictor.pods, number)
 	took := int64(heap()) - int64(before)

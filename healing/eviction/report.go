@@ -65,7 +65,7 @@ func (u unhealed) failure() v1.Failure {
 	case healing.NotHelped:
 		message = fmt.Sprintf("others of %s %s were refused, too, though they were created after all stood: ask kubectl tcr why", u.owner.Kind, u.owner.Name)
 	default:
-		message = "the API server did not let it go, because of a PodDisruptionBudget or a webhook, say: it is tried again; see the manager's log"
+		message = "the API server did not let it go, or did not tell of its Job, because of a webhook, say: it is tried again; see the manager's log"
 	}
 	return v1.Failure{NamespacedName: u.namespace + "/" + u.name, Reason: string(u.reason), Message: message, Since: metav1.NewTime(u.since.Truncate(time.Second))}
 }

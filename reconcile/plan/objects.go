@@ -74,6 +74,15 @@ func (n *Namespace) Secret(name string) (Secret, bool) {
 	return n.Secrets[i], true
 }
 
+// Account returns the ServiceAccount of that name.
+func (n *Namespace) Account(name string) (Account, bool) {
+	i, found := slices.BinarySearchFunc(n.Accounts, name, Account.compare)
+	if !found {
+		return Account{}, false
+	}
+	return n.Accounts[i], true
+}
+
 func (s Secret) named() string            { return s.Name }
 func (a Account) named() string           { return a.Name }
 func (s Secret) compare(name string) int  { return strings.Compare(s.Name, name) }

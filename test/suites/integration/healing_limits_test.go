@@ -12,9 +12,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 
+	"github.com/tcr-assistant/tcr-assistant/healing"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 )
@@ -113,5 +116,38 @@ func TestPodsAreHealedAfterTheAPIServerWasAway(t *testing.T) {
 	w.healed("tcr.ipsdemo", kept...)
 	for _, eviction := range w.evictions() {
 		assert.Contains(t, []int{http.StatusCreated, http.StatusNotFound, http.StatusConflict}, eviction.Code, eviction.URI)
+	}
+}
+
+// TestTheAPIServerTellsWhichPodsItEvicts holds what an eviction is known by whose answer was lost: on a node, where a kubelet ends the
+// pod first, and on none.
+func TestTheAPIServerTellsWhichPodsItEvicts(t *testing.T) {
+	t.Parallel()
+	w := newHealingWorld(t, true)
+	w.Namespace("team")
+	for name, node := range map[string]string{"scheduled": "node-1", "unscheduled": ""} {
+		spec := template(ours, nil).Spec
+		spec.NodeName = node
+		pods := w.Client.CoreV1().Pods("team")
+		_, err := pods.Create(w.Ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		made, err := pods.Get(w.Ctx, name, metav1.GetOptions{})
+		require.NoError(t, err)
+		assert.False(t, healing.Strip(made).Evicted)
+		watched, err := pods.Watch(w.Ctx, metav1.ListOptions{
+			FieldSelector: "status.phase=Pending,metadata.name=" + name, ResourceVersion: made.ResourceVersion,
+		})
+		require.NoError(t, err)
+		require.NoError(t, pods.EvictV1(w.Ctx, &policyv1.Eviction{
+			ObjectMeta:    metav1.ObjectMeta{Name: name, Namespace: "team"},
+			DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &made.UID, ResourceVersion: &made.ResourceVersion}},
+		}))
+		for event := range watched.ResultChan() {
+			if pod, is := event.Object.(*corev1.Pod); is && (pod.DeletionTimestamp != nil || event.Type == watch.Deleted) {
+				assert.True(t, healing.Strip(pod).Evicted, name)
+				break
+			}
+		}
+		watched.Stop()
 	}
 }
