@@ -37,9 +37,9 @@ func TestRefusalsOfWhatIsNoLongerPlannedAreForgotten(t *testing.T) {
 	r := NewRefusals()
 	change := issueFoo("old")
 	r.Refused(change, 0, quota, nil, noon)
-	r.Retain("team", []Change{change})
+	r.Retain("team", Whole(), []Change{change})
 	assert.True(t, r.Known(change, 0))
-	r.Retain("team", nil)
+	r.Retain("team", Whole(), nil)
 	assert.False(t, r.Known(change, 0))
 	assert.Empty(t, r.byNamespace)
 }
