@@ -274,7 +274,7 @@ func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) 
 	if change.Unknown {
 		c.changed(c.state.Mentioning(pullsecret.SecretName(change.Name))...)
 	}
-	c.lookups.ForgetAll()
+	c.lookups.ForgetSecret(pullsecret.SecretName(change.Name))
 	c.status.Enqueue(change.Name)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
@@ -96,4 +97,18 @@ func TestWhatHasToBeLookedUpIsSoForTheWholeNamespace(t *testing.T) {
 		"GET /api/v1/namespaces/team/secrets/tcr.ipsgone",
 		"PATCH /api/v1/namespaces/team/serviceaccounts/builder", "PATCH /api/v1/namespaces/team/serviceaccounts/default",
 	}, r.requests(), "what is found out of one is of use to the other")
+}
+
+func TestAnEditorThatMakesAnObjectInvalidAndValidCausesNoCalls(t *testing.T) {
+	foreign := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipstheirs", Namespace: "team", ResourceVersion: "3"}}
+	r := newWatchedRig(t, func(*http.Request) any { return foreign })
+	r.lists("team", 5, "tcr.ipstheirs")
+	r.queue.Add("team")
+	r.drain()
+	require.Equal(t, []string{"GET /api/v1/namespaces/team/secrets/tcr.ipstheirs"}, r.requests())
+	for generation := range int64(20) {
+		r.Index.Put(readable([]string{"team,team", "*"}[generation%2], 2+generation))
+		r.drain()
+	}
+	assert.Empty(t, r.requests())
 }

@@ -110,9 +110,13 @@ func (l *Lookups) ForgetNamespace(namespace string) {
 	delete(l.found, namespace)
 }
 
-// ForgetAll forgets everything: each is asked for once more.
-func (l *Lookups) ForgetAll() {
+// ForgetSecret forgets what stood behind a name anywhere: whose it is depends on whether there is an ImagePullSecret of that name.
+func (l *Lookups) ForgetSecret(secret string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	clear(l.found)
+	for namespace, found := range l.found {
+		if delete(found, secret); len(found) == 0 {
+			delete(l.found, namespace)
+		}
+	}
 }
