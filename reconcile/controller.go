@@ -263,9 +263,14 @@ func (c *Controller) watchAccounts(ctx context.Context, synced func()) {
 	})
 }
 
-// ruleChanged compares anew every namespace that the rule concerned or concerns.
+// ruleChanged compares anew every namespace that the rule concerned or concerns. One that can't be read any more leaves all as it is:
+// to compare that would forget what was refused, and whoever breaks and mends it in a loop would have it tried each time.
 func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) {
 	c.secrets.want(ctx, change.Name, change.After != nil)
+	if c.Index.Rules().Invalid(change.Name) != nil {
+		c.status.Enqueue(change.Name)
+		return
+	}
 	for _, rule := range []*pullsecret.Rule{change.Before, change.After} {
 		if rule != nil {
 			c.enqueue(rule.Namespaces)

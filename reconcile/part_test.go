@@ -100,15 +100,29 @@ func TestWhatHasToBeLookedUpIsSoForTheWholeNamespace(t *testing.T) {
 }
 
 func TestAnEditorThatMakesAnObjectInvalidAndValidCausesNoCalls(t *testing.T) {
-	foreign := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipstheirs", Namespace: "team", ResourceVersion: "3"}}
-	r := newWatchedRig(t, func(*http.Request) any { return foreign })
-	r.lists("team", 5, "tcr.ipstheirs")
-	r.queue.Add("team")
-	r.drain()
-	require.Equal(t, []string{"GET /api/v1/namespaces/team/secrets/tcr.ipstheirs"}, r.requests())
-	for generation := range int64(20) {
-		r.Index.Put(readable([]string{"team,team", "*"}[generation%2], 2+generation))
-		r.drain()
+	flip := func(r *rig) {
+		r.requests()
+		for generation := range int64(20) {
+			r.Index.Put(readable([]string{"team,team", "*"}[generation%2], 2+generation))
+			r.drain()
+		}
+		assert.Empty(t, r.requests())
 	}
-	assert.Empty(t, r.requests())
+	t.Run("for what was looked up", func(t *testing.T) {
+		foreign := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{Name: "tcr.ipstheirs", Namespace: "team", ResourceVersion: "3"}}
+		r := newWatchedRig(t, func(*http.Request) any { return foreign })
+		r.lists("team", 5, "tcr.ipstheirs")
+		r.queue.Add("team")
+		r.drain()
+		flip(r)
+	})
+	t.Run("for what was refused", func(t *testing.T) {
+		r := newWatchedRig(t, deny)
+		r.state.PutNamespace(plan.NamespaceMeta{Name: "team", UID: "uid", Live: true})
+		r.queue.Add("team")
+		r.drain()
+		require.Len(t, r.problems("team"), 1)
+		flip(r)
+		assert.Len(t, r.problems("team"), 1)
+	})
 }
