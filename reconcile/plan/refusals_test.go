@@ -44,6 +44,18 @@ func TestRefusalsOfWhatIsNoLongerPlannedAreForgotten(t *testing.T) {
 	assert.Empty(t, r.byNamespace)
 }
 
+func TestRefusalsOfOtherPartsAreKept(t *testing.T) {
+	r := NewRefusals()
+	issue, edit := issueFoo("old"), EditAccount{Namespace: "team", Name: "default", Secrets: []string{"tcr.ipsfoo"}}
+	r.Refused(issue, 0, quota, nil, noon)
+	r.Refused(edit, 0, quota, nil, noon)
+	r.Retain("team", PartOf(KeyOf(edit)), nil)
+	assert.True(t, r.Known(issue, 0), "it was not what was planned")
+	assert.False(t, r.Known(edit, 0))
+	r.Retain("team", PartOf(KeyOf(issue)), nil)
+	assert.Empty(t, r.byNamespace)
+}
+
 var quota = &apiError{metav1.Status{
 	Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: `secrets "tcr.ipsr" is forbidden: exceeded quota: small`,
 }}
