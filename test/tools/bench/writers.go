@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -292,7 +291,7 @@ func (w *writersWorld) applies(ctx context.Context) error {
 				return 0, err
 			}
 			told = told || slices.ContainsFunc(object.Status.Failures, func(failure v1.Failure) bool {
-				return failure.Reason == "Contended" && strings.Contains(failure.Message, "gitops")
+				return failure.Reason == "Contended"
 			})
 		}
 		return w.program.rounds * len(names), nil
@@ -303,7 +302,7 @@ func (w *writersWorld) applies(ctx context.Context) error {
 	w.report.add("writers", "applied without the entry: repairs of each", w.program.applied, count, float64(with.asked("serviceaccounts", "patch"))/float64(len(names))).atMost(12)
 	w.report.add("writers", "applied without the entry: events", w.program.applied, count, float64(with.asked("events"))).atMost(5)
 	if !told {
-		return errors.New("no status told who undoes the entries")
+		return errors.New("no status told that somebody undoes the entries")
 	}
 	return nil
 }
