@@ -126,12 +126,13 @@ func (w *writersWorld) begin(ctx context.Context) (err error) {
 }
 
 // compare has the same happen in both worlds, and reports what a bystander notices. Events are what play returns.
-func (w *writersWorld) compare(ctx context.Context, name string, size int, play func(*world) (events int, err error)) (with, bare toll, err error) {
-	if bare, err = w.bare.toll(ctx, nil, func() (int, error) { return play(w.bare) }); err != nil {
-		return with, bare, fmt.Errorf("%s without the product: %w", name, err)
+func (w *writersWorld) compare(ctx context.Context, name string, size int, play func(*world) (events int, err error)) (with toll, err error) {
+	bare, err := w.bare.toll(ctx, nil, func() (int, error) { return play(w.bare) })
+	if err != nil {
+		return with, fmt.Errorf("%s without the product: %w", name, err)
 	}
 	if with, err = w.toll(ctx, w.manager, func() (int, error) { return play(w.world) }); err != nil {
-		return with, bare, fmt.Errorf("%s: %w", name, err)
+		return with, fmt.Errorf("%s: %w", name, err)
 	}
 	w.report.add("writers", name+": calls for each", size, count, float64(len(with.calls))/float64(with.events))
 	w.report.add("writers", name+": processor for each over all that the write takes", size, ratio, with.each()/bare.each())
@@ -142,7 +143,7 @@ func (w *writersWorld) compare(ctx context.Context, name string, size int, play 
 		w.report.add("writers", figure+" over one without the product", size, ratio, percentile(with.bystander, percent)/percentile(bare.bystander, percent))
 		w.report.add("writers", figure, size, milliseconds, percentile(with.bystander, percent))
 	}
-	return with, bare, nil
+	return with, nil
 }
 
 // toll measures play, while a bystander writes. The manager may be nil.
@@ -230,7 +231,7 @@ func (w *writersWorld) creates(ctx context.Context) error {
 		time.Sleep(2 * settling)
 		have = size + w.program.created
 		names := numbered("account", size, have)
-		with, _, err := w.compare(ctx, "created in one namespace", size, func(one *world) (int, error) {
+		with, err := w.compare(ctx, "created in one namespace", size, func(one *world) (int, error) {
 			return len(names), paced(len(names), writersRate, func(i int) error { return one.account(ctx, names[i]) })
 		})
 		if err != nil {
@@ -275,7 +276,7 @@ func (w *writersWorld) applies(ctx context.Context) error {
 	}
 	time.Sleep(settling)
 	told := false
-	with, _, err := w.compare(ctx, "applied without the entry", w.program.applied, func(one *world) (int, error) {
+	with, err := w.compare(ctx, "applied without the entry", w.program.applied, func(one *world) (int, error) {
 		for range w.program.rounds {
 			err := in(names, func(name string) error {
 				_, err := one.client.CoreV1().ServiceAccounts(writersNamespace).Patch(ctx, name, types.MergePatchType,
@@ -309,7 +310,7 @@ func (w *writersWorld) applies(ctx context.Context) error {
 
 // edits has an editor make an ImagePullSecret invalid and valid, again and again.
 func (w *writersWorld) edits(ctx context.Context) error {
-	with, _, err := w.compare(ctx, "made invalid and valid", fewNamespaces, func(one *world) (int, error) {
+	with, err := w.compare(ctx, "made invalid and valid", fewNamespaces, func(one *world) (int, error) {
 		tick := time.NewTicker(time.Second / flipsRate)
 		defer tick.Stop()
 		for i := range w.program.flips {
@@ -334,7 +335,7 @@ func (w *writersWorld) deletes(ctx context.Context) error {
 	if err := errors.Join(w.namespaces(ctx, names), w.bare.namespaces(ctx, names), w.complete(ctx, fewNamespaces+len(names))); err != nil {
 		return err
 	}
-	with, _, err := w.compare(ctx, "deleted at once", w.program.deleted, func(one *world) (int, error) {
+	with, err := w.compare(ctx, "deleted at once", w.program.deleted, func(one *world) (int, error) {
 		began := time.Now()
 		err := in(names, func(name string) error {
 			return one.client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})
