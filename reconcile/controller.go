@@ -74,8 +74,8 @@ type Controller struct {
 	Config
 	writer  *writer
 	state   *plan.State
-	queue   workqueue.TypedRateLimitingInterface[string] // of namespaces
-	term    context.Context                              // ends with it
+	queue   *queue
+	term    context.Context // ends with it
 	status  statusWriter
 	repairs *plan.RepairBackoff
 	secrets *secretWatch
@@ -216,7 +216,7 @@ func (c *Controller) watchNamespaces(ctx context.Context, synced func()) {
 				c.forget(namespace.Name)
 			}
 			if changed {
-				c.queue.AddAfter(namespace.Name, headStart)
+				c.queue.AddAfter(plan.NamespaceKey(namespace.Name), headStart)
 				c.enqueueStatuses(namespace.Name)
 			}
 		},
@@ -245,14 +245,14 @@ func (c *Controller) watchAccounts(ctx context.Context, synced func()) {
 		Put: func(account plan.Namespaced[plan.Account]) {
 			c.Index.Bar(account.Namespace, account.Object.Name, account.Object.BarsPods())
 			if c.state.PutAccount(account.Namespace, account.Object) {
-				c.changed(account.Namespace)
+				c.accountChanged(account)
 			}
 		},
 		Remove: func(account plan.Namespaced[plan.Account]) {
 			c.Index.Bar(account.Namespace, account.Object.Name, false)
 			if c.state.RemoveAccount(account.Namespace, account.Object.Name, account.Object.Version) {
 				c.repairs.ForgetAccount(account.Namespace, account.Object.Name)
-				c.enqueueStatuses(account.Namespace)
+				c.accountChanged(account)
 			}
 		},
 		Replaced: func(all []plan.Namespaced[plan.Account], at latest.Relist) {
@@ -263,9 +263,14 @@ func (c *Controller) watchAccounts(ctx context.Context, synced func()) {
 	})
 }
 
-// ruleChanged compares anew every namespace that the rule concerned or concerns.
+// ruleChanged compares anew every namespace that the rule concerned or concerns. One that can't be read any more leaves all as it is:
+// to compare that would forget what was refused, and whoever breaks and mends it in a loop would have it tried each time.
 func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) {
 	c.secrets.want(ctx, change.Name, change.After != nil)
+	if c.Index.Rules().Invalid(change.Name) != nil {
+		c.status.Enqueue(change.Name)
+		return
+	}
 	for _, rule := range []*pullsecret.Rule{change.Before, change.After} {
 		if rule != nil {
 			c.enqueue(rule.Namespaces)
@@ -274,19 +279,16 @@ func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) 
 	if change.Unknown {
 		c.changed(c.state.Mentioning(pullsecret.SecretName(change.Name))...)
 	}
-	c.lookups.ForgetAll()
+	c.lookups.ForgetSecret(pullsecret.SecretName(change.Name))
 	c.status.Enqueue(change.Name)
 }
-
-// everywhere selects every namespace.
-var everywhere = pullsecret.Named(pullsecret.Everything)
 
 // labelsChanged compares anew the namespaces whose labels are others by now. What matched them before has something to take back, and
 // less to count.
 func (c *Controller) labelsChanged(news namespaces.News) {
 	rules := c.Index.Rules()
 	for _, change := range news.Changes {
-		c.queue.AddAfter(change.Namespace, headStart)
+		c.queue.AddAfter(plan.NamespaceKey(change.Namespace), headStart)
 		for _, labels := range []pullsecret.Labels{change.Before, change.After} {
 			for _, rule := range rules.In(change.Namespace, labels) {
 				if rule.Namespaces.Labelled() {
@@ -311,36 +313,6 @@ func (c *Controller) retire(name string) {
 	secret := pullsecret.SecretName(name)
 	if c.secrets.watches(name) && c.Index.Rules().Get(name) == nil && len(c.state.Mentioning(secret)) == 0 && c.secrets.retireEnding(name) {
 		c.status.Unwatched(secret)
-	}
-}
-
-// changed enqueues namespaces of which something changed.
-func (c *Controller) changed(namespaces ...string) {
-	for _, namespace := range namespaces {
-		c.queue.Add(namespace)
-	}
-	c.enqueueStatuses(namespaces...)
-}
-
-// enqueueStatuses notes that the status of every ImagePullSecret that concerns one of these namespaces may have changed.
-func (c *Controller) enqueueStatuses(namespaces ...string) {
-	rules := c.Index.Rules()
-	for _, namespace := range namespaces {
-		for _, rule := range rules.In(namespace, c.state.Labels(namespace)) {
-			c.status.Enqueue(rule.Name)
-		}
-	}
-	if len(namespaces) > 0 {
-		c.status.Enqueue(c.secrets.retiring()...)
-	}
-}
-
-// enqueue compares anew the live namespaces that are selected, or may be.
-func (c *Controller) enqueue(selected pullsecret.Namespaces) {
-	var names []string
-	c.state.EachPossible(selected, func(namespace *plan.Namespace) { names = append(names, namespace.Name) })
-	for _, name := range names {
-		c.queue.Add(name)
 	}
 }
 

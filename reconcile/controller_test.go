@@ -142,7 +142,7 @@ func TestThoseBornLaterOvertakeThoseThatWereThere(t *testing.T) {
 	for _, name := range []string{"old-0", "old-1", "old-2", "new"} {
 		r.queue.Add(name)
 	}
-	first, _ := r.queue.Get()
+	first, _, _ := r.queue.Get()
 	assert.Equal(t, "new", first)
 }
 

@@ -23,8 +23,8 @@ func healingOf(known Healing) func(imagePullSecret string) plan.Healing {
 
 // watchHealing has the status written of the ImagePullSecrets that heal pods whenever there is something else to tell.
 func (c *Controller) watchHealing(ctx context.Context) {
-	for c.Config.Healing != nil && ctx.Err() == nil {
-		changed := c.Config.Healing.Changed()
+	for c.Healing != nil && ctx.Err() == nil {
+		changed := c.Healing.Changed()
 		for rule := range c.Index.Rules().All() {
 			if rule.Heals {
 				c.status.Enqueue(rule.Name)

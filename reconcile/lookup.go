@@ -18,21 +18,32 @@ const (
 	lookupTime = time.Second
 )
 
-// plan plans after it has looked up what the watches cannot tell: the Secrets behind entries that no ImagePullSecret accounts
+// planPart plans a part of a namespace by what is known; false where something has to be looked up, which is remembered for all of
+// the namespace together.
+func (c *Controller) planPart(namespace plan.Namespace, part plan.Part) (planned plan.Plan, known bool) {
+	remembered, current := c.lookups.InPart(namespace, part)
+	if !current {
+		return planned, false
+	}
+	planned = c.planWith(c.Index.Rules(), namespace, part, remembered)
+	return planned, len(c.unknown(planned, namespace, remembered)) == 0
+}
+
+// plan plans a namespace after it has looked up what the watches cannot tell: the Secrets behind entries that no ImagePullSecret accounts
 // for. An entry whose Secret cannot be looked up stays for now, and keeps nothing else from being planned. more is whether there
 // are others to look up, after those of other namespaces. It takes no longer than a write may.
-func (c *Controller) plan(ctx context.Context, namespace plan.Namespace) (planned plan.Plan, more bool, errs []error) {
+func (c *Controller) plan(ctx context.Context, namespace plan.Namespace) (planned plan.Plan, more bool, failures []failure) {
 	ctx, cancel := context.WithTimeout(ctx, c.writer.timeout)
 	defer cancel()
-	rules, known := c.Index.Rules(), c.lookups.In(namespace)
-	planned = c.planWith(rules, namespace, known)
+	whole, rules, known := plan.NamespaceKey(namespace.Name), c.Index.Rules(), c.lookups.In(namespace)
+	planned = c.planWith(rules, namespace, plan.Whole(), known)
 	names := c.unknown(planned, namespace, known)
 	if len(names) == 0 {
 		return planned, false, nil
 	}
 	soon := names[:min(len(names), maxLookups)]
 	if err := borrow(ctx, c.Grants, slices.DeleteFunc(slices.Clone(soon), clientset.Unnameable)...); err != nil {
-		return planned, false, []error{fmt.Errorf("looking up secrets in namespace %s: %w", namespace.Name, err)}
+		return planned, false, []failure{{whole, fmt.Errorf("looking up secrets in namespace %s: %w", namespace.Name, err)}}
 	}
 	listed := plan.Listed(namespace.Accounts, pullsecret.Among(soon))
 	began, found := time.Now(), false
@@ -43,25 +54,28 @@ func (c *Controller) plan(ctx context.Context, namespace plan.Namespace) (planne
 		}
 		lookup, err := c.lookUp(ctx, rules, namespace.Name, name)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("looking up secret %s/%s: %w", namespace.Name, name, err))
+			failures = append(failures, failure{whole, fmt.Errorf("looking up secret %s/%s: %w", namespace.Name, name, err)})
 			continue
 		}
 		lookup.Version = listed[name]
 		c.lookups.Remember(namespace.Name, name, lookup)
 		found = true
 	}
-	return c.planWith(rules, namespace, c.lookups.In(namespace)), more, errs
+	return c.planWith(rules, namespace, plan.Whole(), c.lookups.In(namespace)), more, failures
 }
 
 // planWith plans by what is watched and what was looked up.
-func (c *Controller) planWith(rules *pullsecret.Rules, namespace plan.Namespace, known map[string]plan.Lookup) plan.Plan {
+func (c *Controller) planWith(rules *pullsecret.Rules, namespace plan.Namespace, part plan.Part, known map[string]plan.Lookup) plan.Plan {
 	var ours []plan.Secret
 	for _, lookup := range known {
 		if lookup.Ours != nil {
 			ours = append(ours, *lookup.Ours)
 		}
 	}
-	return plan.For(rules, namespace.With(ours...), plan.Visibility{
+	if len(ours) > 0 {
+		namespace = namespace.With(ours...)
+	}
+	return plan.ForPart(rules, namespace, part, plan.Visibility{
 		Issued: c.state.Issued, Watched: c.state.Watched, Gone: func(secret string) bool { return known[secret].Gone },
 	})
 }

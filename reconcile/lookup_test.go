@@ -64,7 +64,7 @@ func TestANamespaceOfManyEntriesHoldsAWorkerForAFewLookUpsAtATime(t *testing.T) 
 	require.Equal(t, 1, r.queue.Len(), "the rest is to come")
 	r.state.PutNamespace(plan.NamespaceMeta{Name: "born", UID: "uid", Live: true})
 	r.queue.Add("born")
-	next, _ := r.queue.Get()
+	next, _, _ := r.queue.Get()
 	assert.Equal(t, "born", next, "and gives way to a new namespace")
 }
 
@@ -179,7 +179,7 @@ func TestAProxyThatKnowsOfNoSecretsTakesNoEntryAway(t *testing.T) {
 	r.lists("a", 5, "tcr.ipstheirs")
 	r.handle(t.Context(), "a")
 	assert.Zero(t, count(r.requests(), "PATCH"))
-	assert.Equal(t, 1, r.queue.NumRequeues("a"), "it is asked again")
+	assert.Equal(t, 1, r.queue.Retries(plan.NamespaceKey("a")), "it is asked again")
 }
 
 func TestALineOfTheLogHasABound(t *testing.T) {

@@ -101,9 +101,12 @@ func (w *secretWatch) storeOf(imagePullSecret string, watch *namedWatch) *reflec
 		LastVersion: w.state.LastVersion(),
 		Strip:       plan.StripSecret,
 		Put: func(secret plan.Namespaced[plan.Secret]) {
-			if w.takeIn(imagePullSecret, watch, func() bool { return w.state.PutSecret(secret.Namespace, secret.Object) }) {
-				w.changed(secret.Namespace)
-			}
+			var concerned plan.Part
+			w.takeIn(imagePullSecret, watch, func() bool {
+				concerned = w.state.PutSecret(secret.Namespace, secret.Object)
+				return !concerned.Empty()
+			})
+			w.partChanged(secret.Namespace, concerned)
 		},
 		Remove: func(secret plan.Namespaced[plan.Secret]) {
 			if w.takeIn(imagePullSecret, watch, func() bool { return w.state.RemoveSecret(secret.Namespace, name, secret.Object.Version) }) {

@@ -37,7 +37,7 @@ func TestALateRelistOfARetiredWatchSaysNothing(t *testing.T) {
 	require.NoError(t, late.Update(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "b", Name: "tcr.ipsr", ResourceVersion: "10"}}))
 	assert.False(t, r.state.Watched("tcr.ipsr"))
 	assert.Empty(t, r.state.Foreign())
-	assert.True(t, r.state.PutIssued("a", plan.Secret{Name: "tcr.ipsr", Version: 20, Managed: true}), "the watch of all is heard")
+	assert.Equal(t, plan.Whole(), r.state.PutIssued("a", plan.Secret{Name: "tcr.ipsr", Version: 20, Managed: true}), "the watch of all is heard")
 }
 
 func TestANameIsWatchedByItselfOnlyWhileOthersHaveASecretOfIt(t *testing.T) {

@@ -2,13 +2,14 @@ package reconcile
 
 import (
 	"context"
-	"slices"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/clientset"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
@@ -19,9 +20,9 @@ const EventOddOptOut = "UnknownOptOut"
 const oddMessage = "the label " + v1.OptOutLabel + " keeps this object out only if its value is \"" + v1.OptOutValue + "\", and has another one: write \"" +
 	v1.OptOutValue + "\" to opt out, or \"" + v1.OptInValue + "\""
 
-// tellOdd records an event on each of these accounts of a namespace, "" for itself, once for as long as its label is odd.
-func (c *Controller) tellOdd(ctx context.Context, namespace plan.Namespace, odd []string) {
-	for _, name := range c.newlyOdd(namespace.Name, odd) {
+// tellOdd records an event on each of these accounts of a part of a namespace, "" for itself, once for as long as its label is odd.
+func (c *Controller) tellOdd(ctx context.Context, namespace plan.Namespace, part plan.Part, odd []string) {
+	for _, name := range c.newlyOdd(namespace.Name, part, odd) {
 		subject := &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: namespace.Name, UID: namespace.UID}
 		if name != "" {
 			subject = &corev1.ObjectReference{APIVersion: "v1", Kind: "ServiceAccount", Namespace: namespace.Name, Name: name}
@@ -32,19 +33,32 @@ func (c *Controller) tellOdd(ctx context.Context, namespace plan.Namespace, odd 
 }
 
 // newlyOdd returns those of which no event tells yet.
-func (c *Controller) newlyOdd(namespace string, odd []string) (news []string) {
+func (c *Controller) newlyOdd(namespace string, part plan.Part, odd []string) (news []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	told := c.odd[namespace]
-	if len(odd) == 0 || c.Recorder == nil {
-		delete(c.odd, namespace)
+	if c.Recorder == nil || len(told) == 0 && len(odd) == 0 {
 		return nil
 	}
-	c.odd[namespace] = make(map[string]bool, len(odd))
+	isOdd := pullsecret.Among(odd)
+	maps.DeleteFunc(told, func(name string, _ bool) bool {
+		return !isOdd(name) && part.Holds(plan.ObjectKey{Namespace: namespace, Account: true, Name: name})
+	})
 	for _, name := range odd {
-		c.odd[namespace][name] = true
+		if told[name] {
+			continue
+		}
+		if told == nil {
+			told = map[string]bool{}
+			c.odd[namespace] = told
+		}
+		told[name] = true
+		news = append(news, name)
 	}
-	return slices.DeleteFunc(slices.Clone(odd), func(name string) bool { return told[name] })
+	if len(told) == 0 {
+		delete(c.odd, namespace)
+	}
+	return news
 }
 
 // identify has an event found by kubectl describe, which asks for an account's UID. Those of accounts are not kept.

@@ -23,19 +23,31 @@ const (
 )
 
 // resultOf returns the result of an attempt that may have failed in several ways: the worst of them.
-func resultOf(err error) Result {
+func resultOf(failures []failure) Result {
 	result := ResultSuccess
-	for _, err := range leaves(err) {
-		switch {
-		case errors.Is(err, errGone):
-			result = ResultGone
-		case !apierrors.IsConflict(err):
+	for _, failed := range failures {
+		switch one := resultOfWrite(failed.err); {
+		case one == ResultError:
 			return ResultError
-		case result == ResultSuccess:
-			result = ResultConflict
+		case result == ResultSuccess || one == ResultGone:
+			result = one
 		}
 	}
 	return result
+}
+
+// resultOfWrite returns the result of one write.
+func resultOfWrite(err error) Result {
+	switch {
+	case err == nil:
+		return ResultSuccess
+	case errors.Is(err, errGone):
+		return ResultGone
+	case apierrors.IsConflict(err):
+		return ResultConflict
+	default:
+		return ResultError
+	}
 }
 
 // Observer is told what a Controller does. Either function may be nil. They are called from several goroutines
@@ -80,7 +92,7 @@ func (c *Controller) write(ctx context.Context, change plan.Change) error {
 		c.Log.Debug("change was written", "change", change.String(), "error", err)
 	}
 	if err == nil || ctx.Err() == nil { // what the end of the term cut short says nothing
-		c.Observer.wrote(change, resultOf(err))
+		c.Observer.wrote(change, resultOfWrite(err))
 	}
 	now := time.Now()
 	var undone *plan.UndoneError
@@ -96,15 +108,4 @@ func (c *Controller) write(ctx context.Context, change plan.Change) error {
 		c.status.Wrote(change, c.repairs.Wrote(change, now, false), now)
 	}
 	return err
-}
-
-// leaves returns the errors that one was joined from.
-func leaves(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }

@@ -13,7 +13,7 @@ func TestQueueLetsNewNamespacesOvertake(t *testing.T) {
 	}
 	var order []string
 	for range 4 {
-		namespace, _ := queue.Get()
+		namespace, _, _ := queue.Get()
 		order = append(order, namespace)
 		queue.Done(namespace)
 	}

@@ -162,8 +162,8 @@ func (w *secretWatch) watchIssued(ctx context.Context, synced func()) {
 		LastVersion: w.state.LastVersion(),
 		Strip:       plan.StripSecret,
 		Put: func(secret plan.Namespaced[plan.Secret]) {
-			if issuable(secret) && w.state.PutIssued(secret.Namespace, secret.Object) {
-				w.changed(secret.Namespace)
+			if issuable(secret) {
+				w.partChanged(secret.Namespace, w.state.PutIssued(secret.Namespace, secret.Object))
 			}
 		},
 		Remove: func(secret plan.Namespaced[plan.Secret]) {
@@ -200,7 +200,7 @@ func issuable(secret plan.Namespaced[plan.Secret]) bool {
 
 // vanished has a Secret that is gone restored, if it is still wanted, after a moment.
 func (w *secretWatch) vanished(namespace, secret string) {
-	w.queue.AddAfter(namespace, restoreDelay)
+	w.queue.AddAfter(plan.NamespaceKey(namespace), restoreDelay)
 	w.enqueueStatuses(namespace)
 	w.status.Enqueue(pullsecret.ImagePullSecretName(secret))
 }

@@ -17,84 +17,114 @@ import (
 
 func (c *Controller) work(ctx context.Context) {
 	for {
-		namespace, stopped := c.queue.Get()
+		namespace, part, stopped := c.queue.Get()
 		if stopped {
 			return
 		}
-		c.handle(ctx, namespace)
+		c.handle(ctx, namespace, part)
 		c.queue.Done(namespace)
 	}
 }
 
-func (c *Controller) handle(ctx context.Context, namespace string) {
+func (c *Controller) handle(ctx context.Context, namespace string, part plan.Part) {
+	if part.Empty() {
+		return // it was taken up meanwhile
+	}
 	began := time.Now()
-	err := c.sync(ctx, namespace)
+	failures := c.sync(ctx, namespace, part)
 	if ctx.Err() == nil {
-		c.Observer.synced(resultOf(err), time.Since(began))
-	} else if err != nil {
+		c.Observer.synced(resultOf(failures), time.Since(began))
+	} else if len(failures) > 0 {
 		return
 	}
-	again := false
-	for _, err := range leaves(err) {
+	again := map[plan.ObjectKey]bool{}
+	for _, failed := range failures {
 		var put *putOff
-		again = again || !errors.As(err, &put)
-		c.logFailure(namespace, err)
+		again[failed.key] = again[failed.key] || !errors.As(failed.err, &put)
+		c.logFailure(namespace, failed.err)
 	}
-	if again {
-		c.queue.AddRateLimited(namespace)
-		return
+	for key := range part.Keys(namespace) {
+		if !again[key] {
+			c.queue.Forget(key)
+		}
 	}
-	c.queue.Forget(namespace)
+	for key, again := range again {
+		if again {
+			c.queue.Retry(key)
+		}
+	}
 }
 
-// sync makes the writes that a namespace lacks. One that fails does not keep the others from being made.
-func (c *Controller) sync(ctx context.Context, name string) error {
-	namespace, found := c.state.View(name)
+// failure is what could not be done with an object, or with a namespace as a whole.
+type failure struct {
+	key plan.ObjectKey
+	err error
+}
+
+// sync makes the writes that a part of a namespace lacks. One that fails does not keep the others from being made.
+func (c *Controller) sync(ctx context.Context, name string, part plan.Part) (failures []failure) {
+	namespace, found := c.state.ViewPart(name, part)
 	if !found {
 		return nil
 	}
-	planned, more, errs := c.plan(ctx, namespace)
-	c.refusals.Retain(name, planned.Changes)
+	planned, known, more := plan.Plan{}, false, false
+	if !part.IsWhole() {
+		planned, known = c.planPart(namespace, part)
+	}
+	if !known {
+		part = plan.Whole()
+		if namespace, found = c.state.View(name); !found {
+			return nil
+		}
+		planned, more, failures = c.plan(ctx, namespace)
+	}
+	c.refusals.Retain(name, part, planned.Changes)
 	for _, change := range planned.Changes {
 		problems, err := c.attempt(ctx, change, namespace)
 		planned.Problems = append(planned.Problems, problems...)
 		if err != nil {
-			errs = append(errs, err)
+			failures = append(failures, failure{plan.KeyOf(change), err})
 		}
 	}
-	c.tellOdd(ctx, namespace, planned.Odd) // behind the writes, which it keeps waiting
+	c.tellOdd(ctx, namespace, part, planned.Odd) // behind the writes, which it keeps waiting
+	c.tellProblems(name, part, planned)
+	if part.IsWhole() {
+		c.mu.Lock()
+		c.seen[name] = true
+		c.mu.Unlock()
+	}
+	if more {
+		c.queue.Add(name) // behind the others
+	}
+	return failures
+}
+
+// tellProblems takes in what was left of a part of a namespace, and has it told where something has changed.
+func (c *Controller) tellProblems(name string, part plan.Part, planned plan.Plan) {
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	for i := range planned.Problems {
 		if planned.Problems[i].Since.IsZero() {
 			planned.Problems[i].Since = now
 		}
 	}
-	if changed := c.state.SetProblems(name, planned.Problems); changed || len(planned.Changes) > 0 {
+	concerned, changed := c.state.SetProblems(name, part, planned.Problems)
+	if changed || len(planned.Changes) > 0 {
 		c.enqueueStatuses(name)
 		// A removal concerns an ImagePullSecret that does not select the namespace any more.
-		for _, problem := range append(planned.Problems, namespace.Problems...) {
-			c.status.Enqueue(problem.ImagePullSecret)
-		}
+		c.status.Enqueue(concerned...)
 	}
-	c.mu.Lock()
-	c.seen[name] = true
-	c.mu.Unlock()
-	if more {
-		c.queue.Add(name) // behind the others
-	}
-	return errors.Join(errs...)
 }
 
 // attempt makes one change, unless it has to wait, and returns what became of it.
 func (c *Controller) attempt(ctx context.Context, change plan.Change, namespace plan.Namespace) ([]plan.Problem, error) {
-	now := time.Now()
+	key, now := plan.KeyOf(change), time.Now()
 	if repairs, until, held := c.repairs.Held(change, now); held {
-		c.queue.AddAfter(namespace.Name, until.Sub(now))
+		c.queue.AddAfter(key, until.Sub(now))
 		return c.reported(plan.Contended(change, repairs, until, namespace), namespace), nil
 	}
 	version := plan.VersionOf(change, namespace)
 	if problems, until, held := c.refusals.Held(change, version, now); held {
-		c.queue.AddAfter(namespace.Name, until.Sub(now))
+		c.queue.AddAfter(key, until.Sub(now))
 		return problems, nil
 	}
 	err := c.write(ctx, change)
@@ -102,8 +132,8 @@ func (c *Controller) attempt(ctx context.Context, change plan.Change, namespace 
 		c.lookups.Forget(namespace.Name, removal.Name) // it is gone, or not what was looked up
 	}
 	if err == nil {
-		if edit, is := change.(plan.EditAccount); is && edit.Rest {
-			c.queue.Add(namespace.Name) // behind the others
+		for key := range plan.LeavesMore(change, namespace).Keys(namespace.Name) {
+			c.queue.AddObject(key) // behind the others
 		}
 		for _, released := range c.refusals.Wrote(change) {
 			c.queue.Add(released)
@@ -118,7 +148,7 @@ func (c *Controller) attempt(ctx context.Context, change plan.Change, namespace 
 	if plan.Permanent(err) {
 		now = time.Now()
 		until := c.refusals.Refused(change, version, err, problems, now)
-		c.queue.AddAfter(namespace.Name, until.Sub(now))
+		c.queue.AddAfter(key, until.Sub(now))
 		failed = &putOff{failed}
 	}
 	return problems, failed

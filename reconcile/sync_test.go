@@ -116,12 +116,22 @@ func (r *rig) namespace(name string, accounts ...string) {
 // drain handles what the queue holds now, and returns it.
 func (r *rig) drain() (handled []string) {
 	for r.queue.Len() > 0 {
-		namespace, _ := r.queue.Get()
-		r.handle(r.t.Context(), namespace)
+		namespace, part, _ := r.queue.Get()
+		r.Controller.handle(r.t.Context(), namespace, part)
 		r.queue.Done(namespace)
 		handled = append(handled, namespace)
 	}
 	return handled
+}
+
+// handle handles all of a namespace.
+func (r *rig) handle(ctx context.Context, namespace string) {
+	r.Controller.handle(ctx, namespace, plan.Whole())
+}
+
+// account names an account of the namespace team.
+func account(name string) plan.ObjectKey {
+	return plan.ObjectKey{Namespace: "team", Account: true, Name: name}
 }
 
 // secret returns the Secret of r as it should be.
@@ -132,8 +142,7 @@ func (r *rig) secret() plan.Secret {
 }
 
 func (r *rig) problems(namespace string) []plan.Problem {
-	view, _ := r.state.View(namespace)
-	return view.Problems
+	return r.state.Problems(namespace)
 }
 
 // lines returns what was logged at level warning.
@@ -238,7 +247,7 @@ func TestAConflictHidesNoRefusal(t *testing.T) {
 	assert.Equal(t, []Result{ResultError}, results)
 	require.Len(t, r.lines(), 1)
 	assert.Contains(t, r.lines()[0], "cannot patch")
-	assert.Equal(t, 1, r.queue.NumRequeues("team"), "the conflict is planned anew at once")
+	assert.Equal(t, 1, r.queue.Retries(account("busy")), "the conflict is planned anew at once")
 }
 
 func TestAnAccountThatIsNotFoundIsForgotten(t *testing.T) {
@@ -261,7 +270,7 @@ func TestAnAccountThatIsNotFoundIsForgotten(t *testing.T) {
 		r.handle(t.Context(), "team")
 		view, _ := r.state.View("team")
 		assert.Len(t, view.Accounts, 1)
-		assert.Equal(t, 1, r.queue.NumRequeues("team"), "it is tried again")
+		assert.Equal(t, 1, r.queue.Retries(account("there")), "it is tried again")
 	})
 	t.Run("one that was made anew meanwhile stays", func(t *testing.T) {
 		var r *rig
@@ -294,7 +303,7 @@ func TestAWriteThatIsNeverAnsweredEnds(t *testing.T) {
 	}
 	require.Len(t, r.problems("team"), 1)
 	assert.Equal(t, "Timeout", r.problems("team")[0].Reason)
-	assert.Equal(t, 1, r.queue.NumRequeues("team"), "it is tried again")
+	assert.Equal(t, 1, r.queue.Retries(account("default")), "it is tried again")
 }
 
 // TestATermThatEndsBeforeItIsSyncedLeavesNothing looks for the goroutines of the queues.
@@ -334,13 +343,15 @@ func TestAWriteThatIsUndoneInTheSameRequestIsToldAndPutOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var r *rig
 			r = newRig(t, func(request *http.Request) any { return strip(r, request) })
+			written := account("default")
 			if strings.Contains(name, "account") {
 				r.namespace("team", "default")
 			} else {
+				written = plan.ObjectKey{Namespace: "team", Name: "tcr.ipsr"}
 				r.state.PutNamespace(plan.NamespaceMeta{Name: "team", UID: "uid", Live: true})
 			}
 			r.handle(t.Context(), "team")
-			assert.Equal(t, 1, r.queue.NumRequeues("team"), "it is planned again from the answer")
+			assert.Equal(t, 1, r.queue.Retries(written), "it is planned again from the answer")
 			for range 3 * plan.PromptRepairs {
 				r.handle(t.Context(), "team")
 			}

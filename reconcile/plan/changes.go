@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"gomodules.xyz/jsonpatch/v2"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
@@ -78,6 +79,23 @@ func KeyOf(change Change) ObjectKey {
 		return ObjectKey{Namespace: change.Namespace, Account: true, Name: change.Name}
 	}
 	return ObjectKey{}
+}
+
+// LeavesMore returns what is to be compared again of a namespace once a change of it was made: an account of which more is to be
+// changed, and whatever lists a Secret that was somebody else's until then.
+func LeavesMore(change Change, namespace Namespace) Part {
+	switch change := change.(type) {
+	case EditAccount:
+		if change.Rest {
+			return PartOf(KeyOf(change))
+		}
+	case IssueSecret:
+		before, found := namespace.Secret(change.Rule.Secret)
+		if found && !before.sameHands(Secret{Managed: true, Owners: []types.UID{change.Rule.UID}}) {
+			return Whole()
+		}
+	}
+	return Part{}
 }
 
 // VersionOf returns the version of the object that a change is made to; 0 where there is none.

@@ -101,7 +101,7 @@ func TestStatusOfACredential(t *testing.T) {
 		assert.Equal(t, broken.Failures, again.Failures)
 	})
 	t.Run("tells of other failures beside it", func(t *testing.T) {
-		state.SetProblems("a", []Problem{{"r", v1.Failure{NamespacedName: "a/tcr.ipsr", Reason: ReasonForeignSecret}}})
+		state.SetProblems("a", Whole(), []Problem{{"r", false, v1.Failure{NamespacedName: "a/tcr.ipsr", Reason: ReasonForeignSecret}}})
 		both := Summarize(referring(pullsecret.Credential{Unread: unread}, "a").Get("r"), state, broken, now)
 		assert.Contains(t, both.Conditions[0].Message, "2 failures, see status.failures")
 		assert.Len(t, both.Failures, 2, fmt.Sprint(both.Failures))

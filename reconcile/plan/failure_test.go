@@ -65,8 +65,8 @@ func TestStatusStaysSmallWithLongNames(t *testing.T) {
 		state.PutNamespace(NamespaceMeta{Name: namespace, UID: types.UID(namespace), Live: true})
 		state.PutSecret(namespace, secret)
 		state.PutAccount(namespace, Account{Name: strings.Repeat("s", 253), Version: 1, Secrets: []string{secret.Name}})
-		state.SetProblems(namespace, []Problem{{name, failure("InternalError", namespace+"/"+secret.Name, noon)}})
-		state.namespaces[namespace].Problems[0].Message = strings.Repeat("m", 5000)
+		state.SetProblems(namespace, Whole(), []Problem{{name, false, failure("InternalError", namespace+"/"+secret.Name, noon)}})
+		state.namespaces[namespace].problems[localKey{name: secret.Name}][0].Message = strings.Repeat("m", 5000)
 	}
 	status := Summarize(rules.Get(name), state, v1.ImagePullSecretStatus{}, noon)
 	assert.EqualValues(t, 2000, status.SecretsSuccess, "counts are exact")

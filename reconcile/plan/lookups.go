@@ -53,6 +53,34 @@ func (l *Lookups) In(namespace Namespace) map[string]Lookup {
 	return known
 }
 
+// InPart is In for a part that State.ViewPart has returned of a namespace; false where In has to tell, since some of it may have changed.
+func (l *Lookups) InPart(namespace Namespace, part Part) (known map[string]Lookup, current bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	remembered := l.found[namespace.Name]
+	if len(remembered) == 0 {
+		return nil, true
+	}
+	for key := range part.objects {
+		if _, found := remembered[key.name]; found && !key.account {
+			return nil, false
+		}
+	}
+	known = map[string]Lookup{}
+	for _, account := range namespace.Accounts {
+		for _, name := range account.Secrets {
+			found, is := remembered[name]
+			if is && (found.Gone || found.Ours != nil) && found.Version < account.Version {
+				return nil, false
+			}
+			if is {
+				known[name] = found
+			}
+		}
+	}
+	return known, true
+}
+
 // Listed returns the names, of those that are asked for, that accounts list, each with the version of the latest of them.
 func Listed(accounts []Account, asked func(name string) bool) map[string]uint64 {
 	listed := map[string]uint64{}
@@ -82,9 +110,13 @@ func (l *Lookups) ForgetNamespace(namespace string) {
 	delete(l.found, namespace)
 }
 
-// ForgetAll forgets everything: each is asked for once more.
-func (l *Lookups) ForgetAll() {
+// ForgetSecret forgets what stood behind a name anywhere: whose it is depends on whether there is an ImagePullSecret of that name.
+func (l *Lookups) ForgetSecret(secret string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	clear(l.found)
+	for namespace, found := range l.found {
+		if delete(found, secret); len(found) == 0 {
+			delete(l.found, namespace)
+		}
+	}
 }

@@ -29,6 +29,11 @@ type Secret struct {
 	Writer string
 }
 
+// sameHands reports whether another version of a Secret is as much ours, or somebody else's, as this one.
+func (s Secret) sameHands(other Secret) bool {
+	return s.Managed == other.Managed && (len(s.Owners) > 0) == (len(other.Owners) > 0)
+}
+
 // Account is what reconciliation knows of a ServiceAccount.
 type Account struct {
 	Name    string
@@ -61,8 +66,9 @@ type Namespace struct {
 	Labels   pullsecret.Labels
 	Secrets  []Secret  // by name
 	Accounts []Account // by name
-	// Problems are what the last attempt to bring it in line has left.
-	Problems []Problem
+
+	// problems are what the last attempt to bring each object in line has left.
+	problems map[localKey][]Problem
 }
 
 // Secret returns the Secret of that name.

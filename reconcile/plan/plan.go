@@ -30,33 +30,52 @@ type Visibility struct {
 
 // For compares a namespace with the rules.
 func For(rules *pullsecret.Rules, namespace Namespace, seen Visibility) Plan {
+	return ForPart(rules, namespace, Whole(), seen)
+}
+
+// ForPart compares a part of a namespace with the rules, and plans for it what For does. Of the namespace it takes no more than
+// State.ViewPart returns.
+func ForPart(rules *pullsecret.Rules, namespace Namespace, part Part, seen Visibility) Plan {
 	var planned Plan
 	if !namespace.Live {
 		return planned // what is being deleted takes nothing new, and needs nothing removed
 	}
-	if namespace.OptOut == pullsecret.OddOptOut {
+	if part.IsWhole() && namespace.OptOut == pullsecret.OddOptOut {
 		planned.Odd = append(planned.Odd, "")
 	}
-	wanted := map[string]bool{}
 	var selecting []*pullsecret.Rule
 	if namespace.OptOut != pullsecret.OptedOut {
 		selecting = rules.In(namespace.Name, namespace.Labels)
 	}
-	for _, rule := range selecting {
-		wanted[rule.Secret] = true
-		planned.secret(rule, namespace, seen)
-	}
-	for _, secret := range namespace.Secrets {
-		if !wanted[secret.Name] && !frozen(rules, secret.Name, namespace, pullsecret.NotOptedOut) && Ours(secret, rules, seen) {
-			planned.Changes = append(planned.Changes, DeleteSecret{namespace.Name, secret.Name, secret.Version})
-		}
+	if part.holdsSecrets() {
+		planned.secrets(rules, selecting, namespace, part, seen)
 	}
 	for _, account := range namespace.Accounts {
-		planned.account(rules, selecting, namespace, account, seen)
+		if part.holds(localKey{account: true, name: account.Name}) {
+			planned.account(rules, selecting, namespace, account, seen)
+		}
 	}
 	slices.Sort(planned.Unknown)
 	planned.Unknown = slices.Compact(planned.Unknown)
 	return planned
+}
+
+func (p *Plan) secrets(rules *pullsecret.Rules, selecting []*pullsecret.Rule, namespace Namespace, part Part, seen Visibility) {
+	wanted := map[string]bool{}
+	for _, rule := range selecting {
+		if part.holds(localKey{name: rule.Secret}) {
+			wanted[rule.Secret] = true
+			p.secret(rule, namespace, seen)
+		}
+	}
+	for _, secret := range namespace.Secrets {
+		if !part.holds(localKey{name: secret.Name}) || wanted[secret.Name] || frozen(rules, secret.Name, namespace, pullsecret.NotOptedOut) {
+			continue
+		}
+		if Ours(secret, rules, seen) {
+			p.Changes = append(p.Changes, DeleteSecret{namespace.Name, secret.Name, secret.Version})
+		}
+	}
 }
 
 // Ours reports whether a Secret is ours to delete.
@@ -77,7 +96,7 @@ func (p *Plan) secret(rule *pullsecret.Rule, namespace Namespace, seen Visibilit
 	secret, found := namespace.Secret(rule.Secret)
 	switch {
 	case found && !secret.Docker:
-		p.Problems = append(p.Problems, Problem{rule.Name, v1.Failure{
+		p.Problems = append(p.Problems, Problem{rule.Name, false, v1.Failure{
 			NamespacedName: namespace.Name + "/" + rule.Secret,
 			Reason:         ReasonForeignSecret,
 			Message:        "a Secret of this name and another type than kubernetes.io/dockerconfigjson is in the way: delete or rename it",

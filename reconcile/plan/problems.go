@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,7 +17,15 @@ import (
 type Problem struct {
 	// ImagePullSecret is whose rule it concerns.
 	ImagePullSecret string
+	// Account is whether the object is a ServiceAccount. Otherwise it is a Secret.
+	Account bool
 	v1.Failure
+}
+
+// local returns which object it is within its namespace.
+func (p Problem) local() localKey {
+	_, name, _ := strings.Cut(p.NamespacedName, "/")
+	return localKey{p.Account, name}
 }
 
 // ProblemsOf returns what a failed write means to those whose rules asked for it. A conflict is none: it is retried at once.
@@ -44,7 +52,7 @@ func concerned(change Change) []Problem {
 	}
 	problems := make([]Problem, len(secrets))
 	for i, secret := range secrets {
-		problems[i] = Problem{pullsecret.ImagePullSecretName(secret), v1.Failure{NamespacedName: key.Namespace + "/" + key.Name}}
+		problems[i] = Problem{pullsecret.ImagePullSecretName(secret), key.Account, v1.Failure{NamespacedName: key.Namespace + "/" + key.Name}}
 	}
 	return problems
 }
@@ -78,9 +86,8 @@ func lastWriter(change Change, namespace Namespace) string {
 		secret, _ := namespace.Secret(key.Name)
 		return secret.Writer
 	case EditAccount:
-		if i, found := slices.BinarySearchFunc(namespace.Accounts, key.Name, Account.compare); found {
-			return namespace.Accounts[i].Writer
-		}
+		account, _ := namespace.Account(key.Name)
+		return account.Writer
 	}
 	return ""
 }

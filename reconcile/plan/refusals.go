@@ -187,18 +187,30 @@ func (r *Refusals) Probes(now time.Time) (namespaces []string) {
 	return namespaces
 }
 
-// Retain forgets the refusals in a namespace of what is no longer planned for it.
-func (r *Refusals) Retain(namespace string, changes []Change) {
+// Retain forgets the refusals in a part of a namespace of what is no longer planned for it.
+func (r *Refusals) Retain(namespace string, part Part, changes []Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.byNamespace[namespace]) == 0 {
+	refused := r.byNamespace[namespace]
+	if len(refused) == 0 {
 		return
 	}
 	planned := map[localKey]bool{}
 	for _, change := range changes {
 		planned[KeyOf(change).local()] = true
 	}
-	r.drop(namespace, func(at localKey, _ refusal) bool { return !planned[at] })
+	if part.IsWhole() {
+		r.drop(namespace, func(at localKey, _ refusal) bool { return !planned[at] })
+		return
+	}
+	for at := range part.objects {
+		if !planned[at] {
+			delete(refused, at)
+		}
+	}
+	if len(refused) == 0 {
+		delete(r.byNamespace, namespace)
+	}
 }
 
 func (r *Refusals) waits(namespace string, wanted permission) bool {

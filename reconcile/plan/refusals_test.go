@@ -37,10 +37,22 @@ func TestRefusalsOfWhatIsNoLongerPlannedAreForgotten(t *testing.T) {
 	r := NewRefusals()
 	change := issueFoo("old")
 	r.Refused(change, 0, quota, nil, noon)
-	r.Retain("team", []Change{change})
+	r.Retain("team", Whole(), []Change{change})
 	assert.True(t, r.Known(change, 0))
-	r.Retain("team", nil)
+	r.Retain("team", Whole(), nil)
 	assert.False(t, r.Known(change, 0))
+	assert.Empty(t, r.byNamespace)
+}
+
+func TestRefusalsOfOtherPartsAreKept(t *testing.T) {
+	r := NewRefusals()
+	issue, edit := issueFoo("old"), EditAccount{Namespace: "team", Name: "default", Secrets: []string{"tcr.ipsfoo"}}
+	r.Refused(issue, 0, quota, nil, noon)
+	r.Refused(edit, 0, quota, nil, noon)
+	r.Retain("team", PartOf(KeyOf(edit)), nil)
+	assert.True(t, r.Known(issue, 0), "it was not what was planned")
+	assert.False(t, r.Known(edit, 0))
+	r.Retain("team", PartOf(KeyOf(issue)), nil)
 	assert.Empty(t, r.byNamespace)
 }
 

@@ -4,9 +4,6 @@ import (
 	"slices"
 	"sync"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
@@ -30,15 +27,15 @@ type State struct {
 	writing map[ObjectKey]*inFlight
 	// labels are those of namespaces; nil where nobody selects by them.
 	labels LabelSource
-	// troubled are the namespaces with problems of each ImagePullSecret.
-	troubled map[string]map[string]bool
+	// troubled are the objects with problems of each ImagePullSecret.
+	troubled map[string]map[ObjectKey]bool
 }
 
 // NewState returns an empty state.
 func NewState() *State {
 	return &State{
 		namespaces: map[string]*Namespace{}, named: map[string]bool{},
-		writing: map[ObjectKey]*inFlight{}, troubled: map[string]map[string]bool{},
+		writing: map[ObjectKey]*inFlight{}, troubled: map[string]map[ObjectKey]bool{},
 	}
 }
 
@@ -70,9 +67,42 @@ func (s *State) View(name string) (Namespace, bool) {
 		return Namespace{}, false
 	}
 	view := *namespace
-	view.Labels = s.Labels(name)
+	view.Labels, view.problems = s.Labels(name), nil
 	view.Secrets = slices.Clone(view.Secrets)
 	view.Accounts = slices.Clone(view.Accounts)
+	return view, true
+}
+
+// ViewPart returns as much of a namespace as decides about a part of it: the objects in it, and the Secrets that its accounts list.
+func (s *State) ViewPart(name string, part Part) (Namespace, bool) {
+	if part.IsWhole() {
+		return s.View(name)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	namespace, found := s.namespaces[name]
+	if !found {
+		return Namespace{}, false
+	}
+	view := *namespace
+	view.Labels, view.Secrets, view.Accounts, view.problems = s.Labels(name), nil, nil, nil
+	addSecret := func(name string) {
+		if secret, found := namespace.Secret(name); found {
+			put(&view.Secrets, secret)
+		}
+	}
+	for key := range part.objects {
+		if !key.account {
+			addSecret(key.name)
+			continue
+		}
+		if account, found := namespace.Account(key.name); found {
+			put(&view.Accounts, account)
+			for _, listed := range account.Secrets {
+				addSecret(listed)
+			}
+		}
+	}
 	return view, true
 }
 
@@ -193,59 +223,4 @@ func (s *State) Foreign() map[string]bool {
 		}
 	}
 	return foreign
-}
-
-// Failures returns all that could not be brought in line for one ImagePullSecret.
-func (s *State) Failures(imagePullSecret string) []v1.Failure {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	var failures []v1.Failure
-	for name := range s.troubled[imagePullSecret] {
-		for _, problem := range s.namespaces[name].Problems {
-			if problem.ImagePullSecret == imagePullSecret {
-				failures = append(failures, problem.Failure)
-			}
-		}
-	}
-	return failures
-}
-
-// SetProblems records what could not be brought in line in a namespace, and reports whether that is a change. A problem that was there
-// before keeps its Since.
-func (s *State) SetProblems(name string, problems []Problem) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	namespace, found := s.namespaces[name]
-	if !found {
-		return false
-	}
-	type kind struct{ imagePullSecret, object, reason string }
-	since := make(map[kind]metav1.Time, len(namespace.Problems))
-	for _, old := range namespace.Problems {
-		since[kind{old.ImagePullSecret, old.NamespacedName, old.Reason}] = old.Since
-	}
-	for i, problem := range problems {
-		if old, found := since[kind{problem.ImagePullSecret, problem.NamespacedName, problem.Reason}]; found {
-			problems[i].Since = old
-		}
-	}
-	changed := !slices.Equal(namespace.Problems, problems)
-	s.trouble(namespace, problems)
-	return changed
-}
-
-// trouble replaces the problems of a namespace.
-func (s *State) trouble(namespace *Namespace, problems []Problem) {
-	for _, old := range namespace.Problems {
-		if delete(s.troubled[old.ImagePullSecret], namespace.Name); len(s.troubled[old.ImagePullSecret]) == 0 {
-			delete(s.troubled, old.ImagePullSecret)
-		}
-	}
-	namespace.Problems = problems
-	for _, problem := range problems {
-		if s.troubled[problem.ImagePullSecret] == nil {
-			s.troubled[problem.ImagePullSecret] = map[string]bool{}
-		}
-		s.troubled[problem.ImagePullSecret][namespace.Name] = true
-	}
 }

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -205,44 +204,6 @@ func counted(number int, thing string) string {
 		thing += "s"
 	}
 	return fmt.Sprintf("%d %s", number, thing)
-}
-
-// newest collects objects with the time of their last change.
-type newest struct {
-	before map[string]int64 // times that are known already
-	all    []stamped
-}
-
-type stamped struct {
-	at   int64
-	name string
-}
-
-func newNewest(before []v1.Update) *newest {
-	n := &newest{before: make(map[string]int64, len(before))}
-	for _, update := range before {
-		n.before[update.NamespacedName] = update.UpdatedAt.Unix()
-	}
-	return n
-}
-
-func (n *newest) add(at int64, namespace, name string) {
-	name = namespace + "/" + name
-	n.all = append(n.all, stamped{max(at, n.before[name]), name})
-}
-
-// updates returns the newest ones first, those of one second by name.
-func (n *newest) updates() []v1.Update {
-	slices.SortFunc(n.all, func(a, b stamped) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(a.name, b.name)) })
-	var updates []v1.Update
-	room := maxNames
-	for _, one := range n.all[:min(len(n.all), maxUpdates)] {
-		if room -= len(one.name); room < 0 {
-			break
-		}
-		updates = append(updates, v1.Update{NamespacedName: one.name, UpdatedAt: metav1.Unix(one.at, 0)})
-	}
-	return updates
 }
 
 // Progress is how far one ImagePullSecret has got: the counts of its status, as of the last look at it.

@@ -56,15 +56,15 @@ func TestSummarize(t *testing.T) {
 		assert.EqualValues(t, 999, again.ServiceAccountsModifySuccessful[0].UpdatedAt.Unix())
 	})
 	t.Run("a problem makes it fail until it is mended", func(t *testing.T) {
-		state.SetProblems("a", []Problem{
-			{"r", v1.Failure{NamespacedName: "a/tcr.ipsr", Reason: "Forbidden", Message: "m"}},
-			{"other", v1.Failure{NamespacedName: "a/tcr.ipsother", Reason: "Forbidden"}},
+		state.SetProblems("a", Whole(), []Problem{
+			{"r", false, v1.Failure{NamespacedName: "a/tcr.ipsr", Reason: "Forbidden", Message: "m"}},
+			{"other", false, v1.Failure{NamespacedName: "a/tcr.ipsother", Reason: "Forbidden"}},
 		})
 		failing := Summarize(rule, state, complete, now)
 		require.Len(t, failing.Failures, 1)
 		assert.Equal(t, ReasonFailing, failing.Conditions[0].Reason)
 		assert.Contains(t, failing.Conditions[0].Message, "; 1 failure, see status.failures")
-		state.SetProblems("a", nil)
+		state.SetProblems("a", Whole(), nil)
 		assert.Equal(t, ReasonComplete, Summarize(rule, state, failing, now).Conditions[0].Reason)
 	})
 	t.Run("a spec that cannot be read keeps what was, and is not ready", func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestStatusStaysSmall(t *testing.T) {
 		for a := range 2 {
 			state.PutAccount(name, Account{Name: fmt.Sprintf("account-%d", a), Version: 1, Secrets: []string{"tcr.ipsr"}, Updated: int64(i)})
 		}
-		state.SetProblems(name, []Problem{{"r", v1.Failure{NamespacedName: name + "/x", Reason: "Forbidden", Message: "a message of some length that says what is wrong and how to mend it"}}})
+		state.SetProblems(name, Whole(), []Problem{{"r", false, v1.Failure{NamespacedName: name + "/x", Reason: "Forbidden", Message: "a message of some length that says what is wrong and how to mend it"}}})
 	}
 	status := Summarize(rules.Get("r"), state, v1.ImagePullSecretStatus{}, time.Unix(1_800_000_000, 0))
 	assert.EqualValues(t, 2000, status.SecretsSuccess, "counts are exact")

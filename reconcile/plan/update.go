@@ -19,7 +19,7 @@ func (s *State) putNamespace(seen NamespaceMeta) (changed, another bool) {
 	another = namespace.UID != "" && namespace.UID != seen.UID
 	changed = another || namespace.Live != seen.Live || namespace.OptOut != seen.OptOut
 	if another {
-		s.trouble(namespace, nil)
+		s.untrouble(namespace)
 	}
 	namespace.UID, namespace.Live, namespace.OptOut = seen.UID, seen.Live, seen.OptOut
 	return changed, another
@@ -61,27 +61,41 @@ func (s *State) ReplaceNamespaces(all []NamespaceMeta) (changed, gone []string) 
 	return changed, gone
 }
 
-// PutSecret takes in a Secret and reports whether that changed anything.
-func (s *State) PutSecret(namespace string, secret Secret) bool {
+// PutSecret takes in a Secret and returns what of its namespace that concerns: nothing where it is no news, and all where accounts that
+// list it may be concerned.
+func (s *State) PutSecret(namespace string, secret Secret) Part {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.putSecret(namespace, secret)
 }
 
-func (s *State) putSecret(namespace string, secret Secret) bool {
-	if s.goneSince(ObjectKey{Namespace: namespace, Name: secret.Name}, secret.Version) {
-		return false
+func (s *State) putSecret(namespace string, secret Secret) Part {
+	key := ObjectKey{Namespace: namespace, Name: secret.Name}
+	if s.goneSince(key, secret.Version) {
+		return Part{}
 	}
 	s.lastVersion = max(s.lastVersion, secret.Version)
-	return put(&s.namespace(namespace).Secrets, secret)
+	known := s.namespace(namespace)
+	before, found := known.Secret(secret.Name)
+	switch {
+	case !put(&known.Secrets, secret):
+		return Part{}
+	case !found || !before.sameHands(secret):
+		return Whole()
+	default:
+		return PartOf(key)
+	}
 }
 
 // PutIssued takes in a Secret of ours from the watch of all of ours. Where the Secrets of its name are watched by themselves,
 // it is that watch which tells.
-func (s *State) PutIssued(namespace string, secret Secret) bool {
+func (s *State) PutIssued(namespace string, secret Secret) Part {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.named[secret.Name] && s.putSecret(namespace, secret)
+	if s.named[secret.Name] {
+		return Part{}
+	}
+	return s.putSecret(namespace, secret)
 }
 
 // PutAccount takes in a ServiceAccount and reports whether that changed anything.
@@ -211,12 +225,15 @@ func (s *State) UnwatchIssued() {
 	s.complete.issued = false
 }
 
-// ObjectKey names an object: a ServiceAccount, or else a Secret.
+// ObjectKey names an object: a ServiceAccount, or else a Secret. Without a name it is that of a namespace.
 type ObjectKey struct {
 	Namespace string
 	Account   bool
 	Name      string
 }
+
+// NamespaceKey names all that is in a namespace: no object.
+func NamespaceKey(namespace string) ObjectKey { return ObjectKey{Namespace: namespace} }
 
 // localKey is an ObjectKey without its namespace, for what is kept of thousands by namespace.
 type localKey struct {
@@ -287,7 +304,7 @@ func (s *State) namespace(name string) *Namespace {
 
 // end takes in that a namespace is no longer there.
 func (s *State) end(namespace *Namespace) {
-	s.trouble(namespace, nil)
+	s.untrouble(namespace)
 	namespace.UID, namespace.Live = "", false
 	s.sweep(namespace)
 }

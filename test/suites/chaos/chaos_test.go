@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -104,28 +103,11 @@ func newWorld(t *testing.T, binary string) *world {
 	return w
 }
 
-// acceptAnySpec takes the rules of the spec out of the CRD.
+// acceptAnySpec takes the rules of the spec out of the CRD, and waits until the API server goes by that.
 func acceptAnySpec(ctx context.Context, w *world) error {
-	const path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/imagepullsecrets.tcr.tencentcloudcr.com"
-	client := w.client.Discovery().RESTClient()
-	text, err := client.Get().AbsPath(path).DoRaw(ctx)
-	if err != nil {
+	if err := manager.AcceptAnySpec(ctx, w.cluster); err != nil {
 		return err
 	}
-	var definition map[string]any
-	if err := json.Unmarshal(text, &definition); err != nil {
-		return err
-	}
-	for _, version := range definition["spec"].(map[string]any)["versions"].([]any) {
-		withoutRules(version)
-	}
-	if text, err = json.Marshal(definition); err != nil {
-		return err
-	}
-	if _, err = client.Put().AbsPath(path).SetHeader("Content-Type", "application/json").Body(text).DoRaw(ctx); err != nil {
-		return err
-	}
-	// It takes a moment until the API server goes by it.
 	u := &user{client: w.client, objects: w.objects}
 	name, spec := "trial", newScript(0).spec(source(0, "trial"), "trial")
 	spec.Namespaces = unreadable
@@ -133,21 +115,6 @@ func acceptAnySpec(ctx context.Context, w *world) error {
 		return err
 	}
 	return u.deleteObject(ctx, name)
-}
-
-// withoutRules takes every rule out of a schema.
-func withoutRules(schema any) {
-	switch schema := schema.(type) {
-	case map[string]any:
-		delete(schema, "x-kubernetes-validations")
-		for _, part := range schema {
-			withoutRules(part)
-		}
-	case []any:
-		for _, part := range schema {
-			withoutRules(part)
-		}
-	}
 }
 
 // parseSeeds reads seeds and ranges of them, separated by commas.

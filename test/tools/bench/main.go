@@ -30,14 +30,15 @@ type program struct {
 	cloud         []int // and of those where the cloud issues the credential
 	objects       objectsProgram
 	pods          podsProgram
+	writers       writersProgram
 	idle          time.Duration
 	admissionTime time.Duration // for each figure
 	servers       bool          // admission over TLS, too
 }
 
 var (
-	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, pods: manyPods, idle: time.Minute, admissionTime: time.Second, servers: true}
-	short = program{rounds: 3, convergence: []int{500}, births: 100, objects: someObjects, pods: somePods, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
+	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, pods: manyPods, writers: manyWriters, idle: time.Minute, admissionTime: time.Second, servers: true}
+	short = program{rounds: 3, convergence: []int{500}, births: 100, objects: someObjects, pods: somePods, writers: someWriters, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
 )
 
 func main() {
@@ -52,9 +53,9 @@ func main() {
 
 func run(ctx context.Context) error {
 	isShort := flag.Bool("short", false, "measure less, as a guard")
-	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,cloud,objects,pods,hosts-updater,admission")
+	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,cloud,objects,pods,writers,hosts-updater,admission")
 	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
-	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory, labels, cloud and objects, instead of the usual")
+	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory, labels, cloud and objects, and of service accounts for writers, instead of the usual")
 	many := flag.String("objects", "", "`numbers` of ImagePullSecrets, instead of the usual")
 	narrowed := flag.Bool("narrowed", false, "measure objects with permission for named Secrets alone, as the chart installs it, instead of all")
 	output := flag.String("json", "", "write the measurements to this `file`; what it holds of other benchmarks stays")
@@ -74,6 +75,7 @@ func run(ctx context.Context) error {
 			return fmt.Errorf("-namespaces %q: %w", *sizes, err)
 		}
 		p.convergence, p.memory, p.labels, p.cloud, p.objects.namespaces = numbers, numbers, numbers, numbers, numbers[0]
+		p.writers.births = numbers
 	}
 	p.objects.narrowed = *narrowed
 	if *many != "" {
@@ -186,6 +188,7 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 	for _, setting := range p.pods.settings() {
 		do("pods", func() error { return pods(ctx, r, controllerManager, p.pods, setting) })
 	}
+	do("writers", func() error { return writers(ctx, r, controllerManager, p.writers) })
 	do("hosts-updater", func() error { return hostsUpdater(ctx, r, updater, p.idle) })
 	for range p.rounds {
 		do("admission", func() error { return admission(ctx, r, dir, p.admissionTime, p.servers) })
