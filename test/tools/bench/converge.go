@@ -55,9 +55,7 @@ func converge(ctx context.Context, r *report, binary string, n int, restricted b
 	if err != nil {
 		return err
 	}
-	writes, err := w.span(began, func(request cluster.Request) bool {
-		return request.Resource == "secrets" && request.Name != servingSecret || request.Resource == "serviceaccounts"
-	})
+	writes, err := w.span(began, issues)
 	if err != nil {
 		return err
 	}
@@ -150,9 +148,16 @@ type span struct {
 // span sums up what the manager has asked of the API server since then, of what matches.
 func (w *world) span(since time.Time, match func(cluster.Request) bool) (span, error) {
 	requests, err := w.requests(since)
-	if err != nil {
-		return span{}, err
-	}
+	return spanOf(requests, match), err
+}
+
+// issues reports whether a request brings a namespace or a ServiceAccount in line.
+func issues(request cluster.Request) bool {
+	return request.Resource == "secrets" && request.Name != servingSecret || request.Resource == "serviceaccounts"
+}
+
+// spanOf sums up those requests that match, but for what only reads.
+func spanOf(requests []cluster.Request, match func(cluster.Request) bool) span {
 	var s span
 	for _, request := range requests {
 		// The leader also reads Secrets by their names, which need not be there: the records of tokens.
@@ -169,5 +174,5 @@ func (w *world) span(since time.Time, match func(cluster.Request) bool) (span, e
 			s.last = request.Answered
 		}
 	}
-	return s, nil
+	return s
 }

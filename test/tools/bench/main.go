@@ -29,6 +29,7 @@ type program struct {
 	labels        []int // and of such with many labels
 	cloud         []int // and of those where the cloud issues the credential
 	objects       objectsProgram
+	peer          peerProgram
 	pods          podsProgram
 	idle          time.Duration
 	admissionTime time.Duration // for each figure
@@ -36,7 +37,7 @@ type program struct {
 }
 
 var (
-	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, pods: manyPods, idle: time.Minute, admissionTime: time.Second, servers: true}
+	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, pods: manyPods, peer: peerProgram{sizes: []int{1000}, births: 100, idle: 10 * time.Second}, idle: time.Minute, admissionTime: time.Second, servers: true}
 	short = program{rounds: 3, convergence: []int{500}, births: 100, objects: someObjects, pods: somePods, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
 )
 
@@ -52,9 +53,9 @@ func main() {
 
 func run(ctx context.Context) error {
 	isShort := flag.Bool("short", false, "measure less, as a guard")
-	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,cloud,objects,pods,hosts-updater,admission")
+	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,cloud,objects,pods,peer,hosts-updater,admission")
 	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
-	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory, labels, cloud and objects, instead of the usual")
+	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory, labels, cloud, objects and peer, instead of the usual")
 	many := flag.String("objects", "", "`numbers` of ImagePullSecrets, instead of the usual")
 	narrowed := flag.Bool("narrowed", false, "measure objects with permission for named Secrets alone, as the chart installs it, instead of all")
 	output := flag.String("json", "", "write the measurements to this `file`; what it holds of other benchmarks stays")
@@ -73,7 +74,7 @@ func run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("-namespaces %q: %w", *sizes, err)
 		}
-		p.convergence, p.memory, p.labels, p.cloud, p.objects.namespaces = numbers, numbers, numbers, numbers, numbers[0]
+		p.convergence, p.memory, p.labels, p.cloud, p.objects.namespaces, p.peer.sizes = numbers, numbers, numbers, numbers, numbers[0], numbers
 	}
 	p.objects.narrowed = *narrowed
 	if *many != "" {
@@ -185,6 +186,9 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 	}
 	for _, byPolicy := range []bool{true, false} {
 		do("pods", func() error { return pods(ctx, r, controllerManager, p.pods, byPolicy) })
+	}
+	for _, n := range p.peer.sizes {
+		do("peer", func() error { return peers(ctx, r, controllerManager, dir, p.peer, n, p.rounds) })
 	}
 	do("hosts-updater", func() error { return hostsUpdater(ctx, r, updater, p.idle) })
 	for range p.rounds {

@@ -280,7 +280,12 @@ func (w *world) stop(ctx context.Context, m *manager.Manager) error {
 
 // requests returns what the manager has asked of the API server since then, without watches.
 func (w *world) requests(since time.Time) ([]cluster.Request, error) {
+	return w.requestsOf(manager.User, since)
+}
+
+// requestsOf returns what a user has asked of the API server since then, without watches.
+func (w *world) requestsOf(user string, since time.Time) ([]cluster.Request, error) {
 	return w.Requests(func(r cluster.Request) bool {
-		return r.User == manager.User && r.Verb != "watch" && !r.Received.Before(since)
+		return r.User == user && r.Verb != "watch" && !r.Received.Before(since)
 	})
 }

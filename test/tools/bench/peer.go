@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+)
+
+// peerProgram is what is measured of this manager and of what somebody would use instead.
+type peerProgram struct {
+	sizes  []int // numbers of namespaces
+	births int
+	idle   time.Duration
+}
+
+// distributor is a program that puts one Secret into every namespace, and an entry into every ServiceAccount.
+type distributor struct {
+	name   string // in the table
+	user   string // to the API server
+	secret string // what its Secrets are called
+	start  func(context.Context) (running, error)
+	undo   func(context.Context) error // takes back what start made, once nothing is left in namespaces
+}
+
+// running is a distributor's process.
+type running struct {
+	pid  int
+	stop func() error
+}
+
+// turn is what one run of a distributor took.
+type turn struct {
+	clock, processor time.Duration // until the last write was answered; of its process
+	rest, most       float64       // MiB
+	calls, refused   int
+	born             births
+	perBirth         float64 // calls
+}
+
+// peers measures this manager and the stand-in for another distributor, by turns, on one control plane of n namespaces, each next to
+// bare writes. What one leaves behind is deleted before the next begins.
+func peers(ctx context.Context, r *report, binary, dir string, program peerProgram, n, rounds int) (err error) {
+	standIn, err := buildModule(ctx, dir, "standin")
+	if err != nil {
+		return err
+	}
+	w, err := newWorld(ctx, binary)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Stop()) }()
+	r.Kubernetes = w.Version()
+	if err := errors.Join(w.unrestrict(ctx), w.namespaces(ctx, numbered("bench", 0, n))); err != nil {
+		return err
+	}
+	other, err := w.standIn(ctx, standIn)
+	if err != nil {
+		return err
+	}
+	all := []distributor{w.product(), other}
+	for round := range rounds {
+		before, err := w.bareTurn(ctx)
+		if err != nil {
+			return err
+		}
+		turns := map[string]turn{}
+		for i, d := range all {
+			if turns[d.name], err = w.turn(ctx, d, fmt.Sprintf("born-%d-%d", round, i), program); err != nil {
+				return fmt.Errorf("%s: %w", d.name, err)
+			}
+		}
+		after, err := w.bareTurn(ctx)
+		if err != nil {
+			return err
+		}
+		for _, d := range []string{productName, standInName} {
+			turns[d].figures(r, d, n, mean(before, after))
+		}
+		r.add("peer", "processor time of the "+standInName+" over this manager's", n, ratio,
+			turns[standInName].processor.Seconds()/turns[productName].processor.Seconds())
+		slices.Reverse(all)
+	}
+	return nil
+}
+
+func (t turn) figures(r *report, name string, n int, floor cost) {
+	add := func(figure string, unit unit, value float64) *figure {
+		return r.add("peer", name+": "+figure, n, unit, value)
+	}
+	add("time over bare writes", ratio, t.clock.Seconds()/floor.clock.Seconds())
+	add("processor time of the process", seconds, t.processor.Seconds())
+	add("memory at rest", mebibytes, t.rest)
+	add("memory at most", mebibytes, t.most)
+	add("calls", count, float64(t.calls))
+	add("refused calls", count, float64(t.refused))
+	add("calls per new namespace", count, t.perBirth)
+	add("p50 until a new namespace's Secret is seen", milliseconds, t.born.secret(50))
+	newborn := add("new accounts seen without the entry", count, float64(t.born.without))
+	if name == productName {
+		newborn.atMost(0)
+	}
+}
+
+// bareTurn makes the same writes as cheaply as can be, and takes them back.
+func (w *world) bareTurn(ctx context.Context) (cost, error) {
+	took, err := w.bareIssue(ctx, "floor")
+	return took, errors.Join(err, w.clear(ctx))
+}
+
+// turn lets a distributor bring all in line, watches it at rest and at births, ends it and takes back what it did.
+func (w *world) turn(ctx context.Context, d distributor, prefix string, program peerProgram) (t turn, err error) {
+	began := time.Now()
+	process, err := d.start(ctx)
+	if err != nil {
+		return turn{}, err
+	}
+	if err := w.distributed(ctx, d.secret); err != nil {
+		return turn{}, errors.Join(err, process.stop())
+	}
+	requests, err := w.requestsOf(d.user, began)
+	if err != nil {
+		return turn{}, err
+	}
+	writes := spanOf(requests, issues)
+	t.clock, t.refused = writes.last.Sub(began), writes.refused
+	if t.processor, err = cpuTime(process.pid); err != nil {
+		return turn{}, err
+	}
+	t.calls = len(slices.DeleteFunc(requests, upkeep))
+	time.Sleep(program.idle)
+	if t.rest, t.most, err = resident(process.pid); err != nil {
+		return turn{}, err
+	}
+	began = time.Now()
+	if t.born, err = w.births(ctx, prefix, program.births, d.secret); err != nil {
+		return turn{}, err
+	}
+	if err := w.distributed(ctx, d.secret); err != nil {
+		return turn{}, err
+	}
+	if requests, err = w.requestsOf(d.user, began); err != nil {
+		return turn{}, err
+	}
+	t.perBirth = float64(len(slices.DeleteFunc(requests, upkeep))) / float64(program.births)
+	return t, errors.Join(process.stop(), w.clear(ctx), d.undo(ctx))
+}
+
+// distributed waits until every namespace has this Secret, and every ServiceAccount lists it.
+func (w *world) distributed(ctx context.Context, secret string) error {
+	fromCache := metav1.ListOptions{ResourceVersion: "0"}
+	return every(ctx, time.Second, func() error {
+		accounts, err := w.client.CoreV1().ServiceAccounts("").List(ctx, fromCache)
+		if err != nil {
+			return err
+		}
+		namespaces := map[string]bool{}
+		for _, account := range accounts.Items {
+			namespaces[account.Namespace] = true
+			if !slices.Contains(account.ImagePullSecrets, corev1.LocalObjectReference{Name: secret}) {
+				return fmt.Errorf("service account %s/%s does not list %s", account.Namespace, account.Name, secret)
+			}
+		}
+		secrets, err := w.client.CoreV1().Secrets("").List(ctx, metav1.ListOptions{ResourceVersion: "0", FieldSelector: "metadata.name=" + secret})
+		if err == nil && len(secrets.Items) < len(namespaces) {
+			err = fmt.Errorf("%d of %d namespaces have secret %s", len(secrets.Items), len(namespaces), secret)
+		}
+		return err
+	})
+}
+
+// clear deletes every pull secret and every entry.
+func (w *world) clear(ctx context.Context) error {
+	targets, err := w.targets(ctx)
+	if err != nil {
+		return err
+	}
+	pullSecrets := metav1.ListOptions{FieldSelector: "type=" + string(corev1.SecretTypeDockerConfigJson)}
+	return in(targets, func(t target) error {
+		if err := w.client.CoreV1().Secrets(t.namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, pullSecrets); err != nil {
+			return err
+		}
+		for _, account := range t.accounts {
+			if len(account.ImagePullSecrets) == 0 {
+				continue
+			}
+			if err := w.patchAccount(ctx, account, []map[string]any{{"op": "remove", "path": "/imagePullSecrets"}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// productName is this manager in the table.
+const productName = "this manager"
+
+func (w *world) product() distributor {
+	return distributor{
+		name: productName, user: manager.User, secret: pullsecret.SecretName("bench"),
+		start: func(ctx context.Context) (running, error) {
+			if err := w.create(ctx); err != nil {
+				return running{}, err
+			}
+			m, err := w.start(ctx)
+			if err != nil {
+				return running{}, err
+			}
+			return running{pid: m.Pid(), stop: func() error { return w.stop(ctx, m) }}, nil
+		},
+		undo: func(ctx context.Context) error { return w.ips.Delete(ctx, "bench", metav1.DeleteOptions{}) },
+	}
+}
+
+const (
+	// standInName is in the table what stands in for a distributor that cannot be had as a Go module.
+	standInName = "stand-in"
+	standInUser = "system:serviceaccount:" + standInName + ":default"
+)
+
+// standIn lets the program at this path be started, with the permissions that such programs ask for: for all Secrets.
+func (w *world) standIn(ctx context.Context, binary string) (distributor, error) {
+	role := &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: standInName},
+		Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{""}, Resources: []string{"secrets", "serviceaccounts"}, Verbs: []string{"get", "list", "watch", "create", "update", "patch"}},
+			{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get", "list", "watch"}},
+		},
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: standInName},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: standInName},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: standInUser}},
+	}
+	if _, err := w.client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
+		return distributor{}, err
+	}
+	if _, err := w.client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
+		return distributor{}, err
+	}
+	kubeconfig, err := w.KubeconfigFor(standInUser, "system:serviceaccounts", "system:authenticated")
+	if err != nil {
+		return distributor{}, err
+	}
+	content := filepath.Join(w.Dir(), standInName+".dockerconfigjson")
+	if err := os.WriteFile(content, pullsecret.Render(credential(0)), 0o600); err != nil {
+		return distributor{}, err
+	}
+	d := distributor{name: standInName, user: standInUser, secret: standInName, undo: func(context.Context) error { return nil }}
+	d.start = func(ctx context.Context) (running, error) {
+		command := exec.CommandContext(ctx, binary, "-kubeconfig="+kubeconfig, "-dockerconfigjson-path="+content, "-secret-name="+d.secret,
+			fmt.Sprintf("-max-concurrent-reconciles=%d", workers))
+		command.Stderr = os.Stderr
+		if err := command.Start(); err != nil {
+			return running{}, fmt.Errorf("starting the stand-in: %w", err)
+		}
+		return running{pid: command.Process.Pid, stop: func() error {
+			return errors.Join(command.Process.Signal(syscall.SIGTERM), command.Wait())
+		}}, nil
+	}
+	return d, nil
+}
