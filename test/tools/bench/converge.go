@@ -158,10 +158,17 @@ func issues(request cluster.Request) bool {
 
 // spanOf sums up those requests that match, but for what only reads.
 func spanOf(requests []cluster.Request, match func(cluster.Request) bool) span {
+	return spanOfAll(requests, func(request cluster.Request) bool {
+		// The leader also reads Secrets by their names, which need not be there: the records of tokens.
+		return request.Verb != "list" && request.Verb != "get" && match(request)
+	})
+}
+
+// spanOfAll sums up those requests that match.
+func spanOfAll(requests []cluster.Request, match func(cluster.Request) bool) span {
 	var s span
 	for _, request := range requests {
-		// The leader also reads Secrets by their names, which need not be there: the records of tokens.
-		if request.Verb == "list" || request.Verb == "get" || !match(request) {
+		if !match(request) {
 			continue
 		}
 		if request.Code >= 400 {

@@ -24,12 +24,13 @@ type program struct {
 	rounds        int
 	convergence   []int // numbers of namespaces
 	restricted    []int // and the same under the policies that restrict the manager
-	births        int
+	births        []birthProgram
 	memory        []int // numbers of namespaces
 	labels        []int // and of such with many labels
 	cloud         []int // and of those where the cloud issues the credential
 	objects       objectsProgram
 	peer          peerProgram
+	scale         []int // numbers of namespaces
 	pods          podsProgram
 	idle          time.Duration
 	admissionTime time.Duration // for each figure
@@ -37,8 +38,17 @@ type program struct {
 }
 
 var (
-	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, pods: manyPods, peer: peerProgram{sizes: []int{1000}, births: 100, idle: 10 * time.Second}, idle: time.Minute, admissionTime: time.Second, servers: true}
-	short = program{rounds: 3, convergence: []int{500}, births: 100, objects: someObjects, pods: somePods, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
+	whole = program{
+		rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000},
+		births: []birthProgram{quietBirths(400, time.Minute), birthStorm, birthInReissue},
+		memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, pods: manyPods,
+		peer:  peerProgram{sizes: []int{1000}, births: 100, idle: 10 * time.Second},
+		scale: []int{50000}, idle: time.Minute, admissionTime: time.Second, servers: true,
+	}
+	short = program{
+		rounds: 3, convergence: []int{500}, births: []birthProgram{quietBirths(100, 10*time.Second)}, objects: someObjects, pods: somePods,
+		idle: 10 * time.Second, admissionTime: 300 * time.Millisecond,
+	}
 )
 
 func main() {
@@ -53,9 +63,9 @@ func main() {
 
 func run(ctx context.Context) error {
 	isShort := flag.Bool("short", false, "measure less, as a guard")
-	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,cloud,objects,pods,peer,hosts-updater,admission")
+	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,cloud,objects,pods,peer,scale,hosts-updater,admission")
 	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
-	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory, labels, cloud, objects and peer, instead of the usual")
+	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory, labels, cloud, objects, peer and scale, instead of the usual")
 	many := flag.String("objects", "", "`numbers` of ImagePullSecrets, instead of the usual")
 	narrowed := flag.Bool("narrowed", false, "measure objects with permission for named Secrets alone, as the chart installs it, instead of all")
 	output := flag.String("json", "", "write the measurements to this `file`; what it holds of other benchmarks stays")
@@ -74,7 +84,7 @@ func run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("-namespaces %q: %w", *sizes, err)
 		}
-		p.convergence, p.memory, p.labels, p.cloud, p.objects.namespaces, p.peer.sizes = numbers, numbers, numbers, numbers, numbers[0], numbers
+		p.convergence, p.memory, p.labels, p.cloud, p.objects.namespaces, p.peer.sizes, p.scale = numbers, numbers, numbers, numbers, numbers[0], numbers, numbers
 	}
 	p.objects.narrowed = *narrowed
 	if *many != "" {
@@ -168,7 +178,9 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 		for _, n := range p.restricted {
 			do("convergence", func() error { return converge(ctx, r, controllerManager, n, true) })
 		}
-		do("birth", func() error { return birth(ctx, r, controllerManager, p.births, p.idle) })
+		for _, births := range p.births {
+			do("birth", func() error { return birth(ctx, r, controllerManager, births) })
+		}
 	}
 	if len(p.memory) > 0 {
 		do("memory", func() error { return memory(ctx, r, controllerManager, p.memory, p.idle/4) })
@@ -189,6 +201,9 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 	}
 	for _, n := range p.peer.sizes {
 		do("peer", func() error { return peers(ctx, r, controllerManager, dir, p.peer, n, p.rounds) })
+	}
+	for _, n := range p.scale {
+		do("scale", func() error { return scale(ctx, r, controllerManager, n, p.idle/4) })
 	}
 	do("hosts-updater", func() error { return hostsUpdater(ctx, r, updater, p.idle) })
 	for range p.rounds {

@@ -41,13 +41,11 @@ type running struct {
 	stop func() error
 }
 
-// turn is what one run of a distributor took.
+// turn is what it took a distributor to bring all in line.
 type turn struct {
 	clock, processor time.Duration // until the last write was answered; of its process
 	rest, most       float64       // MiB
 	calls, refused   int
-	born             births
-	perBirth         float64 // calls
 }
 
 // peers measures this manager and the stand-in for another distributor, by turns, on one control plane of n namespaces, each next to
@@ -71,47 +69,52 @@ func peers(ctx context.Context, r *report, binary, dir string, program peerProgr
 		return err
 	}
 	all := []distributor{w.product(), other}
-	for round := range rounds {
-		before, err := w.bareTurn(ctx)
-		if err != nil {
+	for range rounds {
+		if err := w.round(ctx, r, all, n, program.idle); err != nil {
 			return err
 		}
-		turns := map[string]turn{}
-		for i, d := range all {
-			if turns[d.name], err = w.turn(ctx, d, fmt.Sprintf("born-%d-%d", round, i), program); err != nil {
-				return fmt.Errorf("%s: %w", d.name, err)
-			}
-		}
-		after, err := w.bareTurn(ctx)
-		if err != nil {
-			return err
-		}
-		for _, d := range []string{productName, standInName} {
-			turns[d].figures(r, d, n, mean(before, after))
-		}
-		r.add("peer", "processor time of the "+standInName+" over this manager's", n, ratio,
-			turns[standInName].processor.Seconds()/turns[productName].processor.Seconds())
 		slices.Reverse(all)
+	}
+	for i, d := range all {
+		if err := w.bearWith(ctx, r, d, fmt.Sprintf("born-%d", i), n, program.births); err != nil {
+			return fmt.Errorf("%s: %w", d.name, err)
+		}
 	}
 	return nil
 }
 
-func (t turn) figures(r *report, name string, n int, floor cost) {
-	add := func(figure string, unit unit, value float64) *figure {
-		return r.add("peer", name+": "+figure, n, unit, value)
+// round has each distributor bring all in line, between two times that bare writes do so.
+func (w *world) round(ctx context.Context, r *report, all []distributor, n int, idle time.Duration) error {
+	before, err := w.bareTurn(ctx)
+	if err != nil {
+		return err
 	}
+	turns := map[string]turn{}
+	for _, d := range all {
+		if turns[d.name], err = w.turn(ctx, d, idle); err != nil {
+			return fmt.Errorf("%s: %w", d.name, err)
+		}
+	}
+	after, err := w.bareTurn(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range []string{productName, standInName} {
+		turns[d].figures(r, d, n, mean(before, after))
+	}
+	r.add("peer", "processor time of the "+standInName+" over this manager's", n, ratio,
+		turns[standInName].processor.Seconds()/turns[productName].processor.Seconds())
+	return nil
+}
+
+func (t turn) figures(r *report, name string, n int, floor cost) {
+	add := func(figure string, unit unit, value float64) { r.add("peer", name+": "+figure, n, unit, value) }
 	add("time over bare writes", ratio, t.clock.Seconds()/floor.clock.Seconds())
 	add("processor time of the process", seconds, t.processor.Seconds())
 	add("memory at rest", mebibytes, t.rest)
 	add("memory at most", mebibytes, t.most)
-	add("calls", count, float64(t.calls))
+	add("calls per namespace", count, float64(t.calls)/float64(n))
 	add("refused calls", count, float64(t.refused))
-	add("calls per new namespace", count, t.perBirth)
-	add("p50 until a new namespace's Secret is seen", milliseconds, t.born.secret(50))
-	newborn := add("new accounts seen without the entry", count, float64(t.born.without))
-	if name == productName {
-		newborn.atMost(0)
-	}
 }
 
 // bareTurn makes the same writes as cheaply as can be, and takes them back.
@@ -120,8 +123,8 @@ func (w *world) bareTurn(ctx context.Context) (cost, error) {
 	return took, errors.Join(err, w.clear(ctx))
 }
 
-// turn lets a distributor bring all in line, watches it at rest and at births, ends it and takes back what it did.
-func (w *world) turn(ctx context.Context, d distributor, prefix string, program peerProgram) (t turn, err error) {
+// turn lets a distributor bring all in line, ends it and takes back what it did.
+func (w *world) turn(ctx context.Context, d distributor, idle time.Duration) (t turn, err error) {
 	began := time.Now()
 	process, err := d.start(ctx)
 	if err != nil {
@@ -140,22 +143,42 @@ func (w *world) turn(ctx context.Context, d distributor, prefix string, program 
 		return turn{}, err
 	}
 	t.calls = len(slices.DeleteFunc(requests, upkeep))
-	time.Sleep(program.idle)
+	time.Sleep(idle)
 	if t.rest, t.most, err = resident(process.pid); err != nil {
 		return turn{}, err
 	}
-	began = time.Now()
-	if t.born, err = w.births(ctx, prefix, program.births, d.secret); err != nil {
-		return turn{}, err
+	return t, errors.Join(process.stop(), w.clear(ctx), d.undo(ctx))
+}
+
+// bearWith creates namespaces while a distributor runs, and looks how soon and how complete they are seen.
+func (w *world) bearWith(ctx context.Context, r *report, d distributor, prefix string, n, births int) error {
+	process, err := d.start(ctx)
+	if err != nil {
+		return err
 	}
 	if err := w.distributed(ctx, d.secret); err != nil {
-		return turn{}, err
+		return errors.Join(err, process.stop())
 	}
-	if requests, err = w.requestsOf(d.user, began); err != nil {
-		return turn{}, err
+	began := time.Now()
+	born, err := w.births(ctx, prefix, births, quietRate, d.secret)
+	if err != nil {
+		return errors.Join(err, process.stop())
 	}
-	t.perBirth = float64(len(slices.DeleteFunc(requests, upkeep))) / float64(program.births)
-	return t, errors.Join(process.stop(), w.clear(ctx), d.undo(ctx))
+	if err := w.distributed(ctx, d.secret); err != nil {
+		return errors.Join(err, process.stop())
+	}
+	requests, err := w.requestsOf(d.user, began)
+	if err != nil {
+		return err
+	}
+	calls := float64(len(slices.DeleteFunc(requests, upkeep))) / float64(births)
+	r.add("peer", d.name+": calls per new namespace", n, count, calls)
+	r.add("peer", d.name+": p50 until a new namespace's Secret is seen", n, milliseconds, born.secret(50))
+	newborn := r.add("peer", d.name+": new accounts seen without the entry", n, count, float64(born.without))
+	if d.name == productName {
+		newborn.atMost(0)
+	}
+	return errors.Join(process.stop(), w.clear(ctx), d.undo(ctx))
 }
 
 // distributed waits until every namespace has this Secret, and every ServiceAccount lists it.

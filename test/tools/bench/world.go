@@ -29,7 +29,7 @@ import (
 const workers = 8
 
 // hang is how long anything may take before it counts as never.
-const hang = 10 * time.Minute
+const hang = 20 * time.Minute
 
 // world is a control plane with the product installed.
 type world struct {
@@ -182,7 +182,8 @@ func (w *world) namespaces(ctx context.Context, names []string, accounts ...stri
 	if err != nil {
 		return fmt.Errorf("creating namespaces: %w", err)
 	}
-	return eventually(ctx, func() error {
+	pace := 400*time.Millisecond + time.Duration(len(names))*100*time.Microsecond // each look lists all
+	return every(ctx, pace, func() error {
 		all, err := w.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
