@@ -39,7 +39,7 @@ type program struct {
 
 var (
 	whole = program{
-		rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000},
+		rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{100, 1000, 5000},
 		births: []birthProgram{quietBirths(400, time.Minute), birthStorm, birthInReissue},
 		memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, pods: manyPods,
 		peer:  peerProgram{sizes: []int{1000}, births: 100, idle: 10 * time.Second},
@@ -50,6 +50,9 @@ var (
 		idle: 10 * time.Second, admissionTime: 300 * time.Millisecond,
 	}
 )
+
+// benchmarks are those that a program has.
+const benchmarks = "convergence,birth,memory,labels,cloud,objects,pods,peer,scale,hosts-updater,admission"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -63,9 +66,9 @@ func main() {
 
 func run(ctx context.Context) error {
 	isShort := flag.Bool("short", false, "measure less, as a guard")
-	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,cloud,objects,pods,peer,scale,hosts-updater,admission")
+	only := flag.String("only", "", "measure only `these`, of "+benchmarks)
 	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
-	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory, labels, cloud, objects, peer and scale, instead of the usual")
+	sizes := flag.String("namespaces", "", "`numbers` of namespaces instead of the usual")
 	many := flag.String("objects", "", "`numbers` of ImagePullSecrets, instead of the usual")
 	narrowed := flag.Bool("narrowed", false, "measure objects with permission for named Secrets alone, as the chart installs it, instead of all")
 	output := flag.String("json", "", "write the measurements to this `file`; what it holds of other benchmarks stays")
@@ -84,7 +87,8 @@ func run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("-namespaces %q: %w", *sizes, err)
 		}
-		p.convergence, p.memory, p.labels, p.cloud, p.objects.namespaces, p.peer.sizes, p.scale = numbers, numbers, numbers, numbers, numbers[0], numbers, numbers
+		p.convergence, p.memory, p.labels, p.cloud, p.peer.sizes, p.scale = numbers, numbers, numbers, numbers, numbers, numbers
+		p.objects.namespaces = numbers[0]
 	}
 	p.objects.narrowed = *narrowed
 	if *many != "" {
@@ -182,32 +186,37 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 			do("birth", func() error { return birth(ctx, r, controllerManager, births) })
 		}
 	}
-	if len(p.memory) > 0 {
-		do("memory", func() error { return memory(ctx, r, controllerManager, p.memory, p.idle/4) })
-	}
-	for _, n := range p.labels {
-		do("labels", func() error { return labels(ctx, r, controllerManager, n, p.idle/4) })
-	}
-	for _, n := range p.cloud {
-		do("cloud", func() error { return issuedByCloud(ctx, r, controllerManager, n, p.rounds, p.idle/4) })
-	}
-	for range p.objects.rounds {
-		for _, n := range p.objects.sizes {
-			do("objects", func() error { return objects(ctx, r, controllerManager, p.objects, n) })
-		}
-	}
-	for _, byPolicy := range []bool{true, false} {
-		do("pods", func() error { return pods(ctx, r, controllerManager, p.pods, byPolicy) })
-	}
-	for _, n := range p.peer.sizes {
-		do("peer", func() error { return peers(ctx, r, controllerManager, dir, p.peer, n, p.rounds) })
-	}
-	for _, n := range p.scale {
-		do("scale", func() error { return scale(ctx, r, controllerManager, n, p.idle/4) })
-	}
+	p.measureSizes(ctx, r, controllerManager, dir, do)
 	do("hosts-updater", func() error { return hostsUpdater(ctx, r, updater, p.idle) })
 	for range p.rounds {
 		do("admission", func() error { return admission(ctx, r, dir, p.admissionTime, p.servers) })
 	}
 	return err
+}
+
+// measureSizes measures what there is of several sizes.
+func (p program) measureSizes(ctx context.Context, r *report, binary, dir string, do func(string, func() error)) {
+	if len(p.memory) > 0 {
+		do("memory", func() error { return memory(ctx, r, binary, p.memory, p.idle/4) })
+	}
+	for _, n := range p.labels {
+		do("labels", func() error { return labels(ctx, r, binary, n, p.idle/4) })
+	}
+	for _, n := range p.cloud {
+		do("cloud", func() error { return issuedByCloud(ctx, r, binary, n, p.rounds, p.idle/4) })
+	}
+	for range p.objects.rounds {
+		for _, n := range p.objects.sizes {
+			do("objects", func() error { return objects(ctx, r, binary, p.objects, n) })
+		}
+	}
+	for _, byPolicy := range []bool{true, false} {
+		do("pods", func() error { return pods(ctx, r, binary, p.pods, byPolicy) })
+	}
+	for _, n := range p.peer.sizes {
+		do("peer", func() error { return peers(ctx, r, binary, dir, p.peer, n, p.rounds) })
+	}
+	for _, n := range p.scale {
+		do("scale", func() error { return scale(ctx, r, binary, n, p.idle/4) })
+	}
 }

@@ -48,7 +48,8 @@ type turn struct {
 	calls, refused   int
 }
 
-// peers measures this manager and the stand-in for another distributor, by turns, on one control plane of n namespaces, each next to
+// peers measures this manager and the stand-in for another distributor, as its documentation has it by default and with as many writes
+// under way as this manager, by turns, on one control plane of n namespaces, each next to
 // bare writes. What one leaves behind is deleted before the next begins.
 func peers(ctx context.Context, r *report, binary, dir string, program peerProgram, n, rounds int) (err error) {
 	standIn, err := buildModule(ctx, dir, "standin")
@@ -64,11 +65,12 @@ func peers(ctx context.Context, r *report, binary, dir string, program peerProgr
 	if err := errors.Join(w.unrestrict(ctx), w.namespaces(ctx, numbered("bench", 0, n))); err != nil {
 		return err
 	}
-	other, err := w.standIn(ctx, standIn)
+	usual, err := w.standIn(ctx, standIn)
 	if err != nil {
 		return err
 	}
-	all := []distributor{w.product(), other}
+	quick := fmt.Sprintf("%s, %d at a time", standInName, workers)
+	all := []distributor{w.product(), usual(standInName, 1), usual(quick, workers/standInKinds)}
 	for range rounds {
 		if err := w.round(ctx, r, all, n, program.idle); err != nil {
 			return err
@@ -99,11 +101,14 @@ func (w *world) round(ctx context.Context, r *report, all []distributor, n int, 
 	if err != nil {
 		return err
 	}
-	for _, d := range []string{productName, standInName} {
-		turns[d].figures(r, d, n, mean(before, after))
+	product := turns[productName].processor.Seconds()
+	for _, d := range all {
+		t := turns[d.name]
+		t.figures(r, d.name, n, mean(before, after))
+		if d.name != productName {
+			r.add("peer", d.name+": processor time of the process over this manager's", n, ratio, t.processor.Seconds()/product)
+		}
 	}
-	r.add("peer", "processor time of the "+standInName+" over this manager's", n, ratio,
-		turns[standInName].processor.Seconds()/turns[productName].processor.Seconds())
 	return nil
 }
 
@@ -196,7 +201,8 @@ func (w *world) distributed(ctx context.Context, secret string) error {
 				return fmt.Errorf("service account %s/%s does not list %s", account.Namespace, account.Name, secret)
 			}
 		}
-		secrets, err := w.client.CoreV1().Secrets("").List(ctx, metav1.ListOptions{ResourceVersion: "0", FieldSelector: "metadata.name=" + secret})
+		named := metav1.ListOptions{ResourceVersion: "0", FieldSelector: "metadata.name=" + secret}
+		secrets, err := w.client.CoreV1().Secrets("").List(ctx, named)
 		if err == nil && len(secrets.Items) < len(namespaces) {
 			err = fmt.Errorf("%d of %d namespaces have secret %s", len(secrets.Items), len(namespaces), secret)
 		}
@@ -251,15 +257,18 @@ const (
 	// standInName is in the table what stands in for a distributor that cannot be had as a Go module.
 	standInName = "stand-in"
 	standInUser = "system:serviceaccount:" + standInName + ":default"
+	// standInKinds is of how many kinds of objects it brings some in line at a time: namespaces and ServiceAccounts.
+	standInKinds = 2
 )
 
-// standIn lets the program at this path be started, with the permissions that such programs ask for: for all Secrets.
-func (w *world) standIn(ctx context.Context, binary string) (distributor, error) {
+// standIn lets the program at this path be started, with the permissions that such programs ask for: for all Secrets. It returns what
+// makes a distributor of it that brings so many objects of a kind in line at a time.
+func (w *world) standIn(ctx context.Context, binary string) (func(name string, atATime int) distributor, error) {
 	role := &rbacv1.ClusterRole{
 		ObjectMeta: metav1.ObjectMeta{Name: standInName},
 		Rules: []rbacv1.PolicyRule{
-			{APIGroups: []string{""}, Resources: []string{"secrets", "serviceaccounts"}, Verbs: []string{"get", "list", "watch", "create", "update", "patch"}},
-			{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get", "list", "watch"}},
+			{APIGroups: []string{""}, Resources: []string{"namespaces", "secrets", "serviceaccounts"}, Verbs: []string{"get", "list", "watch"}},
+			{APIGroups: []string{""}, Resources: []string{"secrets", "serviceaccounts"}, Verbs: []string{"create", "update", "patch"}},
 		},
 	}
 	binding := &rbacv1.ClusterRoleBinding{
@@ -268,23 +277,22 @@ func (w *world) standIn(ctx context.Context, binary string) (distributor, error)
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: standInUser}},
 	}
 	if _, err := w.client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
-		return distributor{}, err
+		return nil, err
 	}
 	if _, err := w.client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
-		return distributor{}, err
+		return nil, err
 	}
 	kubeconfig, err := w.KubeconfigFor(standInUser, "system:serviceaccounts", "system:authenticated")
 	if err != nil {
-		return distributor{}, err
+		return nil, err
 	}
 	content := filepath.Join(w.Dir(), standInName+".dockerconfigjson")
 	if err := os.WriteFile(content, pullsecret.Render(credential(0)), 0o600); err != nil {
-		return distributor{}, err
+		return nil, err
 	}
-	d := distributor{name: standInName, user: standInUser, secret: standInName, undo: func(context.Context) error { return nil }}
-	d.start = func(ctx context.Context) (running, error) {
-		command := exec.CommandContext(ctx, binary, "-kubeconfig="+kubeconfig, "-dockerconfigjson-path="+content, "-secret-name="+d.secret,
-			fmt.Sprintf("-max-concurrent-reconciles=%d", workers))
+	start := func(ctx context.Context, atATime int) (running, error) {
+		command := exec.CommandContext(ctx, binary, "-kubeconfig="+kubeconfig, "-dockerconfigjson-path="+content, "-secret-name="+standInName,
+			fmt.Sprintf("-max-concurrent-reconciles=%d", atATime))
 		command.Stderr = os.Stderr
 		if err := command.Start(); err != nil {
 			return running{}, fmt.Errorf("starting the stand-in: %w", err)
@@ -293,5 +301,11 @@ func (w *world) standIn(ctx context.Context, binary string) (distributor, error)
 			return errors.Join(command.Process.Signal(syscall.SIGTERM), command.Wait())
 		}}, nil
 	}
-	return d, nil
+	return func(name string, atATime int) distributor {
+		return distributor{
+			name: name, user: standInUser, secret: standInName,
+			start: func(ctx context.Context) (running, error) { return start(ctx, atATime) },
+			undo:  func(context.Context) error { return nil },
+		}
+	}, nil
 }
