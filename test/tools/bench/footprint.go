@@ -20,7 +20,13 @@ import (
 // footprint is what a control plane holds.
 type footprint struct {
 	etcd      float64 // bytes of the database that are in use
-	apiServer float64 // MiB that are resident
+	apiServer float64 // MiB that are resident, garbage among them
+}
+
+// per adds what each of n namespaces has made of it.
+func (f footprint) per(r *report, what string, n int, before footprint) {
+	r.add("scale", "etcd for each namespace, "+what, n, bytesEach, (f.etcd-before.etcd)/float64(n))
+	r.add("scale", "API server's memory for each namespace, "+what, n, bytesEach, (f.apiServer-before.apiServer)*mebibyte/float64(n))
 }
 
 func (w *world) footprint(ctx context.Context) (footprint, error) {

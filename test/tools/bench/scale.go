@@ -44,8 +44,7 @@ func scale(ctx context.Context, r *report, binary string, n int, idle time.Durat
 	if err != nil {
 		return err
 	}
-	r.add("scale", "etcd for each namespace, before", n, bytesEach, (peopled.etcd-empty.etcd)/float64(n))
-	r.add("scale", "API server's memory for each namespace, before", n, bytesEach, (peopled.apiServer-empty.apiServer)*mebibyte/float64(n))
+	peopled.per(r, "before", n, empty)
 	before, err := w.bareIssue(ctx, "floor-before")
 	if err != nil {
 		return err
@@ -113,7 +112,7 @@ func (w *world) scaleUp(ctx context.Context, r *report, n int, idle time.Duratio
 	r.add("scale", "processor time of the manager", n, seconds, processor.Seconds())
 	r.add("scale", "memory at rest", n, mebibytes, rest).atMost(scaleMemoryGoal)
 	r.add("scale", "memory at most while bringing all in line", n, mebibytes, most).atMost(scaleMemoryGoal)
-	r.add("scale", "etcd for each namespace, of the manager", n, bytesEach, (after.etcd-before.etcd)/float64(n))
+	after.per(r, "of the manager", n, before)
 	r.add("scale", "etcd in use in the end", n, mebibytes, after.etcd/mebibyte)
 	r.add("scale", "API server's memory in the end", n, mebibytes, after.apiServer)
 	return own, m.Stop()
