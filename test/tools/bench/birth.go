@@ -47,8 +47,8 @@ const (
 // repasswordEvery is how soon another password follows while one is to be on its way all the time.
 const repasswordEvery = 2 * time.Second
 
-// birth measures what a namespace is like when it is first seen, and counts what it costs: once with a loop that does
-// nothing but answer each new namespace with a POST, and once with the manager.
+// birth measures what a namespace is like when it is first seen, and counts what it costs: with the manager, and before and after that with
+// a loop that does nothing but answer each new namespace with a POST.
 func birth(ctx context.Context, r *report, binary string, p birthProgram) (err error) {
 	w, err := newWorld(ctx, binary)
 	if err != nil {
@@ -56,7 +56,15 @@ func birth(ctx context.Context, r *report, binary string, p birthProgram) (err e
 	}
 	defer func() { err = errors.Join(err, w.Stop()) }()
 	r.Kubernetes = w.Version()
-	bare, err := w.birthsOfBare(ctx, p)
+	if p.among > 0 {
+		if err := w.namespaces(ctx, numbered("bench", 0, p.among)); err != nil {
+			return err
+		}
+		if _, err := w.bareIssue(ctx, bareSecret); err != nil {
+			return err
+		}
+	}
+	before, err := w.birthsOfBare(ctx, p, "before")
 	if err != nil {
 		return err
 	}
@@ -71,30 +79,24 @@ func birth(ctx context.Context, r *report, binary string, p birthProgram) (err e
 		return err
 	}
 	time.Sleep(3 * time.Second) // the last write of the status
-
-	began := time.Now()
-	born, err := w.birthsOfManager(ctx, p)
+	born, err := w.birthsOfManager(ctx, r, p)
 	if err != nil {
 		return err
-	}
-	if err := w.complete(ctx, p.births); err != nil {
-		return err
-	}
-	calls, err := w.requests(began)
-	if err != nil {
-		return err
-	}
-	born.figures(r, p, bare)
-	if p.among == 0 {
-		perBirth := float64(len(slices.DeleteFunc(calls, upkeep))) / float64(p.births)
-		r.add("calls", "per new namespace", p.births, count, perBirth).atMost(1)
 	}
 	if p.idle > 0 {
 		if err := w.whileIdle(r, p.births, p.idle); err != nil {
 			return err
 		}
 	}
-	return w.stop(ctx, m)
+	if err := w.stop(ctx, m); err != nil {
+		return err
+	}
+	after, err := w.birthsOfBare(ctx, p, "after")
+	if err != nil {
+		return err
+	}
+	born.figures(r, p, before.and(after))
+	return nil
 }
 
 // whileIdle counts the calls of a manager that has nothing to do.
@@ -118,62 +120,63 @@ func upkeep(request cluster.Request) bool {
 	return request.Resource == "leases" || request.Subresource == "status" || request.Resource == "events"
 }
 
-// birthsOfBare measures births that a bare loop answers, while another one writes into every other namespace where the program says so.
-func (w *world) birthsOfBare(ctx context.Context, p birthProgram) (births, error) {
-	if p.among == 0 {
-		return w.bareBirths(ctx, p.births, p.perSecond)
-	}
-	const name = "floor"
-	if err := w.namespaces(ctx, numbered("bench", 0, p.among)); err != nil {
-		return births{}, err
-	}
-	if _, err := w.bareIssue(ctx, name); err != nil {
-		return births{}, err
-	}
-	var born births
-	generation := 0
-	err := meanwhile(func() error {
-		generation++
-		_, err := w.bareApply(ctx, name, generation)
-		return err
-	}, func() (err error) {
-		born, err = w.bareBirths(ctx, p.births, p.perSecond)
-		return err
-	})
-	return born, err
-}
+// bareSecret is the Secret that a bare loop writes again and again.
+const bareSecret = "floor"
 
-// birthsOfManager measures births that the manager answers, while it re-issues a credential where the program says so.
-func (w *world) birthsOfManager(ctx context.Context, p birthProgram) (born births, err error) {
+// birthsOfBare measures births that a bare loop answers, while another one writes into every other namespace where the program says so.
+func (w *world) birthsOfBare(ctx context.Context, p birthProgram, prefix string) (born births, err error) {
 	own := func() (err error) {
-		born, err = w.births(ctx, "born", p.births, p.perSecond, pullsecret.SecretName("bench"))
+		born, err = w.bareBirths(ctx, prefix, p.births, p.perSecond)
 		return err
 	}
 	if p.among == 0 {
 		err = own()
 		return born, err
 	}
-	generation := 0
-	err = meanwhile(func() error {
-		generation++
-		defer time.Sleep(repasswordEvery)
-		return w.repassword(ctx, "bench", generation)
+	err = meanwhile(func(generation int) error {
+		_, err := w.bareApply(ctx, bareSecret, generation)
+		return err
 	}, own)
 	return born, err
 }
 
-// meanwhile calls one function again and again until the other has returned.
-func meanwhile(again, once func() error) error {
+// birthsOfManager measures births that the manager answers, while it re-issues a credential where the program says so.
+func (w *world) birthsOfManager(ctx context.Context, r *report, p birthProgram) (born births, err error) {
+	own := func() (err error) {
+		born, err = w.births(ctx, "born", p.births, p.perSecond, pullsecret.SecretName("bench"))
+		return err
+	}
+	if p.among > 0 {
+		err = meanwhile(func(generation int) error {
+			defer time.Sleep(repasswordEvery)
+			return w.repassword(ctx, "bench", generation)
+		}, own)
+		return born, errors.Join(err, w.complete(ctx, p.among+p.births))
+	}
+	began := time.Now()
+	if err := errors.Join(own(), w.complete(ctx, p.births)); err != nil {
+		return births{}, err
+	}
+	calls, err := w.requests(began)
+	if err != nil {
+		return births{}, err
+	}
+	r.add("calls", "per new namespace", p.births, count, float64(len(slices.DeleteFunc(calls, upkeep)))/float64(p.births)).atMost(1)
+	return born, nil
+}
+
+// meanwhile calls one function again and again, with 1, 2, 3 ..., until the other has returned.
+func meanwhile(again func(int) error, once func() error) error {
 	done := make(chan struct{})
 	var repeating sync.WaitGroup
 	var err error
 	repeating.Go(func() {
-		for err == nil {
+		for n := 1; err == nil; n++ {
 			select {
 			case <-done:
 				return
 			default:
-				err = again()
+				err = again(n)
 			}
 		}
 	})

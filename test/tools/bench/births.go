@@ -21,6 +21,7 @@ type births struct {
 	// floor is the same of the ConfigMap that the control plane itself puts into each namespace. What slows down API server and
 	// watches alike slows it down too.
 	floor []float64
+	apart float64 // milliseconds from one creation to the next
 }
 
 func (b births) secret(percent int) float64 { return percentile(b.secrets, percent) }
@@ -44,7 +45,18 @@ func (b births) figures(r *report, p birthProgram, bare births) {
 	add("p99 until the account is seen", milliseconds, percentile(b.accounts, 99))
 	add("p50 of a bare answer", milliseconds, bare.secret(50))
 	add("p99 of a bare answer", milliseconds, bare.secret(99))
+	add("time between births", milliseconds, b.apart)
+	add("time between births of the bare loop", milliseconds, bare.apart)
 	add("accounts seen without the entry", count, float64(b.without)).atMost(0)
+}
+
+// and returns what was seen of either.
+func (b births) and(other births) births {
+	sorted := func(a, b []float64) []float64 { return slices.Sorted(slices.Values(slices.Concat(a, b))) }
+	return births{
+		secrets: sorted(b.secrets, other.secrets), accounts: sorted(b.accounts, other.accounts), floor: sorted(b.floor, other.floor),
+		apart: (b.apart + other.apart) / 2, without: b.without + other.without,
+	}
 }
 
 // percentile of sorted values.
@@ -138,16 +150,18 @@ func (w *world) births(ctx context.Context, prefix string, n, rate int, secret s
 	}
 	defer wait()
 	defer cancel()
+	began := time.Now()
 	born, err := w.bear(ctx, numbered(prefix, 0, n), rate)
 	if err != nil {
 		return births{}, err
 	}
+	apart := time.Since(began).Seconds() * 1000 / float64(n)
 	if err := eventually(ctx, func() error { return s.all(born) }); err != nil {
 		return births{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	result := births{without: len(s.without)}
+	result := births{without: len(s.without), apart: apart}
 	for name, at := range born {
 		result.secrets = append(result.secrets, s.issued[name].Sub(at).Seconds()*1000)
 		result.accounts = append(result.accounts, s.seen[name].Sub(at).Seconds()*1000)
@@ -159,31 +173,29 @@ func (w *world) births(ctx context.Context, prefix string, n, rate int, secret s
 	return result, nil
 }
 
-// bear creates namespaces at that many a second, whether those before are answered or not, and returns when each was answered.
+// bear creates namespaces at that many a second, or as many as the control plane takes from so many workers, and returns when each was
+// answered.
 func (w *world) bear(ctx context.Context, names []string, rate int) (map[string]time.Time, error) {
 	var mu sync.Mutex
-	var errs []error
-	var creating sync.WaitGroup
 	born := map[string]time.Time{}
 	tick := time.NewTicker(time.Second / time.Duration(rate))
 	defer tick.Stop()
-	for _, name := range names {
+	err := in(names, func(name string) error {
 		<-tick.C
-		creating.Go(func() {
-			object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-			_, err := w.client.CoreV1().Namespaces().Create(ctx, object, metav1.CreateOptions{})
-			mu.Lock()
-			defer mu.Unlock()
-			born[name] = time.Now()
-			errs = append(errs, err)
-		})
-	}
-	creating.Wait()
-	return born, errors.Join(errs...)
+		object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if _, err := w.client.CoreV1().Namespaces().Create(ctx, object, metav1.CreateOptions{}); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		born[name] = time.Now()
+		return nil
+	})
+	return born, err
 }
 
 // bareBirths is births where all there is is a watch of namespaces and a POST of a ready-made Secret for each.
-func (w *world) bareBirths(ctx context.Context, n, rate int) (births, error) {
+func (w *world) bareBirths(ctx context.Context, prefix string, n, rate int) (births, error) {
 	const name = "floor-birth"
 	body, err := protobuf(w.floorSecret(name, 0))
 	if err != nil {
@@ -201,7 +213,7 @@ func (w *world) bareBirths(ctx context.Context, n, rate int) (births, error) {
 	posting.Go(func() {
 		for event := range namespaces.ResultChan() {
 			namespace, isNamespace := event.Object.(*corev1.Namespace)
-			if !isNamespace || event.Type != watch.Added || !strings.HasPrefix(namespace.Name, "bare-") {
+			if !isNamespace || event.Type != watch.Added || !strings.HasPrefix(namespace.Name, prefix+"-") {
 				continue
 			}
 			posting.Go(func() {
@@ -213,7 +225,7 @@ func (w *world) bareBirths(ctx context.Context, n, rate int) (births, error) {
 			})
 		}
 	})
-	result, err := w.births(ctx, "bare", n, rate, name)
+	result, err := w.births(ctx, prefix, n, rate, name)
 	cancel()
 	posting.Wait()
 	return result, errors.Join(append(errs, err)...)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -70,6 +71,7 @@ func run(ctx context.Context) error {
 	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
 	sizes := flag.String("namespaces", "", "`numbers` of namespaces instead of the usual")
 	many := flag.String("objects", "", "`numbers` of ImagePullSecrets, instead of the usual")
+	born := flag.Int("births", 0, "create so `many` namespaces for birth instead of the usual")
 	narrowed := flag.Bool("narrowed", false, "measure objects with permission for named Secrets alone, as the chart installs it, instead of all")
 	output := flag.String("json", "", "write the measurements to this `file`; what it holds of other benchmarks stays")
 	plotted := flag.String("plot", "", "draw what -json holds in this SVG `file`")
@@ -89,6 +91,12 @@ func run(ctx context.Context) error {
 		}
 		p.convergence, p.memory, p.labels, p.cloud, p.peer.sizes, p.scale = numbers, numbers, numbers, numbers, numbers, numbers
 		p.objects.namespaces = numbers[0]
+		for i := range p.births {
+			p.births[i].among = min(p.births[i].among, numbers[0])
+		}
+	}
+	for i := range p.births {
+		p.births[i].births = cmp.Or(*born, p.births[i].births)
 	}
 	p.objects.narrowed = *narrowed
 	if *many != "" {
