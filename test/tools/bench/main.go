@@ -84,27 +84,9 @@ func run(ctx context.Context) error {
 	if *rounds > 0 {
 		p.rounds, p.objects.rounds = *rounds, *rounds
 	}
-	if *sizes != "" {
-		numbers, err := numbers(*sizes)
-		if err != nil {
-			return fmt.Errorf("-namespaces %q: %w", *sizes, err)
-		}
-		p.convergence, p.memory, p.labels, p.cloud, p.peer.sizes, p.scale = numbers, numbers, numbers, numbers, numbers, numbers
-		p.objects.namespaces = numbers[0]
-		for i := range p.births {
-			p.births[i].among = min(p.births[i].among, numbers[0])
-		}
-	}
-	for i := range p.births {
-		p.births[i].births = cmp.Or(*born, p.births[i].births)
-	}
 	p.objects.narrowed = *narrowed
-	if *many != "" {
-		var err error
-		if p.objects.sizes, err = numbers(*many); err != nil {
-			return fmt.Errorf("-objects %q: %w", *many, err)
-		}
-		p.pods.sizes = p.objects.sizes
+	if err := p.resize(*sizes, *many, *born); err != nil {
+		return err
 	}
 	var baseline *report
 	if *against != "" {
@@ -127,6 +109,33 @@ func run(ctx context.Context) error {
 	if lines := measured.worse(baseline); len(lines) > 0 {
 		return fmt.Errorf("worse than the baseline by more than %.0f %%:\n%s", tolerance*100, strings.Join(lines, "\n"))
 	}
+	return nil
+}
+
+// resize has other numbers measured than the usual ones where they are given: of namespaces, of ImagePullSecrets and of births.
+func (p *program) resize(namespaces, objects string, born int) error {
+	if namespaces != "" {
+		numbers, err := numbers(namespaces)
+		if err != nil {
+			return fmt.Errorf("-namespaces %q: %w", namespaces, err)
+		}
+		p.convergence, p.memory, p.labels, p.cloud, p.peer.sizes, p.scale = numbers, numbers, numbers, numbers, numbers, numbers
+		p.objects.namespaces = numbers[0]
+		for i := range p.births {
+			p.births[i].among = min(p.births[i].among, numbers[0])
+		}
+	}
+	for i := range p.births {
+		p.births[i].births = cmp.Or(born, p.births[i].births)
+	}
+	if objects == "" {
+		return nil
+	}
+	var err error
+	if p.objects.sizes, err = numbers(objects); err != nil {
+		return fmt.Errorf("-objects %q: %w", objects, err)
+	}
+	p.pods.sizes = p.objects.sizes
 	return nil
 }
 
