@@ -123,10 +123,10 @@ func upkeep(request cluster.Request) bool {
 // bareSecret is the Secret that a bare loop writes again and again.
 const bareSecret = "floor"
 
-// birthsOfBare measures births that a bare loop answers, while another one writes into every other namespace where the program says so.
+// birthsOfBare measures half as many births, which a bare loop answers, while another one writes into every other namespace where the program says so.
 func (w *world) birthsOfBare(ctx context.Context, p birthProgram, prefix string) (born births, err error) {
 	own := func() (err error) {
-		born, err = w.bareBirths(ctx, prefix, p.births, p.perSecond)
+		born, err = w.bareBirths(ctx, prefix, (p.births+1)/2, p.perSecond)
 		return err
 	}
 	if p.among == 0 {
