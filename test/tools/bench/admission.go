@@ -14,15 +14,9 @@ import (
 
 // admission has the module that measures admission next to controller-runtime built and run.
 func admission(ctx context.Context, r *report, dir string, each time.Duration, servers bool) error {
-	root, err := manager.Root(ctx)
+	binary, err := buildModule(ctx, dir, "admission")
 	if err != nil {
 		return err
-	}
-	binary := filepath.Join(dir, "admission")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, ".")
-	build.Dir = filepath.Join(root, "test", "tools", "bench", "admission")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building it: %w\n%s", err, out)
 	}
 	command := exec.CommandContext(ctx, binary, "-time="+each.String(), fmt.Sprintf("-handlers=%t", !servers))
 	command.Stderr = os.Stderr
@@ -44,4 +38,19 @@ func admission(ctx context.Context, r *report, dir string, each time.Duration, s
 		r.add(f.Benchmark, f.Name, f.Size, f.Unit, f.Value).Goal = f.Goal
 	}
 	return nil
+}
+
+// buildModule compiles the module in a folder beside this file into dir, and returns the binary's path.
+func buildModule(ctx context.Context, dir, name string) (string, error) {
+	root, err := manager.Root(ctx)
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, name)
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, ".")
+	build.Dir = filepath.Join(root, "test", "tools", "bench", name)
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building %s: %w\n%s", name, err, out)
+	}
+	return binary, nil
 }

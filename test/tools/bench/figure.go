@@ -21,10 +21,14 @@ const (
 	microseconds unit = "us"
 	seconds      unit = "s"
 	mebibytes    unit = "MiB"
+	bytesEach    unit = "B"
 	perMinute    unit = "/min"
 	perSecond    unit = "/s"
 	allocations  unit = "allocs"
 )
+
+// mebibyte is in bytes.
+const mebibyte = 1 << 20
 
 // comparable reports whether figures of this unit mean the same on another machine.
 func (u unit) comparable() bool { return u == ratio || u == count || u == allocations }

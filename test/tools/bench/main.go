@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -24,11 +25,13 @@ type program struct {
 	rounds        int
 	convergence   []int // numbers of namespaces
 	restricted    []int // and the same under the policies that restrict the manager
-	births        int
+	births        []birthProgram
 	memory        []int // numbers of namespaces
 	labels        []int // and of such with many labels
 	cloud         []int // and of those where the cloud issues the credential
 	objects       objectsProgram
+	peer          peerProgram
+	scale         []int // numbers of namespaces
 	pods          podsProgram
 	writers       writersProgram
 	idle          time.Duration
@@ -37,9 +40,23 @@ type program struct {
 }
 
 var (
-	whole = program{rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{1000}, births: 400, memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, pods: manyPods, writers: manyWriters, idle: time.Minute, admissionTime: time.Second, servers: true}
-	short = program{rounds: 3, convergence: []int{500}, births: 100, objects: someObjects, pods: somePods, writers: someWriters, idle: 10 * time.Second, admissionTime: 300 * time.Millisecond}
+	whole = program{
+		rounds: 3, convergence: []int{100, 1000, 5000}, restricted: []int{100, 1000, 5000},
+		births: []birthProgram{quietBirths(400, time.Minute), birthStorm, birthInReissue},
+		memory: []int{200, 1000, 2000, 10000}, labels: []int{10000}, cloud: []int{200}, objects: manyObjects, pods: manyPods,
+		writers: manyWriters,
+		peer:    peerProgram{sizes: []int{1000}, births: 100, idle: 10 * time.Second},
+		scale:   []int{50000}, idle: time.Minute, admissionTime: time.Second, servers: true,
+	}
+	short = program{
+		rounds: 3, convergence: []int{500}, births: []birthProgram{quietBirths(100, 10*time.Second)}, objects: someObjects,
+		pods: somePods, writers: someWriters,
+		idle: 10 * time.Second, admissionTime: 300 * time.Millisecond,
+	}
 )
+
+// benchmarks are those that a program has.
+const benchmarks = "convergence,birth,memory,labels,cloud,objects,pods,writers,peer,scale,hosts-updater,admission"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -53,10 +70,11 @@ func main() {
 
 func run(ctx context.Context) error {
 	isShort := flag.Bool("short", false, "measure less, as a guard")
-	only := flag.String("only", "", "measure only `these`, of convergence,birth,memory,labels,cloud,objects,pods,writers,hosts-updater,admission")
+	only := flag.String("only", "", "measure only `these`, of "+benchmarks)
 	rounds := flag.Int("rounds", 0, "measure so `many` times instead of the usual")
-	sizes := flag.String("namespaces", "", "`numbers` of namespaces for convergence, memory, labels, cloud and objects, and of service accounts for writers, instead of the usual")
+	sizes := flag.String("namespaces", "", "`numbers` of namespaces, and of service accounts for writers, instead of the usual")
 	many := flag.String("objects", "", "`numbers` of ImagePullSecrets, instead of the usual")
+	born := flag.Int("births", 0, "create so `many` namespaces for birth instead of the usual")
 	narrowed := flag.Bool("narrowed", false, "measure objects with permission for named Secrets alone, as the chart installs it, instead of all")
 	output := flag.String("json", "", "write the measurements to this `file`; what it holds of other benchmarks stays")
 	plotted := flag.String("plot", "", "draw what -json holds in this SVG `file`")
@@ -69,21 +87,9 @@ func run(ctx context.Context) error {
 	if *rounds > 0 {
 		p.rounds, p.objects.rounds = *rounds, *rounds
 	}
-	if *sizes != "" {
-		numbers, err := numbers(*sizes)
-		if err != nil {
-			return fmt.Errorf("-namespaces %q: %w", *sizes, err)
-		}
-		p.convergence, p.memory, p.labels, p.cloud, p.objects.namespaces = numbers, numbers, numbers, numbers, numbers[0]
-		p.writers.births = numbers
-	}
 	p.objects.narrowed = *narrowed
-	if *many != "" {
-		var err error
-		if p.objects.sizes, err = numbers(*many); err != nil {
-			return fmt.Errorf("-objects %q: %w", *many, err)
-		}
-		p.pods.sizes = p.objects.sizes
+	if err := p.resize(*sizes, *many, *born); err != nil {
+		return err
 	}
 	var baseline *report
 	if *against != "" {
@@ -106,6 +112,33 @@ func run(ctx context.Context) error {
 	if lines := measured.worse(baseline); len(lines) > 0 {
 		return fmt.Errorf("worse than the baseline by more than %.0f %%:\n%s", tolerance*100, strings.Join(lines, "\n"))
 	}
+	return nil
+}
+
+// resize has other numbers measured than the usual ones where they are given: of namespaces, of ImagePullSecrets and of births.
+func (p *program) resize(namespaces, objects string, born int) error {
+	if namespaces != "" {
+		numbers, err := numbers(namespaces)
+		if err != nil {
+			return fmt.Errorf("-namespaces %q: %w", namespaces, err)
+		}
+		p.convergence, p.memory, p.labels, p.cloud, p.peer.sizes, p.scale = numbers, numbers, numbers, numbers, numbers, numbers
+		p.objects.namespaces, p.writers.births = numbers[0], numbers
+		for i := range p.births {
+			p.births[i].among = min(p.births[i].among, numbers[0])
+		}
+	}
+	for i := range p.births {
+		p.births[i].births = cmp.Or(born, p.births[i].births)
+	}
+	if objects == "" {
+		return nil
+	}
+	var err error
+	if p.objects.sizes, err = numbers(objects); err != nil {
+		return fmt.Errorf("-objects %q: %w", objects, err)
+	}
+	p.pods.sizes = p.objects.sizes
 	return nil
 }
 
@@ -169,29 +202,42 @@ func (p program) measure(ctx context.Context, r *report, only []string) (err err
 		for _, n := range p.restricted {
 			do("convergence", func() error { return converge(ctx, r, controllerManager, n, true) })
 		}
-		do("birth", func() error { return birth(ctx, r, controllerManager, p.births, p.idle) })
-	}
-	if len(p.memory) > 0 {
-		do("memory", func() error { return memory(ctx, r, controllerManager, p.memory, p.idle/4) })
-	}
-	for _, n := range p.labels {
-		do("labels", func() error { return labels(ctx, r, controllerManager, n, p.idle/4) })
-	}
-	for _, n := range p.cloud {
-		do("cloud", func() error { return issuedByCloud(ctx, r, controllerManager, n, p.rounds, p.idle/4) })
-	}
-	for range p.objects.rounds {
-		for _, n := range p.objects.sizes {
-			do("objects", func() error { return objects(ctx, r, controllerManager, p.objects, n) })
+		for _, births := range p.births {
+			do("birth", func() error { return birth(ctx, r, controllerManager, births) })
 		}
 	}
-	for _, setting := range p.pods.settings() {
-		do("pods", func() error { return pods(ctx, r, controllerManager, p.pods, setting) })
-	}
-	do("writers", func() error { return writers(ctx, r, controllerManager, p.writers) })
+	p.measureSizes(ctx, r, controllerManager, dir, do)
 	do("hosts-updater", func() error { return hostsUpdater(ctx, r, updater, p.idle) })
 	for range p.rounds {
 		do("admission", func() error { return admission(ctx, r, dir, p.admissionTime, p.servers) })
 	}
 	return err
+}
+
+// measureSizes measures what there is of several sizes.
+func (p program) measureSizes(ctx context.Context, r *report, binary, dir string, do func(string, func() error)) {
+	if len(p.memory) > 0 {
+		do("memory", func() error { return memory(ctx, r, binary, p.memory, p.idle/4) })
+	}
+	for _, n := range p.labels {
+		do("labels", func() error { return labels(ctx, r, binary, n, p.idle/4) })
+	}
+	for _, n := range p.cloud {
+		do("cloud", func() error { return issuedByCloud(ctx, r, binary, n, p.rounds, p.idle/4) })
+	}
+	for range p.objects.rounds {
+		for _, n := range p.objects.sizes {
+			do("objects", func() error { return objects(ctx, r, binary, p.objects, n) })
+		}
+	}
+	for _, setting := range p.pods.settings() {
+		do("pods", func() error { return pods(ctx, r, binary, p.pods, setting) })
+	}
+	do("writers", func() error { return writers(ctx, r, binary, p.writers) })
+	for _, n := range p.peer.sizes {
+		do("peer", func() error { return peers(ctx, r, binary, dir, p.peer, n, p.rounds) })
+	}
+	for _, n := range p.scale {
+		do("scale", func() error { return scale(ctx, r, binary, n, p.idle/4) })
+	}
 }

@@ -152,7 +152,7 @@ func (w *objectsWorld) look(ctx context.Context, objects int) (s sight, err erro
 	if s.both, err = w.creations(ctx, objects); err != nil {
 		return s, err
 	}
-	s.born, err = w.births(ctx, fmt.Sprintf("born-%d", objects), w.program.births, pullsecret.SecretName(objectName(0)))
+	s.born, err = w.births(ctx, fmt.Sprintf("born-%d", objects), w.program.births, quietRate, pullsecret.SecretName(objectName(0)))
 	return s, err
 }
 

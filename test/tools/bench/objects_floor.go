@@ -96,7 +96,7 @@ func (w *objectsWorld) bareUndo(ctx context.Context, t target) error {
 	return err
 }
 
-func (w *objectsWorld) patchAccount(ctx context.Context, account corev1.ServiceAccount, patch []map[string]any) error {
+func (w *world) patchAccount(ctx context.Context, account corev1.ServiceAccount, patch []map[string]any) error {
 	body, err := json.Marshal(patch)
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ import (
 const workers = 8
 
 // hang is how long anything may take before it counts as never.
-const hang = 10 * time.Minute
+const hang = 20 * time.Minute
 
 // world is a control plane with the product installed.
 type world struct {
@@ -188,7 +188,8 @@ func (w *world) namespaces(ctx context.Context, names []string, accounts ...stri
 	if err != nil {
 		return fmt.Errorf("creating namespaces: %w", err)
 	}
-	return eventually(ctx, func() error {
+	pace := 400*time.Millisecond + time.Duration(len(names))*100*time.Microsecond // each look lists all
+	return every(ctx, pace, func() error {
 		all, err := w.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
@@ -286,7 +287,12 @@ func (w *world) stop(ctx context.Context, m *manager.Manager) error {
 
 // requests returns what the manager has asked of the API server since then, without watches.
 func (w *world) requests(since time.Time) ([]cluster.Request, error) {
+	return w.requestsOf(manager.User, since)
+}
+
+// requestsOf returns what a user has asked of the API server since then, without watches.
+func (w *world) requestsOf(user string, since time.Time) ([]cluster.Request, error) {
 	return w.Requests(func(r cluster.Request) bool {
-		return r.User == manager.User && r.Verb != "watch" && !r.Received.Before(since)
+		return r.User == user && r.Verb != "watch" && !r.Received.Before(since)
 	})
 }
