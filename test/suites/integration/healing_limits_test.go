@@ -39,7 +39,7 @@ func TestAtMostFivePodsAreEvictedInASecond(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, first.Kill()) // and the second one goes on
-	w.healed("tcr.ipsdemo", pods...)
+	w.healed(pods...)
 	evictions := w.evictions()
 	slices.SortFunc(evictions, func(a, b cluster.Request) int { return a.Received.Compare(b.Received) })
 	evicted := 0
@@ -92,7 +92,7 @@ func TestWhatTheAPIServerDoesNotLetGoIsTriedAgainLater(t *testing.T) {
 	assert.GreaterOrEqual(t, tries[1].Received.Sub(tries[0].Received), 10*time.Second)
 	w.untouched(pods...)
 	stop()
-	w.healed("tcr.ipsdemo", pods...)
+	w.healed(pods...)
 	text, err := m.Get(w.Ctx, "/metrics")
 	require.NoError(t, err)
 	assert.Contains(t, text, `tcr_assistant_pods_evicted_total{reason="PodOlderThanEntry"} 1`)
@@ -113,7 +113,7 @@ func TestPodsAreHealedAfterTheAPIServerWasAway(t *testing.T) {
 	require.NoError(t, w.StartAPIServer(w.Ctx))
 	w.fail(authorizationFailed, waited, 5, slices.Concat(gone, kept)...)
 	w.Kubectl("delete", "deployment", "gone", "-n", "team")
-	w.healed("tcr.ipsdemo", kept...)
+	w.healed(kept...)
 	for _, eviction := range w.evictions() {
 		assert.Contains(t, []int{http.StatusCreated, http.StatusNotFound, http.StatusConflict}, eviction.Code, eviction.URI)
 	}

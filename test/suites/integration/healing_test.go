@@ -145,8 +145,8 @@ func (w *world) fail(why string, since time.Duration, failures int32, pods ...co
 	}
 }
 
-// healed waits until others have taken the place of pods, which list a Secret.
-func (w *world) healed(secret string, pods ...corev1.Pod) []corev1.Pod {
+// healed waits until others have taken the place of pods, which list the Secret.
+func (w *world) healed(pods ...corev1.Pod) []corev1.Pod {
 	w.T.Helper()
 	old := map[types.UID]bool{}
 	for _, pod := range pods {
@@ -160,7 +160,7 @@ func (w *world) healed(secret string, pods ...corev1.Pod) []corev1.Pod {
 			if old[pod.UID] {
 				return fmt.Errorf("pod %s is still there", pod.Name)
 			}
-			if !slices.Contains(pod.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: secret}) {
+			if !slices.Contains(pod.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: "tcr.ipsdemo"}) {
 				return fmt.Errorf("pod %s lacks the entry", pod.Name)
 			}
 		}
@@ -235,8 +235,8 @@ func TestPodsThatCameTooEarlyAreHealed(t *testing.T) {
 	m := w.run()
 	w.Create("demo", evicting)
 
-	w.healed("tcr.ipsdemo", app...)
-	w.healed("tcr.ipsdemo", job...)
+	w.healed(app...)
+	w.healed(job...)
 	status := w.unhealed("demo", "team/bare NoController", "team/"+counting[0].Name+" JobCounts", "team/"+own[0].Name+" PodListsItsOwn")
 	w.untouched(slices.Concat(bare, counting, own, out, aside, missing, others, healthy)...)
 
@@ -318,13 +318,13 @@ func TestAPasswordThatIsPutRightReachesPodsDeepInTheirBackoff(t *testing.T) {
 	time.Sleep(2 * time.Second) // times in the API are whole seconds: what failed is older than what is written now
 	w.untouched(slices.Concat(deep, early, scoped)...)
 	w.edit("demo", password("right"))
-	heirs := w.healed("tcr.ipsdemo", deep...)
+	heirs := w.healed(deep...)
 	w.untouched(slices.Concat(early, scoped)...)
 
 	t.Run("others that are refused, too, are left alone", func(t *testing.T) {
 		time.Sleep(2 * time.Second) // so that others are certainly created after all stood
 		w.Kubectl("delete", "pods", "-n", "team", "-l", "app=deep")
-		heirs = w.healed("tcr.ipsdemo", heirs...)
+		heirs = w.healed(heirs...)
 		w.fail(authorizationFailed, waited, 9, heirs...)
 		w.unhealed("demo", "team/"+min(heirs[0].Name, heirs[1].Name)+" NotHelped", "team/"+max(heirs[0].Name, heirs[1].Name)+" NotHelped")
 		w.untouched(heirs...)
@@ -360,7 +360,7 @@ func TestWithoutThePermissionNoPodIsHealed(t *testing.T) {
 	t.Run("until it is granted", func(t *testing.T) {
 		w.Kubectl("create", "clusterrole", "healer", "--verb=list,watch,create,get", "--resource=pods,pods/eviction,events,jobs.batch")
 		w.Kubectl("create", "clusterrolebinding", "healer", "--clusterrole=healer", "--user="+manager.User)
-		w.healed("tcr.ipsdemo", pods...)
+		w.healed(pods...)
 		w.Status("demo", says("Watching"))
 	})
 }
