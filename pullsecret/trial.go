@@ -73,6 +73,9 @@ func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorL
 	return trial, errs
 }
 
+// CheckRealms returns what is wrong with hosts that a credential may be sent to. It repeats none that may be a password.
+func CheckRealms(path *field.Path, hosts []string) field.ErrorList { return checkHosts(path, hosts) }
+
 // checkHosts checks a list of hosts, each of which stands in it once.
 func checkHosts(path *field.Path, hosts []string) (errs field.ErrorList) {
 	for i, host := range hosts {
