@@ -58,8 +58,9 @@ type overview struct {
 	Hosts   gather.Hosts      `json:"hosts"`
 	Unseen  []diagnose.Unseen `json:"unseen,omitempty"`
 
-	all bool      // show every failure
-	now time.Time // of the looking
+	all     bool      // show every failure
+	now     time.Time // of the looking
+	product string    // the namespace where the manager was looked for
 }
 
 // row is how one ImagePullSecret fares.
@@ -110,7 +111,7 @@ func (o *options) status(cmd *cobra.Command, name string) error {
 		return err
 	}
 	shown := summarize(found, time.Now())
-	shown.all = name != ""
+	shown.all, shown.product = name != "", o.product
 	if err := o.print(shown, shown.text); err != nil {
 		return err
 	}
@@ -232,6 +233,9 @@ func (s overview) text(p page) {
 		p.printf("manager: %s", p.in(tone, leads))
 		if s.saw(diagnose.PartDeployment) {
 			p.printf(", %d of %d are available", s.Manager.Available, s.Manager.Replicas)
+			if !s.Manager.Leads && s.Manager.Replicas == 0 {
+				p.printf(" in the namespace %s; --product-namespace names another", printable(s.product))
+			}
 		}
 		p.printf("\n")
 	}
