@@ -79,6 +79,8 @@ type Preview struct {
 	Credential bool `json:"credential"`
 	// Pods says to which pods that list pull secrets of their own it is given from then on, where that changes: Never for none.
 	Pods string `json:"pods,omitempty"`
+	// Healing says what becomes of pods that came before the credential, where that changes: Never for none that is evicted.
+	Healing string `json:"healing,omitempty"`
 	// Unread is why the credential cannot be read where it stands: until it can, no Secret is written.
 	Unread  string   `json:"unread,omitempty"`
 	Effects []Effect `json:"effects,omitempty"`
@@ -92,7 +94,7 @@ type Preview struct {
 // Empty reports whether nothing would become of it.
 func (p *Preview) Empty() bool {
 	told := len(p.Refused) + len(p.Effects) + len(p.InTheWay) + len(p.Conflicts) + len(p.GainServers) + len(p.LoseServers)
-	return told == 0 && !p.Credential && !p.New && p.Unread == "" && p.Pods == ""
+	return told == 0 && !p.Credential && !p.New && p.Unread == "" && p.Pods+p.Healing == ""
 }
 
 // For compares an ImagePullSecret as it would be with those that there are, in a cluster of these namespaces. What they refer to is
@@ -126,7 +128,7 @@ func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credent
 		had, has := serversOf(before), serversOf(after)
 		preview.GainServers, preview.LoseServers = lacking(had, has), lacking(has, had)
 	}
-	preview.Pods = pods(before, after)
+	preview.Pods, preview.Healing = pods(before, after), healing(before, after)
 	if after.Unread != nil {
 		preview.Unread = after.Unread.Message
 	}
@@ -145,6 +147,17 @@ func pods(before, after *pullsecret.Rule) string {
 		return ""
 	}
 	return cmp.Or(after.Pods, v1.PodsNever)
+}
+
+// healing returns what spec.healing says from then on; blank where it says what it said, or nothing where there was nothing.
+func healing(before, after *pullsecret.Rule) string {
+	switch heals := before != nil && before.Heals; {
+	case heals == after.Heals:
+		return ""
+	case after.Heals:
+		return v1.HealingEvict
+	}
+	return v1.HealingNever
 }
 
 // nameOf returns how an object is called; one whose name the API server completes by how that begins.

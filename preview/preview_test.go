@@ -271,3 +271,21 @@ func TestWhatPodsAreGivenIsNotNothing(t *testing.T) {
 	made = For(of(v1.PodsNever), nil, seen, nil)
 	assert.Empty(t, made.Pods)
 }
+
+func TestWhetherPodsAreHealedIsNotNothing(t *testing.T) {
+	of := func(healing string) *v1.ImagePullSecret {
+		one := object("one", "*", "*")
+		one.Spec.Healing = healing
+		return one
+	}
+	for _, c := range []struct{ before, after, want string }{
+		{"", v1.HealingEvict, v1.HealingEvict}, {v1.HealingEvict, "", v1.HealingNever}, {v1.HealingEvict, v1.HealingEvict, ""},
+		{v1.HealingNever, "", ""},
+	} {
+		changed := For(of(c.after), []v1.ImagePullSecret{*of(c.before)}, seen, nil)
+		assert.Equal(t, c.want, changed.Healing, "%q becomes %q", c.before, c.after)
+		assert.Equal(t, c.want == "", changed.Empty())
+	}
+	assert.Equal(t, v1.HealingEvict, For(of(v1.HealingEvict), nil, seen, nil).Healing)
+	assert.Empty(t, For(of(v1.HealingNever), nil, seen, nil).Healing)
+}

@@ -54,7 +54,8 @@ func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorL
 	form := func(path *field.Path, value string, longest int, form *regexp.Regexp, says string) {
 		checkForm(&errs, path, value, longest, form, says)
 	}
-	form(path.Child("image"), spec.Image, maxImage, imageForm, "must be the name of an image, such as team/app:v1")
+	form(path.Child("image"), spec.Image, maxImage, imageForm,
+		"must be the name of an image, such as team/app:v1, without a scheme or blanks and with a path in lower case")
 	form(path.Child("interval"), spec.Interval, maxPeriod, periodForm, "must be at least 1m and at most 99999h, in hours, minutes and seconds, such as 1h or 1m30s")
 	at := path.Child("realms")
 	if len(spec.Realms) > MaxRealms {
@@ -72,6 +73,9 @@ func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorL
 	}
 	return trial, errs
 }
+
+// CheckRealms returns what is wrong with hosts that a credential may be sent to. It repeats none that may be a password.
+func CheckRealms(path *field.Path, hosts []string) field.ErrorList { return checkHosts(path, hosts) }
 
 // checkHosts checks a list of hosts, each of which stands in it once.
 func checkHosts(path *field.Path, hosts []string) (errs field.ErrorList) {

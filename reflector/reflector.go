@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"github.com/tcr-assistant/tcr-assistant/backoff"
 	"github.com/tcr-assistant/tcr-assistant/latest"
@@ -210,6 +211,25 @@ func checkNotRewound[List runtime.Object](
 // newPauses returns those between failures: an API server that comes back is noticed within seconds.
 func newPauses() wait.Backoff { return backoff.Between(100*time.Millisecond, 5*time.Second) }
 
+// quiet leaves out what a reflector logs of a missing permission, at each of its tries: ListWatch tells answered of it, which knows how
+// often that is worth a line.
+type quiet struct{ klog.LogSink }
+
+// Error logs what failed for another reason.
+func (q quiet) Error(err error, message string, keysAndValues ...any) {
+	if !apierrors.IsForbidden(err) {
+		q.LogSink.Error(err, message, keysAndValues...)
+	}
+}
+
+// WithName returns the same under a name.
+func (q quiet) WithName(name string) klog.LogSink { return quiet{q.LogSink.WithName(name)} }
+
+// WithValues returns the same with more to say each time.
+func (q quiet) WithValues(keysAndValues ...any) klog.LogSink {
+	return quiet{q.LogSink.WithValues(keysAndValues...)}
+}
+
 // Run runs a reflector, which passes what the API server has on to the store, until ctx ends.
 func Run[Object latest.Kind, Stripped any](
 	ctx context.Context, name string, source *cache.ListWatch, object Object, store *Store[Object, Stripped],
@@ -218,5 +238,5 @@ func Run[Object latest.Kind, Stripped any](
 	r := cache.NewReflectorWithOptions(&pages[Object, Stripped]{ListWatch: source, store: store}, object, store,
 		cache.ReflectorOptions{Name: name, Backoff: &pauses})
 	r.WatchListPageSize = cmp.Or(store.PageSize, pageSize)
-	r.RunWithContext(ctx)
+	r.RunWithContext(klog.NewContext(ctx, klog.New(quiet{klog.FromContext(ctx).GetSink()})))
 }

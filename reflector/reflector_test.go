@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/klog/v2"
 
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 	"github.com/tcr-assistant/tcr-assistant/latest"
@@ -157,4 +160,36 @@ func TestAWatchThatEndedEarlyIsResumedOnlyAfterALook(t *testing.T) {
 		require.ErrorContains(t, resume("96"), "not now")
 		assert.Equal(t, []string{"watch true", "watch true", "watch true", "list false", "list false"}, answers, "what is refused is told, whatever it was asked for")
 	})
+}
+
+// errorLog is a log that counts errors.
+type errorLog struct{ errors *atomic.Int32 }
+
+func (errorLog) Init(klog.RuntimeInfo)            {}
+func (errorLog) Enabled(int) bool                 { return true }
+func (errorLog) Info(int, string, ...any)         {}
+func (l errorLog) WithName(string) klog.LogSink   { return l }
+func (l errorLog) WithValues(...any) klog.LogSink { return l }
+func (l errorLog) Error(error, string, ...any)    { l.errors.Add(1) }
+
+// TestAMissingPermissionIsNotLoggedAtEachTry runs by the clock: client-go spaces errors by one that it has read before a bubble begins.
+func TestAMissingPermissionIsNotLoggedAtEachTry(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		logged bool
+	}{
+		{apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "", errors.New("no")), false},
+		{apierrors.NewServiceUnavailable("not now"), true},
+	} {
+		var tries, logged atomic.Int32
+		ctx, cancel := context.WithCancel(klog.NewContext(t.Context(), klog.New(errorLog{&logged})))
+		source := ListWatch(func(string, error) {
+			if tries.Add(1) == 3 { // those before have been logged, or not
+				cancel()
+			}
+		}, Everything, func(context.Context, metav1.ListOptions) (*corev1.SecretList, error) { return nil, c.err }, nil)
+		Run(ctx, "secrets", source, &corev1.Secret{}, &Store[*corev1.Secret, string]{})
+		assert.GreaterOrEqual(t, tries.Load(), int32(3), "answered is told of each")
+		assert.Equal(t, c.logged, logged.Load() > 0, "%v", c.err)
+	}
 }

@@ -9,7 +9,7 @@ type CredentialCheck struct {
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:XValidation:rule="self.matches('^(([a-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][-.A-Za-z0-9_]{0,127})?(@sha256:[0-9a-f]{64})?)?$')",message="must be the name of an image, such as team/app:v1",reason=FieldValueForbidden
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(([a-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][-.A-Za-z0-9_]{0,127})?(@sha256:[0-9a-f]{64})?)?$')",message="must be the name of an image, such as team/app:v1, without a scheme or blanks and with a path in lower case",reason=FieldValueForbidden
 	Image string `json:"image,omitempty"`
 
 	// Interval is about how long after one login the next one is, in hours, minutes and seconds: 1h by default, 1m at

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/credential"
@@ -49,7 +50,7 @@ It ends with 0 where each server takes the credential, with 1 where one does not
 
   # For a program
   kubectl tcr check imagepullsecret-sample -o json`,
-		Args: cobra.ExactArgs(1),
+		Args: taking(cobra.ExactArgs(1)),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
@@ -81,6 +82,9 @@ type attempt struct {
 }
 
 func (o *options) check(cmd *cobra.Command, name string, how trial) error {
+	if errs := pullsecret.CheckRealms(field.NewPath("--realm"), how.realms); len(errs) > 0 {
+		return fmt.Errorf("reading the flags: %w", errs[0])
+	}
 	cluster, namespace, err := o.connect()
 	if err != nil {
 		return err

@@ -198,6 +198,15 @@ func TestAManagerWhoseDeploymentCannotBeSeenIsCalledDownAllTheSame(t *testing.T)
 	assert.Contains(t, out, "manager: no replica leads\n", "and not how many of none are available")
 }
 
+func TestWhereAManagerIsMissedIsSaid(t *testing.T) {
+	s := serveAPI(t, broken())
+	out, code := s.ask(t, t.Context(), "", "status", "--product-namespace=elsewhere")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, out, "no replica leads, 0 of 0 are available in the namespace elsewhere; --product-namespace names another\n")
+	out, _ = s.ask(t, t.Context(), "", "status")
+	assert.Contains(t, out, "manager: a replica leads, 2 of 2 are available\n")
+}
+
 // TestManyPodsAreAskedForOnce counts what is asked for of a namespace in which every pod fails, by somebody who may not read Secrets.
 func TestManyPodsAreAskedForOnce(t *testing.T) {
 	objects := broken()

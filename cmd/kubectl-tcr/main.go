@@ -82,7 +82,7 @@ It ends with 0 where nothing is wrong or would change, with 1 where something is
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          taking(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(streams.In)
@@ -101,6 +101,20 @@ It ends with 0 where nothing is wrong or would change, with 1 where something is
 		return o.complete(cmd, "namespaces", "")
 	}))
 	return root
+}
+
+// taking says, besides what is wrong with the arguments of a command, what to write instead.
+func taking(arguments cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		err := arguments(cmd, args)
+		switch {
+		case err == nil:
+			return nil
+		case cmd.HasSubCommands():
+			return fmt.Errorf("%w: %s --help lists the commands", err, cmd.CommandPath())
+		}
+		return fmt.Errorf("%w: write %s", err, cmd.UseLine())
+	}
 }
 
 // connect returns the cluster that the flags and the kubeconfig name, and the namespace that they do.

@@ -69,6 +69,21 @@ func TestWhatCannotBeReadEndsWithTwo(t *testing.T) {
 	}
 }
 
+func TestWhoCallsItWronglyIsToldWhatToWrite(t *testing.T) {
+	for says, args := range map[string][]string{
+		"kubectl tcr --help lists the commands\n": {"wyh"},
+		"write kubectl tcr why [POD | KIND/NAME]": {"why", "a", "b"},
+		"write kubectl tcr plan -f FILE":          {"plan", "file.yaml"},
+		"write kubectl tcr status [NAME]":         {"status", "a", "b"},
+		"write kubectl tcr check NAME":            {"check"},
+		`--realm[1]: Invalid value: "https://auth.example.org": must be a host without a scheme`: {"check", "a", "--realm=auth.example.com", "--realm=https://auth.example.org"},
+	} {
+		out, code := ask(args...)
+		assert.Equal(t, 2, code, args)
+		assert.Contains(t, out, says)
+	}
+}
+
 func TestAFileThatCannotBeReadIsNotRepeated(t *testing.T) {
 	for _, password := range []string{"*hush", "!!int hush", "@hush", `"hush\q"`, "{hush", "hush: hush", "'hush"} {
 		file := filepath.Join(t.TempDir(), "file.yaml")
@@ -306,6 +321,22 @@ func TestStatusTellsWhatIsNotReachedFromThePrivateNetwork(t *testing.T) {
 	}
 }
 
+func TestStatusTellsThatNoPodIsHealed(t *testing.T) {
+	for status, fine := range map[metav1.ConditionStatus]bool{metav1.ConditionTrue: true, metav1.ConditionFalse: false} {
+		object := team()
+		object.Status.Conditions = append(object.Status.Conditions,
+			metav1.Condition{Type: v1.ConditionHealing, Status: status, Message: "set rbac.healing"})
+		now := time.Now()
+		all := summarize(gather.Overview{Objects: []v1.ImagePullSecret{*object}, Manager: diagnose.Manager{LeaseUntil: now.Add(time.Hour)}}, now)
+		var out bytes.Buffer
+		all.text(page{Writer: &out})
+		assert.Equal(t, fine, all.fine(), status)
+		assert.Equal(t, !fine, strings.Contains(out.String(), "PodsNotHealed r: set rbac.healing\n"), out.String())
+		object.Generation++
+		assert.Empty(t, rowOf(object, credential.Seen{}).NotHealed, "what was said of an earlier spec says nothing of this one")
+	}
+}
+
 func TestCheckTriesTheCredentialAtEachServer(t *testing.T) {
 	logins, came, err := loginsOf(team(), holding(basicAuth("robot")),
 		check.Login{Image: "vpc.example.com/team/app:v1", Realms: []string{"auth"}})
@@ -354,16 +385,20 @@ func TestPlanAsText(t *testing.T) {
 	var out bytes.Buffer
 	planned{Objects: []preview.Preview{
 		{Name: "r", GainServers: []string{"vpc.example.com"}, LoseServers: []string{"x.example.com"}, Credential: true,
-			Unread: "secret system/gone does not exist",
+			Healing: v1.HealingEvict,
+			Unread:  "secret system/gone does not exist",
 			Effects: []preview.Effect{{Op: preview.Gain, Namespace: "a", Secret: true, Gain: []string{"default", "builder"}},
 				{Op: preview.Lose, Namespace: "b", Secret: true, Lose: []string{"default"}},
 				{Op: preview.Change, Namespace: "c", Gain: []string{"one"}, Lose: []string{"two", "three"}}},
 			OptedOut: []string{"namespace scratch", "serviceaccount a/quiet"}},
 		{Name: "s", OptedOut: []string{"namespace scratch"}},
+		{Name: "t", Healing: v1.HealingNever},
+		{Refused: []string{"metadata.name: Required value"}},
 	}}.text(page{Writer: &out})
 	assert.Equal(t, `imagepullsecret r would be changed
 ~ servers: +vpc.example.com -x.example.com
 ~ credential: every Secret is written anew, in place
+~ pods that came before the credential: Evict, which evicts those that wait for an image, from then on
 + namespace a: secret tcr.ipsr; serviceaccounts default builder
 - namespace b: secret tcr.ipsr; serviceaccounts default
 ~ namespace c: serviceaccounts +one -two -three
@@ -372,5 +407,9 @@ func TestPlanAsText(t *testing.T) {
 ! the credential cannot be read, and until it can, no Secret is written: secret system/gone does not exist
 imagepullsecret s would change nothing
 = namespace scratch: opted out by its label tcr.tencentcloudcr.com/opt-out, gets nothing
+imagepullsecret t would be changed
+~ pods that came before the credential: Never, none is evicted from then on
+imagepullsecret without a name would be refused
+! metadata.name: Required value
 `, out.String())
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +37,7 @@ It ends with 0 where nothing would change, with 1 where something would, or woul
 
   # For a program
   kubectl tcr plan -f imagepullsecret.yaml -o yaml`,
-		Args: cobra.NoArgs,
+		Args: taking(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.plan(cmd, files) },
 	}
 	command.Flags().StringSliceVarP(&files.Filenames, "filename", "f", nil,
@@ -173,7 +174,7 @@ func (f planned) text(p page) {
 }
 
 func textOf(p page, object preview.Preview) {
-	name := "imagepullsecret " + object.Name
+	name := "imagepullsecret " + cmp.Or(object.Name, "without a name")
 	switch {
 	case len(object.Refused) > 0:
 		p.printf("%s %s\n", name, p.in(red, "would be refused"))
@@ -197,6 +198,9 @@ func textOf(p page, object preview.Preview) {
 	if object.Pods != "" {
 		p.printf("~ pods that list pull secrets of their own: %s, for those that are created from then on\n", object.Pods)
 	}
+	if object.Healing != "" {
+		p.printf("~ pods that came before the credential: %s\n", healed[object.Healing])
+	}
 	for _, effect := range object.Effects {
 		p.effect(effect, object.Name)
 	}
@@ -209,6 +213,12 @@ func textOf(p page, object preview.Preview) {
 	for _, text := range slices.Concat(object.InTheWay, object.Conflicts) {
 		p.printf("%s %s\n", p.in(yellow, "!"), text)
 	}
+}
+
+// healed says what becomes of pods under a value of spec.healing.
+var healed = map[string]string{
+	v1.HealingEvict: "Evict, which evicts those that wait for an image, from then on",
+	v1.HealingNever: "Never, none is evicted from then on",
 }
 
 // signed lists what is gained and what is lost.

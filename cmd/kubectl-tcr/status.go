@@ -34,7 +34,7 @@ It ends with 0 where everything is as it should be, with 1 where something is no
 
   # For a program
   kubectl tcr status -o json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: taking(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
@@ -58,8 +58,9 @@ type overview struct {
 	Hosts   gather.Hosts      `json:"hosts"`
 	Unseen  []diagnose.Unseen `json:"unseen,omitempty"`
 
-	all bool      // show every failure
-	now time.Time // of the looking
+	all     bool      // show every failure
+	now     time.Time // of the looking
+	product string    // the namespace where the manager was looked for
 }
 
 // row is how one ImagePullSecret fares.
@@ -81,6 +82,8 @@ type row struct {
 	NotIssued string `json:"notIssued,omitempty"`
 	// NotReached is why the registry is not reached from its private network.
 	NotReached string `json:"notReached,omitempty"`
+	// NotHealed is why no pod is evicted that came before the credential, although the object asks for it.
+	NotHealed string `json:"notHealed,omitempty"`
 	// Unread is why the credential cannot be read where it stands, ExpiryUnread why its end cannot.
 	Unread       string `json:"unread,omitempty"`
 	ExpiryUnread string `json:"expiryUnread,omitempty"`
@@ -108,7 +111,7 @@ func (o *options) status(cmd *cobra.Command, name string) error {
 		return err
 	}
 	shown := summarize(found, time.Now())
-	shown.all = name != ""
+	shown.all, shown.product = name != "", o.product
 	if err := o.print(shown, shown.text); err != nil {
 		return err
 	}
@@ -166,10 +169,8 @@ func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
 	if valid := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid); valid != nil {
 		shown.Valid, shown.ValidMessage = string(valid.Status), valid.Message
 	}
-	reached := meta.FindStatusCondition(status.Conditions, v1.ConditionPrivateNetworkReady)
-	if reached != nil && reached.Status == metav1.ConditionFalse && reached.ObservedGeneration == object.Generation {
-		shown.NotReached = reached.Message
-	}
+	shown.NotReached = failed(object, v1.ConditionPrivateNetworkReady)
+	shown.NotHealed = failed(object, v1.ConditionHealing)
 	if known := status.Credential; known != nil && status.ObservedGeneration == object.Generation {
 		shown.ExpiryUnread = known.ExpiryUnread
 		if known.ExpiresAt != nil {
@@ -177,6 +178,15 @@ func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
 		}
 	}
 	return shown
+}
+
+// failed returns the message of a condition that is False of the spec as it is now, else nothing.
+func failed(object *v1.ImagePullSecret, condition string) string {
+	found := meta.FindStatusCondition(object.Status.Conditions, condition)
+	if found == nil || found.Status != metav1.ConditionFalse || found.ObservedGeneration != object.Generation {
+		return ""
+	}
+	return found.Message
 }
 
 func (s overview) saw(part diagnose.Part) bool {
@@ -189,8 +199,8 @@ func (r row) expired(now time.Time) bool { return !r.ValidUntil.IsZero() && r.Va
 // fine reports whether everything that could be seen is as it should be.
 func (s overview) fine() bool {
 	ready := !slices.ContainsFunc(s.Objects, func(r row) bool {
-		return r.Ready != string(metav1.ConditionTrue) || r.Unread+r.NotIssued+r.NotReached != "" || r.Valid == string(metav1.ConditionFalse) ||
-			r.expired(s.now)
+		return r.Ready != string(metav1.ConditionTrue) || r.Unread+r.NotIssued+r.NotReached+r.NotHealed != "" ||
+			r.Valid == string(metav1.ConditionFalse) || r.expired(s.now)
 	})
 	manager := !s.saw(diagnose.PartManager) || s.Manager.Leads
 	hosts := !s.saw(diagnose.PartNode) || s.Hosts.Ready >= s.Hosts.Nodes
@@ -223,6 +233,9 @@ func (s overview) text(p page) {
 		p.printf("manager: %s", p.in(tone, leads))
 		if s.saw(diagnose.PartDeployment) {
 			p.printf(", %d of %d are available", s.Manager.Available, s.Manager.Replicas)
+			if !s.Manager.Leads && s.Manager.Replicas == 0 {
+				p.printf(" in the namespace %s; --product-namespace names another", printable(s.product))
+			}
 		}
 		p.printf("\n")
 	}
@@ -257,6 +270,9 @@ func (s overview) troubles(p page, r row) {
 	}
 	if r.NotReached != "" && r.NotReached != r.NotIssued {
 		p.printf("%s %s: %s\n", p.in(red, "PrivateNetworkNotReady"), r.Name, printable(r.NotReached))
+	}
+	if r.NotHealed != "" {
+		p.printf("%s %s: %s\n", p.in(red, "PodsNotHealed"), r.Name, printable(r.NotHealed))
 	}
 	switch {
 	case r.Valid == string(metav1.ConditionFalse):

@@ -30,7 +30,7 @@ It ends with 0 and the finding Healthy where no pull has failed, with 1 where it
 
   # For a program
   kubectl tcr why web-1 -n shop -o json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: taking(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			_, namespace, err := o.connect()
 			if err != nil || len(args) > 0 {

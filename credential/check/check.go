@@ -155,7 +155,7 @@ func (l *Login) path() (string, error) {
 	}
 	name, err := image.ParseAt(l.Image, l.Server)
 	if err != nil {
-		return "", fmt.Errorf("the image %q is no image's name", l.Image)
+		return "", fmt.Errorf("the image %q is no image's name: write one such as team/app:v1", l.Image)
 	}
 	return "/v2/" + name.Path + "/manifests/" + name.Version, nil
 }

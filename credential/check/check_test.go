@@ -218,6 +218,11 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func TestAnImagesNameThatIsNoneIsAnsweredWithOneThatIs(t *testing.T) {
+	result := Run(t.Context(), Login{Server: "r.example.com", Image: "Team"})
+	assert.Equal(t, Result{Unknown, "ImageNameInvalid", `the image "Team" is no image's name: write one such as team/app:v1`}, result)
+}
+
 func TestWhatIsSaidAfterHEADWasRefusedIsAboutGET(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()

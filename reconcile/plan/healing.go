@@ -48,8 +48,9 @@ func SetHealing(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, healing
 	}
 	if len(healing.Missing) > 0 {
 		condition.Status, condition.Reason = metav1.ConditionFalse, ReasonForbidden
-		condition.Message = fmt.Sprintf("the manager may not %s in all namespaces: set rbac.healing to true in the values of the install, or bind "+
-			"the manager to the ClusterRole tcr-assistant-healing-role", strings.Join(healing.Missing, ", "))
+		condition.Message = fmt.Sprintf("the manager may not %s in all namespaces: set rbac.healing to true in the values of the install, or "+
+			"apply the ClusterRole tcr-assistant-healing-role and its binding, which docs/healing.md says how to render",
+			strings.Join(healing.Missing, ", "))
 	}
 	meta.SetStatusCondition(&status.Conditions, condition)
 }
