@@ -21,9 +21,10 @@ const doubtful = 3 * time.Second
 type permissions struct {
 	log func(verb string, err error) // logs that pods may not be watched
 
-	mu      sync.Mutex
-	since   time.Time // when a watch of pods was refused first; zero where it was not
-	missing map[string]bool
+	mu       sync.Mutex
+	watching bool      // whether a watch of pods was begun
+	since    time.Time // when a watch of pods was refused first; zero where it was not
+	missing  map[string]bool
 }
 
 func newPermissions(log *slog.Logger) *permissions {
@@ -39,7 +40,7 @@ func (p *permissions) answered(verb string, err error) {
 	defer p.mu.Unlock()
 	switch {
 	case err == nil && verb == "watch":
-		p.since = time.Time{}
+		p.watching, p.since = true, time.Time{}
 		delete(p.missing, watchPods)
 	case !apierrors.IsForbidden(err):
 	case p.since.IsZero():
@@ -61,8 +62,8 @@ func (p *permissions) used(what string, err error) {
 	}
 }
 
-// lacking returns what is missing, in order; none where all is there.
-func (p *permissions) lacking() (missing []string) {
+// lacking returns what is missing, in order; none where all is there, or where pods are not watched yet.
+func (p *permissions) lacking() (missing []string, watching bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, what := range []string{watchPods, evictPods, listEvents, getJobs} {
@@ -70,12 +71,12 @@ func (p *permissions) lacking() (missing []string) {
 			missing = append(missing, what)
 		}
 	}
-	return missing
+	return missing, p.watching
 }
 
 func (p *permissions) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.missing)
-	p.since = time.Time{}
+	p.watching, p.since = false, time.Time{}
 }

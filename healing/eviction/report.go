@@ -72,10 +72,11 @@ func (u unhealed) failure() v1.Failure {
 
 // report is what there is to tell in the status of ImagePullSecrets.
 type report struct {
-	mu      sync.Mutex
-	of      map[string]plan.Healing // by ImagePullSecret
-	missing []string
-	changed chan struct{}
+	mu       sync.Mutex
+	of       map[string]plan.Healing // by ImagePullSecret
+	watching bool
+	missing  []string
+	changed  chan struct{}
 }
 
 func newReport() report {
@@ -87,7 +88,7 @@ func (e *Evictor) Healing(imagePullSecret string) plan.Healing {
 	e.told.mu.Lock()
 	defer e.told.mu.Unlock()
 	told := e.told.of[imagePullSecret]
-	told.Missing = e.told.missing
+	told.Watching, told.Missing = e.told.watching, e.told.missing
 	return told
 }
 
@@ -114,13 +115,13 @@ func (e *Evictor) publish(left map[string]*tally) {
 	if e.Observer.Unhealed != nil {
 		e.Observer.Unhealed(counts)
 	}
-	missing := e.permitted.lacking()
+	missing, watching := e.permitted.lacking()
 	e.told.mu.Lock()
 	defer e.told.mu.Unlock()
-	if maps.EqualFunc(e.told.of, of, plan.Healing.Equal) && slices.Equal(e.told.missing, missing) {
+	if maps.EqualFunc(e.told.of, of, plan.Healing.Equal) && e.told.watching == watching && slices.Equal(e.told.missing, missing) {
 		return
 	}
-	e.told.of, e.told.missing = of, missing
+	e.told.of, e.told.watching, e.told.missing = of, watching, missing
 	close(e.told.changed)
 	e.told.changed = make(chan struct{})
 }

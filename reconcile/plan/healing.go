@@ -15,6 +15,8 @@ import (
 
 // Healing is what there is to tell of the pods that one ImagePullSecret would heal.
 type Healing struct {
+	// Watching is whether pods are watched. Until then it is not known whether they may be.
+	Watching bool
 	// Missing are the permissions that the manager lacks for it, such as "list and watch pods".
 	Missing []string
 	// Unhealed counts the pods that wait and are not evicted until somebody does something; Listed are some of them.
@@ -24,11 +26,14 @@ type Healing struct {
 
 // Equal reports whether both tell the same.
 func (h Healing) Equal(other Healing) bool {
-	return h.Unhealed == other.Unhealed && slices.Equal(h.Missing, other.Missing) && slices.Equal(h.Listed, other.Listed)
+	return h.Watching == other.Watching && h.Unhealed == other.Unhealed && slices.Equal(h.Missing, other.Missing) && slices.Equal(h.Listed, other.Listed)
 }
 
-// ReasonWatching is that of the condition Healing where it is True. Otherwise it is ReasonForbidden.
-const ReasonWatching = "Watching"
+// Reasons of the condition Healing where it is True, and where it is Unknown. Where it is False it is ReasonForbidden.
+const (
+	ReasonWatching       = "Watching"
+	ReasonNotWatchingYet = "NotWatchingYet"
+)
 
 // SetHealing tells in the status of a rule which pods are not healed that it would heal.
 func SetHealing(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, healing Healing, now time.Time) {
@@ -45,6 +50,10 @@ func SetHealing(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, healing
 	}
 	if healing.Unhealed > 0 {
 		condition.Message += fmt.Sprintf("; %s left alone, see status.unhealed", counted(healing.Unhealed, "pod"))
+	}
+	if !healing.Watching {
+		condition.Status, condition.Reason = metav1.ConditionUnknown, ReasonNotWatchingYet
+		condition.Message = "the manager has not begun to watch pods"
 	}
 	if len(healing.Missing) > 0 {
 		condition.Status, condition.Reason = metav1.ConditionFalse, ReasonForbidden

@@ -21,3 +21,19 @@ func TestWhatIsMissingToHealIsToldWithHowToGrantIt(t *testing.T) {
 		"or apply the ClusterRole tcr-assistant-healing-role and its binding, which docs/healing.md says how to render",
 		status.Conditions[0].Message)
 }
+
+func TestHealingIsNotKnownBeforePodsAreWatched(t *testing.T) {
+	var status v1.ImagePullSecretStatus
+	for _, c := range []struct {
+		healing Healing
+		want    metav1.ConditionStatus
+	}{
+		{Healing{}, metav1.ConditionUnknown},
+		{Healing{Missing: []string{"list and watch pods"}}, metav1.ConditionFalse},
+		{Healing{Watching: true}, metav1.ConditionTrue},
+		{Healing{Watching: true, Missing: []string{"get jobs"}}, metav1.ConditionFalse},
+	} {
+		SetHealing(&status, &pullsecret.Rule{Heals: true}, c.healing, time.Now())
+		assert.Equal(t, c.want, status.Conditions[0].Status, "%+v", c.healing)
+	}
+}
