@@ -195,6 +195,50 @@ func TestWithoutLeasesWhoHasEmptiedTheFileGetsTheTimeToFillIt(t *testing.T) {
 	}
 }
 
+// TestWithoutLeasesWhoHasTheFileOpenLosesNothing has a writer find out only once it has written that the file was replaced meanwhile. On a
+// busy machine it may write too late: once in ten times it has to be in time.
+func TestWithoutLeasesWhoHasTheFileOpenLosesNothing(t *testing.T) {
+	t.Parallel()
+	if !isChild(t) {
+		path := write(t, ubuntuFile) // of another owner, so that a lease needs CAP_LEASE
+		runWithout(t, child(t, "HOSTS="+path), "lease")
+		return
+	}
+	path := os.Getenv("HOSTS")
+	kept := false
+	for i := 0; i < 10 && !kept; i++ {
+		require.NoError(t, os.WriteFile(path, []byte(ubuntuFile), 0))
+		wrote := writeOnceReplaced(t, path)
+		_, err := set(t, path, entry(t, "demo.tencentcloudcr.com", "10.0.0.5"))
+		require.NoError(t, err)
+		require.NoError(t, <-wrote)
+		kept = read(t, path) == demoLine+ubuntuFile+"10.0.0.1 other\n"
+	}
+	assert.True(t, kept, "the line is lost each time")
+}
+
+// writeOnceReplaced opens the file, and adds a line to what it has opened a moment after that was replaced.
+func writeOnceReplaced(t *testing.T, path string) <-chan error {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	require.NoError(t, err)
+	before, err := file.Stat()
+	require.NoError(t, err)
+	wrote := make(chan error, 1)
+	go func() {
+		for began := time.Now(); time.Since(began) < hang; time.Sleep(100 * time.Microsecond) {
+			if now, err := os.Stat(path); err == nil && !os.SameFile(now, before) {
+				time.Sleep(quietFor / 10)
+				_, err := file.WriteString("10.0.0.1 other\n")
+				wrote <- errors.Join(err, file.Close())
+				return
+			}
+		}
+		wrote <- errors.New("it was never replaced")
+	}()
+	return wrote
+}
+
 // TestUpdateKilled kills a process that writes without pause, 200 times, at random moments.
 func TestUpdateKilled(t *testing.T) {
 	t.Parallel()

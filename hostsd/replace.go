@@ -189,7 +189,7 @@ func (f file) replace(old snapshot) (err error) {
 		return &os.LinkError{Op: "exchange", Old: f.temp, New: f.path, Err: err}
 	}
 
-	if !old.at(f.temp) || leased && leaseBroken(old.file) {
+	if f.displacedAWriter(old, ours, leased) {
 		if err := f.putBack(ours); err != nil {
 			stay = true
 			return fmt.Errorf("giving back the file of another writer: %w", err)
@@ -200,6 +200,21 @@ func (f file) replace(old snapshot) (err error) {
 		return err
 	}
 	return syncDir(filepath.Dir(f.path))
+}
+
+// displacedAWriter reports whether somebody was at work on the file that ours took the place of. Without a lease such a one may have opened
+// it before, and write only now, when the processor is theirs again; who has written to the new file by then, too, is not undone.
+func (f file) displacedAWriter(old snapshot, ours fs.FileInfo, leased bool) bool {
+	if !old.at(f.temp) {
+		return true
+	}
+	if leased {
+		return leaseBroken(old.file)
+	}
+	time.Sleep(quietFor)
+	now, err := os.Lstat(f.path)
+	untouched := err == nil && os.SameFile(now, ours) && now.Size() == ours.Size() && now.ModTime().Equal(ours.ModTime())
+	return untouched && !old.at(f.temp)
 }
 
 // putBack undoes an exchange that displaced somebody's newer file. Who writes while it works
