@@ -156,22 +156,37 @@ func TestAPatchHasABound(t *testing.T) {
 	assert.Len(t, strings.Split(response.AuditAnnotations[auditAttached], ","), len(patch))
 }
 
-func TestValidate(t *testing.T) {
-	encode := func(object *v1.ImagePullSecret) string {
-		encoded, err := json.Marshal(object)
-		require.NoError(t, err)
-		return string(encoded)
+// askToValidate asks about an object as it is to be, and as it was if it was there before, where others stand.
+func askToValidate(t *testing.T, others *pullsecret.Index, was, is *v1.ImagePullSecret) *httptest.ResponseRecorder {
+	t.Helper()
+	operation := "UPDATE"
+	if was == nil {
+		operation = "CREATE"
 	}
-	handler := Handler(quiet, indexOf(imagePullSecret("other", "a,b")), nil, ready)
+	object, err := json.Marshal(is)
+	require.NoError(t, err)
+	old, err := json.Marshal(was) // null for none
+	require.NoError(t, err)
+	return ask(t, Handler(quiet, others, nil, ready), ValidatePath, reviewOf(operation, string(object), string(old)))
+}
+
+// validated is the answer to that.
+func validated(t *testing.T, others *pullsecret.Index, was, is *v1.ImagePullSecret) *admissionv1.AdmissionResponse {
+	t.Helper()
+	return answer(t, askToValidate(t, others, was, is))
+}
+
+func TestValidate(t *testing.T) {
+	standing := indexOf(imagePullSecret("other", "a,b"))
 	t.Run("a good one is allowed", func(t *testing.T) {
 		good := imagePullSecret("good", "c")
 		good.Spec.Docker.Password = "another"
-		response := answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(good), "null")))
+		response := validated(t, standing, nil, good)
 		assert.True(t, response.Allowed)
 		assert.Empty(t, response.Warnings)
 	})
 	t.Run("a bad one is denied with code 422 and a cause for each mistake", func(t *testing.T) {
-		response := answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(imagePullSecret("bad", "a,a,B")), "null")))
+		response := validated(t, standing, nil, imagePullSecret("bad", "a,a,B"))
 		assert.False(t, response.Allowed)
 		require.NotNil(t, response.Result)
 		assert.EqualValues(t, 422, response.Result.Code)
@@ -182,20 +197,47 @@ func TestValidate(t *testing.T) {
 		assert.NotContains(t, response.Result.Message, "hidden")
 	})
 	t.Run("a bad one whose spec stays as it was is allowed", func(t *testing.T) {
-		bad := encode(imagePullSecret("bad", "a,a"))
-		assert.True(t, answer(t, ask(t, handler, ValidatePath, reviewOf("UPDATE", bad, bad))).Allowed)
+		bad := imagePullSecret("bad", "a,a")
+		assert.True(t, validated(t, standing, bad, bad).Allowed)
 	})
 	t.Run("a bad one that is being deleted is allowed", func(t *testing.T) {
 		bad := imagePullSecret("bad", "a,a")
 		bad.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
 		bad.Spec.Docker.Username = ""
-		assert.True(t, answer(t, ask(t, handler, ValidatePath, reviewOf("UPDATE", encode(bad), encode(imagePullSecret("bad", "a"))))).Allowed)
+		assert.True(t, validated(t, standing, imagePullSecret("bad", "a"), bad).Allowed)
 	})
+	t.Run("one whose credential stands in a Secret is read whole", func(t *testing.T) {
+		object := imagePullSecret("x", "a")
+		object.Spec.Docker = v1.DockerCredential{
+			SecretRef: &v1.SecretReference{Name: "ref"}, Server: "elsewhere.example.com", AdditionalServers: []string{"registry.example.com"},
+		}
+		response := validated(t, standing, nil, object)
+		assert.True(t, response.Allowed)
+		assert.Equal(t, []string{`"other" gives registry.example.com a credential too, in a common namespace`}, response.Warnings)
+		broken := object.DeepCopy()
+		broken.Spec.Docker.Username = "hidden"
+		broken.Spec.Docker.AdditionalServers = []string{"robot:hidden@a", "b", "b"}
+		response = validated(t, standing, object, broken)
+		require.False(t, response.Allowed)
+		assert.Len(t, response.Result.Details.Causes, 3)
+		assert.Contains(t, response.Result.Message, "spec.docker.secretRef: Forbidden: must be the only source")
+		assert.NotContains(t, response.Result.Message, "hidden")
+		assert.True(t, validated(t, standing, broken, broken).Allowed, "its spec is as it was")
+		many := object.DeepCopy()
+		many.Spec.Docker.AdditionalServers = strings.Split(strings.Repeat("s,", 30)+"s", ",")
+		response = validated(t, standing, nil, many)
+		require.False(t, response.Allowed)
+		assert.Contains(t, response.Result.Message, "must have at most 16 items")
+	})
+}
+
+func TestValidateWarns(t *testing.T) {
+	standing := indexOf(imagePullSecret("other", "a,b"))
 	t.Run("rivals are warned of, in at most 120 characters", func(t *testing.T) {
 		rival := imagePullSecret("rival", "*")
 		rival.Spec.Docker.Username = "another"
 		long := imagePullSecret(strings.Repeat("long", 60), "*")
-		response := answer(t, ask(t, Handler(quiet, indexOf(imagePullSecret("other", "a,b"), long), nil, ready), ValidatePath, reviewOf("CREATE", encode(rival), "null")))
+		response := validated(t, indexOf(imagePullSecret("other", "a,b"), long), nil, rival)
 		assert.True(t, response.Allowed)
 		require.Len(t, response.Warnings, 2)
 		for _, warning := range response.Warnings {
@@ -208,17 +250,17 @@ func TestValidate(t *testing.T) {
 		for _, password := range []string{"hidden-password", "hidden-guess"} {
 			guess := imagePullSecret("guess", "a")
 			guess.Spec.Docker.Password = password
-			answers = append(answers, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(guess), "null")).Body.String())
+			answers = append(answers, askToValidate(t, standing, nil, guess).Body.String())
 		}
 		assert.Equal(t, answers[0], answers[1])
 		assert.Contains(t, answers[0], "gives registry.example.com a credential too")
 	})
 	t.Run("one in no common namespace, or for another server, is no rival", func(t *testing.T) {
 		apart := imagePullSecret("apart", "c")
-		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(apart), "null"))).Warnings)
+		assert.Empty(t, validated(t, standing, nil, apart).Warnings)
 		elsewhere := imagePullSecret("elsewhere", "a")
 		elsewhere.Spec.Docker.Server = "elsewhere.example.com"
-		assert.Empty(t, answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(elsewhere), "null"))).Warnings)
+		assert.Empty(t, validated(t, standing, nil, elsewhere).Warnings)
 	})
 	t.Run("a registry instance is called by its id", func(t *testing.T) {
 		issued := func(name string) *v1.ImagePullSecret {
@@ -226,37 +268,14 @@ func TestValidate(t *testing.T) {
 			object.Spec.Docker, object.Spec.TCR = v1.DockerCredential{}, &v1.RegistryInstance{RegistryID: "tcr-demo0001", Region: "ap-guangzhou"}
 			return object
 		}
-		response := answer(t, ask(t, Handler(quiet, indexOf(issued("first")), nil, ready), ValidatePath, reviewOf("CREATE", encode(issued("second")), "null")))
+		response := validated(t, indexOf(issued("first")), nil, issued("second"))
 		assert.True(t, response.Allowed)
 		assert.Equal(t, []string{`"first" gives the domains of tcr-demo0001 a credential too, in a common namespace`}, response.Warnings)
-	})
-	t.Run("one whose credential stands in a Secret is read whole", func(t *testing.T) {
-		object := imagePullSecret("x", "a")
-		object.Spec.Docker = v1.DockerCredential{
-			SecretRef: &v1.SecretReference{Name: "ref"}, Server: "elsewhere.example.com", AdditionalServers: []string{"registry.example.com"},
-		}
-		response := answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(object), "null")))
-		assert.True(t, response.Allowed)
-		assert.Equal(t, []string{`"other" gives registry.example.com a credential too, in a common namespace`}, response.Warnings)
-		broken := object.DeepCopy()
-		broken.Spec.Docker.Username = "hidden"
-		broken.Spec.Docker.AdditionalServers = []string{"robot:hidden@a", "b", "b"}
-		response = answer(t, ask(t, handler, ValidatePath, reviewOf("UPDATE", encode(broken), encode(object))))
-		require.False(t, response.Allowed)
-		assert.Len(t, response.Result.Details.Causes, 3)
-		assert.Contains(t, response.Result.Message, "spec.docker.secretRef: Forbidden: must be the only source")
-		assert.NotContains(t, response.Result.Message, "hidden")
-		assert.True(t, answer(t, ask(t, handler, ValidatePath, reviewOf("UPDATE", encode(broken), encode(broken)))).Allowed, "its spec is as it was")
-		many := object.DeepCopy()
-		many.Spec.Docker.AdditionalServers = strings.Split(strings.Repeat("s,", 30)+"s", ",")
-		response = answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(many), "null")))
-		require.False(t, response.Allowed)
-		assert.Contains(t, response.Result.Message, "must have at most 16 items")
 	})
 	t.Run("a password that ends in a line break is warned of", func(t *testing.T) {
 		object := imagePullSecret("x", "c")
 		object.Spec.Docker.Password = "hidden\n"
-		response := answer(t, ask(t, handler, ValidatePath, reviewOf("CREATE", encode(object), "null")))
+		response := validated(t, standing, nil, object)
 		require.Len(t, response.Warnings, 1)
 		assert.Contains(t, response.Warnings[0], "line break")
 	})

@@ -14,10 +14,7 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-
+	"github.com/tcr-assistant/tcr-assistant/test/harness/registry"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/selfsigned"
 )
 
@@ -31,7 +28,7 @@ const (
 )
 
 // GuardedRegistry is a registry on GuardedAddress, whose certificate the node trusts, and of which somebody else says whom it lets in.
-type GuardedRegistry struct{ transport *http.Transport }
+type GuardedRegistry struct{ client *registry.Client }
 
 // StartGuardedRegistry starts one that has the images of a registry, behind a guard.
 func (n *Node) StartGuardedRegistry(
@@ -47,11 +44,7 @@ http: {addr: %q}
 	if err := n.run("/usr/bin/docker-registry", "docker-registry-guarded", "serve", config); err != nil {
 		return nil, err
 	}
-	certificate, key, err := selfsigned.New(GuardedHost)
-	if err != nil {
-		return nil, fmt.Errorf("starting the guarded registry: %w", err)
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
+	certificate, pair, err := selfsigned.Pair(GuardedHost)
 	if err != nil {
 		return nil, fmt.Errorf("starting the guarded registry: %w", err)
 	}
@@ -69,7 +62,7 @@ http: {addr: %q}
 	go func() { _ = n.guarded.Serve(listener) }() // it ends with the node
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return &GuardedRegistry{clientOf(certificate, GuardedAddress)}, n.await(ctx, "the registry behind the guard", func() error {
+	return &GuardedRegistry{clientAt(GuardedAddress, certificate)}, n.await(ctx, "the registry behind the guard", func() error {
 		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", unguarded)
 		if err == nil {
 			err = connection.Close()
@@ -78,15 +71,7 @@ http: {addr: %q}
 	})
 }
 
-// Pull logs in and asks for an image, as in docker/app:1.
+// Pull logs in and pulls an image, as in docker/app:1, layers and all.
 func (r *GuardedRegistry) Pull(ctx context.Context, repository, user, password string) error {
-	tag, err := name.NewTag(GuardedHost + "/" + repository)
-	if err == nil {
-		_, err = remote.Image(tag, remote.WithContext(ctx), remote.WithTransport(r.transport),
-			remote.WithAuth(&authn.Basic{Username: user, Password: password}))
-	}
-	if err != nil {
-		return fmt.Errorf("pulling %s: %w", repository, err)
-	}
-	return nil
+	return r.client.Pull(ctx, GuardedHost+"/"+repository, user, password)
 }

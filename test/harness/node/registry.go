@@ -4,21 +4,15 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"golang.org/x/crypto/bcrypt"
 
+	"github.com/tcr-assistant/tcr-assistant/test/harness/registry"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/selfsigned"
 )
 
@@ -28,8 +22,8 @@ const RegistryHost = "demo.tencentcloudcr.com"
 // Registry is a private registry on RegistryAddress, which asks everybody for a name and a password, and whose certificate
 // the node trusts.
 type Registry struct {
-	dir       string
-	transport *http.Transport
+	dir    string
+	client *registry.Client
 }
 
 // StartRegistry starts the registry with one user.
@@ -64,7 +58,7 @@ auth: {htpasswd: {realm: %q, path: %q}}
 	if err := n.run("/usr/bin/docker-registry", "docker-registry", "serve", r.path("config.yaml")); err != nil {
 		return nil, err
 	}
-	r.transport = clientOf(certificate, RegistryAddress)
+	r.client = clientAt(RegistryAddress, certificate)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return r, n.await(ctx, "the registry", func() error {
@@ -82,55 +76,31 @@ func trust(host string, certificate []byte) error {
 	return write(filepath.Join(registryHosts, host, "hosts.toml"), fmt.Sprintf("server = %q\nca = %q\n", "https://"+host, authority))
 }
 
-// clientOf returns what reaches a registry, whose name leads nowhere.
-func clientOf(certificate []byte, address string) *http.Transport {
-	trusted := x509.NewCertPool()
-	trusted.AppendCertsFromPEM(certificate)
-	return &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: trusted},
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(address, "443"))
-		},
-	}
+// clientAt returns what reaches a registry of the node's network.
+func clientAt(address string, certificate []byte) *registry.Client {
+	return registry.NewClient(certificate, func(string) string { return net.JoinHostPort(address, "443") })
 }
 
 func (r *Registry) path(file string) string { return filepath.Join(r.dir, file) }
 
 // SetPassword makes a user with a password the only one that the registry lets in.
 func (r *Registry) SetPassword(user, password string) error {
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	text, err := registry.Htpasswd(map[string]string{user: password})
 	if err != nil {
-		return fmt.Errorf("hashing a password: %w", err)
+		return err
 	}
 	// The registry reads the file again when its time changes.
-	return write(r.path("htpasswd"), user+":"+string(hash)+"\n")
+	return write(r.path("htpasswd"), text)
 }
 
 // Login asks the registry whether it lets a user in, and returns the status of its answer.
 func (r *Registry) Login(ctx context.Context, user, password string) (status int, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+RegistryHost+"/v2/", nil)
-	if err != nil {
-		return 0, err
-	}
-	request.SetBasicAuth(user, password)
-	response, err := r.transport.RoundTrip(request)
-	if err != nil {
-		return 0, fmt.Errorf("asking the registry: %w", err)
-	}
-	return response.StatusCode, response.Body.Close()
+	return r.client.Login(ctx, RegistryHost, user, password)
 }
 
 // Push pushes an image to a repository and tag, as in docker/app:1.
 func (r *Registry) Push(ctx context.Context, repository string, image v1.Image, user, password string) error {
-	tag, err := name.NewTag(RegistryHost + "/" + repository)
-	if err == nil {
-		err = remote.Write(tag, image, remote.WithContext(ctx), remote.WithTransport(r.transport),
-			remote.WithAuth(&authn.Basic{Username: user, Password: password}))
-	}
-	if err != nil {
-		return fmt.Errorf("pushing %s: %w", repository, err)
-	}
-	return nil
+	return r.client.Push(ctx, RegistryHost+"/"+repository, image, user, password)
 }
 
 // Requests returns how many lines of the registry's log hold all of some texts.

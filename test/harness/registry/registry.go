@@ -1,15 +1,11 @@
-// Package registry runs the CNCF's registry on loopback. It lets in whoever has a token of its token service, which asks somebody
-// else whether a name and a password are good: the cloud to test with, for one.
+// Package registry runs the CNCF's registry on loopback. It lets in whoever has a password of a file, or a token of its token service,
+// which asks somebody else who may have what: the cloud to test with, for one.
 package registry
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,37 +13,49 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/binaries"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/process"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/selfsigned"
 )
 
-// patience bounds how long it may take to come up, on a busy machine too.
-const patience = time.Minute
+const (
+	// patience bounds how long it may take to come up, on a busy machine too.
+	patience = time.Minute
+	// loopback is where everything listens.
+	loopback = "127.0.0.1"
+)
 
 // Options say how a registry is started.
 type Options struct {
 	// Dir is for all that it writes.
 	Dir string
-	// Hosts are its names, which lead nowhere.
+	// Hosts are its names, which lead nowhere: its own client alone knows where it is. Without any it is called by its address.
 	Hosts []string
-	// LetsIn says whether a password is good.
-	LetsIn func(user, password string) bool
+	// ImagesOf is a registry whose images it has, too, instead of some of its own.
+	ImagesOf *Registry
+	// Grants says what its token service gives somebody, and whether it lets them in at all. Nobody has no name.
+	Grants func(user, password string) (given Grant, letIn bool)
+	// Passwords are those of its users, by their names, where it has no token service.
+	Passwords map[string]string
 }
 
-// Registry is a running one.
+// Registry is a running one, and the client that reaches it.
 type Registry struct {
-	dir       string
-	tokens    *tokenService
-	command   *exec.Cmd
-	ended     chan struct{}
-	transport *http.Transport
+	*Client
+	// Host is the first of its names, or its address and port.
+	Host string
+	// Realm is the host of its token service, with a port if that is an address; "" if it has none.
+	Realm string
+	// Certificates are what to trust, in PEM: its own, which signed itself, and that of its token service.
+	Certificates []byte
+
+	dir     string
+	storage string // the folder of its images
+	tokens  *tokenService
+	command *exec.Cmd
+	ended   chan struct{}
 }
 
 // Start starts a registry, and returns once it answers.
@@ -57,12 +65,12 @@ func Start(ctx context.Context, options Options) (r *Registry, err error) {
 			err = errors.Join(fmt.Errorf("starting a registry: %w", err), r.Stop())
 		}
 	}()
-	r = &Registry{dir: options.Dir}
+	r = &Registry{dir: options.Dir, storage: filepath.Join(options.Dir, "storage")}
+	if options.ImagesOf != nil {
+		r.storage = options.ImagesOf.storage
+	}
 	binary, err := binaries.Find("docker-registry", "registry", "debian")
 	if err != nil {
-		return r, err
-	}
-	if r.tokens, err = startTokens(options); err != nil {
 		return r, err
 	}
 	free, err := process.FreeAddresses(1)
@@ -70,43 +78,97 @@ func Start(ctx context.Context, options Options) (r *Registry, err error) {
 		return r, err
 	}
 	address := free[0]
-	certificate, key, err := selfsigned.New(options.Hosts...)
-	if err != nil {
+	if err := r.configure(address, options); err != nil {
 		return r, err
-	}
-	for file, text := range map[string]string{
-		"tls.crt": string(certificate), "tls.key": string(key), "tokens.crt": string(r.tokens.certificate),
-		"config.yaml": fmt.Sprintf(`version: 0.1
-log: {accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: %q}}
-http: {addr: %q, tls: {certificate: %q, key: %q}}
-auth: {token: {realm: %q, service: %q, issuer: %q, rootcertbundle: %q}}
-`, r.path("storage"), address, r.path("tls.crt"), r.path("tls.key"), r.tokens.url, service, issuer, r.path("tokens.crt")),
-	} {
-		if err := os.WriteFile(r.path(file), []byte(text), 0o600); err != nil {
-			return r, err
-		}
 	}
 	if err := r.run(binary); err != nil {
 		return r, err
 	}
-	trusted := x509.NewCertPool()
-	trusted.AppendCertsFromPEM(certificate)
-	trusted.AppendCertsFromPEM(r.tokens.certificate)
-	r.transport = &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: trusted},
-		DialContext: func(ctx context.Context, network, asked string) (net.Conn, error) {
-			at := address
-			if strings.HasPrefix(asked, "tokens.") {
-				at = r.tokens.address
-			}
-			return (&net.Dialer{}).DialContext(ctx, network, at)
-		},
+	r.Client = NewClient(r.Certificates, func(asked string) string {
+		if r.tokens != nil && strings.TrimSuffix(asked, ":443") == r.Realm {
+			return r.tokens.address
+		}
+		return address
+	})
+	return r, r.await(ctx)
+}
+
+// configure writes all that the registry's program reads.
+func (r *Registry) configure(address string, options Options) error {
+	names := options.Hosts
+	if len(names) == 0 {
+		r.Host, names = address, []string{loopback}
+	} else {
+		r.Host = names[0]
 	}
-	return r, r.await(ctx, options.Hosts[0])
+	certificate, key, err := selfsigned.New(names...)
+	if err != nil {
+		return err
+	}
+	r.Certificates = certificate
+	auth, err := r.prepareAuth(options)
+	if err != nil {
+		return err
+	}
+	for file, text := range map[string]string{
+		"tls.crt": string(certificate), "tls.key": string(key),
+		"config.yaml": fmt.Sprintf(`version: 0.1
+log: {accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: %q}}
+http: {addr: %q, tls: {certificate: %q, key: %q}}
+auth: {%s}
+`, r.storage, address, r.path("tls.crt"), r.path("tls.key"), auth),
+	} {
+		if err := os.WriteFile(r.path(file), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepareAuth makes what decides who is let in, and returns what the registry's configuration says of it.
+func (r *Registry) prepareAuth(options Options) (config string, err error) {
+	if options.Grants == nil {
+		return fmt.Sprintf("htpasswd: {realm: registry, path: %q}", r.path("htpasswd")), r.SetPasswords(options.Passwords)
+	}
+	var host string
+	if len(options.Hosts) > 0 {
+		// Some clients ask no service under an address of loopback for a registry that has a name.
+		host = "tokens." + options.Hosts[0]
+	}
+	if r.tokens, err = startTokens(host, options.Grants); err != nil {
+		return "", err
+	}
+	r.Realm = r.tokens.host
+	r.Certificates = append(r.Certificates, r.tokens.certificate...)
+	return fmt.Sprintf("token: {realm: %q, service: %q, issuer: %q, rootcertbundle: %q}",
+		"https://"+r.Realm+"/token", service, issuer, r.path("tokens.crt")), os.WriteFile(r.path("tokens.crt"), r.tokens.certificate, 0o600)
 }
 
 func (r *Registry) path(file string) string { return filepath.Join(r.dir, file) }
+
+// SetPasswords makes these users, with their passwords, the only ones that the registry lets in.
+func (r *Registry) SetPasswords(passwords map[string]string) error {
+	text, err := Htpasswd(passwords)
+	if err != nil {
+		return err
+	}
+	// The registry reads the file again when its time changes.
+	return os.WriteFile(r.path("htpasswd"), []byte(text), 0o600)
+}
+
+// Htpasswd returns a registry's file of users with their passwords.
+func Htpasswd(passwords map[string]string) (string, error) {
+	var lines strings.Builder
+	for user, password := range passwords {
+		hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+		if err != nil {
+			return "", fmt.Errorf("hashing a password: %w", err)
+		}
+		fmt.Fprintf(&lines, "%s:%s\n", user, hash)
+	}
+	return lines.String(), nil
+}
 
 // run runs the registry's program.
 func (r *Registry) run(binary string) error {
@@ -129,25 +191,21 @@ func (r *Registry) run(binary string) error {
 }
 
 // await returns once the registry asks who one is.
-func (r *Registry) await(ctx context.Context, host string) error {
+func (r *Registry) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/v2/", nil)
-		if err != nil {
-			return err
-		}
-		answer, err := r.transport.RoundTrip(request)
+		status, err := r.Login(ctx, r.Host, "", "")
 		if err == nil {
-			_ = answer.Body.Close()
-			if answer.StatusCode == http.StatusUnauthorized {
+			if status == http.StatusUnauthorized {
 				return nil
 			}
-			err = errors.New(answer.Status)
+			err = errors.New(http.StatusText(status))
 		}
 		select {
 		case <-r.ended:
-			return fmt.Errorf("it ended: %s", r.command.ProcessState)
+			said, unread := os.ReadFile(r.path("registry.log"))
+			return errors.Join(fmt.Errorf("it ended by itself: %s\n%s", r.command.ProcessState, said), unread)
 		case <-ctx.Done():
 			return fmt.Errorf("it does not answer: %w", err)
 		case <-time.After(20 * time.Millisecond):
@@ -155,7 +213,7 @@ func (r *Registry) await(ctx context.Context, host string) error {
 	}
 }
 
-// Stop ends the registry at once.
+// Stop ends the registry at once, and its token service.
 func (r *Registry) Stop() error {
 	var all error
 	if r.command != nil {
@@ -164,7 +222,7 @@ func (r *Registry) Stop() error {
 		}
 		<-r.ended
 	}
-	if r.transport != nil {
+	if r.Client != nil {
 		r.transport.CloseIdleConnections()
 	}
 	if r.tokens != nil {
@@ -173,60 +231,5 @@ func (r *Registry) Stop() error {
 	return all
 }
 
-// as returns how a registry is asked by somebody, who logs in anew.
-func (r *Registry) as(ctx context.Context, user, password string) []remote.Option {
-	return []remote.Option{
-		remote.WithContext(ctx), remote.WithTransport(r.transport), remote.WithAuth(&authn.Basic{Username: user, Password: password}),
-		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
-	}
-}
-
-// Push pushes an image under a name such as r.example.com/team/app:1.
-func (r *Registry) Push(ctx context.Context, image string, content v1.Image, user, password string) error {
-	tag, err := name.NewTag(image)
-	if err == nil {
-		err = remote.Write(tag, content, r.as(ctx, user, password)...)
-	}
-	if err != nil {
-		return fmt.Errorf("pushing %s: %w", image, err)
-	}
-	return nil
-}
-
-// Pull logs in and pulls an image, layers and all.
-func (r *Registry) Pull(ctx context.Context, image, user, password string) error {
-	err := func() error {
-		tag, err := name.NewTag(image)
-		if err != nil {
-			return err
-		}
-		content, err := remote.Image(tag, r.as(ctx, user, password)...)
-		if err != nil {
-			return err
-		}
-		layers, err := content.Layers()
-		for _, layer := range layers {
-			err = errors.Join(err, read(layer))
-		}
-		return err
-	}()
-	if err != nil {
-		return fmt.Errorf("pulling %s: %w", image, err)
-	}
-	return nil
-}
-
-func read(layer v1.Layer) error {
-	content, err := layer.Compressed()
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, content)
-	return errors.Join(err, content.Close())
-}
-
-// Refused says whether somebody was not let in.
-func Refused(err error) bool {
-	var answer *transport.Error
-	return errors.As(err, &answer) && answer.StatusCode == http.StatusUnauthorized
-}
+// Logins counts the requests to its token service that held a user name and a password.
+func (r *Registry) Logins() int { return int(r.tokens.logins.Load()) }

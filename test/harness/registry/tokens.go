@@ -9,12 +9,15 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/selfsigned"
@@ -29,34 +32,43 @@ const (
 // lifetime is how long a token is good. Clients that log in anew ask for another.
 const lifetime = time.Minute
 
+// Grant is what a token service gives somebody whom it lets in: a token for what they ask for of what they may.
+type Grant struct {
+	// User is whom the token names; "" is nobody.
+	User string
+	// Repositories are those that may be pulled from and pushed to. Everything stands for any.
+	Repositories []string
+	// Stale has the token's time be over.
+	Stale bool
+}
+
+// Everything stands for any repository.
+const Everything = "*"
+
 // tokenService issues the tokens that the registry trusts, to whoever it lets in.
 type tokenService struct {
-	letsIn      func(user, password string) bool
-	url         string // its name leads nowhere
+	grants      func(user, password string) (Grant, bool)
+	host        string // a name that leads nowhere, or the address
 	address     string
 	certificate []byte // in PEM; it signs the tokens, too
 	pair        tls.Certificate
 	server      *http.Server
+	logins      atomic.Int64
 }
 
-// startTokens starts the service of a registry.
-func startTokens(options Options) (*tokenService, error) {
-	s := &tokenService{letsIn: options.LetsIn}
-	// Clients ask no service under an address of loopback.
-	host := "tokens." + options.Hosts[0]
-	certificate, key, err := selfsigned.New(host)
+// startTokens starts the service of a registry, under a name or, if that is "", its address.
+func startTokens(name string, grants func(user, password string) (Grant, bool)) (s *tokenService, err error) {
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(loopback, "0"))
 	if err != nil {
 		return nil, err
 	}
-	if s.pair, err = tls.X509KeyPair(certificate, key); err != nil {
-		return nil, err
+	s = &tokenService{grants: grants, host: name, address: listener.Addr().String()}
+	if name == "" {
+		s.host, name = s.address, loopback
 	}
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+	if s.certificate, s.pair, err = selfsigned.Pair(name); err != nil {
+		return nil, errors.Join(err, listener.Close())
 	}
-	s.certificate, s.address = certificate, listener.Addr().String()
-	s.url = "https://" + host + "/token"
 	s.server = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 	go func() { // it ends with the server
 		_ = s.server.Serve(tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{s.pair}}))
@@ -64,7 +76,7 @@ func startTokens(options Options) (*tokenService, error) {
 	return s, nil
 }
 
-// access is what a token lets somebody do.
+// access is what a token lets its holder do.
 type access struct {
 	Type    string   `json:"type"`
 	Name    string   `json:"name"`
@@ -73,20 +85,16 @@ type access struct {
 
 // ServeHTTP answers with a token for what is asked for, to whoever may have it.
 func (s *tokenService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	user, password, _ := r.BasicAuth()
-	if !s.letsIn(user, password) {
+	user, password, named := r.BasicAuth()
+	if named {
+		s.logins.Add(1)
+	}
+	grant, letIn := s.grants(user, password)
+	if !letIn {
 		http.Error(w, `{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}`, http.StatusUnauthorized)
 		return
 	}
-	granted := []access{}
-	for _, scope := range r.URL.Query()["scope"] {
-		// repository:team/app:pull,push
-		kind, rest, _ := strings.Cut(scope, ":")
-		if at := strings.LastIndex(rest, ":"); at >= 0 {
-			granted = append(granted, access{kind, rest[:at], strings.Split(rest[at+1:], ",")})
-		}
-	}
-	token, err := s.token(user, granted)
+	token, err := s.token(grant, r.URL.Query()["scope"])
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -95,9 +103,28 @@ func (s *tokenService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "expires_in": int(lifetime.Seconds())}) // who asked may be gone
 }
 
+// within returns what a grant allows of the scopes that are asked for, as in repository:team/app:pull,push.
+func (g Grant) within(scopes []string) []access {
+	granted := []access{}
+	for _, scope := range scopes {
+		kind, rest, _ := strings.Cut(scope, ":")
+		at := strings.LastIndex(rest, ":")
+		if at < 0 {
+			continue
+		}
+		if repository := rest[:at]; slices.Contains(g.Repositories, repository) || slices.Contains(g.Repositories, Everything) {
+			granted = append(granted, access{kind, repository, strings.Split(rest[at+1:], ",")})
+		}
+	}
+	return granted
+}
+
 // token returns a token that the registry trusts by the certificate in its head.
-func (s *tokenService) token(user string, granted []access) (string, error) {
-	now := time.Now()
+func (s *tokenService) token(grant Grant, scopes []string) (string, error) {
+	issued := time.Now()
+	if grant.Stale {
+		issued = issued.Add(-time.Hour)
+	}
 	head, err := encoded(map[string]any{
 		"typ": "JWT", "alg": "ES256", "x5c": []string{base64.StdEncoding.EncodeToString(s.pair.Certificate[0])},
 	})
@@ -105,8 +132,8 @@ func (s *tokenService) token(user string, granted []access) (string, error) {
 		return "", err
 	}
 	body, err := encoded(map[string]any{
-		"iss": issuer, "aud": service, "sub": user, "access": granted, "jti": rand.Text(),
-		"iat": now.Unix(), "nbf": now.Add(-lifetime).Unix(), "exp": now.Add(lifetime).Unix(),
+		"iss": issuer, "aud": service, "sub": grant.User, "access": grant.within(scopes), "jti": rand.Text(),
+		"iat": issued.Unix(), "nbf": issued.Add(-lifetime).Unix(), "exp": issued.Add(lifetime).Unix(),
 	})
 	if err != nil {
 		return "", err

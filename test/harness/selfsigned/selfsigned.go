@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -46,4 +47,14 @@ func New(hosts ...string) (certificate, key []byte, err error) {
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}), nil
+}
+
+// Pair returns a certificate as New makes it, in PEM for whoever is to trust it, and with its key for whoever is to serve it.
+func Pair(hosts ...string) (certificate []byte, pair tls.Certificate, err error) {
+	certificate, key, err := New(hosts...)
+	if err != nil {
+		return nil, tls.Certificate{}, err
+	}
+	pair, err = tls.X509KeyPair(certificate, key)
+	return certificate, pair, err
 }

@@ -78,11 +78,7 @@ func Start(options Options) (*Cloud, error) {
 	if host == "" {
 		host = "127.0.0.1"
 	}
-	authority, key, err := selfsigned.New(host, "tcr.tencentcloudapi.com", "sts.tencentcloudapi.com", "localhost")
-	if err != nil {
-		return nil, fmt.Errorf("starting the cloud: %w", err)
-	}
-	certificate, err := tls.X509KeyPair(authority, key)
+	authority, certificate, err := selfsigned.Pair(host, "tcr.tencentcloudapi.com", "sts.tencentcloudapi.com", "localhost")
 	if err != nil {
 		return nil, fmt.Errorf("starting the cloud: %w", err)
 	}

@@ -1,11 +1,13 @@
 package install
 
 import (
+	"cmp"
 	"errors"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -144,102 +146,150 @@ func TestHostsUpdaterAsInstalled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.home()
-	install := func() {
-		w.runHelm("install", append([]string{chart, "--set", "uninstall.keepCredentials=true"}, terraform...)...)
-	}
-	running := func(t *testing.T) *updater {
-		t.Helper()
-		since := time.Now()
-		u := w.runUpdater(t, manager.Namespace)
-		w.seen(since)
-		return u
-	}
-	install()
-	t.Run("a pod that ends leaves the lines", func(t *testing.T) {
-		assert.Equal(t, ours+others, running(t).ends())
-	})
-	t.Run("an upgrade that leaves no host takes them away", func(t *testing.T) {
-		u := running(t)
-		w.runHelm("upgrade", chart, "--reuse-values", "--set-json", "global.hosts=[]")
-		assert.Equal(t, others, u.ends())
-		w.runHelm("rollback", "1")
-	})
-	t.Run("so does an uninstall", func(t *testing.T) {
-		u := running(t)
-		w.runHelm("uninstall")
-		assert.Equal(t, others, u.ends())
-		install()
-	})
-	t.Run("so does the deletion of the manifests, in one stroke", func(t *testing.T) {
-		u := running(t)
-		manifest, err := w.tryHelm("get", "manifest", "tcr-assistant", "--namespace", manager.Namespace)
-		require.NoError(t, err)
-		out, err := w.Pipe(manifest, "delete", "-f", "-")
-		require.NoError(t, err, out)
-		assert.Equal(t, others, u.ends())
-		w.runHelm("uninstall")
-		install()
-	})
-	t.Run("so does a DaemonSet that waits for its pods", func(t *testing.T) {
-		u := running(t)
-		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", manager.Namespace, "--type=merge", "-p",
-			`{"metadata":{"finalizers":["example.com/held"]}}`)
-		w.Kubectl("delete", "daemonset", "hosts-updater", "-n", manager.Namespace, "--wait=false")
-		assert.Equal(t, others, u.ends())
-		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", manager.Namespace, "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
-	})
-	t.Run("they stay where that is wanted, without a token", func(t *testing.T) {
-		w.runHelm("upgrade", chart, "--reuse-values", "--set", "hostsUpdater.keepLines=true")
-		u := w.runUpdater(t, manager.Namespace)
-		w.runHelm("uninstall")
-		assert.Equal(t, ours+others, u.ends())
-	})
-	t.Run("they stay through the upgrade that asks for that", func(t *testing.T) {
-		install()
-		u := running(t)
-		w.runHelm("upgrade", chart, "--reuse-values", "--set", "hostsUpdater.keepLines=true") // whose pods end after it
-		assert.Equal(t, ours+others, u.ends())
-		w.runHelm("uninstall")
-	})
-	t.Run("they stay when a pod is deleted by force", func(t *testing.T) {
-		install()
-		defer w.runHelm("uninstall")
-		w.Kubectl("run", "forced", "-n", manager.Namespace, "--image=r.io/x", "--overrides", `{"spec":{"serviceAccountName":"hosts-updater","nodeName":"node",
-			"securityContext":{"runAsNonRoot":true,"runAsUser":7,"seccompProfile":{"type":"RuntimeDefault"}},
-			"containers":[{"name":"forced","image":"r.io/x","securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}}}]}}`)
-		since := time.Now()
-		u := w.runUpdater(t, manager.Namespace, "forced")
-		w.seen(since)
-		w.Kubectl("delete", "pod", "forced", "-n", manager.Namespace, "--grace-period=0", "--force")
-		w.Eventually("its token is refused", func() error { // one that was good is taken for good for a while
-			review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: u.token()}}
-			review, err := w.Client.AuthenticationV1().TokenReviews().Create(w.Ctx, review, metav1.CreateOptions{})
-			if err == nil && review.Status.Authenticated {
-				err = errors.New("it is not")
+	w.installUpdater()
+	for _, step := range []struct {
+		name   string
+		before func()
+		pod    endingPod
+		comes  func(u *updater) // what comes about before the pod ends
+		left   string
+		after  func()
+	}{
+		{name: "a pod that ends leaves the lines", left: ours + others},
+		{
+			name: "an upgrade that leaves no host takes them away", left: others,
+			comes: func(*updater) { w.runHelm("upgrade", chart, "--reuse-values", "--set-json", "global.hosts=[]") },
+			after: func() { w.runHelm("rollback", "1") },
+		},
+		{name: "so does an uninstall", comes: w.uninstalled, left: others, after: func() { w.installUpdater() }},
+		{name: "so does the deletion of the manifests, in one stroke", comes: w.manifestsDeleted, left: others, after: func() {
+			w.runHelm("uninstall")
+			w.installUpdater()
+		}},
+		{name: "so does a DaemonSet that waits for its pods", left: others, comes: func(*updater) {
+			w.holdDaemonSet(manager.Namespace)
+			w.Kubectl("delete", "daemonset", "hosts-updater", "-n", manager.Namespace, "--wait=false")
+		}, after: func() { w.releaseDaemonSet(manager.Namespace) }},
+		{
+			name: "they stay where that is wanted, without a token", before: w.keepLines, pod: endingPod{blind: true},
+			comes: w.uninstalled, left: ours + others,
+		},
+		{
+			name: "they stay through the upgrade that asks for that", before: func() { w.installUpdater() },
+			comes: func(*updater) { w.keepLines() }, // whose pods end after it
+			left:  ours + others, after: func() { w.runHelm("uninstall") },
+		},
+		{
+			name: "they stay when a pod is deleted by force", before: w.installWithForced, pod: endingPod{name: "forced"},
+			comes: w.deletedByForce, left: ours + others, after: func() { w.runHelm("uninstall") },
+		},
+		{
+			name: "they stay where the API server does not know of its roles", before: func() { w.installUpdater() },
+			comes: func(*updater) { w.Kubectl("delete", "rolebinding", "hosts-updater", "-n", manager.Namespace) },
+			left:  ours + others, after: func() { w.runHelm("uninstall") },
+		},
+		{
+			name: "a namespace that is ending takes them away, whatever goes first", left: others, pod: endingPod{namespace: "nodes"},
+			before: func() {
+				w.Kubectl("create", "namespace", "nodes")
+				w.installUpdater("--set", "hostsUpdater.namespace=nodes")
+				w.holdDaemonSet("nodes") // held, it is there when the pod ends, as it may be for any pod of a namespace that is ending
+			},
+			comes: func(*updater) { w.Kubectl("delete", "namespace", "nodes", "--wait=false") },
+			after: func() { w.releaseDaemonSet("nodes") },
+		},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			if step.before != nil {
+				step.before()
 			}
-			return err
+			if step.after != nil {
+				defer step.after()
+			}
+			u := w.watching(t, step.pod)
+			if step.comes != nil {
+				step.comes(u)
+			}
+			assert.Equal(t, step.left, u.ends())
 		})
-		assert.Equal(t, ours+others, u.ends())
-	})
-	t.Run("they stay where the API server does not know of its roles", func(t *testing.T) {
-		install()
-		defer w.runHelm("uninstall")
-		u := running(t)
-		w.Kubectl("delete", "rolebinding", "hosts-updater", "-n", manager.Namespace)
-		assert.Equal(t, ours+others, u.ends())
-	})
-	t.Run("a namespace that is ending takes them away, whatever goes first", func(t *testing.T) {
-		w.Kubectl("create", "namespace", "nodes")
-		w.runHelm("install", append([]string{chart, "--set", "hostsUpdater.namespace=nodes", "--set", "uninstall.keepCredentials=true"},
-			terraform...)...)
-		// Held, it is there when the pod ends, as it may be for any pod of a namespace that is ending.
-		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", "nodes", "--type=merge", "-p", `{"metadata":{"finalizers":["example.com/held"]}}`)
-		since := time.Now()
-		u := w.runUpdater(t, "nodes")
+	}
+}
+
+// endingPod is which pod hosts-updater runs as.
+type endingPod struct {
+	namespace string // by default the product's
+	name      string // of one that its token is bound to, if any
+	blind     bool   // it has no token, and so watches nothing
+}
+
+// watching starts hosts-updater as a pod, and waits until it watches its configuration.
+func (w *world) watching(t *testing.T, pod endingPod) *updater {
+	t.Helper()
+	namespace, since := cmp.Or(pod.namespace, manager.Namespace), time.Now()
+	var bound []string
+	if pod.name != "" {
+		bound = []string{pod.name}
+	}
+	u := w.runUpdater(t, namespace, bound...)
+	if !pod.blind {
 		w.seen(since)
-		w.Kubectl("delete", "namespace", "nodes", "--wait=false")
-		assert.Equal(t, others, u.ends())
-		w.Kubectl("patch", "daemonset", "hosts-updater", "-n", "nodes", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+	}
+	return u
+}
+
+// installUpdater installs the chart with hosts, whose uninstall leaves the credentials.
+func (w *world) installUpdater(args ...string) {
+	w.T.Helper()
+	w.runHelm("install", slices.Concat([]string{chart}, args, []string{"--set", "uninstall.keepCredentials=true"}, terraform)...)
+}
+
+func (w *world) uninstalled(*updater) { w.runHelm("uninstall") }
+
+func (w *world) manifestsDeleted(u *updater) {
+	u.t.Helper()
+	manifest, err := w.tryHelm("get", "manifest", "tcr-assistant", "--namespace", manager.Namespace)
+	require.NoError(u.t, err)
+	out, err := w.Pipe(manifest, "delete", "-f", "-")
+	require.NoError(u.t, err, out)
+}
+
+// keepLines upgrades to lines that stay.
+func (w *world) keepLines() {
+	w.T.Helper()
+	w.runHelm("upgrade", chart, "--reuse-values", "--set", "hostsUpdater.keepLines=true")
+}
+
+// holdDaemonSet has the DaemonSet stay after its deletion until it is released.
+func (w *world) holdDaemonSet(namespace string) {
+	w.T.Helper()
+	w.Kubectl("patch", "daemonset", "hosts-updater", "-n", namespace, "--type=merge", "-p", `{"metadata":{"finalizers":["example.com/held"]}}`)
+}
+
+func (w *world) releaseDaemonSet(namespace string) {
+	w.T.Helper()
+	w.Kubectl("patch", "daemonset", "hosts-updater", "-n", namespace, "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+}
+
+// installWithForced installs, and creates a pod of hosts-updater's account.
+func (w *world) installWithForced() {
+	w.T.Helper()
+	w.installUpdater()
+	w.Kubectl("run", "forced", "-n", manager.Namespace, "--image=r.io/x", "--overrides", `{"spec":{"serviceAccountName":"hosts-updater","nodeName":"node",
+		"securityContext":{"runAsNonRoot":true,"runAsUser":7,"seccompProfile":{"type":"RuntimeDefault"}},
+		"containers":[{"name":"forced","image":"r.io/x","securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}}}]}}`)
+}
+
+// deletedByForce deletes the pod, and waits until its token is refused.
+func (w *world) deletedByForce(u *updater) {
+	u.t.Helper()
+	w.Kubectl("delete", "pod", "forced", "-n", manager.Namespace, "--grace-period=0", "--force")
+	w.Eventually("its token is refused", func() error { // one that was good is taken for good for a while
+		review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: u.token()}}
+		review, err := w.Client.AuthenticationV1().TokenReviews().Create(w.Ctx, review, metav1.CreateOptions{})
+		if err == nil && review.Status.Authenticated {
+			err = errors.New("it is not")
+		}
+		return err
 	})
 }
 

@@ -162,62 +162,80 @@ func TestKubectlTCRSaysWhy(t *testing.T) {
 			assert.Equal(t, 1, code)
 		})
 	}
-	t.Run("a pod that is older than the entry", func(t *testing.T) {
-		p.fails("late", "early", unauthorized)
-		out, code := p.ask("", "why", "pod/early", "--namespace=late")
-		assert.Equal(t, 1, code)
-		assert.Contains(t, out, "PodOlderThanEntry: pod late/early\n")
-		assert.Contains(t, out, "To do: kubectl delete pod -n late early, and create it again")
-		assert.LessOrEqual(t, strings.Count(out, "\n"), 12)
-		assert.NotContains(t, out, "\x1b", "colours are for terminals")
-	})
-	t.Run("all pods of a namespace", func(t *testing.T) {
-		reasons, code := p.why("namespace/shop")
-		assert.Equal(t, 1, code)
-		for _, reason := range []diagnose.Reason{diagnose.CredentialRefused, diagnose.SiblingSecretBroken, diagnose.OtherRegistry} {
-			assert.Contains(t, reasons, reason)
-		}
-	})
-	t.Run("the Secret is somebody else's", func(t *testing.T) {
-		p.foreignSecret("other", "tcr.ipsforeign")
-		p.Create("foreign", suite.InNamespaces("other"))
-		p.Lists("other", "default", "tcr.ipsforeign")
-		p.pod("other", "foreign", "foreign.example.com/app")
-		p.fails("other", "foreign", unauthorized)
-		reasons, code := p.why("foreign", "-n", "other")
-		assert.Equal(t, []diagnose.Reason{diagnose.SecretForeign}, reasons)
-		assert.Equal(t, 1, code)
-	})
-	t.Run("the credential was renewed since", func(t *testing.T) {
-		p.pod("shop", "renewed", "demo.example.com/app")
-		p.fails("shop", "renewed", unauthorized)
-		time.Sleep(3 * time.Second) // managedFields know seconds
-		p.edit("demo", password("password-of-demo-renewed"))
-		p.Holds("shop", "demo")
-		reasons, code := p.why("renewed", "-n", "shop")
-		assert.Equal(t, []diagnose.Reason{diagnose.BackingOff}, reasons)
-		assert.Equal(t, 1, code)
-	})
-	t.Run("what is not there", func(t *testing.T) {
-		for _, args := range [][]string{{"none", "-n", "shop"}, {"namespace/none"}, {"deployment/none", "-n", "shop"}, {"cronjob/none"}} {
-			_, code := p.ask("", append([]string{"why"}, args...)...)
-			assert.Equal(t, 2, code, args)
-		}
-		_, code := p.ask("", "why", "--server=https://127.0.0.1:1")
-		assert.Equal(t, 2, code)
-	})
-	p.deployment(t)
-	p.narrowUser(t)
-	t.Run("no manager runs that would mend it", func(t *testing.T) {
-		require.NoError(t, m.Stop())
-		require.NoError(t, p.Client.CoreV1().Secrets("shop").Delete(p.Ctx, "tcr.ipsdemo", metav1.DeleteOptions{}))
-		reasons, code := p.why("refused", "-n", "shop")
-		assert.Equal(t, []diagnose.Reason{diagnose.ManagerDown, diagnose.SecretMissing}, reasons)
-		assert.Equal(t, 1, code)
-		out, code := p.ask("", "status")
-		assert.Equal(t, 1, code)
-		assert.Contains(t, out, "no replica leads")
-	})
+	t.Run("a pod that is older than the entry", p.olderPod)
+	t.Run("all pods of a namespace", p.namespacePods)
+	t.Run("the Secret is somebody else's", p.foreign)
+	t.Run("the credential was renewed since", p.renewed)
+	t.Run("what is not there", p.absent)
+	t.Run("the pods of a deployment", p.deployment)
+	t.Run("a narrow user is told what they may not see", p.narrowUser)
+	require.NoError(t, m.Stop())
+	t.Run("no manager runs that would mend it", p.unmended)
+}
+
+// olderPod asks about a pod that was there before its account listed the entry.
+func (p *plugin) olderPod(t *testing.T) {
+	p.fails("late", "early", unauthorized)
+	out, code := p.ask("", "why", "pod/early", "--namespace=late")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, out, "PodOlderThanEntry: pod late/early\n")
+	assert.Contains(t, out, "To do: kubectl delete pod -n late early, and create it again")
+	assert.LessOrEqual(t, strings.Count(out, "\n"), 12)
+	assert.NotContains(t, out, "\x1b", "colours are for terminals")
+}
+
+// namespacePods asks about all of a namespace at once.
+func (p *plugin) namespacePods(t *testing.T) {
+	reasons, code := p.why("namespace/shop")
+	assert.Equal(t, 1, code)
+	for _, reason := range []diagnose.Reason{diagnose.CredentialRefused, diagnose.SiblingSecretBroken, diagnose.OtherRegistry} {
+		assert.Contains(t, reasons, reason)
+	}
+}
+
+// foreign asks about a pod whose entry leads to a Secret that is not the manager's.
+func (p *plugin) foreign(t *testing.T) {
+	p.foreignSecret("other", "tcr.ipsforeign")
+	p.Create("foreign", suite.InNamespaces("other"))
+	p.Lists("other", "default", "tcr.ipsforeign")
+	p.pod("other", "foreign", "foreign.example.com/app")
+	p.fails("other", "foreign", unauthorized)
+	reasons, code := p.why("foreign", "-n", "other")
+	assert.Equal(t, []diagnose.Reason{diagnose.SecretForeign}, reasons)
+	assert.Equal(t, 1, code)
+}
+
+// renewed asks about a pod that has failed with the credential before this one.
+func (p *plugin) renewed(t *testing.T) {
+	p.pod("shop", "renewed", "demo.example.com/app")
+	p.fails("shop", "renewed", unauthorized)
+	time.Sleep(3 * time.Second) // managedFields know seconds
+	p.edit("demo", password("password-of-demo-renewed"))
+	p.Holds("shop", "demo")
+	reasons, code := p.why("renewed", "-n", "shop")
+	assert.Equal(t, []diagnose.Reason{diagnose.BackingOff}, reasons)
+	assert.Equal(t, 1, code)
+}
+
+// absent asks about pods, namespaces, owners and an API server that do not exist.
+func (p *plugin) absent(t *testing.T) {
+	for _, args := range [][]string{{"none", "-n", "shop"}, {"namespace/none"}, {"deployment/none", "-n", "shop"}, {"cronjob/none"}} {
+		_, code := p.ask("", append([]string{"why"}, args...)...)
+		assert.Equal(t, 2, code, args)
+	}
+	_, code := p.ask("", "why", "--server=https://127.0.0.1:1")
+	assert.Equal(t, 2, code)
+}
+
+// unmended asks about a pod whose Secret is gone while no manager runs.
+func (p *plugin) unmended(t *testing.T) {
+	require.NoError(t, p.Client.CoreV1().Secrets("shop").Delete(p.Ctx, "tcr.ipsdemo", metav1.DeleteOptions{}))
+	reasons, code := p.why("refused", "-n", "shop")
+	assert.Equal(t, []diagnose.Reason{diagnose.ManagerDown, diagnose.SecretMissing}, reasons)
+	assert.Equal(t, 1, code)
+	out, code := p.ask("", "status")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, out, "no replica leads")
 }
 
 func (p *plugin) secret(namespace, name, config string) {
@@ -238,60 +256,56 @@ func (p *plugin) foreignSecret(namespace, name string) {
 
 // deployment asks about the pods of a Deployment that the cluster's controllers have made.
 func (p *plugin) deployment(t *testing.T) {
-	t.Run("the pods of a deployment", func(t *testing.T) {
-		p.Kubectl("create", "deployment", "web", "-n", "shop", "--image=demo.example.com/app", "--replicas=2")
-		var names []string
-		p.Eventually("the deployment has pods", func() error {
-			names = strings.Fields(p.Kubectl("get", "pods", "-n", "shop", "-l", "app=web", "-o", "name"))
-			if len(names) != 2 {
-				return errors.New("not yet")
-			}
-			return nil
-		})
-		reasons, code := p.why("deployment/web", "-n", "shop")
-		assert.Equal(t, []diagnose.Reason{diagnose.Healthy}, reasons)
-		assert.Equal(t, 0, code)
-		for _, name := range names {
-			p.fails("shop", strings.TrimPrefix(name, "pod/"), "demo.example.com/app:latest: not found")
+	p.Kubectl("create", "deployment", "web", "-n", "shop", "--image=demo.example.com/app", "--replicas=2")
+	var names []string
+	p.Eventually("the deployment has pods", func() error {
+		names = strings.Fields(p.Kubectl("get", "pods", "-n", "shop", "-l", "app=web", "-o", "name"))
+		if len(names) != 2 {
+			return errors.New("not yet")
 		}
-		out, code := p.ask("", "why", "deploy/web", "-n", "shop")
-		assert.Equal(t, 1, code)
-		assert.Equal(t, 1, strings.Count(out, "ImageNotFound"), "once for both pods")
+		return nil
 	})
+	reasons, code := p.why("deployment/web", "-n", "shop")
+	assert.Equal(t, []diagnose.Reason{diagnose.Healthy}, reasons)
+	assert.Equal(t, 0, code)
+	for _, name := range names {
+		p.fails("shop", strings.TrimPrefix(name, "pod/"), "demo.example.com/app:latest: not found")
+	}
+	out, code := p.ask("", "why", "deploy/web", "-n", "shop")
+	assert.Equal(t, 1, code)
+	assert.Equal(t, 1, strings.Count(out, "ImageNotFound"), "once for both pods")
 }
 
 // narrowUser asks as someone who may see little.
 func (p *plugin) narrowUser(t *testing.T) {
-	t.Run("a narrow user is told what they may not see", func(t *testing.T) {
-		_, err := p.Client.RbacV1().Roles("shop").Create(p.Ctx, &rbacv1.Role{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "narrow"},
-			Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get"}}},
-		}, metav1.CreateOptions{})
-		require.NoError(t, err)
-		p.Kubectl("create", "rolebinding", "narrow", "-n", "shop", "--role=narrow", "--user=narrow")
-		kubeconfig, err := p.KubeconfigFor("narrow")
-		require.NoError(t, err)
-		var out string
-		p.Eventually("the role is known", func() error {
-			var code int
-			if out, code = p.ask("", "why", "refused", "-n", "shop", "--kubeconfig="+kubeconfig); code != 2 || !strings.Contains(out, "Undecided") {
-				return errors.New(out)
-			}
-			return nil
-		})
-		for _, missing := range []string{`cannot get resource "secrets"`, `cannot list resource "imagepullsecrets"`,
-			`cannot get resource "serviceaccounts"`, `cannot list resource "events"`} {
-			assert.Contains(t, out, missing)
+	_, err := p.Client.RbacV1().Roles("shop").Create(p.Ctx, &rbacv1.Role{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "narrow"},
+		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get"}}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	p.Kubectl("create", "rolebinding", "narrow", "-n", "shop", "--role=narrow", "--user=narrow")
+	kubeconfig, err := p.KubeconfigFor("narrow")
+	require.NoError(t, err)
+	var out string
+	p.Eventually("the role is known", func() error {
+		var code int
+		if out, code = p.ask("", "why", "refused", "-n", "shop", "--kubeconfig="+kubeconfig); code != 2 || !strings.Contains(out, "Undecided") {
+			return errors.New(out)
 		}
-		assert.Contains(t, out, "401 Unauthorized", "what could be seen is still told")
-		out, code := p.ask("", "why", "resolved", "-n", "shop", "--kubeconfig="+kubeconfig)
-		assert.Equal(t, 1, code, "what the pod itself tells takes no more")
-		assert.Contains(t, out, "NameNotResolved")
-		assert.NotContains(t, out, `resource "secrets"`, "and no more is asked for")
-		for _, args := range [][]string{{"status"}, {"why", "namespace/shop"}, {"plan", "-f", "-"}} {
-			out, code := p.ask(document("demo", "shop"), append(args, "--kubeconfig="+kubeconfig)...)
-			assert.Equal(t, 2, code, args)
-			assert.Contains(t, out, "cannot list resource", args)
-		}
+		return nil
 	})
+	for _, missing := range []string{`cannot get resource "secrets"`, `cannot list resource "imagepullsecrets"`,
+		`cannot get resource "serviceaccounts"`, `cannot list resource "events"`} {
+		assert.Contains(t, out, missing)
+	}
+	assert.Contains(t, out, "401 Unauthorized", "what could be seen is still told")
+	out, code := p.ask("", "why", "resolved", "-n", "shop", "--kubeconfig="+kubeconfig)
+	assert.Equal(t, 1, code, "what the pod itself tells takes no more")
+	assert.Contains(t, out, "NameNotResolved")
+	assert.NotContains(t, out, `resource "secrets"`, "and no more is asked for")
+	for _, args := range [][]string{{"status"}, {"why", "namespace/shop"}, {"plan", "-f", "-"}} {
+		out, code := p.ask(document("demo", "shop"), append(args, "--kubeconfig="+kubeconfig)...)
+		assert.Equal(t, 2, code, args)
+		assert.Contains(t, out, "cannot list resource", args)
+	}
 }

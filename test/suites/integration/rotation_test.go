@@ -44,8 +44,9 @@ func (w *world) startRegistry(cloud *suite.Cloud) *registry.Registry {
 	var filled atomic.Bool
 	r, err := registry.Start(w.Ctx, registry.Options{
 		Dir: w.T.TempDir(), Hosts: []string{suite.RegistryDomain, vpcDomain},
-		LetsIn: func(user, password string) bool {
-			return cloud.Check(user, password) || user == "filler" && !filled.Load()
+		Grants: func(user, password string) (registry.Grant, bool) {
+			return registry.Grant{User: user, Repositories: []string{registry.Everything}},
+				cloud.Check(user, password) || user == "filler" && !filled.Load()
 		},
 	})
 	require.NoError(w.T, err)

@@ -11,8 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
-	"github.com/tcr-assistant/tcr-assistant/test/harness/distribution"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/registry"
 )
 
 // credentials shows credentials of a real registry to Prometheus: a good one that says when it ends, one that is refused, and one that ends
@@ -20,10 +20,10 @@ import (
 func (w *world) credentials(t *testing.T) {
 	ends := time.Date(2031, 5, 1, 10, 0, 0, 0, time.UTC)
 	token := "password-of-good." + base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp":%d}`, ends.Unix())) + ".x"
-	upright, err := distribution.WithPasswords(w.Ctx, w.whole.TempDir(), map[string]string{"robot": token})
+	upright, err := registry.Start(w.Ctx, registry.Options{Dir: w.whole.TempDir(), Passwords: map[string]string{"robot": token}})
 	require.NoError(t, err)
 	w.whole.Cleanup(func() { require.NoError(w.whole, upright.Stop()) })
-	w.keep(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "registry-ca"}, Data: map[string][]byte{"ca.crt": upright.Certificate.PEM}})
+	w.keep(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "registry-ca"}, Data: map[string][]byte{"ca.crt": upright.Certificates}})
 	at := func(spec *v1.ImagePullSecretSpec) {
 		spec.Namespaces, spec.Docker.Server, spec.Docker.Password = "newns", upright.Host, token
 		spec.Check = &v1.CredentialCheck{CASecretRef: &v1.SecretReference{Name: "registry-ca"}}

@@ -23,7 +23,7 @@ func TestWhatARegistryAnswers(t *testing.T) {
 		})
 	}
 	t.Run("revoked", func(t *testing.T) {
-		login := check.Login{Username: "revoked", Password: secret, Image: "team/app:v1", Realms: []string{r.tokens.Host}, Roots: r.roots()}
+		login := check.Login{Username: "revoked", Password: secret, Image: "team/app:v1", Realms: []string{r.tokened.Realm}, Roots: r.roots()}
 		for _, server := range []string{r.passwords.Host, r.tokened.Host} {
 			login.Server = server
 			assert.Equal(t, check.Valid, check.Run(t.Context(), login).Verdict, server)

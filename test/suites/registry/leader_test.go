@@ -207,7 +207,7 @@ func TestTheLeaderSaysWhetherCredentialsAreValid(t *testing.T) {
 	})
 	t.Run("another leader asks nobody who was asked, and asks by its proxy", func(t *testing.T) {
 		w.says("proxied", metav1.ConditionUnknown, "NameNotResolved")
-		before := w.tokens.Logins()
+		before := w.tokened.Logins()
 		for _, m := range w.managers {
 			require.NoError(t, m.Stop())
 		}
@@ -217,7 +217,7 @@ func TestTheLeaderSaysWhetherCredentialsAreValid(t *testing.T) {
 		w.says("proxied", metav1.ConditionTrue, "LoggedIn")
 		assert.Contains(t, asked(), "CONNECT "+proxiedHost+":443")
 		assert.GreaterOrEqual(t, time.Since(began), time.Minute)
-		assert.Equal(t, before, w.tokens.Logins(), "it was not long ago")
+		assert.Equal(t, before, w.tokened.Logins(), "it was not long ago")
 		w.says("token-right", metav1.ConditionTrue, "LoggedIn")
 	})
 	t.Run("no password is told", func(t *testing.T) { w.tellsNoPassword(t) })

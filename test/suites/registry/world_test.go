@@ -12,18 +12,18 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tcr-assistant/tcr-assistant/credential/check"
-	"github.com/tcr-assistant/tcr-assistant/test/harness/distribution"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/registry"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/selfsigned"
 )
 
 // secret stands in every password. Nothing that is told may hold it.
@@ -31,13 +31,14 @@ const secret = "hush"
 
 // registries are real ones, and ways to them on which something goes wrong.
 type registries struct {
-	passwords, tokened *distribution.Registry
-	tokens             *distribution.Tokens
-	// opened is one that takes tokens of a service which gives some to anybody.
-	opened *distribution.Registry
-	anyone *distribution.Tokens
+	passwords, tokened *registry.Registry
+	accounts           *accounts // of tokened
+	// opened is one whose token service gives a token to anybody.
+	opened *registry.Registry
 	// authorities are the certificates of all of them, in PEM.
 	authorities []byte
+	// front is the certificate of ways to the registry with passwords.
+	front tls.Certificate
 	// proxied is the address of a way to the registry with passwords that has the certificate of proxiedHost.
 	proxied string
 }
@@ -47,72 +48,63 @@ const proxiedHost = "registry.example.test"
 
 func startRegistries(t *testing.T) *registries {
 	t.Helper()
-	dir := func(name string) string {
-		path := filepath.Join(t.TempDir(), name)
-		require.NoError(t, os.Mkdir(path, 0o700))
-		return path
+	start := func(options registry.Options) *registry.Registry {
+		options.Dir = t.TempDir()
+		started, err := registry.Start(t.Context(), options)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, started.Stop()) })
+		return started
 	}
-	var r registries
-	var err error
-	r.tokens, err = distribution.StartTokens()
-	require.NoError(t, err)
-	t.Cleanup(r.tokens.Stop)
-	r.passwords, err = distribution.WithPasswords(t.Context(), dir("passwords"), map[string]string{"robot": secret, "revoked": secret})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, r.passwords.Stop()) })
-	r.tokened, err = distribution.WithTokens(t.Context(), dir("tokens"), r.tokens, r.passwords)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, r.tokened.Stop()) })
-	r.tokens.Set("robot", &distribution.Account{Password: secret, Repositories: []string{"team/app"}})
-	r.tokens.Set("narrow", &distribution.Account{Password: secret})
-	r.tokens.Set("stale", &distribution.Account{Password: secret, Repositories: []string{"team/app"}, Stale: true})
-	r.tokens.Set("revoked", &distribution.Account{Password: secret, Repositories: []string{"team/app"}})
-	r.anyone, err = distribution.StartTokens()
-	require.NoError(t, err)
-	t.Cleanup(r.anyone.Stop)
-	r.anyone.Open()
-	r.anyone.Set("robot", &distribution.Account{Password: secret, Repositories: []string{"team/app"}})
-	r.opened, err = distribution.WithTokens(t.Context(), dir("opened"), r.anyone, r.passwords)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, r.opened.Stop()) })
-	for _, certificate := range []*distribution.Certificate{
-		r.passwords.Certificate, r.tokened.Certificate, r.tokens.Certificate, r.opened.Certificate, r.anyone.Certificate,
-	} {
-		r.authorities = append(r.authorities, certificate.PEM...)
+	pair := func(host string) (certificate []byte, pair tls.Certificate) {
+		certificate, pair, err := selfsigned.Pair(host)
+		require.NoError(t, err)
+		return certificate, pair
 	}
-	named, err := distribution.NewCertificate(proxiedHost)
+	app := []string{"team/app"}
+	r := &registries{accounts: &accounts{of: map[string]account{
+		"robot": {password: secret, repositories: app}, "revoked": {password: secret, repositories: app},
+		"narrow": {password: secret}, "stale": {password: secret, repositories: app, stale: true},
+	}}}
+	r.passwords = start(registry.Options{Passwords: map[string]string{"robot": secret, "revoked": secret}})
+	r.tokened = start(registry.Options{ImagesOf: r.passwords, Grants: r.accounts.grants})
+	anyone := &accounts{of: map[string]account{"robot": {password: secret, repositories: app}}, open: true}
+	r.opened = start(registry.Options{ImagesOf: r.passwords, Grants: anyone.grants})
+	front, frontPair := pair("127.0.0.1")
+	named, namedPair := pair(proxiedHost)
+	r.authorities = slices.Concat(r.passwords.Certificates, r.tokened.Certificates, r.opened.Certificates, front, named)
+	r.front = frontPair
+	r.proxied = r.behind(t, namedPair, func(http.ResponseWriter, *http.Request) bool { return false })
+	content, err := random.Image(64, 1)
 	require.NoError(t, err)
-	r.authorities = append(r.authorities, named.PEM...)
-	r.proxied = r.behind(t, named, func(http.ResponseWriter, *http.Request) bool { return false })
-	require.NoError(t, r.passwords.Push(t.Context(), "team/app:v1", "robot", secret))
-	return &r
+	require.NoError(t, r.passwords.Push(t.Context(), r.passwords.Host+"/team/app:v1", content, "robot", secret))
+	return r
 }
 
 // revoke takes the user "revoked" away.
 func (r *registries) revoke(t *testing.T) {
 	t.Helper()
-	r.tokens.Set("revoked", nil)
+	r.accounts.remove("revoked")
 	require.NoError(t, r.passwords.SetPasswords(map[string]string{"robot": secret}))
 }
 
 // before stands before the registry with passwords, and returns its address. What handle does not answer, the registry does.
 func (r *registries) before(t *testing.T, handle func(http.ResponseWriter, *http.Request) (answered bool)) string {
 	t.Helper()
-	return r.behind(t, r.passwords.Certificate, handle)
+	return r.behind(t, r.front, handle)
 }
 
 // behind stands before the registry with passwords behind another certificate.
-func (r *registries) behind(t *testing.T, certificate *distribution.Certificate, handle func(http.ResponseWriter, *http.Request) (answered bool)) string {
+func (r *registries) behind(t *testing.T, certificate tls.Certificate, handle func(http.ResponseWriter, *http.Request) (answered bool)) string {
 	t.Helper()
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: r.passwords.Host})
-	proxy.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: r.passwords.Roots()}}
+	proxy.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusting(r.passwords.Certificates)}}
 	front := httptest.NewUnstartedServer(http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
 		if !handle(response, request) {
 			proxy.ServeHTTP(response, request)
 		}
 	}))
 	front.Config.ErrorLog = log.New(io.Discard, "", 0)
-	front.TLS = &tls.Config{Certificates: []tls.Certificate{certificate.Pair}}
+	front.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	front.StartTLS()
 	t.Cleanup(front.Close)
 	return strings.TrimPrefix(front.URL, "https://")
@@ -134,7 +126,7 @@ type situation struct {
 // situations are those that issue no orders of time: what is told of each is the same again and again.
 func (r *registries) situations(t *testing.T) []situation {
 	t.Helper()
-	realm := []string{r.tokens.Host}
+	realm := []string{r.tokened.Realm}
 	answers := func(status int) func(http.ResponseWriter, *http.Request) bool {
 		return func(response http.ResponseWriter, _ *http.Request) bool {
 			response.WriteHeader(status)
@@ -182,11 +174,11 @@ func (r *registries) situations(t *testing.T) []situation {
 		{name: "token-expired", server: tokens, user: "stale", password: secret, realms: realm, verdict: check.Refused, reason: "Unauthorized"},
 		{name: "token-forbidden", server: tokens, user: "narrow", password: secret, realms: realm, image: "team/app:v1", verdict: check.Refused,
 			reason: "InsufficientScope", says: "may not pull team/app:v1"},
-		{name: "token-elsewhere", server: tokens, user: "robot", password: secret, verdict: check.Unknown, reason: "RealmElsewhere", says: r.tokens.Host},
-		{name: "open-right", server: r.opened.Host, user: "robot", password: secret, realms: []string{r.anyone.Host}, verdict: check.Valid, reason: "LoggedIn"},
-		{name: "open-wrong", server: r.opened.Host, user: "robot", password: secret + "-wrong", realms: []string{r.anyone.Host}, verdict: check.Unknown,
+		{name: "token-elsewhere", server: tokens, user: "robot", password: secret, verdict: check.Unknown, reason: "RealmElsewhere", says: r.tokened.Realm},
+		{name: "open-right", server: r.opened.Host, user: "robot", password: secret, realms: []string{r.opened.Realm}, verdict: check.Valid, reason: "LoggedIn"},
+		{name: "open-wrong", server: r.opened.Host, user: "robot", password: secret + "-wrong", realms: []string{r.opened.Realm}, verdict: check.Unknown,
 			reason: "AnonymousAccess", says: "lets in whoever shows no credential"},
-		{name: "open-wrong-image", server: r.opened.Host, user: "robot", password: secret + "-wrong", realms: []string{r.anyone.Host}, image: "team/app:v1",
+		{name: "open-wrong-image", server: r.opened.Host, user: "robot", password: secret + "-wrong", realms: []string{r.opened.Realm}, image: "team/app:v1",
 			verdict: check.Refused, reason: "InsufficientScope"},
 		{name: "stranger", server: with, user: "robot", password: secret, stranger: true, verdict: check.Unknown, reason: "CertificateUnknown"},
 		{name: "limited", server: limited, user: "robot", password: secret, verdict: check.Unknown, reason: "RateLimited"},
@@ -199,9 +191,11 @@ func (r *registries) situations(t *testing.T) []situation {
 }
 
 // roots are the authorities of all registries.
-func (r *registries) roots() *x509.CertPool {
+func (r *registries) roots() *x509.CertPool { return trusting(r.authorities) }
+
+func trusting(certificates []byte) *x509.CertPool {
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(r.authorities)
+	roots.AppendCertsFromPEM(certificates)
 	return roots
 }
 

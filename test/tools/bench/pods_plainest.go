@@ -67,11 +67,7 @@ func (w *podsWorld) addPlainestPolicy(ctx context.Context) error {
 
 // addPlainestWebhook serves it, and has pods sent to it. It reads of a request no more than what it has to repeat.
 func (w *podsWorld) addPlainestWebhook(ctx context.Context) (stop func() error, err error) {
-	certificate, key, err := selfsigned.New("127.0.0.1")
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
+	certificate, pair, err := selfsigned.Pair("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
