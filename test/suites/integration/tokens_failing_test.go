@@ -132,7 +132,7 @@ func TestAFailingRenewalSaysWhatToDoAndTakesNothingAway(t *testing.T) {
 	}
 	w.T = t
 	recorded := w.Kubectl("get", "events", "-n", "default", "-o", "jsonpath={range .items[*]}{.involvedObject.name} {.type} {.reason} {.message}{\"\\n\"}{end}")
-	assert.Contains(t, recorded, "unauthorized Warning CredentialNotIssued Unauthorized: allow the action tcr:CreateInstanceToken")
+	assert.Contains(t, recorded, "unauthorized Warning CredentialNotIssued Unauthorized: calling tcr:CreateInstanceToken: allow the action tcr:CreateInstanceToken")
 	assert.Contains(t, recorded, "unauthorized Normal CredentialIssued the cloud issues the credential again")
 	said := m.Log() + w.Kubectl("get", "events", "--all-namespaces", "-o", "json") + must(m.Get(w.Ctx, "/metrics"))
 	for _, secret := range secrets {
