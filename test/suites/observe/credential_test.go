@@ -19,7 +19,9 @@ import (
 // in seconds.
 func (w *world) credentials(t *testing.T) {
 	ends := time.Date(2031, 5, 1, 10, 0, 0, 0, time.UTC)
-	token := "password-of-good." + base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp":%d}`, ends.Unix())) + ".x"
+	const life = 365 * 24 * time.Hour
+	claims := fmt.Appendf(nil, `{"iat":%d,"exp":%d}`, ends.Add(-life).Unix(), ends.Unix())
+	token := "password-of-good." + base64.RawURLEncoding.EncodeToString(claims) + ".x"
 	upright, err := registry.Start(w.Ctx, registry.Options{Dir: w.whole.TempDir(), Passwords: map[string]string{"robot": token}})
 	require.NoError(t, err)
 	w.whole.Cleanup(func() { require.NoError(w.whole, upright.Stop()) })
@@ -32,6 +34,7 @@ func (w *world) credentials(t *testing.T) {
 	w.Create("refused", at, func(spec *v1.ImagePullSecretSpec) { spec.Docker.Password = "password-of-nobody" })
 	w.asks(`tcr_assistant_credential_valid{image_pull_secret="good"}`, 1)
 	w.asks(`tcr_assistant_credential_expiry_timestamp_seconds{image_pull_secret="good"}`, float64(ends.Unix()))
+	w.asks(`tcr_assistant_credential_lifetime_seconds{image_pull_secret="good"}`, life.Seconds())
 	w.asks(`tcr_assistant_credential_valid{image_pull_secret="refused"}`, 0)
 	w.firing("TCRAssistantCredentialRefused", true)
 	w.Kubectl("patch", "ipss", "refused", "--type=merge", "-p", fmt.Sprintf(`{"spec":{"docker":{"password":%q}}}`, token))
