@@ -190,8 +190,23 @@ func (w *healWorld) early(t *testing.T) {
 // deep has a pod wait for so long that it would wait for minutes, before its password is put right.
 func (w *healWorld) deep(t *testing.T, failing time.Time) {
 	w.T = t
-	const deep = 230 * time.Second // a pod that has failed for so long waits for 160 s or longer
-	time.Sleep(time.Until(failing.Add(deep)))
+	// A kubelet waits 10, 20, 40 and 80 s: who has failed for longer waits for 160 s once it fails again. Times count in seconds.
+	time.Sleep(time.Until(failing.Add(145 * time.Second)))
+	w.Eventually("it has failed just now", func() error {
+		pods, err := w.Client.CoreV1().Pods("backoff").List(w.Ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, pod := range pods.Items {
+			for _, container := range pod.Status.ContainerStatuses {
+				if waiting := container.State.Waiting; waiting == nil || waiting.Reason != "ErrImagePull" {
+					return fmt.Errorf("%s is %v", pod.Name, container.State)
+				}
+			}
+		}
+		return nil
+	})
+	time.Sleep(3 * time.Second)
 	before := w.waiting("backoff", 1)
 	w.heal("backoff", "right")
 	began := time.Now()
