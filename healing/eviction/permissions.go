@@ -62,7 +62,7 @@ func (p *permissions) used(what string, err error) {
 	}
 }
 
-// lacking returns what is missing, in order; none where all is there, or where pods are not watched yet.
+// lacking returns what is missing, in order, and whether pods are watched: until they are, nothing that is missing may be known.
 func (p *permissions) lacking() (missing []string, watching bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
