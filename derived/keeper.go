@@ -143,7 +143,7 @@ func (k *Keeper) Run(ctx context.Context) {
 func (k *Keeper) awaitBarred(ctx context.Context) {
 	limit := time.NewTimer(patience)
 	defer limit.Stop()
-	for rules := k.index.Rules(); rules.AsksOfPods() && !rules.BarredKnown(); rules = k.index.Rules() {
+	for rules := k.index.Rules().Attaching(); rules.AsksOfPods() && !rules.BarredKnown(); rules = k.index.Rules().Attaching() {
 		select {
 		case <-k.wake:
 		case <-limit.C:
@@ -170,7 +170,7 @@ func (k *Keeper) poke() {
 // keep brings what is stored one step further in line, and reports whether there may be more to do.
 func (k *Keeper) keep(ctx context.Context) (more bool, err error) {
 	have := k.snapshot()
-	derived := pullsecret.Derive(k.index.Rules(), countParts(have))
+	derived := pullsecret.Derive(k.index.Rules().Attaching(), countParts(have))
 	owner, err := k.ownerFor(ctx, have, derived.Number)
 	if err != nil {
 		return false, err

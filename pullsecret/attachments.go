@@ -41,7 +41,7 @@ func NewAttachments(parts ...v1.DerivedAttachmentsSpec) *Attachments {
 }
 
 // Attachments returns what the rules attach, however much that is. It shares no memory with the rules' credentials.
-func (r *Rules) Attachments() *Attachments { return NewAttachments(divide(r, 1, nil)...) }
+func (r *Rules) Attachments() *Attachments { return NewAttachments(divide(r.Attaching(), 1, nil)...) }
 
 // Labelled reports whether some rule selects by labels.
 func (a *Attachments) Labelled() bool { return a.labelled }
@@ -190,19 +190,19 @@ func (r *Rules) Sources(server string, namespaces Namespaces) []Source {
 	return found.sorted()
 }
 
-// Secrets returns what the rules of this moment say.
+// Secrets returns what the rules say by which entries are given at this moment.
 func (i *Index) Secrets(namespace string, labels func() Labels, serviceAccount string) []string {
-	return i.Rules().Secrets(namespace, labels, serviceAccount)
+	return i.Rules().Attaching().Secrets(namespace, labels, serviceAccount)
 }
 
-// PodSecrets returns what the rules of this moment say.
+// PodSecrets returns what the rules say by which entries are given at this moment.
 func (i *Index) PodSecrets(pod *Pod, labels func() Labels) []string {
-	return i.Rules().PodSecrets(pod, labels)
+	return i.Rules().Attaching().PodSecrets(pod, labels)
 }
 
-// Sources returns what the rules of this moment say.
+// Sources returns what the rules say by which entries are given at this moment.
 func (i *Index) Sources(server string, namespaces Namespaces) []Source {
-	return i.Rules().Sources(server, namespaces)
+	return i.Rules().Attaching().Sources(server, namespaces)
 }
 
 // Forget overwrites the credentials in the rules. Nobody may use a credential of them any more, nor Observe. What they attach stays as it

@@ -45,20 +45,22 @@ func TestEdits(t *testing.T) {
 	t.Run("make of each part what is derived anew, whatever was changed, however many parts there are", func(t *testing.T) {
 		random := rand.New(rand.NewPCG(7, 8))
 		pick := func(options ...string) string { return options[random.IntN(len(options))] }
-		index := NewIndex()
-		index.BarExactly(nil)
+		index, valid := NewIndex(), NewIndex() // the second one never hears of what is invalid
+		both := func(change func(*Index)) { change(index); change(valid) }
+		both(func(i *Index) { i.BarExactly(nil) })
 		serving := object("serving", "n1", "*", 1) // that pods are served at all has every part made anew
 		serving.Spec.Pods = v1.PodsAll
-		index.Put(serving)
+		both(func(i *Index) { i.Put(serving) })
 		for generation := range int64(100) {
-			before := index.Rules()
+			before := index.Rules().Attaching()
 			for range 1 + random.IntN(3) {
 				name := pick("a", "b", "c", "d", strings.Repeat("long", 20), strings.Repeat("long", 20)+"er")
 				switch random.IntN(6) {
 				case 5:
-					index.Bar(pick("n1", "n2", "n3"), pick("x", "y"), random.IntN(2) == 0)
+					namespace, account, bar := pick("n1", "n2", "n3"), pick("x", "y"), random.IntN(2) == 0
+					both(func(i *Index) { i.Bar(namespace, account, bar) })
 				case 0:
-					index.Remove(name)
+					both(func(i *Index) { i.Remove(name) })
 				case 1:
 					index.Put(object(name, "not/a/name", "*", generation))
 				default:
@@ -66,11 +68,12 @@ func TestEdits(t *testing.T) {
 					changed.Spec.Docker.AdditionalServers = strings.Fields(pick("", "t", "t u"))
 					changed.Spec.Pods = pick("", v1.PodsNever, v1.PodsAll, v1.PodsMatchingImages)
 					someSelection(random, &changed.Spec)
-					index.Put(changed)
+					both(func(i *Index) { i.Put(changed) })
 				}
 			}
+			require.Equal(t, at(valid.Rules(), 1).Parts(), at(index.Rules().Attaching(), 1).Parts(), "what is invalid counts as it was last")
 			for number := 1; number <= maxParts; number *= 2 {
-				earlier, derived := at(before, number), at(index.Rules(), number)
+				earlier, derived := at(before, number), at(index.Rules().Attaching(), number)
 				were := earlier.Parts()
 				for part, want := range derived.Parts() {
 					edits, known := derived.Edits(part, earlier)
@@ -97,6 +100,29 @@ func TestEdits(t *testing.T) {
 		assert.True(t, known)
 		require.Len(t, edits, 1)
 		assert.Equal(t, "/namespaces/m7", edits[0].Path)
+	})
+	t.Run("are none where an object turns invalid, nor where it turns valid again", func(t *testing.T) {
+		index := NewIndex()
+		index.Put(object("team", "n,m", "*", 1))
+		index.Put(object("all", "*", "x", 1))
+		before := Derive(index.Rules().Attaching(), 1)
+		for generation := int64(2); generation < 6; generation += 2 {
+			index.Put(object("team", "n,n", "*", generation))
+			index.Put(object("all", "all of them", "x", generation))
+			assert.Equal(t, []string{"tcr.ipsall", "tcr.ipsteam"}, index.Secrets("m", nil, "x"))
+			for _, valid := range []bool{false, true} {
+				if valid {
+					index.Put(object("team", "n,m", "*", generation+1))
+					index.Put(object("all", "*", "x", generation+1))
+				}
+				edits, known := Derive(index.Rules().Attaching(), 1).Edits(0, before)
+				assert.True(t, known)
+				assert.Empty(t, edits)
+			}
+		}
+		index.Put(object("team", "n,n", "*", 8))
+		index.Remove("team")
+		assert.Equal(t, []string{"tcr.ipsall"}, index.Secrets("m", nil, "x"), "what is gone gives nothing, whatever it was last")
 	})
 	t.Run("find a label whose key holds a slash, and a rule whose key holds a tilde", func(t *testing.T) {
 		long := strings.Repeat("long", 20)

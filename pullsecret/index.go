@@ -23,6 +23,7 @@ type Rules struct {
 	asking     int            // how many give their Secret to pods
 	barred     barred         // the accounts whose pods get none
 	size       int            // of what they attach, in bytes, as one part
+	attaching  *Rules         // see Attaching; nil where it is these themselves
 }
 
 // invalid is an ImagePullSecret that cannot be read.
@@ -144,6 +145,16 @@ func (r *Rules) ask(labels func() Labels) Labels {
 	return labels()
 }
 
+// Attaching returns the rules by which ServiceAccounts and pods get their entries: these and, for each ImagePullSecret that cannot be
+// read, the rule that it was last, where that is known. An account that is born while an object is invalid carries the entry like those
+// before it, and an object that turns invalid and valid again changes nothing of what is derived.
+func (r *Rules) Attaching() *Rules {
+	if r.attaching != nil {
+		return r.attaching
+	}
+	return r
+}
+
 // Frozen reports whether the Secret of that name belongs to an ImagePullSecret that exists but cannot be read. Its
 // copies and entries are left as they are: a typing mistake must not take a credential away.
 func (r *Rules) Frozen(secret string) bool {
@@ -235,9 +246,10 @@ func (i *Index) Remove(name string) {
 	edit.commit()
 }
 
-// edit is a change of the rules on its way. Its index is locked.
+// edit is a change of the rules on its way. The index that takes it in is locked.
 type edit struct {
-	index      *Index
+	index      *Index // nil where none does
+	now        *Rules // as they are without it
 	byName     draft[*Rule]
 	invalid    draft[invalid]
 	filed      draft[[]*Rule]
@@ -250,10 +262,15 @@ type edit struct {
 }
 
 func (i *Index) edit() *edit {
-	now := i.Rules()
+	e := i.Rules().edit()
+	e.index = i
+	return e
+}
+
+func (r *Rules) edit() *edit {
 	return &edit{
-		index: i, byName: now.byName.draft(), invalid: now.invalid.draft(), filed: now.filed.draft(),
-		everywhere: map[string]*Rule{}, selecting: map[string]*Rule{}, labelled: now.labelled, asking: now.asking, size: now.size,
+		now: r, byName: r.byName.draft(), invalid: r.invalid.draft(), filed: r.filed.draft(),
+		everywhere: map[string]*Rule{}, selecting: map[string]*Rule{}, labelled: r.labelled, asking: r.asking, size: r.size,
 	}
 }
 
@@ -355,18 +372,42 @@ func (e *edit) commit() {
 	if len(e.changes) == 0 {
 		return
 	}
-	now := e.index.Rules()
-	next := &Rules{
-		byName: e.byName.done(), invalid: e.invalid.done(), filed: e.filed.done(),
-		everywhere: listed(now.everywhere, e.everywhere), selecting: listed(now.selecting, e.selecting),
-		labelled: e.labelled, asking: e.asking, barred: now.barred, size: e.size,
-	}
+	next := e.done()
+	next.attaching = next.andLast()
 	e.index.current.Store(next)
 	for _, change := range e.changes {
 		for observe := range e.index.observers {
 			(*observe)(change)
 		}
 	}
+}
+
+// done returns the changed rules.
+func (e *edit) done() *Rules {
+	return &Rules{
+		byName: e.byName.done(), invalid: e.invalid.done(), filed: e.filed.done(),
+		everywhere: listed(e.now.everywhere, e.everywhere), selecting: listed(e.now.selecting, e.selecting),
+		labelled: e.labelled, asking: e.asking, barred: e.now.barred, size: e.size,
+	}
+}
+
+// andLast returns the rules with those that cannot be read as they were last; nil where there are none of these.
+func (r *Rules) andLast() *Rules {
+	var e *edit
+	for name, broken := range r.invalid.all() {
+		if broken.last == nil {
+			continue
+		}
+		if e == nil {
+			e = r.edit()
+		}
+		e.byName.set(name, broken.last)
+		e.list(broken.last)
+	}
+	if e == nil {
+		return nil
+	}
+	return e.done()
 }
 
 // listed returns a list as it becomes: the same one where nothing of it changes.

@@ -240,6 +240,7 @@ func (i *Index) bar(change func(barred) (next barred, changed bool)) {
 	if next.barred, changed = change(next.barred); !changed {
 		return
 	}
+	next.attaching = next.andLast()
 	i.current.Store(&next)
 	for observe := range i.barring {
 		(*observe)()

@@ -110,7 +110,7 @@ func (k *knowledge) known() error {
 // attachments returns what is attached at this moment.
 func (k *knowledge) attachments() webhook.Attachments {
 	if rules := k.rules.Load(); rules != nil {
-		return rules.Rules()
+		return rules.Rules().Attaching()
 	}
 	if attachments := k.follower.Get(); attachments != nil {
 		return attachments

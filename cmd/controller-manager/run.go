@@ -255,7 +255,7 @@ func (m *manager) lead(ctx context.Context) {
 func (m *manager) keep(ctx context.Context, index *pullsecret.Index) {
 	defer m.registrar.Withdraw()
 	ask := func(pullsecret.Change) {
-		m.registrar.AskAboutPods(func() bool { return index.Rules().AsksOfPods() })
+		m.registrar.AskAboutPods(func() bool { return index.Rules().Attaching().AsksOfPods() })
 	}
 	defer index.Observe(ask)()
 	ask(pullsecret.Change{})
