@@ -44,11 +44,11 @@ KEEP ?=
 
 .PHONY: chaos
 chaos: controlplane ## let chance look for faults; SEED=7,10-20 plays these, each with faults for DURATION=30s; KEEP=dir keeps what led to a failure
-	cd test && go test -count=1 -timeout 24h -v ./suites/chaos -args -seeds=$(SEED) -duration=$(DURATION) -keep=$(abspath $(KEEP))
+	cd test && go test -parallel 3 -count=1 -timeout 24h -v ./suites/chaos -args -seeds=$(SEED) -duration=$(DURATION) -keep=$(abspath $(KEEP))
 
 .PHONY: e2e
 e2e: node image ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
-	cd test && go test -p 1 -count=1 -timeout 30m -v ./harness/machine ./harness/node ./suites/e2e
+	cd test && go test -p 1 -parallel 2 -count=1 -timeout 30m -v ./harness/machine ./harness/node ./suites/e2e
 
 .PHONY: node
 node: controlplane registry ## build and fetch what a node consists of, once; it is cached outside the checkout

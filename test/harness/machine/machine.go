@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -71,11 +72,18 @@ func Run(t *testing.T, body func(t *testing.T)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	Alone(t)
-	before, err := Look()
-	if err != nil {
+	if err := enter(); err != nil {
 		t.Fatal(err)
 	}
+	defer func() {
+		left, err := leave()
+		for _, change := range left {
+			t.Errorf("left behind, by this test or one that had a machine at the same time: %s", change)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}()
 	command, alive, err := start(t, usr, os.Stdout)
 	if err != nil {
 		t.Fatal(err)
@@ -84,34 +92,75 @@ func Run(t *testing.T, body func(t *testing.T)) {
 	if err := command.Wait(); err != nil {
 		t.Errorf("on a machine of its own: %v; its output is above", err)
 	}
-	after, err := Look()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, change := range after.Since(before) {
-		t.Errorf("left behind: %s", change)
-	}
 }
 
-// Alone waits until no other test of this user has a machine, and keeps others from having one until this test ends. It
-// would see their Traces. Run calls it; a test calls it that looks by itself.
-func Alone(t *testing.T) {
-	t.Helper()
+// machines are those of this process's tests, which may run side by side: what they leave behind is looked for once all are gone.
+var machines struct {
+	sync.Mutex
+	running int
+	before  Traces
+	lock    io.Closer
+}
+
+// enter notes that a test is about to have a machine. It waits until no other process of this user has any.
+func enter() error {
+	machines.Lock()
+	defer machines.Unlock()
+	if machines.running == 0 {
+		lock, err := lockMachines()
+		if err != nil {
+			return err
+		}
+		before, err := Look()
+		if err != nil {
+			return errors.Join(err, lock.Close())
+		}
+		machines.lock, machines.before = lock, before
+	}
+	machines.running++
+	return nil
+}
+
+// leave notes that a test's machine is gone. It returns what all have left behind, where it was the last one.
+func leave() (left []string, err error) {
+	machines.Lock()
+	defer machines.Unlock()
+	machines.running--
+	if machines.running > 0 {
+		return nil, nil
+	}
+	after, err := Look()
+	return after.Since(machines.before), errors.Join(err, machines.lock.Close())
+}
+
+// lockMachines waits until no other process of this user has a machine, and keeps others from having one: it would see their Traces.
+func lockMachines() (io.Closer, error) {
 	if os.Getenv(aloneVariable) != "" {
-		return // so is the test that started this one
+		return io.NopCloser(nil), nil // the test that started this one holds the lock
 	}
 	cache, err := binaries.CacheDir()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	file, err := os.OpenFile(filepath.Join(cache, "machine.lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking %s: %w", file.Name(), err), file.Close())
+	}
+	return file, nil
+}
+
+// Alone keeps other processes from having machines until this test ends, for one that looks for Traces by itself. It is not to run
+// beside others.
+func Alone(t *testing.T) {
+	t.Helper()
+	lock, err := lockMachines()
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = file.Close() })
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatalf("locking %s: %v", file.Name(), err)
-	}
+	t.Cleanup(func() { _ = lock.Close() })
 	t.Setenv(aloneVariable, "1")
 }
 

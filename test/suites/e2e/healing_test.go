@@ -24,6 +24,7 @@ import (
 
 // TestHealing has pods come before their credential, and a password be wrong while pods wait longer and longer.
 func TestHealing(t *testing.T) {
+	t.Parallel()
 	machine.Run(t, func(t *testing.T) {
 		w := &healWorld{newWhyWorld(t)}
 		w.Kubectl("create", "clusterrole", "healer", "--verb=list,watch,create,get", "--resource=pods,pods/eviction,events,jobs.batch")

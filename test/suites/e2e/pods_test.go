@@ -20,6 +20,7 @@ import (
 // TestPodsThatListSecretsOfTheirOwn has pods that list another registry's Secret run the private image, by the webhook, and by the
 // admission policy while no manager runs.
 func TestPodsThatListSecretsOfTheirOwn(t *testing.T) {
+	t.Parallel()
 	machine.Run(t, func(t *testing.T) {
 		w := newWhyWorld(t)
 		w.Apply(imagePullSecret("serving", "webhook,policy", node.RegistryHost, "right") + "  pods: MatchingImages\n")

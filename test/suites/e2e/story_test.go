@@ -51,6 +51,7 @@ func (w *world) release(disabled string, credentials ...map[string]any) map[stri
 
 // TestStory is one story: each step begins where the one before it ended.
 func TestStory(t *testing.T) {
+	t.Parallel()
 	machine.Run(t, func(t *testing.T) {
 		began := time.Now()
 		w := newWorld(t, "first")

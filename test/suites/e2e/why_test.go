@@ -53,6 +53,7 @@ type situation struct {
 
 // TestWhy brings about what keeps pods from pulling, each for real, and has kubectl tcr say what it is.
 func TestWhy(t *testing.T) {
+	t.Parallel()
 	machine.Run(t, func(t *testing.T) {
 		w := newWhyWorld(t)
 		situations := w.situations()
