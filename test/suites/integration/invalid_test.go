@@ -1,11 +1,9 @@
 package integration
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
@@ -17,6 +15,9 @@ func TestAnInvalidObjectGivesItsEntriesAsBefore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	require.NoError(t, manager.AcceptAnySpec(w.Ctx, w.Cluster))
+	if w.AttachesByItself() {
+		require.NoError(t, manager.InstallPolicy(w.Ctx, w.Cluster))
+	}
 	w.run("--webhook=false")
 	w.Create("some", func(spec *v1.ImagePullSecretSpec) { spec.Namespaces = "default" })
 	w.derivedHolds("some")
@@ -31,21 +32,4 @@ func TestAnInvalidObjectGivesItsEntriesAsBefore(t *testing.T) {
 		}
 		require.Equal(w.T, before, w.derived()[0].ResourceVersion, "once it is %s", reason)
 	}
-}
-
-// ready waits until an ImagePullSecret's condition Ready is about its spec and has a reason.
-func (w *world) ready(name, reason string) {
-	w.T.Helper()
-	w.Eventually(fmt.Sprintf("%s is %s", name, reason), func() error {
-		object, err := w.IPS.Get(w.Ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		for _, condition := range object.Status.Conditions {
-			if condition.Type == v1.ConditionReady && condition.Reason == reason && condition.ObservedGeneration == object.Generation {
-				return nil
-			}
-		}
-		return fmt.Errorf("its conditions are %+v", object.Status.Conditions)
-	})
 }
