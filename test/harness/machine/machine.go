@@ -72,11 +72,11 @@ func Run(t *testing.T, body func(t *testing.T)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := enter(); err != nil {
+	if err := arrive(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		left, err := leave()
+		left, err := depart()
 		for _, change := range left {
 			t.Errorf("left behind, by this test or one that had a machine at the same time: %s", change)
 		}
@@ -102,8 +102,8 @@ var machines struct {
 	lock    io.Closer
 }
 
-// enter notes that a test is about to have a machine. It waits until no other process of this user has any.
-func enter() error {
+// arrive notes that a test is about to have a machine. It waits until no other process of this user has any.
+func arrive() error {
 	machines.Lock()
 	defer machines.Unlock()
 	if machines.running == 0 {
@@ -121,8 +121,8 @@ func enter() error {
 	return nil
 }
 
-// leave notes that a test's machine is gone. It returns what all have left behind, where it was the last one.
-func leave() (left []string, err error) {
+// depart notes that a test's machine is gone. It returns what all have left behind, where it was the last one.
+func depart() (left []string, err error) {
 	machines.Lock()
 	defer machines.Unlock()
 	machines.running--

@@ -190,7 +190,7 @@ func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Manager, 
 		"--log-level=debug",
 	}, options.Args...)...)
 	m.command.Stdout, m.command.Stderr = m.log, m.log
-	m.command.Env = append(os.Environ(), options.Env...)
+	m.command.Env = append(process.Environ(), options.Env...)
 	m.command.SysProcAttr = process.Attributes()
 	if err := m.command.Start(); err != nil {
 		return nil, fmt.Errorf("starting the manager: %w", err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,6 +68,15 @@ func Start(binary, name, dir, log string, args []string) (*Process, error) {
 		close(p.ended)
 	}()
 	return p, nil
+}
+
+// Environ returns the environment for the product's commands: that of the test without what it says to Go's garbage collector, which
+// may be told to spare the time of what is started for a test alone.
+func Environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return name == "GOGC" || name == "GOMEMLIMIT"
+	})
 }
 
 // Pid is the component's process ID.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/process"
 )
 
 // updater is hosts-updater as a pod of the DaemonSet runs it, over a hosts file of its own.
@@ -55,7 +56,7 @@ func (w *world) runUpdater(t *testing.T, namespace string, pod ...string) *updat
 		args = append(args, strings.NewReplacer("=/config", "="+dir, "=/host/etc/hosts", "="+u.hosts, "=:8080", "=127.0.0.1:0").Replace(arg))
 	}
 	u.Cmd = exec.CommandContext(w.Ctx, hostsUpdater, args...)
-	u.Env = append(os.Environ(), "NODE_NAME=node")
+	u.Env = append(process.Environ(), "NODE_NAME=node")
 	log, err := os.Create(u.log)
 	require.NoError(t, err)
 	defer log.Close()

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/process"
 )
 
 // runJobs does for the pods of jobs in the product's namespace what a kubelet would: it runs what each says, with the token
@@ -52,7 +53,7 @@ func (w *world) runPod(ctx context.Context, pod *corev1.Pod) {
 	args, env := w.container(pod.Spec)
 	kubeconfig, _ := w.tokenFor(pod.Spec.ServiceAccountName)
 	command := exec.CommandContext(ctx, binary, append(args, "--kubeconfig="+kubeconfig)...)
-	command.Env = append(os.Environ(), env...)
+	command.Env = append(process.Environ(), env...)
 	out, err := command.CombinedOutput()
 	w.jobLog += string(out)
 	phase := `{"status":{"phase":"Succeeded"}}`
