@@ -95,7 +95,17 @@ func birth(ctx context.Context, r *report, binary string, p birthProgram) (err e
 	if err != nil {
 		return err
 	}
-	born.figures(r, p, before.and(after))
+	var held births
+	if p.among == 0 {
+		confined, err := w.confined(ctx)
+		if err != nil {
+			return err
+		}
+		if held, err = confined.bareBirths(ctx, "held", (p.births+1)/2, p.perSecond, pullsecret.SecretName("floor-birth")); err != nil {
+			return err
+		}
+	}
+	born.figures(r, p, before.and(after), held)
 	return nil
 }
 
@@ -126,7 +136,7 @@ const bareSecret = "floor"
 // birthsOfBare measures half as many births, which a bare loop answers, while another one writes into every other namespace where the program says so.
 func (w *world) birthsOfBare(ctx context.Context, p birthProgram, prefix string) (born births, err error) {
 	own := func() (err error) {
-		born, err = w.bareBirths(ctx, prefix, (p.births+1)/2, p.perSecond)
+		born, err = w.bareBirths(ctx, prefix, (p.births+1)/2, p.perSecond, "floor-birth")
 		return err
 	}
 	if p.among == 0 {

@@ -33,12 +33,16 @@ func (b births) accountOverFloor() float64 {
 }
 
 // figures adds what was seen, over the same of a bare loop in the same run.
-func (b births) figures(r *report, p birthProgram, bare births) {
+func (b births) figures(r *report, p birthProgram, bare, held births) {
 	add := func(figure string, unit unit, value float64) *figure {
 		return r.add(p.name, figure, p.births, unit, value)
 	}
 	add("p50 over a bare answer's", ratio, b.secret(50)/bare.secret(50)).atMost(birthGoalP50)
 	add("p99 over a bare answer's", ratio, b.secret(99)/bare.secret(99)).atMost(birthGoalP99)
+	if len(held.secrets) > 0 {
+		add("p50 over a bare answer's that the policies hold, too", ratio, b.secret(50)/held.secret(50))
+		add("p99 over a bare answer's that the policies hold, too", ratio, b.secret(99)/held.secret(99))
+	}
 	add("p50 until the Secret is seen", milliseconds, b.secret(50))
 	add("p99 until the Secret is seen", milliseconds, b.secret(99))
 	add("p50 until the account is seen", milliseconds, percentile(b.accounts, 50))
@@ -195,8 +199,7 @@ func (w *world) bear(ctx context.Context, names []string, rate int) (map[string]
 }
 
 // bareBirths is births where all there is is a watch of namespaces and a POST of a ready-made Secret for each.
-func (w *world) bareBirths(ctx context.Context, prefix string, n, rate int) (births, error) {
-	const name = "floor-birth"
+func (w *world) bareBirths(ctx context.Context, prefix string, n, rate int, name string) (births, error) {
 	body, err := protobuf(w.floorSecret(name, 0))
 	if err != nil {
 		return births{}, err

@@ -60,13 +60,28 @@ func scale(ctx context.Context, r *report, binary string, n int, idle time.Durat
 	if err != nil {
 		return err
 	}
+	held, err := w.heldIssue(ctx)
+	if err != nil {
+		return err
+	}
 	floor := mean(before, after)
+	r.add("scale", "time over bare writes that the policies hold, too", n, ratio, own.clock.Seconds()/held.clock.Seconds())
+	r.add("scale", "processor time over bare writes that the policies hold, too", n, ratio, own.processor.Seconds()/held.processor.Seconds())
 	r.add("scale", "time over bare writes", n, ratio, own.clock.Seconds()/floor.clock.Seconds()).atMost(scaleGoal)
 	r.add("scale", "processor time over bare writes", n, ratio, own.processor.Seconds()/floor.processor.Seconds())
 	r.add("scale", "time", n, seconds, own.clock.Seconds())
 	r.add("scale", "time of bare writes before", n, seconds, before.clock.Seconds())
 	r.add("scale", "time of bare writes after", n, seconds, after.clock.Seconds())
 	return nil
+}
+
+// heldIssue is bareIssue under the policies that restrict the manager.
+func (w *world) heldIssue(ctx context.Context) (cost, error) {
+	confined, err := w.confined(ctx)
+	if err != nil {
+		return cost{}, err
+	}
+	return confined.bareIssue(ctx, pullsecret.SecretName("floor"))
 }
 
 // scaleUp has a manager bring all in line, and ends it.

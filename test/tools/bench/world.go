@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -82,7 +83,7 @@ func newWorldWith(ctx context.Context, binary string, options cluster.Options) (
 	if w.client, err = kubernetes.NewForConfigAndClient(config, httpClient); err != nil {
 		return nil, err
 	}
-	if w.peer, err = w.asPeer(ctx); err != nil {
+	if w.peer, err = w.asPeer(ctx, "system:serviceaccount:"+manager.Namespace+":floor"); err != nil {
 		return nil, err
 	}
 	w.owner, err = w.client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceDefault, metav1.GetOptions{})
@@ -92,20 +93,19 @@ func newWorldWith(ctx context.Context, binary string, options cluster.Options) (
 // allSecretVerbs are what rbac.secrets: all lets the manager do with Secrets.
 var allSecretVerbs = []string{"get", "list", "watch", "create", "patch", "delete"}
 
-// asPeer returns a client for the core API with the manager's permissions, and all for Secrets, by another name: what is held
-// against the manager's name does not concern it.
-func (w *world) asPeer(ctx context.Context) (rest.Interface, error) {
-	const name = "system:serviceaccount:" + manager.Namespace + ":floor"
+// asPeer returns a client for the core API with the manager's permissions, and all for Secrets, by a name. What is held against the
+// manager's name does not concern another one.
+func (w *world) asPeer(ctx context.Context, name string) (rest.Interface, error) {
 	secrets := &rbacv1.ClusterRole{
 		ObjectMeta: metav1.ObjectMeta{Name: "floor"},
 		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: allSecretVerbs}},
 	}
-	if _, err := w.client.RbacV1().ClusterRoles().Create(ctx, secrets, metav1.CreateOptions{}); err != nil {
+	if _, err := w.client.RbacV1().ClusterRoles().Create(ctx, secrets, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return nil, err
 	}
 	for _, role := range []string{secrets.Name, "tcr-assistant-manager-role"} {
 		binding := &rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: "floor-" + role},
+			ObjectMeta: metav1.ObjectMeta{GenerateName: "floor-"},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
 		}
@@ -129,6 +129,15 @@ func (w *world) asPeer(ctx context.Context) (rest.Interface, error) {
 		return nil, err
 	}
 	return client.CoreV1().RESTClient(), nil
+}
+
+// confined returns the world with bare writes made by the manager's name: the policies that restrict it are evaluated for these, too.
+// It is called once the last manager was stopped, since from then on that name may read and write every Secret.
+func (w *world) confined(ctx context.Context) (*world, error) {
+	peer, err := w.asPeer(ctx, manager.User)
+	confined := *w
+	confined.peer = peer
+	return &confined, err
 }
 
 // unrestrict takes away the policies that hold the manager's name to what it is for. They are evaluated at each of its
