@@ -27,6 +27,9 @@ import (
 // containerLimit is the memory that the chart gives the manager.
 const containerLimit = 256 << 20
 
+// inContainer is the limit that the manager sets itself there.
+var inContainer = fmt.Sprintf("GOMEMLIMIT=%d", containerLimit*9/10)
+
 // attack writes to a connection whatever makes the other side hold most, and never finishes. It may fail: the other side
 // may have closed the connection.
 type attack struct {
@@ -128,9 +131,8 @@ func (a attack) hold(ctx context.Context, from net.IP, address string) {
 // TestHostileCallersNeitherEndTheManagerNorSilenceIt lets a thousand connections of all kinds hold on to the webhook, which
 // cannot know who calls.
 func TestHostileCallersNeitherEndTheManagerNorSilenceIt(t *testing.T) {
-	t.Setenv("GOMEMLIMIT", fmt.Sprint(containerLimit*9/10)) // as it sets itself in its container
 	w := newWorld(t)
-	m := w.run()
+	m := w.runWith(manager.Options{Env: []string{inContainer}})
 	w.Create("honest")
 	w.Holds("default", "honest")
 

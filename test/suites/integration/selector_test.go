@@ -87,6 +87,7 @@ func (w *world) bornByLabel(t *testing.T, name string, labels map[string]string)
 
 // TestBornWithItByLabel is TestBornWithIt for namespaces that are selected by a label, through each of what attaches.
 func TestBornWithItByLabel(t *testing.T) {
+	t.Parallel()
 	labels := map[string]string{"registry": "team", "kind": "birth"}
 	create := func(w *world) {
 		w.Create("born", labelled(map[string]v1.LabelValue{"registry": "team"}), func(spec *v1.ImagePullSecretSpec) {
@@ -95,12 +96,14 @@ func TestBornWithItByLabel(t *testing.T) {
 		w.bornByLabel(t, "born", labels)
 	}
 	t.Run("the webhook of the leader", func(t *testing.T) {
+		t.Parallel()
 		w := newWorld(t)
 		w.run()
 		create(w)
 		w.areBornWithIt(t, labels)
 	})
 	t.Run("the webhook of a replica that does not lead", func(t *testing.T) {
+		t.Parallel()
 		w := newWorld(t)
 		b := newBalancer(t)
 		leader := w.replica(b)
@@ -112,6 +115,7 @@ func TestBornWithItByLabel(t *testing.T) {
 	})
 	for name, webhook := range map[string]bool{"the policy": false, "both": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			if !w.AttachesByItself() {
 				return

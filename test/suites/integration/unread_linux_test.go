@@ -15,14 +15,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
 // TestCallersWhoReadNoAnswersDoNotEndTheManager has large reviews refused that callers send whose reading ends there.
 func TestCallersWhoReadNoAnswersDoNotEndTheManager(t *testing.T) {
-	t.Setenv("GOMEMLIMIT", fmt.Sprint(containerLimit*9/10))
+	t.Parallel()
 	w := newWorld(t)
-	m := w.run()
+	m := w.runWith(manager.Options{Env: []string{inContainer}})
 	w.Create("honest")
 	w.Holds("default", "honest")
 	long := strings.Repeat("<", 262144) // each may be repeated, twice, with six bytes

