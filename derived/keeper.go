@@ -58,7 +58,7 @@ type Keeper struct {
 
 	mu       sync.Mutex
 	have     map[string]stored
-	gone     map[string]uint64 // the version at which an object was last known not to be there
+	gone     map[string]uint64 // the version at which an object was last known not to exist
 	parts    int               // the number of stored parts
 	size     int               // of all of them, in bytes
 	unstored problem           // why writes fail, or what is too large to be written
@@ -139,8 +139,8 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// awaitBarred waits, where some rule gives its Secret to pods, until it is known which accounts bar their pods from it. What is stored by
-// an earlier term serves pods, and would cease to for a moment. Where accounts cannot be listed, it does not wait long.
+// awaitBarred waits, where some rule gives its Secret to pods, until it is known which accounts bar their pods from it. What an earlier
+// term stored may serve pods, and would stop doing so for a moment. Where accounts cannot be listed, it does not wait long.
 func (k *Keeper) awaitBarred(ctx context.Context) {
 	limit := time.NewTimer(patience)
 	defer limit.Stop()

@@ -32,7 +32,7 @@ func (c *Controller) partChanged(namespace string, part plan.Part) {
 	}
 }
 
-// enqueueStatuses notes that the status of every ImagePullSecret that concerns one of these namespaces may have changed.
+// enqueueStatuses notes that the status of every ImagePullSecret that selects one of these namespaces may have changed.
 func (c *Controller) enqueueStatuses(namespaces ...string) {
 	rules := c.Index.Rules()
 	for _, namespace := range namespaces {

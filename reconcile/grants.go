@@ -29,7 +29,7 @@ var errRefused = errors.New("it was refused although its name is granted")
 type Grants interface {
 	// Want grants the Secrets of these names until Drop. The first call passes all names that are wanted from the beginning.
 	Want(names ...string)
-	// Drop ends that.
+	// Drop ends the grant of a name.
 	Drop(name string)
 	// Borrow grants the Secrets of these names for long enough to request them, and returns once they are granted.
 	Borrow(ctx context.Context, names ...string) error

@@ -37,7 +37,7 @@ const (
 // logLimiter remembers what was logged recently.
 type logLimiter struct {
 	mu    sync.Mutex
-	lines map[string]logLine // by plan.LogKey, of which there are few
+	lines map[string]logLine // by plan.LogKey; there are few keys
 }
 
 type logLine struct {

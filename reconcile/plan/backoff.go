@@ -72,7 +72,7 @@ func contentOf(change Change) uint64 {
 	return hash.Sum64()
 }
 
-// Held returns the repairs that keep a change from being written yet, and until when; false where it may be written.
+// Held returns the repairs because of which a change is held back, and until when; false where it may be written.
 func (b *RepairBackoff) Held(change Change, now time.Time) (repairs Repairs, until time.Time, held bool) {
 	key, content := KeyOf(change), contentOf(change)
 	b.mu.Lock()

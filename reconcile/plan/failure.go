@@ -47,7 +47,7 @@ var apiReasons = map[metav1.StatusReason]bool{
 
 // UndoneError means that a write succeeded, but that the returned object is not what was written.
 type UndoneError struct {
-	// Repeated is whether the same write has been undone, or repaired what was undone, before.
+	// Repeated is whether the same write was undone before, or has already repaired what someone undid.
 	Repeated bool
 }
 
@@ -58,7 +58,7 @@ func (*UndoneError) Error() string {
 
 // HeldError means that an object cannot be replaced because finalizers block the deletion of the old one.
 type HeldError struct {
-	// Finalizers are the old one's.
+	// Finalizers are those of the old object.
 	Finalizers []string
 }
 

@@ -44,7 +44,7 @@ type Account struct {
 	Updated int64
 	// Writer is the field manager that wrote its imagePullSecrets after us; blank where none is known.
 	Writer string
-	// OptOut is what its owner says of whether it is kept out.
+	// OptOut is what its opt-out label says.
 	OptOut pullsecret.OptOut
 	// Enforces is whether its pods may use only the Secrets that it lists.
 	Enforces bool
@@ -60,7 +60,7 @@ type Namespace struct {
 	UID types.UID
 	// Live is whether it accepts new objects: false for one that is being deleted or has not been seen itself.
 	Live bool
-	// OptOut is what its owner says of whether it is kept out.
+	// OptOut is what its opt-out label says.
 	OptOut pullsecret.OptOut
 	// Labels are set in a view only, and only where some rule selects by labels.
 	Labels   pullsecret.Labels

@@ -220,7 +220,7 @@ type Progress struct {
 	SecretsDesired, SecretsPresent  int32
 	AccountsDesired, AccountsServed int32
 	Ready                           bool
-	// Credential is what is known of the credential itself.
+	// Credential is what is known about the credential.
 	Credential CredentialProgress
 	// Reached is whether the registry is reachable from the private network that the spec asks for; nil where it asks for none.
 	Reached *bool

@@ -26,7 +26,7 @@ type NamespaceMeta struct {
 	Name string
 	UID  types.UID
 	Live bool
-	// OptOut is what its owner says of whether it is kept out.
+	// OptOut is what its opt-out label says.
 	OptOut pullsecret.OptOut
 }
 
