@@ -15,12 +15,12 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// namePrefix begins the name of each part.
+// namePrefix is the prefix of the name of each part.
 const namePrefix = "written-by-tcr-assistant-"
 
 func partName(number int) string { return namePrefix + strconv.Itoa(number) }
 
-// countParts returns how many objects are parts by their name. There may be others of this kind, which are deleted.
+// countParts returns how many objects are parts by their name. Others of this kind may exist; they are deleted.
 func countParts(have map[string]stored) (parts int) {
 	for name := range have {
 		if number, err := strconv.Atoi(strings.TrimPrefix(name, namePrefix)); err == nil && name == partName(number) {
@@ -30,16 +30,16 @@ func countParts(have map[string]stored) (parts int) {
 	return parts
 }
 
-// stored is what is known of one object: its metadata, and, where that was looked at, what it holds.
+// stored is what is known of one object: its metadata and, where it was read or written, what it holds.
 type stored struct {
 	uid        types.UID
 	version    uint64
 	generation int64
 	labels     map[string]string
 	owned      bool
-	// read is the generation at which it was known what it holds; 0 where it never was.
+	// read is the generation for which it is known what the object holds; 0 where that was never known.
 	read int64
-	// holds is what its part of that is then; nil for something else, which nobody derived.
+	// holds is what the object's spec was derived from, at that generation; nil where the spec is something that was not derived.
 	holds *pullsecret.Derived
 }
 
@@ -50,8 +50,7 @@ func storedAs(object metav1.Object) stored {
 	}
 }
 
-// after returns what is known once an object was seen like this. What its spec holds stays known as long as nobody has
-// written to it since.
+// after returns what is known once the object was seen as seen. What its spec holds stays known as long as its generation is the same.
 func (s stored) after(seen stored) stored {
 	if seen.uid == s.uid && seen.generation == s.read {
 		seen.holds, seen.read = s.holds, s.read
@@ -59,11 +58,11 @@ func (s stored) after(seen stored) stored {
 	return seen
 }
 
-// known reports whether it is known what it holds now.
+// known reports whether it is known what the object holds now.
 func (s stored) known() bool { return s.read > 0 && s.read == s.generation }
 
-// marked reports whether an object is as it is to be besides its spec: labelled as ours, and owned where there is an owner. (One
-// whose owner is gone, or is another one by now, is collected, and made anew.)
+// marked reports whether an object has the right metadata: these labels, and an owner where there is one. (An object whose owner is gone,
+// or was replaced, is garbage-collected, and then created again.)
 func (s stored) marked(labels map[string]string, owner *metav1.OwnerReference) bool {
 	for _, key := range ourLabels {
 		have, labelled := s.labels[key]
@@ -74,10 +73,10 @@ func (s stored) marked(labels map[string]string, owner *metav1.OwnerReference) b
 	return owner == nil || s.owned
 }
 
-// ourLabels are the keys of labels that nobody else decides about.
+// ourLabels are the keys of the labels that the manager alone sets.
 var ourLabels = []string{v1.ManagedByLabel, v1.ServesPodsLabel}
 
-// labelsOf returns the labels of each part of what is derived.
+// labelsOf returns the labels of each part.
 func labelsOf(derived *pullsecret.Derived) map[string]string {
 	labels := v1.ManagedLabels()
 	if derived.ServesPods() {
@@ -89,7 +88,7 @@ func labelsOf(derived *pullsecret.Derived) map[string]string {
 // step is one write.
 type step struct {
 	name string
-	// part is the part's number; -1 for an object that is none and is to be deleted.
+	// part is the number of the part; -1 for an object that is not a part, and is deleted.
 	part int
 	verb verb
 }
@@ -103,9 +102,13 @@ const (
 	deletion     verb = "delete"
 )
 
-// compare returns what to write for so many parts with these labels, and what to read first. same reports whether a part is as what is
-// derived has it. What is divided anew is made before it is taken away elsewhere, so that nothing is missing meanwhile.
-func compare(have map[string]stored, number int, same func(part int, holds *pullsecret.Derived) bool, labels map[string]string, owner *metav1.OwnerReference) (steps []step, unknown []string) {
+// compare returns what to write for this number of parts with these labels, and what to read first. same reports whether a part holds
+// what is derived now. Where parts are divided differently, creations come before changes, and changes before deletions, so that nothing
+// is missing in between.
+func compare(
+	have map[string]stored, number int, same func(part int, holds *pullsecret.Derived) bool, labels map[string]string,
+	owner *metav1.OwnerReference,
+) (steps []step, unknown []string) {
 	var changes, deletions []step
 	wanted := map[string]bool{}
 	for i := range number {
@@ -135,8 +138,8 @@ func compare(have map[string]stored, number int, same func(part int, holds *pull
 	return steps, unknown
 }
 
-// made makes the parts of what is derived, and remembers them, until it is dropped itself: to make them takes as long, and as much
-// memory, as there is to store.
+// made computes the parts of what is derived, and caches them for its own lifetime: computing them takes time and memory in proportion to
+// what is stored.
 type made map[*pullsecret.Derived][]v1.DerivedAttachmentsSpec
 
 func (m made) part(derived *pullsecret.Derived, part int) v1.DerivedAttachmentsSpec {
@@ -148,7 +151,7 @@ func (m made) part(derived *pullsecret.Derived, part int) v1.DerivedAttachmentsS
 	return parts[part]
 }
 
-// equal reports whether a part of what is derived is what it was earlier.
+// equal reports whether a part is the same as it was derived earlier.
 func (m made) equal(derived *pullsecret.Derived, part int, earlier *pullsecret.Derived) bool {
 	if earlier == nil || earlier == derived {
 		return earlier == derived
@@ -159,9 +162,11 @@ func (m made) equal(derived *pullsecret.Derived, part int, earlier *pullsecret.D
 	return earlier.Number == derived.Number && equality.Semantic.DeepEqual(m.part(earlier, part), m.part(derived, part))
 }
 
-// change returns the JSON patch that brings an object in line, if it still is at the version that is known of it, and whether that
-// edits what it holds. It does where that takes few edits; otherwise whole is asked for what the object is to hold then.
-func change(now stored, derived *pullsecret.Derived, part int, owner *metav1.OwnerReference, whole func(int) v1.DerivedAttachmentsSpec) (encoded []byte, edits bool, err error) {
+// change returns the JSON patch that makes an object what it should be, provided it is still at the known version, and whether the patch
+// edits the existing spec. It does where few edits are enough; otherwise the patch replaces the spec with what whole returns.
+func change(
+	now stored, derived *pullsecret.Derived, part int, owner *metav1.OwnerReference, whole func(int) v1.DerivedAttachmentsSpec,
+) (encoded []byte, edits bool, err error) {
 	var patch []jsonpatch.Operation
 	if now.labels == nil {
 		patch = append(patch, jsonpatch.Operation{Operation: "add", Path: "/metadata/labels", Value: map[string]string{}})
@@ -182,7 +187,7 @@ func change(now stored, derived *pullsecret.Derived, part int, owner *metav1.Own
 	return encoded, edits, err
 }
 
-// relabelling returns what makes our labels these.
+// relabelling returns the operations that change our labels from have to want.
 func relabelling(have, want map[string]string) (patch []jsonpatch.Operation) {
 	for _, key := range ourLabels {
 		path := "/metadata/labels/" + strings.ReplaceAll(key, "/", "~1") // RFC 6901

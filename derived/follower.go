@@ -17,22 +17,21 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
-// holding is for how long a part that was deleted is taken to be there still. The leader deletes none before the others hold what is
-// left of it, and makes anew what somebody else deletes: nobody is to be born without that meanwhile.
+// holding is for how long a deleted part stays in effect. The leader deletes a part only once the other parts hold what is left of it,
+// and recreates one that somebody else deletes: no object should be created without its entries in between.
 const holding = 10 * time.Second
 
-// Follower knows what the DerivedAttachments say, as the leader stores them: all that a replica needs for admission, without any
-// credential.
+// Follower follows the DerivedAttachments that the leader stores: all that a replica needs for admission, without any credential.
 type Follower struct {
 	log     *slog.Logger
 	objects *typed.DerivedAttachments
 
-	current atomic.Pointer[pullsecret.Attachments] // nil while that is not known
+	current atomic.Pointer[pullsecret.Attachments] // nil while it is not known
 	observe func()
 
 	mu      sync.Mutex
 	parts   map[string]v1.DerivedAttachmentsSpec // by name, as in the API
-	leaving map[string]time.Time                 // those of them that were deleted, and until when they are held on to
+	leaving map[string]time.Time                 // those of them that were deleted, and until when each stays in effect
 	listed  bool                                 // since Run began
 }
 
@@ -43,17 +42,18 @@ func NewFollower(log *slog.Logger, objects *typed.DerivedAttachments) *Follower 
 	return f
 }
 
-// reset forgets what is stored, and nothing of what is known.
+// reset forgets what is stored, but keeps current.
 func (f *Follower) reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.parts, f.leaving, f.listed = map[string]v1.DerivedAttachmentsSpec{}, map[string]time.Time{}, false
 }
 
-// Observe has observe called whenever what is attached has become known, or has changed. It comes before everything else.
+// Observe sets a function that is called whenever the attachments have become known, or have changed. It has to be called before anything
+// else.
 func (f *Follower) Observe(observe func()) { f.observe = observe }
 
-// Run watches what is stored until ctx ends. What is known stays known after that.
+// Run watches what is stored until ctx ends. Get returns the same after that.
 func (f *Follower) Run(ctx context.Context) {
 	type object = *v1.DerivedAttachments
 	f.reset()
@@ -73,16 +73,16 @@ func (f *Follower) Run(ctx context.Context) {
 	})
 }
 
-// Assume takes in what was known by other means, until Run knows what is stored. Nil is nothing.
+// Assume sets what Get returns until Run has seen what is stored; nil for not known.
 func (f *Follower) Assume(attachments *pullsecret.Attachments) {
 	f.current.Store(attachments)
 	f.observe()
 }
 
-// Get returns what is attached, nil while that is not known.
+// Get returns the attachments, nil while they are not known.
 func (f *Follower) Get() *pullsecret.Attachments { return f.current.Load() }
 
-// Known returns why it is not known what is attached; nil when it is.
+// Known returns an error that says why the attachments are not known; nil when they are.
 func (f *Follower) Known() error {
 	if f.Get() != nil {
 		return nil
@@ -110,7 +110,7 @@ func (f *Follower) change(edit func()) {
 	}
 }
 
-// put takes in a part. What others have made of this kind is about to be deleted by the leader.
+// put stores a part. It ignores objects of this kind that others have created, which the leader is about to delete.
 func (f *Follower) put(object *v1.DerivedAttachments) {
 	if strings.HasPrefix(object.Name, namePrefix) {
 		f.parts[object.Name] = object.Spec
@@ -118,7 +118,7 @@ func (f *Follower) put(object *v1.DerivedAttachments) {
 	}
 }
 
-// remove takes out a part, some time later. The first one there is always: the leader makes it anew.
+// remove removes a part after the time holding. The first part is never removed: the leader recreates it.
 func (f *Follower) remove(name string) {
 	_, had := f.parts[name]
 	_, leaves := f.leaving[name]
@@ -129,7 +129,7 @@ func (f *Follower) remove(name string) {
 	f.leaving[name] = until
 	time.AfterFunc(holding, func() {
 		f.change(func() {
-			if f.leaving[name].Equal(until) { // it did not come back
+			if f.leaving[name].Equal(until) { // it was not created again
 				delete(f.parts, name)
 				delete(f.leaving, name)
 			}

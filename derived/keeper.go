@@ -20,19 +20,19 @@ import (
 )
 
 const (
-	// gather is how long changes that come at once are gathered for.
+	// gather is how long to wait for further changes that come together.
 	gather = 5 * time.Millisecond
-	// patience is for how long writes, or lists and watches, may fail before that is told.
+	// patience is how long writes, or lists and watches, may fail before that is reported.
 	patience = 10 * time.Second
-	// firstPause and longestPause are those between failures.
+	// firstPause and longestPause are the pauses after failures.
 	firstPause   = 200 * time.Millisecond
 	longestPause = time.Minute
 )
 
-// Observer is told what is stored: in how many parts, about how many bytes of JSON they are together, and whether that is outdated.
+// Observer receives what is stored: the number of parts, about how many bytes of JSON they have together, and whether they are outdated.
 type Observer func(parts, bytes int, outdated bool)
 
-// Reasons for which what is stored is outdated, besides those that the API server gives.
+// Reasons why what is stored is outdated, in addition to those of the API server.
 const (
 	ReasonTooLarge      = "TooLarge"
 	ReasonTooManyBarred = "TooManyBarred"
@@ -40,37 +40,39 @@ const (
 	ReasonWriteFailed   = "WriteFailed"
 )
 
-// Keeper keeps the DerivedAttachments as the rules of an index want them. It runs on the leader alone, and is made anew for
-// each term.
+// Keeper keeps the DerivedAttachments up to date with the rules of an index. It runs on the leader alone, and each term has a new one.
 type Keeper struct {
 	log     *slog.Logger
 	objects *typed.DerivedAttachments
 	index   *pullsecret.Index
 	owner   func(context.Context) (*metav1.OwnerReference, error)
 	observe Observer
-	limit   *rate.Limiter // of what is taken back
+	limit   *rate.Limiter // for reverting changes by others
 
 	wake   chan struct{} // holds a token when there is something to compare
 	synced chan struct{} // closed once it is known what is stored
 
-	// ownerless says that there was no owner to be found, last of what each object was written last; both are Run's alone.
+	// ownerless says that no owner was found; last is what each object was last derived from when it was written. Only Run uses both.
 	ownerless bool
 	last      map[string]*pullsecret.Derived
 
 	mu       sync.Mutex
 	have     map[string]stored
-	gone     map[string]uint64 // the version at which an object was last known not to be there
-	parts    int               // that are stored
+	gone     map[string]uint64 // the version at which an object was last known not to exist
+	parts    int               // the number of stored parts
 	size     int               // of all of them, in bytes
-	unstored problem           // what writes fail of, or what is too large to be written
-	unseen   problem           // what reads fail of: what others make of what is stored is not known
+	unstored problem           // why writes fail, or what is too large to be written
+	unseen   problem           // why reads fail: changes by others are not seen
 	outdated *pullsecret.Outdated
 	changed  chan struct{} // closed when that changes
 }
 
-// NewKeeper returns a keeper for one term of leadership. owner is asked for the object with which what is stored is to go, nil
-// for none. observe may be nil.
-func NewKeeper(log *slog.Logger, objects *typed.DerivedAttachments, index *pullsecret.Index, owner func(context.Context) (*metav1.OwnerReference, error), observe Observer) *Keeper {
+// NewKeeper returns a keeper for one term of leadership. owner returns the owner of the stored objects, with which they are
+// garbage-collected; nil for none. observe may be nil.
+func NewKeeper(
+	log *slog.Logger, objects *typed.DerivedAttachments, index *pullsecret.Index,
+	owner func(context.Context) (*metav1.OwnerReference, error), observe Observer,
+) *Keeper {
 	if observe == nil {
 		observe = func(int, int, bool) {}
 	}
@@ -82,15 +84,14 @@ func NewKeeper(log *slog.Logger, objects *typed.DerivedAttachments, index *pulls
 	}
 }
 
-// Outdated returns why what is derived is not stored as it is now, nil where it is, and a channel that is closed once that
-// changes.
+// Outdated returns why the stored objects are not up to date, nil where they are, and a channel that is closed once that changes.
 func (k *Keeper) Outdated() (*pullsecret.Outdated, <-chan struct{}) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.outdated, k.changed
 }
 
-// Run keeps what is stored until ctx ends. The index must hold every ImagePullSecret by then.
+// Run keeps what is stored up to date until ctx ends. The index must hold every ImagePullSecret when Run is called.
 func (k *Keeper) Run(ctx context.Context) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -120,7 +121,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
-			// Somebody else wrote first, and the watch is about to tell.
+			// Somebody else wrote first, and the watch is about to show it.
 			k.log.Debug("derived attachments were changed meanwhile", "error", err)
 			k.poke()
 		case err != nil:
@@ -138,8 +139,8 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// awaitBarred waits until it is known which accounts' pods get nothing, where some rule gives its Secret to pods: what is stored serves
-// pods, and would not for a moment. Where accounts cannot be listed it does not wait for long.
+// awaitBarred waits, where some rule gives its Secret to pods, until it is known which accounts bar their pods from it. What an earlier
+// term stored may serve pods, and would stop doing so for a moment. Where accounts cannot be listed, it does not wait long.
 func (k *Keeper) awaitBarred(ctx context.Context) {
 	limit := time.NewTimer(patience)
 	defer limit.Stop()
@@ -154,7 +155,7 @@ func (k *Keeper) awaitBarred(ctx context.Context) {
 	}
 }
 
-// pauseAfter returns how long nothing is written after two writes that took so long. The shorter one counts: a single slow answer says
+// pauseAfter returns how long to pause after the last two writes took this long. The shorter one counts: a single slow answer means
 // nothing, and the first object of a kind that was just defined takes the API server seconds.
 func pauseAfter(before, last time.Duration) time.Duration {
 	return backoff.AfterWrite(min(before, last))
@@ -163,11 +164,11 @@ func pauseAfter(before, last time.Duration) time.Duration {
 func (k *Keeper) poke() {
 	select {
 	case k.wake <- struct{}{}:
-	default: // one is on its way already
+	default: // there is a token already
 	}
 }
 
-// keep brings what is stored one step further in line, and reports whether there may be more to do.
+// keep takes one step towards what should be stored, and reports whether there may be more to do.
 func (k *Keeper) keep(ctx context.Context) (more bool, err error) {
 	have := k.snapshot()
 	derived := pullsecret.Derive(k.index.Rules().Attaching(), countParts(have))
@@ -197,7 +198,7 @@ func (k *Keeper) keep(ctx context.Context) (more bool, err error) {
 	return false, nil
 }
 
-// ownerFor returns the owner where one is missing, and otherwise asks nobody.
+// ownerFor looks up the owner where some object lacks one; otherwise it returns nil without a request.
 func (k *Keeper) ownerFor(ctx context.Context, have map[string]stored, parts int) (*metav1.OwnerReference, error) {
 	owned := 0
 	for _, now := range have {
@@ -214,20 +215,23 @@ func (k *Keeper) ownerFor(ctx context.Context, have map[string]stored, parts int
 }
 
 // take makes one write.
-func (k *Keeper) take(ctx context.Context, s step, now stored, derived *pullsecret.Derived, owner *metav1.OwnerReference, parts made) error {
+func (k *Keeper) take(
+	ctx context.Context, s step, now stored, derived *pullsecret.Derived, owner *metav1.OwnerReference, parts made,
+) error {
 	if s.verb == deletion {
 		return k.delete(ctx, s.name, now)
 	}
 	if parts.equal(derived, s.part, k.last[s.name]) {
-		if err := k.limit.Wait(ctx); err != nil { // somebody else's change is taken back
+		if err := k.limit.Wait(ctx); err != nil { // this reverts somebody else's change
 			return err
 		}
 	}
 	whole := func(part int) v1.DerivedAttachmentsSpec { return parts.part(derived, part) }
 	if s.verb == creation {
-		made, err := k.objects.Create(ctx, newObject(s.part, whole(s.part), labelsOf(derived), owner), metav1.CreateOptions{FieldManager: v1.FieldManager})
+		object := newObject(s.part, whole(s.part), labelsOf(derived), owner)
+		made, err := k.objects.Create(ctx, object, metav1.CreateOptions{FieldManager: v1.FieldManager})
 		if err != nil {
-			return fmt.Errorf("making derived attachments %s: %w", s.name, err)
+			return fmt.Errorf("creating derived attachments %s: %w", s.name, err)
 		}
 		k.wrote(s.name, made, derived)
 		return nil
@@ -236,21 +240,22 @@ func (k *Keeper) take(ctx context.Context, s step, now stored, derived *pullsecr
 	if err != nil {
 		return fmt.Errorf("encoding the patch of derived attachments %s: %w", s.name, err)
 	}
-	changed, err := k.objects.Metadata.Patch(ctx, s.name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: v1.FieldManager})
+	changed, err := k.objects.Metadata.Patch(ctx, s.name, types.JSONPatchType, patch,
+		metav1.PatchOptions{FieldManager: v1.FieldManager})
 	if edits && apierrors.IsInvalid(err) {
-		// It holds something else than what is to be edited. It is read again.
-		k.log.Debug("derived attachments were not what was to be edited", "name", s.name, "error", err)
+		// The object does not hold what the edits assume. It is read again.
+		k.log.Debug("derived attachments did not hold what the edits assumed", "name", s.name, "error", err)
 		k.forget(s.name)
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("changing derived attachments %s: %w", s.name, err)
+		return fmt.Errorf("patching derived attachments %s: %w", s.name, err)
 	}
 	k.wrote(s.name, changed, derived)
 	return nil
 }
 
-// wrote takes in the answer to a write.
+// wrote records the answer to a write.
 func (k *Keeper) wrote(name string, object metav1.Object, derived *pullsecret.Derived) {
 	k.learn(name, object, derived)
 	k.last[name] = derived

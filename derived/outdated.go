@@ -12,13 +12,13 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// problem is what stands in the way of what is stored.
+// problem is why what is stored cannot be kept up to date, or cannot be seen.
 type problem struct {
 	since time.Time // zero while nothing fails
 	told  *pullsecret.Outdated
 }
 
-// failed takes in that a write did not succeed.
+// failed records that a write failed.
 func (k *Keeper) failed(err error) {
 	k.log.Debug("derived attachments were not stored, trying again", "error", err)
 	k.mu.Lock()
@@ -34,8 +34,8 @@ func (k *Keeper) failed(err error) {
 	}
 }
 
-// answered takes in an answer to a list or a watch. Only a watch that stands ends what they failed of: where lists alone are
-// allowed, each would.
+// answered records the answer to a list or a watch. Only a watch that was established ends the problem: where only lists are allowed,
+// each list would.
 func (k *Keeper) answered(verb string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -46,7 +46,8 @@ func (k *Keeper) answered(verb string, err error) {
 		k.tell()
 	case err == nil:
 	case !errors.As(err, &refusal):
-		// Nobody answered. That is everybody's trouble, and an API server that comes back may refuse everything for a moment.
+		// Nobody answered. That is not a problem of derived attachments in particular, and an API server that comes back may refuse everything
+		// for a moment.
 		k.unseen.since = time.Time{}
 	case k.unseen.since.IsZero():
 		k.unseen.since = time.Now()
@@ -56,20 +57,20 @@ func (k *Keeper) answered(verb string, err error) {
 	}
 }
 
-// because returns that something is outdated because of an error.
+// because returns the Outdated for an error.
 func because(err error, reason string) *pullsecret.Outdated {
 	if apierrors.IsForbidden(err) {
 		reason = string(metav1.StatusReasonForbidden)
 	}
 	return &pullsecret.Outdated{
 		Reason: reason, Message: err.Error(),
-		Meanwhile: "the admission policy attaches what it attached before, the leader the rest",
+		Meanwhile: "the admission policy attaches what it attached before, and the leader attaches the rest",
 	}
 }
 
-// stands takes in that everything that can be stored of what is derived is.
+// stands records that everything that can be stored of what is derived is stored.
 func (k *Keeper) stands(derived *pullsecret.Derived) {
-	for name := range k.last { // so that what was derived before need not be kept
+	for name := range k.last { // so that earlier ones can be garbage-collected
 		k.last[name] = derived
 	}
 	k.mu.Lock()
@@ -82,7 +83,7 @@ func (k *Keeper) stands(derived *pullsecret.Derived) {
 	if len(derived.TooLarge) > 0 {
 		k.unstored.told = &pullsecret.Outdated{
 			Reason: ReasonTooLarge, ImagePullSecrets: derived.TooLarge,
-			Message: "the lists of all ImagePullSecrets together are too long to be the parameter of the admission policy, and this one's " +
+			Message: "the lists of all ImagePullSecrets together are too long for the parameter of the admission policy, and this one's " +
 				"are among the longest: select by \"*\", or shorten spec.namespaces or spec.serviceAccounts",
 			Meanwhile: "the leader attaches what the admission policy does not",
 		}
@@ -90,15 +91,15 @@ func (k *Keeper) stands(derived *pullsecret.Derived) {
 	if len(derived.TooLarge) == 0 && len(derived.WithoutPods) > 0 {
 		k.unstored.told = &pullsecret.Outdated{
 			Reason: ReasonTooManyBarred, ImagePullSecrets: derived.WithoutPods,
-			Message: "spec.pods serves no pod: more service accounts opt out, or enforce mountable secrets, than can be listed for the " +
-				"admission policy: label their namespaces instead of each account",
+			Message: "spec.pods has no effect: more service accounts opt out, or enforce mountable secrets, than can be listed for the " +
+				"admission policy. Label their namespaces instead of each account",
 			Meanwhile: "pods that list pull secrets of their own get only those",
 		}
 	}
 	k.tell()
 }
 
-// tell has what is outdated follow what stands in the way. What cannot be seen concerns all, and comes first. k.mu is held.
+// tell updates Outdated from the two problems. One of reading concerns all ImagePullSecrets, and comes first. k.mu is held.
 func (k *Keeper) tell() {
 	now := k.unseen.told
 	if now == nil {

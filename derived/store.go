@@ -55,19 +55,19 @@ func (k *Keeper) watch(ctx context.Context) {
 	})
 }
 
-// relisted returns what is known once these were all there are.
+// relisted returns what is known after a relist that returned all.
 func relisted(before, all map[string]stored, at latest.Relist) map[string]stored {
 	have := map[string]stored{}
 	for name, now := range before {
 		if !at.Overrules(now.version) {
-			have[name] = now // written since
+			have[name] = now // written since the list
 		}
 	}
 	for name, seen := range all {
 		if _, newer := have[name]; newer {
 			continue
 		}
-		if !at.Rewound { // else an equal generation is another one
+		if !at.Rewound { // after a restore of etcd, an equal generation can be another spec
 			seen = before[name].after(seen)
 		}
 		have[name] = seen
@@ -75,7 +75,7 @@ func relisted(before, all map[string]stored, at latest.Relist) map[string]stored
 	return have
 }
 
-// put takes in an object as it was seen, unless newer news have overtaken that.
+// put records an object as it was seen, unless something newer is known.
 func (k *Keeper) put(name string, seen stored) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -93,7 +93,7 @@ func (k *Keeper) snapshot() map[string]stored {
 	return maps.Clone(k.have)
 }
 
-// look reads whether an object holds its part of what is derived.
+// look reads an object, and records whether it holds its part of what is derived.
 func (k *Keeper) look(ctx context.Context, name string, derived *pullsecret.Derived, whole func(int) v1.DerivedAttachmentsSpec) error {
 	object, err := k.objects.Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -116,7 +116,7 @@ func (k *Keeper) look(ctx context.Context, name string, derived *pullsecret.Deri
 	return nil
 }
 
-// learn takes in what an object holds, as the API server has just told: its part of what is derived, or, for nil, something else.
+// learn records what an object holds, as the API server has just returned it: its part of holds or, for nil, something else.
 func (k *Keeper) learn(name string, object metav1.Object, holds *pullsecret.Derived) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -133,7 +133,7 @@ func (k *Keeper) learn(name string, object metav1.Object, holds *pullsecret.Deri
 	}
 }
 
-// forget takes in that it is not known what an object holds.
+// forget records that it is not known what an object holds.
 func (k *Keeper) forget(name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -9,32 +9,33 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Reason is a word for why a pod is evicted, or not. Those that kubectl tcr why gives, too, mean the same.
+// Reason is why a pod is evicted, or not, in one word. Reasons that kubectl tcr why gives as well mean the same there.
 type Reason string
 
 // Why a pod is evicted.
 const (
-	// PodOlderThanEntry is that it lacks the entry, which its account has.
+	// PodOlderThanEntry means that the pod lacks the entry, which its account has.
 	PodOlderThanEntry Reason = "PodOlderThanEntry"
-	// BackingOff is that it last failed before its Secret was written, and would wait for long before it tries again.
+	// BackingOff means that its pull last failed before its Secret was written, and that the next try is far off.
 	BackingOff Reason = "BackingOff"
 )
 
-// Why a pod is left alone that waits for what it would get if it were created anew. It takes somebody to do something.
+// Why a pod is left alone although a new pod in its place would pull, or might. Somebody has to act.
 const (
-	// NoController is that nobody would create another one.
+	// NoController means that no controller would create another pod.
 	NoController Reason = "NoController"
-	// JobCounts is that its Job would count the eviction as a failure.
+	// JobCounts means that its Job would count the eviction as a failure.
 	JobCounts Reason = "JobCounts"
-	// PodListsItsOwn is that another one would lack the entry, too: the API server gives pods that list pull secrets no others.
+	// PodListsItsOwn means that another pod would lack the entry, too: the API server gives a pod that lists pull secrets of its own no
+	// others.
 	PodListsItsOwn Reason = "PodListsItsOwn"
-	// NotHelped is that others of its owner were created after all stood, and were refused as well.
+	// NotHelped means that other pods of its owner were refused as well, although entry and Secret were in place when they were created.
 	NotHelped Reason = "NotHelped"
-	// Blocked is that the API server did not let it go, or did not tell of its Job.
+	// Blocked means that the API server did not evict it, or did not return its Job.
 	Blocked Reason = "Blocked"
 )
 
-// Evicting are the reasons why pods are evicted, Telling those why they are left alone until somebody does something.
+// Evicting are the reasons why pods are evicted, Telling the reasons why they are left alone until somebody acts.
 var (
 	Evicting = []Reason{PodOlderThanEntry, BackingOff}
 	Telling  = []Reason{NoController, JobCounts, PodListsItsOwn, NotHelped, Blocked}
@@ -44,54 +45,55 @@ var (
 const (
 	StaticPod         Reason = "StaticPod"
 	OptedOut          Reason = "OptedOut"
-	OtherRegistry     Reason = "OtherRegistry"     // it waits for no image of a server of ours
+	OtherRegistry     Reason = "OtherRegistry"     // it waits for no image of a server that we have a credential for
 	OtherFailure      Reason = "OtherFailure"      // it was not refused
 	EntryMissing      Reason = "EntryMissing"      // its account does not list the Secret yet
-	SecretStale       Reason = "SecretStale"       // or the Secret is not what it should be
-	CredentialRefused Reason = "CredentialRefused" // the credential that it has, or the one that it would get, is no good
-	TriesSoon         Reason = "TriesSoon"         // it tries again within a minute, or just now
+	SecretStale       Reason = "SecretStale"       // the Secret is not what it should be
+	CredentialRefused Reason = "CredentialRefused" // the credential that it has, or the one that it would get, is refused
+	TriesSoon         Reason = "TriesSoon"         // it tries again within a minute, or is trying now
 	WaitsBriefly      Reason = "WaitsBriefly"      // it has only begun to wait
-	Young             Reason = "Young"             // it was created after all stood, and lacks it all the same
+	Young             Reason = "Young"             // it was refused although entry and Secret were in place when it was created
 	Unexplained       Reason = "Unexplained"       // nothing says why it waits
 )
 
 const (
 	// patience is how long a pod waits before it is evicted.
 	patience = 30 * time.Second
-	// soon is how near its next try may be.
+	// soon is how far off the next try may be for the pod to be left alone.
 	soon = time.Minute
-	// rest is how long a pod is left alone that was created after all stood, and its owner after the second one.
+	// rest is how long a late pod is left alone, and the pods of its owner after a second late one. A late pod was created after entry and
+	// Secret were in place.
 	rest = 10 * time.Minute
-	// firstAsk is after how long events are read again that did not tell enough, twice as long each time, and lastAsk the longest.
+	// firstAsk is after how long events are read again that did not say enough. That doubles each time, up to lastAsk.
 	firstAsk, lastAsk = 30 * time.Second, 5 * time.Minute
-	// settling is for how long other API servers may not yet know of what stands: a pod that one of them creates lacks it.
+	// settling is how long other API servers may not yet know the entry: a pod that one of them creates lacks it.
 	settling = 2 * time.Second
 )
 
-// Action is what to do with a pod.
+// Action is what to do about a pod.
 type Action uint8
 
-// What to do. Of several verdicts on a pod, the greater one decides.
+// What to do. Of several verdicts on a pod, the one with the highest action applies.
 const (
 	Leave Action = iota
-	Tell         // leave it alone, and tell what to do
-	Ask          // read its events, and decide anew
+	Tell         // leave it alone, and report what somebody has to do
+	Ask          // read its events, and decide again
 	Evict
 )
 
-// Verdict is what to do with a pod, and why.
+// Verdict is what to do about a pod, and why.
 type Verdict struct {
 	Action Action
 	Reason Reason
-	// ImagePullSecret is the one that it is about, Secret that one's Secret; blank where it is about none.
+	// ImagePullSecret is the one that the verdict is about, Secret the name of its Secret; both are blank where it is about none.
 	ImagePullSecret, Secret string
-	// Late is whether the pod was refused although it was created after all stood that it lacks. Stands is since when that does, and
-	// Written since when the Secret does, in Unix seconds.
+	// Late is whether the pod was refused although it was created after entry and Secret were in place. Stands is since when both are in
+	// place, and Written when the Secret was written, in Unix seconds.
 	Late            bool
 	Stands, Written int64
 }
 
-// Decide says what to do with a pod. counts is whether its Job is known to count its eviction as a failure.
+// Decide returns what to do about a pod. counts is whether its Job is known to count its eviction as a failure.
 func Decide(pod Pod, seen Seen, facts Facts, past Past, counts bool, now time.Time) Verdict {
 	switch {
 	case pod.Static:
@@ -114,7 +116,7 @@ func Decide(pod Pod, seen Seen, facts Facts, past Past, counts bool, now time.Ti
 		}
 	}
 	if best.Action == Ask && best.Reason == WaitsBriefly && pod.Owner == nobody {
-		best.Action = Leave // it is told of, a little later
+		best.Action = Leave // its events need not be read: it is reported a little later
 	}
 	if best.Action != Evict {
 		return best
@@ -128,7 +130,7 @@ func Decide(pod Pod, seen Seen, facts Facts, past Past, counts bool, now time.Ti
 	return best
 }
 
-// candidate is a pod that waits for an image of a server of ours.
+// candidate is a pod that waits for an image of one of the giver's servers.
 type candidate struct {
 	Pod
 	seen  Seen
@@ -158,7 +160,7 @@ func (c candidate) decide(now time.Time) Verdict {
 	case !lacks && refusal == diagnose.RefusedScope:
 		return Verdict{Reason: CredentialRefused}
 	}
-	foreign := func(name string) bool { // what begins as ours do, its account has given it, and lists no longer
+	foreign := func(name string) bool { // one with our prefix came from its account, which no longer lists it
 		return !slices.Contains(c.facts.Entries, name) && !strings.HasPrefix(name, pullsecret.SecretPrefix)
 	}
 	if lacks && !c.giver.Inserted && slices.ContainsFunc(c.Entries, foreign) {
@@ -172,7 +174,7 @@ func (c candidate) decide(now time.Time) Verdict {
 	return verdict
 }
 
-// refused decides about a pod that was refused.
+// refused decides about a pod whose pull was refused.
 func (c candidate) refused(lacks bool, now time.Time) Verdict {
 	switch {
 	case !lacks:
@@ -185,8 +187,8 @@ func (c candidate) refused(lacks bool, now time.Time) Verdict {
 	return Verdict{Action: Evict, Reason: PodOlderThanEntry}
 }
 
-// spare leaves a pod alone that would be evicted in circles. Clocks differ: what was created is compared with what was written, and what
-// was seen here with now. So a replica that has just begun to lead, and remembers no owner, spares each such pod as if it were new.
+// spare leaves a pod alone that would be evicted over and over. Since clocks differ, creation times are compared with write times, and
+// times seen by this process with now. So a new leader, which remembers no owner, spares each late pod as if it were new.
 func (c candidate) spare(now time.Time) Verdict {
 	stands := c.facts.stands(c.giver)
 	rested := func(late Latecomer) bool {
@@ -203,7 +205,7 @@ func (c candidate) spare(now time.Time) Verdict {
 	return Verdict{}
 }
 
-// late reports whether the pod was created after all stood that it lacks.
+// late reports whether the pod was created after entry and Secret were in place.
 func (c candidate) late() bool { return c.Created > c.facts.stands(c.giver) }
 
 // tried decides about a pod that has the entry.
@@ -224,7 +226,8 @@ func (c candidate) tried(now time.Time) Verdict {
 	return Verdict{Action: Evict, Reason: BackingOff}
 }
 
-// ask has the events read that may tell what is not known, at once for a Secret that was written since, and else when it is time.
+// ask has the events read that may show what is not known: at once where the Secret was written since they were last read, and otherwise
+// when it is time.
 func (c candidate) ask(reason Reason, now time.Time) Verdict {
 	if c.giver.Written <= c.seen.Asked && now.Before(c.seen.Next) {
 		return Verdict{Reason: reason}
@@ -232,22 +235,24 @@ func (c candidate) ask(reason Reason, now time.Time) Verdict {
 	return Verdict{Action: Ask, Reason: reason}
 }
 
-// Past is what became of the pods of an owner.
+// Past is what is remembered about the pods of an owner.
 type Past struct {
-	// Late are the last two pods of it that were refused although all stood that they lack, the last one first.
+	// Late are the last two late pods, the last one first.
 	Late [2]Latecomer
-	// Evicted is when such a one was evicted last, by the clock of this process, and Stood since when all stood then, in Unix seconds.
+	// Evicted is when a late pod was last evicted, by the clock of this process, and Stood since when entry and Secret were in place then,
+	// in Unix seconds.
 	Evicted time.Time
 	Stood   int64
 }
 
-// Latecomer is a pod that was created after all stood that it lacks: when, in Unix seconds, and when it was first seen to wait.
+// Latecomer is a late pod, one that was refused although it was created after entry and Secret were in place: when it was created, in
+// Unix seconds, and when it was first seen to wait.
 type Latecomer struct {
 	Created int64
 	Seen    time.Time
 }
 
-// Saw takes in such a pod.
+// Saw records a late pod.
 func (p *Past) Saw(late Latecomer) {
 	switch {
 	case late.Created > p.Late[0].Created:

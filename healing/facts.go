@@ -9,11 +9,11 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// Facts are what is known of what the pods of an account pull with.
+// Facts are what is known about what the pods of an account pull with.
 type Facts struct {
-	// OptedOut is whether the label of the namespace or the account keeps everything away.
+	// OptedOut is whether the label of the namespace or of the account opts out.
 	OptedOut bool
-	// Entries are what the account lists, since Listed at the latest, in Unix seconds.
+	// Entries are the names that the account lists, at the latest since Listed, in Unix seconds.
 	Entries []string
 	Listed  int64
 	// Givers are the ImagePullSecrets that heal pods of the account.
@@ -22,19 +22,20 @@ type Facts struct {
 
 // Giver is an ImagePullSecret that heals pods.
 type Giver struct {
-	// Name is that of the ImagePullSecret, Secret that of its Secret, Servers what its credential is for.
+	// Name is the name of the ImagePullSecret, Secret the name of its Secret, and Servers are the servers that its credential is for.
 	Name, Secret string
 	Servers      []string
 	// Current is whether the Secret in the namespace holds the current credential, since Written, in Unix seconds.
 	Current bool
 	Written int64
-	// Inserted is whether the Secret is given to pods with pull secrets of their own, too, when they are created.
+	// Inserted is whether pods with pull secrets of their own are given the Secret, too, when they are created.
 	Inserted bool
 	// Bad is whether the credential is known to be refused.
 	Bad bool
 }
 
-// FactsOf returns what is known of what the pods of an account pull with. bad reports whether a rule's credential is known to be refused.
+// FactsOf returns what is known about what the pods of an account pull with. bad reports whether a rule's credential is known to be
+// refused.
 func FactsOf(rules *pullsecret.Rules, namespace plan.Namespace, account string, bad func(*pullsecret.Rule) bool) Facts {
 	facts := Facts{OptedOut: namespace.OptOut == pullsecret.OptedOut}
 	if !namespace.Live {
@@ -58,14 +59,15 @@ func FactsOf(rules *pullsecret.Rules, namespace plan.Namespace, account string, 
 	return facts
 }
 
-// inserted reports whether a pod of the account that pulls with a rule's credential, and lists pull secrets of its own, is given the
-// Secret when it is created.
+// inserted reports whether a pod of the account that pulls from a rule's server, and lists pull secrets of its own, is given the Secret
+// when it is created.
 func inserted(rules *pullsecret.Rules, rule *pullsecret.Rule, namespace plan.Namespace, account string) bool {
 	pod := &pullsecret.Pod{Namespace: namespace.Name, ServiceAccount: account, Images: []string{rule.Servers[0] + "/any"}}
 	return rule.Pods != "" && slices.Contains(rules.PodSecrets(pod, func() pullsecret.Labels { return namespace.Labels }), rule.Secret)
 }
 
-// gives reports whether a kubelet pulls from a registry with the credential. To it, a host without a dot or a port is a user of Docker Hub.
+// gives reports whether a kubelet uses the credential to pull from a registry. To a kubelet, a host without a dot or a port is a user of
+// Docker Hub.
 func (g Giver) gives(host string) bool {
 	hub := host == "docker.io" || host != "" && !strings.ContainsAny(host, ".:")
 	return slices.ContainsFunc(g.Servers, func(server string) bool {
@@ -73,5 +75,5 @@ func (g Giver) gives(host string) bool {
 	})
 }
 
-// stands returns since when all stands that the giver gives, in Unix seconds: pods that are created later are born with it.
+// stands returns since when the entry and the giver's Secret are in place, in Unix seconds: pods that are created later have both.
 func (f Facts) stands(giver Giver) int64 { return max(f.Listed, giver.Written) }

@@ -10,8 +10,8 @@ import (
 // killed is the exit code that kubelets report for a container of a deleted pod that they did not find.
 const killed = 137
 
-// Counts reports whether a Job counts a pod that is evicted before it ever ran as a failure. The eviction gives the pod the condition
-// DisruptionTarget, and the first rule of the Job's podFailurePolicy that fits decides.
+// Counts reports whether a Job counts a pod that is evicted before it ever ran as a failure. The eviction sets the pod's condition
+// DisruptionTarget, and the first matching rule of the Job's podFailurePolicy decides.
 func Counts(job *batchv1.Job) bool {
 	if job.Spec.PodFailurePolicy == nil {
 		return true

@@ -1,6 +1,6 @@
-// Package healing decides which pods are evicted that came before their credential, so that others take their place: a pod's pull secrets
-// are fixed when it is created, and a kubelet waits up to five minutes before it tries with a new password. It is pure: what was seen
-// goes in, a verdict comes out.
+// Package healing decides which pods that are older than their credential are evicted, so that others take their place: a pod's pull
+// secrets are fixed when it is created, and a kubelet waits up to five minutes before it tries a new password. The package is pure:
+// observations go in, a verdict comes out.
 package healing
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Pod is what is needed of a pod. Of one that waits for no image it is no more than what identifies it.
+// Pod is the part of a pod that is needed. For one that waits for no image, that is only what identifies it, and whether it is evicted.
 type Pod struct {
 	Namespace, Name string
 	UID             types.UID
@@ -26,13 +26,13 @@ type Pod struct {
 	Account         string
 	// Created is when it was created, in Unix seconds.
 	Created int64
-	// Owner is the controller that creates another one in its place; the zero Owner where there is none.
+	// Owner is the controller that creates another pod in its place; the zero Owner where there is none.
 	Owner unique.Handle[Owner]
 	// Entries are the names in its imagePullSecrets. They never change.
 	Entries []string
-	// Static is whether a kubelet made it from a file, and would make it again as it is.
+	// Static is whether it is the mirror pod of a static pod, which its kubelet would create again as it is.
 	Static bool
-	// OptedOut is whether its label keeps everything away.
+	// OptedOut is whether its label opts out.
 	OptedOut bool
 	// Evicted is whether the API server has begun to evict it.
 	Evicted bool
@@ -40,13 +40,13 @@ type Pod struct {
 	Waits []Wait
 }
 
-// Owner is the controller of a pod. Whoever creates pods writes there what it likes: it is to be believed of pods of one namespace alone.
+// Owner is the controller of a pod. Whoever creates a pod can claim any owner, so it is trusted only within the pod's namespace.
 type Owner struct {
 	APIVersion, Kind, Name string
 	UID                    types.UID
 }
 
-// IsJob reports whether it is a Job of Kubernetes' own: other groups have kinds of that name.
+// IsJob reports whether it is a Job of the group batch: other groups have kinds of that name.
 func (o Owner) IsJob() bool {
 	return o.Kind == "Job" && strings.HasPrefix(o.APIVersion, batchv1.GroupName+"/")
 }
@@ -54,27 +54,26 @@ func (o Owner) IsJob() bool {
 // Wait is an image that a pod waits for.
 type Wait struct {
 	Image string
-	// Host is the registry's, with its port; blank where the image's name is none.
+	// Host is the registry's, with its port; blank where the image reference is invalid.
 	Host    string
 	Refusal diagnose.Refusal
-	// Failed is when the status was written that says that the pull has just failed, at the registry, in Unix seconds; 0 where it does
-	// not say so.
+	// Failed is when the status was written, in Unix seconds, if it says that the pull has just failed at the registry; otherwise 0.
 	Failed int64
 }
 
-// What is read of a pod at most: it may be somebody's who would have the manager read and keep as much as there is room for.
+// Limits of what is read of a pod: its author may want the manager to read and keep as much as possible.
 const (
-	// maxWaits is how many images that it waits for are kept.
+	// maxWaits is how many of the images that it waits for are kept.
 	maxWaits = 16
-	// maxMessage is how much of what its status says of a pull is read from either end, in bytes: an error begins with the image's name
-	// and ends with its cause, and a registry may have it hold a page.
+	// maxMessage is how many bytes of a pull's message in its status are read from either end: an error begins with the image's name and
+	// ends with its cause, and a registry can put a whole page in between.
 	maxMessage = 2048
 )
 
-// nobody owns a bare pod.
+// nobody is the owner of a bare pod.
 var nobody = unique.Make(Owner{})
 
-// Strip returns what is needed of a pod.
+// Strip returns the part of a pod that is needed.
 func Strip(pod *corev1.Pod) Pod {
 	stripped := Pod{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Owner: nobody}
 	stripped.Evicted = slices.ContainsFunc(pod.Status.Conditions, isEviction)
@@ -106,8 +105,8 @@ func Strip(pod *corev1.Pod) Pod {
 	return stripped
 }
 
-// waitingOf returns a pod with the statuses of those containers alone that wait for an image. Ephemeral containers do not count: another
-// pod would not have them.
+// waitingOf returns a pod with only the statuses of containers that wait for an image. Ephemeral containers do not count: another pod
+// would not have them.
 func waitingOf(pod *corev1.Pod) *corev1.Pod {
 	waiting, room := *pod, maxWaits
 	those := func(statuses []corev1.ContainerStatus) (waiting []corev1.ContainerStatus) {
@@ -136,7 +135,7 @@ func shortened(message string) string {
 	return message[:maxMessage] + " " + message[len(message)-maxMessage:]
 }
 
-// isEviction reports whether a condition is what the API server writes into a pod that it evicts.
+// isEviction reports whether a condition is the one that the API server sets on a pod that it evicts.
 func isEviction(condition corev1.PodCondition) bool {
 	return condition.Type == corev1.DisruptionTarget && condition.Status == corev1.ConditionTrue && condition.Reason == evictedByAPI
 }
@@ -161,5 +160,5 @@ func statusWritten(pod *corev1.Pod) (latest int64) {
 	return latest
 }
 
-// intern keeps one copy of what many pods have in common.
+// intern keeps one copy of a text that many pods have in common.
 func intern(text string) string { return unique.Make(text).Value() }

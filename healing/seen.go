@@ -9,17 +9,17 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 )
 
-// Seen is what was seen of a pod's waiting besides the pod itself.
+// Seen is what was seen of a pod's waiting, beyond the pod as it is now.
 type Seen struct {
 	// First is when it was first seen to wait, by the clock of this process.
 	First time.Time
-	// Since is since when it is known to wait: its events may tell of earlier than First.
+	// Since is since when it is known to wait, which its events may show to be before First.
 	Since time.Time
-	// Pulls are those of its images of which something is known that the pod itself does not say.
+	// Pulls are the pulls about which something is known that the pod itself does not say.
 	Pulls []Pull
-	// Asked and Known are for which Secret its events were asked for last, and read last, as by Giver.Written; 0 where they were not.
+	// Asked and Known are the Giver.Written of the Secret for which its events were last requested, and last read; 0 where they never were.
 	Asked, Known int64
-	// Next is when they are read again where they did not tell enough, after so many times.
+	// Next is when to read its events again where they did not say enough. Times is how often they were requested.
 	Next  time.Time
 	Times int
 }
@@ -27,16 +27,16 @@ type Seen struct {
 // Pull is what is known of a pod's pull of an image.
 type Pull struct {
 	Image string
-	// FailedAt is when it is known to have failed last, and Failures how often it did at least; zero where that is not known.
+	// FailedAt is when it is known to have failed last, and Failures how often at least; zero where that is not known.
 	FailedAt time.Time
 	Failures int
-	// BegunAt is when its kubelet is known to have begun to pull it last; zero where that is not known.
+	// BegunAt is when its kubelet is known to have last begun to pull; zero where that is not known.
 	BegunAt time.Time
-	// Refusal is what its events say, where the pod itself does not say why it waits.
+	// Refusal is what its events say. It is used where the pod itself does not say why it waits.
 	Refusal diagnose.Refusal
 }
 
-// pull returns what is known of an image's pull.
+// pull returns what is known about the pull of an image.
 func (s Seen) pull(image string) Pull {
 	if i := slices.IndexFunc(s.Pulls, func(p Pull) bool { return p.Image == image }); i >= 0 {
 		return s.Pulls[i]
@@ -44,7 +44,7 @@ func (s Seen) pull(image string) Pull {
 	return Pull{Image: image, Refusal: diagnose.RefusalUntold}
 }
 
-// with returns what is seen once that is known of a pull. What was known of others stays, but for those that the pod no longer waits for.
+// with returns s with this pull. Other pulls stay, except those that the pod no longer waits for.
 func (s Seen) with(pod Pod, pull Pull) Seen {
 	pulls := make([]Pull, 0, len(s.Pulls)+1)
 	for _, other := range s.Pulls {
@@ -56,7 +56,7 @@ func (s Seen) with(pod Pod, pull Pull) Seen {
 	return s
 }
 
-// Watched returns what is seen of a pod once it looks like this.
+// Watched returns s updated with the pod as it is now.
 func (s Seen) Watched(pod Pod, now time.Time) Seen {
 	if s.First.IsZero() {
 		s.First, s.Since = now, now
@@ -71,7 +71,7 @@ func (s Seen) Watched(pod Pod, now time.Time) Seen {
 	return s
 }
 
-// Told returns what is seen of a pod once its events have been read, for a Secret that was written then.
+// Told returns s updated with the pod's events, which were read for a Secret that was written at that time.
 func (s Seen) Told(pod Pod, events []corev1.Event, written int64, now time.Time) Seen {
 	s = s.asked(written, now)
 	s.Known = max(s.Known, written)
@@ -94,7 +94,7 @@ func (s Seen) Told(pod Pod, events []corev1.Event, written int64, now time.Time)
 	return s
 }
 
-// Untold returns what is seen of a pod once its events could not be read. What was known of it still is, and no more.
+// Untold returns s after its events could not be read: nothing new is known.
 func (s Seen) Untold(written int64, now time.Time) Seen { return s.asked(written, now) }
 
 func (s Seen) asked(written int64, now time.Time) Seen {
@@ -104,8 +104,8 @@ func (s Seen) asked(written int64, now time.Time) Seen {
 	return s
 }
 
-// nextTry returns about when the kubelet tries a pull again that failed last at a known time. Its events may tell of too few failures:
-// kubelets tell of few that are alike. How long the pod waits tells of them, too.
+// nextTry returns about when the kubelet tries a pull again whose last failure is known. Its events may show too few failures, since
+// kubelets report only some of many similar events, so failures are also estimated from how long the pod has waited.
 func (s Seen) nextTry(pull Pull) time.Time {
 	failures, waited := 1, time.Duration(0)
 	for elapsed := pull.FailedAt.Sub(s.Since); waited+diagnose.Backoff(failures) <= elapsed; failures++ {

@@ -10,7 +10,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
 )
 
-// The Roles of this process, each in the namespace in which it grants something.
+// The Roles of this process, each in the namespace for which it grants permissions.
 const (
 	certificateRole = "Role tcr-assistant-webhook-server-cert-role"
 	leaseRole       = "Role tcr-assistant-leader-election-role"
@@ -21,17 +21,17 @@ const (
 
 func clusterRole(name string) string { return "ClusterRole " + name }
 
-// permission is something that this process asks of the API server. Secrets of ImagePullSecrets are not among those that
-// are checked: which of them it may touch can be narrowed to single names.
+// permission is a permission that this process needs. Permissions for the Secrets of ImagePullSecrets are not checked: they can be
+// narrowed to single names.
 type permission struct {
 	verbs                        string
 	group, resource, subresource string
-	name                         string // all objects where it is blank
-	others                       string // the names that the role grants with it, after a comma
+	name                         string // blank for all objects
+	others                       string // further names that the role grants, after a comma
 	namespaced                   bool   // in this process' own namespace
-	namespace                    string // in which it is, where it is in neither that nor all
-	role                         string // which grants it, with its kind
-	// without says what goes wrong without it; blank where nothing works then.
+	namespace                    string // another namespace; blank for its own, or for all
+	role                         string // the role that grants it, with its kind
+	// without says what goes wrong without the permission; blank where nothing works then.
 	without string
 }
 
@@ -43,21 +43,21 @@ func (c Config) permissions() []permission {
 		{verbs: "get,list,watch,create,patch,delete", group: "tcr.tencentcloudcr.com", resource: "derivedattachments", role: own},
 		{verbs: "list,watch", resource: "namespaces", role: own},
 		{verbs: "get", resource: "namespaces", role: own,
-			without: "an account that is created together with its namespace may get what labels decide only moments later"},
+			without: "an account created together with its namespace may get entries that depend on labels only moments later"},
 		{verbs: "list,watch,patch", resource: "serviceaccounts", role: own},
-		{verbs: "create,patch", resource: "events", role: own, without: "no events will tell what happens"},
+		{verbs: "create,patch", resource: "events", role: own, without: "no events are recorded"},
 		{verbs: "list,watch", resource: "secrets", namespaced: true, role: credentialsRole,
-			without: "ImagePullSecrets that refer to a Secret, by spec.docker.secretRef, get no credential"},
+			without: "ImagePullSecrets with spec.docker.secretRef get no credential"},
 	}
 	if len(c.Tokens) > 0 {
 		needed = append(needed, permission{
 			verbs: "get,create,patch,update,delete", resource: "secrets",
 			name: c.Tokens[0], others: strings.Join(append([]string{""}, c.Tokens[1:]...), ","),
-			namespaced: true, role: tokensRole, without: "ImagePullSecrets of a registry instance, by spec.tcr, get no credential",
+			namespaced: true, role: tokensRole, without: "ImagePullSecrets with spec.tcr get no credential",
 		})
 	}
 	if c.HostsUpdater != "" {
-		const unfound = "private addresses of registries, by spec.tcr.privateNetwork, do not reach the nodes"
+		const unfound = "private addresses of registries, for spec.tcr.privateNetwork, do not reach the nodes"
 		needed = append(needed,
 			permission{verbs: "list,watch", resource: "configmaps", name: keeper.Fixed, namespace: c.HostsUpdater, role: networkRole,
 				without: unfound},
@@ -81,7 +81,7 @@ func (c Config) permissions() []permission {
 	return append(needed, c.webhookPermissions()...)
 }
 
-// webhookPermissions are those for the webhook; none where there is none.
+// webhookPermissions returns the permissions for the webhook; none where there is no webhook.
 func (c Config) webhookPermissions() []permission {
 	if c.WebhookRole == "" {
 		return nil
@@ -106,7 +106,7 @@ func (c Config) webhookPermissions() []permission {
 	return needed
 }
 
-// configurationPermissions are those for one webhook configuration, and for the role that owns it.
+// configurationPermissions returns the permissions for one webhook configuration, and for the role that owns it.
 func configurationPermissions(role, resource, name string) []permission {
 	const unowned = "a webhook configuration that has no owner yet cannot be written where OwnerReferencesPermissionEnforcement is on"
 	return []permission{
@@ -126,7 +126,7 @@ func (p permission) attributes(verb, namespace string) *authorizationv1.Resource
 	return attributes
 }
 
-// String names the resource as RBAC rules do.
+// String returns the resource as RBAC rules name it, with the names of single objects.
 func (p permission) String() string {
 	name := p.resource
 	if p.subresource != "" {

@@ -1,4 +1,4 @@
-// Package preflight asks the API server whether what the manager needs is there, so that all that is missing is
+// Package preflight asks the API server whether everything that the manager needs is there, so that everything that is missing is
 // reported at once, instead of piece by piece by whatever needs it.
 package preflight
 
@@ -20,7 +20,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
-// doubtful is for how long nothing counts as refused: an API server that has just started knows of no roles.
+// doubtful is how long refusals do not count: an API server that has just started does not know any roles.
 const doubtful = 3 * time.Second
 
 // Config says what is needed.
@@ -31,26 +31,27 @@ type Config struct {
 	Namespace string
 	// Signer issues the webhook's serving certificate.
 	Signer string
-	// Tokens are the Secrets with the records of tokens, which one role grants together; none where none are kept.
+	// Tokens are the names of the Secrets that hold the records of tokens, which one role grants together; empty where none are kept.
 	Tokens []string
-	// HostsUpdater is the namespace of hosts-updater, for which private addresses are published; blank where none are.
+	// HostsUpdater is the namespace of hosts-updater, for which private addresses are published; blank where none are published.
 	HostsUpdater string
-	// Lease is what replicas compete for; blank where there is one replica.
+	// Lease is the name of the Lease of leader election; blank where there is only one replica.
 	Lease string
-	// SecretsRole is the ClusterRole in which the manager lists the Secrets that it may read; blank where it keeps none.
+	// SecretsRole is the ClusterRole in which the manager lists the Secrets that it may read; blank where it keeps no such role.
 	SecretsRole string
-	// Role is the manager's ClusterRole, which is named where a permission is missing. So is WebhookRole, which owns what is written,
-	// where there is a webhook, and MutatingWebhookRole where it attaches Secrets; they are blank where there is none.
+	// Role is the manager's ClusterRole. WebhookRole is the one that owns the validating webhook configuration and the certificate, and
+	// MutatingWebhookRole the one that owns the mutating webhook configuration; each is blank where there is no such webhook. They are named
+	// where a permission is missing.
 	Role, WebhookRole, MutatingWebhookRole string
-	// Owner looks up what owns the objects that the manager writes for itself.
+	// Owner looks up the owner of the objects that the manager writes for itself.
 	Owner func(context.Context) (*metav1.OwnerReference, error)
 }
 
-// Run returns nil once all that is needed is there, and else everything that is missing. An API server that fails, or that
-// cannot be reached, has not answered: it is asked again until it has, since to end would help nobody.
+// Run returns nil once everything that is needed is there, and otherwise an error with everything that is missing. An API server that
+// fails, or cannot be reached, is asked again until it answers, since giving up would help nobody.
 func Run(ctx context.Context, cfg Config) error {
 	pauses := backoff.Between(200*time.Millisecond, 15*time.Second)
-	var refused time.Time // when something was refused first
+	var refused time.Time // when something was first refused
 	for {
 		lesser, err := cfg.check(ctx)
 		final := err == nil || !transient(err)
@@ -75,7 +76,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 }
 
-// transient says whether an error is no answer to what was asked.
+// transient reports whether an error leaves open what was asked.
 func transient(err error) bool {
 	var status apierrors.APIStatus
 	switch {
@@ -92,15 +93,15 @@ func transient(err error) bool {
 	}
 }
 
-// errRefused marks what the API server said that there is not.
+// errRefused marks errors about what is missing, as the API server says.
 var errRefused = errors.New("not there")
 
-// refusal is an error that is marked.
+// refusal is an error that is marked with errRefused.
 type refusal struct{ error }
 
 func (refusal) Is(target error) bool { return target == errRefused }
 
-// check asks once. What is missing and can be done without comes apart, one verb each.
+// check asks once. Missing permissions that the manager can do without are returned in lesser, with one verb each.
 func (c Config) check(ctx context.Context) (lesser []permission, err error) {
 	if _, err := c.Owner(ctx); err != nil {
 		return nil, err
@@ -133,7 +134,7 @@ func (c Config) check(ctx context.Context) (lesser []permission, err error) {
 	return lesser, nil
 }
 
-// namespaceExists lists where it could get: RBAC grants the one for the watch of all namespaces anyway.
+// namespaceExists lists instead of using get, since the watch of all namespaces needs the permission to list anyway.
 func (c Config) namespaceExists(ctx context.Context) error {
 	list, err := c.Clients.Namespaces().List(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("metadata.name", c.Namespace).String(), Limit: 1,

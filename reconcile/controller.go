@@ -25,12 +25,12 @@ import (
 )
 
 const (
-	// headStart lets the API server's own watch of namespaces be ahead of ours: it delays writes into a namespace that it has not
-	// seen itself yet by 50 ms (missingNamespaceWait in its plugin NamespaceLifecycle). Without it that is one new namespace in
-	// thirty.
+	// headStart lets the API server's own watch of namespaces get ahead of ours: the API server delays writes into a namespace that it has
+	// not seen yet by 50 ms (missingNamespaceWait in its NamespaceLifecycle plugin). Without the head start, that happens to one new
+	// namespace in thirty.
 	headStart = 200 * time.Microsecond
-	// restoreDelay is how long a Secret that vanished is left alone before it is restored: a namespace that is being deleted
-	// loses its Secrets before everybody knows that it ends.
+	// restoreDelay is how long to wait before a Secret that vanished is restored: a namespace that is being deleted loses its Secrets before
+	// its deletion is known everywhere.
 	restoreDelay = 100 * time.Millisecond
 )
 
@@ -41,58 +41,57 @@ type Config struct {
 	ImagePullSecrets *typed.Client
 	Index            *pullsecret.Index
 	Informer         *informer.Informer
-	// Concurrency is the number of namespaces brought in line at a time.
+	// Concurrency is the number of namespaces that are reconciled at a time.
 	Concurrency int
-	// ResyncPeriod is how often every namespace is compared anew, should an event ever be missed. It costs no API call
-	// where nothing is wrong.
+	// ResyncPeriod is how often every namespace is compared again, in case an event was missed. It costs no API call where nothing is wrong.
 	ResyncPeriod time.Duration
-	// Labels are those of namespaces, watched while some rule selects by them; nil where none ever does.
+	// Labels are the labels of namespaces, watched while some rule selects by them; nil where no rule ever does.
 	Labels *namespaces.Cache
-	// Recorder records events on the ImagePullSecrets; it may be nil. Each event stands for many writes, and a cluster in
-	// which nothing changes gets none.
+	// Recorder records events on the ImagePullSecrets; it may be nil. One event stands for many writes, and a cluster in which nothing
+	// changes gets none.
 	Recorder record.EventRecorder
-	// Grants has single names of Secrets permitted; nil where a role grants them without.
+	// Grants obtains permission for Secrets by name; nil where a role already grants it for all Secrets.
 	Grants Grants
-	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not, and returns a channel that
-	// is closed once that changes. It may be nil.
+	// Derived returns why the derived attachments are outdated, nil where they are not, and a channel that is closed once that changes. It
+	// may be nil.
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
-	// Validity returns what was found out about a rule's credential, nil where nobody has looked. It may be nil.
+	// Validity returns the result of the last check of a rule's credential, nil where it has not been checked. It may be nil.
 	Validity func(rule *pullsecret.Rule) *credential.Validity
-	// Reached says how far a rule's registry is reached from its private network, nil where that is not known yet; ReachChanged
-	// returns a channel that is closed once one of these answers changes. Both may be nil.
+	// Reached returns how far a rule's registry is reachable from its private network, nil where that is not known yet; ReachChanged returns
+	// a channel that is closed once one of these answers changes. Both may be nil.
 	Reached      func(rule *pullsecret.Rule) *pullsecret.Reach
 	ReachChanged func() <-chan struct{}
-	// Healing says what there is to tell of the pods that ImagePullSecrets would heal; it may be nil.
+	// Healing reports on the pods that ImagePullSecrets heal; it may be nil.
 	Healing Healing
-	// Observer and QueueMetrics are told what happens, for metrics; both may be left out.
+	// Observer and QueueMetrics receive what happens, for metrics; both may be left out.
 	Observer     Observer
 	QueueMetrics workqueue.MetricsProvider
 }
 
-// Controller brings the cluster in line. It runs on the leader alone, and is made anew for each term.
+// Controller reconciles the cluster. It runs on the leader alone, and each term has a new one.
 type Controller struct {
 	Config
 	writer  *writer
 	state   *plan.State
 	queue   *queue
-	term    context.Context // ends with it
+	term    context.Context // ends with the term
 	status  statusWriter
 	repairs *plan.RepairBackoff
 	secrets *secretWatch
 	lookups plan.Lookups
-	// refusals are the writes that the API server refuses; logged is which lines of the log stand for many.
+	// refusals are the writes that the API server refuses; logged limits log lines that say the same.
 	refusals *plan.Refusals
 	logged   *logLimiter
 
 	logForbidden map[string]func(verb string, err error) // logs a missing permission, by resource
 
 	mu       sync.Mutex
-	seen     map[string]bool            // namespaces brought in line once
-	odd      map[string]map[string]bool // whose odd label was told of, by namespace
+	seen     map[string]bool            // namespaces that were reconciled once
+	odd      map[string]map[string]bool // objects whose odd label was reported, by namespace
 	watchers sync.WaitGroup
 }
 
-// statusWriter is told what may have changed the status of ImagePullSecrets, and what became of our requests.
+// statusWriter receives what may have changed the status of ImagePullSecrets, and the results of our requests.
 type statusWriter interface {
 	Enqueue(imagePullSecrets ...string)
 	Wrote(change plan.Change, repairs int, now time.Time)
@@ -133,19 +132,18 @@ func NewController(config Config) *Controller {
 	return c
 }
 
-// Progress returns how far each ImagePullSecret has got, as of the last look at it, which is at most a second or so old. It
-// never waits for reconciliation.
+// Progress returns how far each ImagePullSecret has got, about a second ago at most. It never waits for reconciliation.
 func (c *Controller) Progress() []plan.Progress { return c.status.Progress() }
 
-// Issued returns the sums of what the Secrets of a rule hold; false where they are not all known.
+// Issued returns the checksums of what the Secrets of a rule hold; false where not all of them are known.
 func (c *Controller) Issued(rule *pullsecret.Rule) (sums map[[32]byte]bool, known bool) {
 	return c.state.Sums(rule)
 }
 
-// Checked takes in that something was found out about the credential of an ImagePullSecret.
+// Checked notes that the credential of an ImagePullSecret was checked.
 func (c *Controller) Checked(imagePullSecret string) { c.status.Enqueue(imagePullSecret) }
 
-// Run brings the cluster in line until ctx ends, and returns once everything it started has stopped.
+// Run reconciles the cluster until ctx ends, and returns once everything it started has stopped.
 func (c *Controller) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer c.watchers.Wait()
@@ -187,7 +185,7 @@ func (c *Controller) Run(ctx context.Context) {
 	<-ctx.Done()
 }
 
-// begin runs a watch until ctx ends. The channel is closed once it has told what there was at the start.
+// begin runs a watch until ctx ends. The channel is closed once the watch has delivered what existed at the start.
 func (c *Controller) begin(ctx context.Context, watch func(ctx context.Context, synced func())) <-chan struct{} {
 	synced := make(chan struct{})
 	c.watchers.Go(func() { watch(ctx, sync.OnceFunc(func() { close(synced) })) })
@@ -207,7 +205,8 @@ func waitFor(ctx context.Context, channels ...<-chan struct{}) bool {
 }
 
 func (c *Controller) watchNamespaces(ctx context.Context, synced func()) {
-	source := reflector.ListWatch(c.answered("namespaces", ""), reflector.Everything, c.Clients.Namespaces().List, c.Clients.Namespaces().Watch)
+	client := c.Clients.Namespaces()
+	source := reflector.ListWatch(c.answered("namespaces", ""), reflector.Everything, client.List, client.Watch)
 	reflector.Run(ctx, "namespaces", source, &corev1.Namespace{}, &reflector.Store[*corev1.Namespace, plan.NamespaceMeta]{
 		Strip: plan.StripNamespace,
 		Put: func(namespace plan.NamespaceMeta) {
@@ -240,7 +239,8 @@ func (c *Controller) watchNamespaces(ctx context.Context, synced func()) {
 func (c *Controller) watchAccounts(ctx context.Context, synced func()) {
 	accounts := c.Clients.ServiceAccounts(metav1.NamespaceAll)
 	source := reflector.ListWatch(c.answered("serviceaccounts", ""), reflector.Everything, accounts.List, accounts.Watch)
-	reflector.Run(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &reflector.Store[*corev1.ServiceAccount, plan.Namespaced[plan.Account]]{
+	type store = reflector.Store[*corev1.ServiceAccount, plan.Namespaced[plan.Account]]
+	reflector.Run(ctx, "serviceaccounts", source, &corev1.ServiceAccount{}, &store{
 		Strip: plan.StripAccount,
 		Put: func(account plan.Namespaced[plan.Account]) {
 			c.Index.Bar(account.Namespace, account.Object.Name, account.Object.BarsPods())
@@ -263,8 +263,8 @@ func (c *Controller) watchAccounts(ctx context.Context, synced func()) {
 	})
 }
 
-// ruleChanged compares anew every namespace that the rule concerned or concerns. One that can't be read any more leaves all as it is:
-// to compare that would forget what was refused, and whoever breaks and mends it in a loop would have it tried each time.
+// ruleChanged enqueues every namespace that the rule selected or selects. A rule that can no longer be read leaves everything as it is: a
+// comparison would forget which writes were refused, and they would be retried each time somebody breaks and fixes the rule.
 func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) {
 	c.secrets.want(ctx, change.Name, change.After != nil)
 	if c.Index.Rules().Invalid(change.Name) != nil {
@@ -283,8 +283,8 @@ func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) 
 	c.status.Enqueue(change.Name)
 }
 
-// labelsChanged compares anew the namespaces whose labels are others by now. What matched them before has something to take back, and
-// less to count.
+// labelsChanged enqueues the namespaces whose labels have changed. A rule that no longer matches has something to remove there, and fewer
+// namespaces to count.
 func (c *Controller) labelsChanged(news namespaces.News) {
 	rules := c.Index.Rules()
 	for _, change := range news.Changes {
@@ -307,8 +307,8 @@ func (c *Controller) labelsChanged(news namespaces.News) {
 	}
 }
 
-// retire ends the watch of a deleted ImagePullSecret's Secrets once nothing of it is left. Until then the watch tells a
-// Secret of ours from one that someone else made under the same name.
+// retire ends the watch of a deleted ImagePullSecret's Secrets once nothing of it is left. Until then, the watch distinguishes a Secret
+// of ours from one that someone else created under the same name.
 func (c *Controller) retire(name string) {
 	secret := pullsecret.SecretName(name)
 	if c.secrets.watches(name) && c.Index.Rules().Get(name) == nil && len(c.state.Mentioning(secret)) == 0 && c.secrets.retireEnding(name) {
@@ -316,7 +316,7 @@ func (c *Controller) retire(name string) {
 	}
 }
 
-// watchDerived has the status written of the ImagePullSecrets whose derived attachments are outdated, or were until now.
+// watchDerived enqueues the status of the ImagePullSecrets whose derived attachments are outdated, or were until now.
 func (c *Controller) watchDerived(ctx context.Context) {
 	var before *pullsecret.Outdated
 	for c.Derived != nil && ctx.Err() == nil {
@@ -331,7 +331,7 @@ func (c *Controller) watchDerived(ctx context.Context) {
 	}
 }
 
-// watchReach has the status written of the ImagePullSecrets whose registry is to be reached from a private network.
+// watchReach enqueues the status of the ImagePullSecrets that ask for a private network, whenever the answer of Reached changes.
 func (c *Controller) watchReach(ctx context.Context) {
 	for c.ReachChanged != nil && ctx.Err() == nil {
 		changed := c.ReachChanged()
@@ -344,7 +344,7 @@ func (c *Controller) watchReach(ctx context.Context) {
 	}
 }
 
-// everyoneIsSeen marks every namespace that is there as seen: those that are created from now on overtake them.
+// everyoneIsSeen marks every existing namespace as seen: those that are created from now on overtake them.
 func (c *Controller) everyoneIsSeen() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

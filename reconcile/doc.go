@@ -1,7 +1,6 @@
 // Package reconcile brings Secrets and ServiceAccounts in line with the ImagePullSecrets.
 //
-// It watches the cluster, has package plan decide, makes the writes, and has package status tell what has become of them. The
-// way of a Secret:
+// It watches the cluster, lets package plan decide, makes the writes, and lets package status report the results. The path of a Secret:
 //
 //	ImagePullSecret ──informer──> Index ──> Rules ──┐
 //	                                                ├─> plan.For ──> IssueSecret ──> POST or apply ──┐
@@ -11,10 +10,10 @@
 //	                                   │                                                             v
 //	                                   └──> status of the ImagePullSecret, events, counts <── success or failure
 //
-// A queue holds the namespaces to compare: those of which a watch told something, those that a changed ImagePullSecret selects,
-// and once in a while all of them. With each it holds what of it is concerned, a plan.Part: news of an account or of a Secret's
-// content are about that object alone, so that what an event costs does not depend on what else stands in its namespace. Each worker
-// takes one namespace at a time, with all that was gathered of it, and plans it from the state alone, so it does not matter why it was
-// queued, nor how often. The answer to a write is taken into the state at once: the next plan does not wait for the watch. What fails
-// is queued again by itself, later each time; what is refused or undone again and again waits for longer.
+// A queue holds the namespaces to compare: those that a watch reported something about, those that a changed ImagePullSecret selects, and
+// periodically all of them. For each namespace it holds the plan.Part to compare: an event about an account or about a Secret's content
+// concerns that object alone, so that the cost of an event does not depend on what else is in its namespace. Each worker takes one
+// namespace at a time, with everything gathered for it, and plans it from the state alone, so it does not matter why it was queued, nor
+// how often. The answer to a write goes into the state at once: the next plan does not wait for the watch. An object that fails is queued
+// again by itself, with a growing delay; one that is refused or undone again and again waits longer.
 package reconcile

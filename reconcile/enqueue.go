@@ -8,7 +8,7 @@ import (
 // everywhere selects every namespace.
 var everywhere = pullsecret.Named(pullsecret.Everything)
 
-// changed enqueues namespaces of which something changed.
+// changed enqueues namespaces in which something changed.
 func (c *Controller) changed(namespaces ...string) {
 	for _, namespace := range namespaces {
 		c.queue.Add(namespace)
@@ -16,13 +16,13 @@ func (c *Controller) changed(namespaces ...string) {
 	c.enqueueStatuses(namespaces...)
 }
 
-// accountChanged enqueues an account that came, changed or went.
+// accountChanged enqueues an account that was created, changed or deleted.
 func (c *Controller) accountChanged(account plan.Namespaced[plan.Account]) {
 	key := plan.ObjectKey{Namespace: account.Namespace, Account: true, Name: account.Object.Name}
 	c.partChanged(account.Namespace, plan.PartOf(key))
 }
 
-// partChanged enqueues a part of a namespace of which something changed.
+// partChanged enqueues the part of a namespace in which something changed.
 func (c *Controller) partChanged(namespace string, part plan.Part) {
 	for key := range part.Keys(namespace) {
 		c.queue.AddObject(key)
@@ -32,7 +32,7 @@ func (c *Controller) partChanged(namespace string, part plan.Part) {
 	}
 }
 
-// enqueueStatuses notes that the status of every ImagePullSecret that concerns one of these namespaces may have changed.
+// enqueueStatuses notes that the status of every ImagePullSecret that selects one of these namespaces may have changed.
 func (c *Controller) enqueueStatuses(namespaces ...string) {
 	rules := c.Index.Rules()
 	for _, namespace := range namespaces {
@@ -45,7 +45,7 @@ func (c *Controller) enqueueStatuses(namespaces ...string) {
 	}
 }
 
-// enqueue compares anew the live namespaces that are selected, or may be.
+// enqueue enqueues the live namespaces that are selected, or may be.
 func (c *Controller) enqueue(selected pullsecret.Namespaces) {
 	var names []string
 	c.state.EachPossible(selected, func(namespace *plan.Namespace) { names = append(names, namespace.Name) })

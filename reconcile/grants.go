@@ -15,29 +15,28 @@ import (
 const (
 	// grantTimeout is how long a request waits for its permission.
 	grantTimeout = 2 * time.Second
-	// refusedPause is how long a watch waits that was refused although it is granted, each time twice as long, up to longestRefused.
+	// refusedPause is how long to wait after a watch was refused although it is granted. It doubles each time, up to longestRefused.
 	refusedPause   = 20 * time.Millisecond
 	longestRefused = 10 * time.Second
-	// refusedBefore is how often that happens before it is told: an API server hears of a role moments after it was written,
-	// and each of several at a moment of its own.
+	// refusedBefore is how often that may happen before it is reported: each API server learns of a role moments after it was written.
 	refusedBefore = 7
 )
 
-// errRefused says that a Secret may not be read although its name is granted.
+// errRefused means that a Secret may not be read although its name is granted.
 var errRefused = errors.New("it was refused although its name is granted")
 
-// Grants has the permission for Secrets of single names given and taken, where the role that gives it lists their names.
+// Grants obtains and returns permission for the Secrets of single names, where the role that grants it lists names.
 type Grants interface {
-	// Want has the Secrets of these names granted until Drop. The first call has all that are wanted from the beginning.
+	// Want grants the Secrets of these names until Drop. The first call passes all names that are wanted from the beginning.
 	Want(names ...string)
-	// Drop ends that.
+	// Drop ends the grant of a name.
 	Drop(name string)
-	// Borrow has the Secrets of these names granted for long enough to ask for them, and returns once they are.
+	// Borrow grants the Secrets of these names for long enough to request them, and returns once they are granted.
 	Borrow(ctx context.Context, names ...string) error
-	// Granted reports whether the Secrets of a name are granted, or why that lasts, and returns a channel that is closed once
-	// they may be, or the reason has changed.
+	// Granted reports whether the Secrets of a name are granted. Where they are not and that lasts, problem says why. The channel is closed
+	// once they may be granted, or the problem has changed.
 	Granted(name string) (granted bool, changed <-chan struct{}, problem error)
-	// Doubt takes in that what was granted was refused.
+	// Doubt notes that the API server refused what was granted.
 	Doubt(name string)
 }
 
@@ -50,7 +49,7 @@ func secretNames(imagePullSecrets []string) []string {
 	return names
 }
 
-// followGranted follows the Secrets of a name, until ctx ends, while that is granted.
+// followGranted follows the Secrets of a name, until ctx ends, while they are granted.
 func (w *secretWatch) followGranted(
 	ctx context.Context, name string, answered func(verb string, err error), follow func(context.Context, func(string, error)),
 ) {
@@ -88,7 +87,7 @@ func (w *secretWatch) untilGranted(ctx context.Context, name string) bool {
 	return false
 }
 
-// borrow returns once the Secrets of these names are granted. It gives up soon: whoever asks has others to serve.
+// borrow returns once the Secrets of these names are granted. It gives up soon, because the calling worker has other namespaces to serve.
 func borrow(ctx context.Context, grants Grants, names ...string) error {
 	if grants == nil || len(names) == 0 {
 		return nil
@@ -98,7 +97,7 @@ func borrow(ctx context.Context, grants Grants, names ...string) error {
 	return grants.Borrow(ctx, names...)
 }
 
-// granted makes a write of a Secret, and once more where its name was not granted any more, or not in force yet.
+// granted writes a Secret, and retries once where the grant of its name has ended, or is not in force yet.
 func granted(ctx context.Context, grants Grants, name string, write func() error) error {
 	err := write()
 	if grants == nil || err == nil || plan.MissingVerb(err) == "" {

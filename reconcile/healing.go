@@ -6,11 +6,11 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// Healing knows what there is to tell of the pods that ImagePullSecrets would heal.
+// Healing reports on the pods that ImagePullSecrets heal.
 type Healing interface {
-	// Healing returns what there is to tell of one.
+	// Healing returns the report of one ImagePullSecret.
 	Healing(imagePullSecret string) plan.Healing
-	// Changed returns a channel that is closed once there is something else to tell.
+	// Changed returns a channel that is closed once a report changes.
 	Changed() <-chan struct{}
 }
 
@@ -21,7 +21,7 @@ func healingOf(known Healing) func(imagePullSecret string) plan.Healing {
 	return known.Healing
 }
 
-// watchHealing has the status written of the ImagePullSecrets that heal pods whenever there is something else to tell.
+// watchHealing enqueues the status of the ImagePullSecrets that heal pods whenever a report changes.
 func (c *Controller) watchHealing(ctx context.Context) {
 	for c.Healing != nil && ctx.Err() == nil {
 		changed := c.Healing.Changed()
@@ -34,5 +34,5 @@ func (c *Controller) watchHealing(ctx context.Context) {
 	}
 }
 
-// View returns a namespace as it is known; false where nothing of it was ever seen.
+// View returns what is known of a namespace; false where nothing in it was ever seen.
 func (c *Controller) View(namespace string) (plan.Namespace, bool) { return c.state.View(namespace) }

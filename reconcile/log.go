@@ -9,10 +9,10 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// logFailure logs one failure. What fails alike in many namespaces is one line, which counts those that were not written.
+// logFailure logs one failure. The same failure in many namespaces is one line, which counts the lines that it replaces.
 func (c *Controller) logFailure(namespace string, err error) {
 	if apierrors.IsConflict(err) {
-		// Someone wrote first: what is planned next is planned from what they wrote.
+		// Someone else wrote first: the next plan starts from what they wrote.
 		c.Log.Debug("namespace was changed meanwhile", "namespace", namespace, "error", err)
 		return
 	}
@@ -28,27 +28,27 @@ func (c *Controller) logFailure(namespace string, err error) {
 	c.Log.Warn("namespace was not brought in line", "namespace", namespace, "error", err, "alikeBefore", alike)
 }
 
-// The least time between two lines of the log that say the same: of what stays until someone acts, and of what may pass.
+// The minimum time between two log lines that say the same, for failures that last until someone acts and for those that may pass.
 const (
 	lastingLogPeriod = 10 * time.Minute
 	passingLogPeriod = time.Minute
 )
 
-// logLimiter knows what was logged lately.
+// logLimiter remembers what was logged recently.
 type logLimiter struct {
 	mu    sync.Mutex
-	lines map[string]logLine // by plan.LogKey, of which there are few
+	lines map[string]logLine // by plan.LogKey; there are few keys
 }
 
 type logLine struct {
 	at    time.Time
-	alike int // how many were not written since
+	alike int // lines that were left out since
 }
 
 func newLogLimiter() *logLimiter { return &logLimiter{lines: map[string]logLine{}} }
 
-// admit reports whether it is time for a line on what has the same key, a period after the last one, and for how many that were
-// not written it stands.
+// admit reports whether a line with this key may be logged, which is a period after the last one, and how many lines were left out in
+// between.
 func (l *logLimiter) admit(key string, period time.Duration, now time.Time) (alike int, admitted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,15 +11,15 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// maxLookups is how many Secrets are looked up, and lookupTime how long, before a namespace makes room for others. Whoever may edit
-// an account can have it list tens of thousands.
+// maxLookups is how many Secrets, and lookupTime how long, a namespace may look up before it makes room for others. Whoever may edit an
+// account can make it list tens of thousands of names.
 const (
 	maxLookups = 50
 	lookupTime = time.Second
 )
 
-// planPart plans a part of a namespace by what is known; false where something has to be looked up, which is remembered for all of
-// the namespace together.
+// planPart plans a part of a namespace from what is known; false where something has to be looked up, for which the whole namespace has
+// to be planned: look-ups are remembered per namespace.
 func (c *Controller) planPart(namespace plan.Namespace, part plan.Part) (planned plan.Plan, known bool) {
 	remembered, current := c.lookups.InPart(namespace, part)
 	if !current {
@@ -29,9 +29,9 @@ func (c *Controller) planPart(namespace plan.Namespace, part plan.Part) (planned
 	return planned, len(c.unknown(planned, namespace, remembered)) == 0
 }
 
-// plan plans a namespace after it has looked up what the watches cannot tell: the Secrets behind entries that no ImagePullSecret accounts
-// for. An entry whose Secret cannot be looked up stays for now, and keeps nothing else from being planned. more is whether there
-// are others to look up, after those of other namespaces. It takes no longer than a write may.
+// plan plans a namespace after it has looked up what the watches do not show: the Secrets behind entries that belong to no
+// ImagePullSecret. An entry whose Secret cannot be looked up stays for now, and does not keep anything else from being planned. more is
+// whether there are others to look up, after other namespaces had their turn. It takes no longer than a write may.
 func (c *Controller) plan(ctx context.Context, namespace plan.Namespace) (planned plan.Plan, more bool, failures []failure) {
 	ctx, cancel := context.WithTimeout(ctx, c.writer.timeout)
 	defer cancel()
@@ -49,7 +49,7 @@ func (c *Controller) plan(ctx context.Context, namespace plan.Namespace) (planne
 	began, found := time.Now(), false
 	for i, name := range names {
 		if i == maxLookups || time.Since(began) > lookupTime {
-			more = found // else it is the errors after which it is tried again
+			more = found // otherwise the failures have it tried again
 			break
 		}
 		lookup, err := c.lookUp(ctx, rules, namespace.Name, name)
@@ -64,7 +64,7 @@ func (c *Controller) plan(ctx context.Context, namespace plan.Namespace) (planne
 	return c.planWith(rules, namespace, plan.Whole(), c.lookups.In(namespace)), more, failures
 }
 
-// planWith plans by what is watched and what was looked up.
+// planWith plans from what is watched and what was looked up.
 func (c *Controller) planWith(rules *pullsecret.Rules, namespace plan.Namespace, part plan.Part, known map[string]plan.Lookup) plan.Plan {
 	var ours []plan.Secret
 	for _, lookup := range known {
@@ -80,8 +80,8 @@ func (c *Controller) planWith(rules *pullsecret.Rules, namespace plan.Namespace,
 	})
 }
 
-// unknown returns the names that are to be looked up: those of which nothing is remembered, unless they are listed only by accounts
-// whose edit waits as it is. To ask for more would make another edit of it, which would not wait.
+// unknown returns the names to look up: those that were not looked up yet, except names listed only by accounts whose edit is being held
+// back. Looking those up would change the edit, and a changed edit is not held back.
 func (c *Controller) unknown(planned plan.Plan, namespace plan.Namespace, known map[string]plan.Lookup) []string {
 	names := slices.DeleteFunc(planned.Unknown, func(name string) bool { _, found := known[name]; return found })
 	if len(names) == 0 {
@@ -102,8 +102,8 @@ func (c *Controller) unknown(planned plan.Plan, namespace plan.Namespace, known 
 	return slices.DeleteFunc(names, func(name string) bool { _, is := listed[name]; return !is })
 }
 
-// lookUp asks what stands behind an entry. That it was asked for makes no Secret ours: only its owner, or an ImagePullSecret of
-// its name, does.
+// lookUp looks up the Secret behind an entry. Only its owner, or an ImagePullSecret of its name, makes a Secret ours; that it was looked
+// up does not.
 func (c *Controller) lookUp(ctx context.Context, rules *pullsecret.Rules, namespace, name string) (plan.Lookup, error) {
 	secret, allowed, err := c.Clients.FindSecret(ctx, namespace, name)
 	switch {
@@ -111,7 +111,7 @@ func (c *Controller) lookUp(ctx context.Context, rules *pullsecret.Rules, namesp
 		return plan.Lookup{}, err
 	case !allowed && c.Grants != nil:
 		return plan.Lookup{}, errRefused
-	case !allowed: // whose it is stays unknown, and so the entry stays
+	case !allowed: // nobody knows whose Secret it is, so the entry stays
 		c.Log.Debug("entries were left alone: their secret may not be read", "namespace", namespace, "secret", name)
 		return plan.Lookup{}, nil
 	case secret == nil:

@@ -16,10 +16,10 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
-// minNamedWatch is how long a name is watched by itself at least, and how often it is looked whether it still has to be.
+// minNamedWatch is how long a name has a watch of its own at least, and how often to check whether it still needs one.
 const minNamedWatch = time.Minute
 
-// fewNamespaces is in how many namespaces Secrets of one name are no more than can be held whole.
+// fewNamespaces is the number of namespaces up to which all Secrets of one name can be held in memory at once.
 const fewNamespaces = 100
 
 // namedWatch is a watch of the Secrets of one name.
@@ -28,7 +28,7 @@ type namedWatch struct {
 	cancel context.CancelFunc
 }
 
-// want has the Secrets of an ImagePullSecret watched, and notes whether there still is one.
+// want watches the Secrets of an ImagePullSecret, and notes whether the ImagePullSecret still exists.
 func (w *secretWatch) want(ctx context.Context, imagePullSecret string, exists bool) {
 	w.mu.Lock()
 	byName := w.byName
@@ -47,7 +47,7 @@ func (w *secretWatch) want(ctx context.Context, imagePullSecret string, exists b
 	}
 }
 
-// watch starts to watch the Secrets of one ImagePullSecret by their name, unless they are watched so already.
+// watch starts to watch the Secrets of one ImagePullSecret by name, unless they already have a watch of their own.
 func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -57,11 +57,11 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 	ctx, cancel := context.WithCancel(ctx)
 	watch := &namedWatch{time.Now(), cancel}
 	w.named[imagePullSecret] = watch
-	if w.Index.Rules().Get(imagePullSecret) == nil { // it has gone since the caller saw it, and want did not know of the watch
+	if w.Index.Rules().Get(imagePullSecret) == nil { // it was deleted since the caller saw it, before want could see this watch
 		w.ending[imagePullSecret] = true
 	}
 	name := pullsecret.SecretName(imagePullSecret)
-	// One store for all attempts knows how far the API server was, also after others have heard that it went back in time.
+	// One store for all attempts remembers how far the API server was, even after other watches have seen it go back in time.
 	store := w.storeOf(imagePullSecret, watch)
 	follow := func(ctx context.Context, answered func(verb string, err error)) {
 		reflector.RunStream(ctx, w.source, w.narrow(imagePullSecret), answered, store)
@@ -75,9 +75,9 @@ func (w *secretWatch) watch(ctx context.Context, imagePullSecret string) {
 	w.watchers.Go(func() { w.followGranted(ctx, name, answered, follow) })
 }
 
-// narrow returns what narrows a list or a watch to the Secrets of an ImagePullSecret. They come in pages only where there may be many:
-// to fill a page, an API server before 1.34 reads every Secret of the cluster from its storage. What is no page it answers from its cache
-// from 1.31 on.
+// narrow returns a function that narrows a list or a watch to the Secrets of an ImagePullSecret. It asks for pages only where there may
+// be many Secrets: to fill a page, an API server before 1.34 reads every Secret of the cluster from etcd. A list without pages is served
+// from its cache from 1.31 on.
 func (w *secretWatch) narrow(imagePullSecret string) func(*metav1.ListOptions) {
 	byName := clientset.ByName(pullsecret.SecretName(imagePullSecret))
 	return func(options *metav1.ListOptions) {
@@ -88,13 +88,13 @@ func (w *secretWatch) narrow(imagePullSecret string) func(*metav1.ListOptions) {
 	}
 }
 
-// selectsFew reports whether a rule names the few namespaces that it selects.
+// selectsFew reports whether a rule selects namespaces by name only, and few of them.
 func selectsFew(rule *pullsecret.Rule) bool {
 	names, only := rule.Namespaces.OnlyNames()
 	return only && len(names) <= fewNamespaces
 }
 
-// storeOf returns the store that a watch writes to.
+// storeOf returns the store that a named watch writes to.
 func (w *secretWatch) storeOf(imagePullSecret string, watch *namedWatch) *reflector.Store[*corev1.Secret, plan.Namespaced[plan.Secret]] {
 	name := pullsecret.SecretName(imagePullSecret)
 	return &reflector.Store[*corev1.Secret, plan.Namespaced[plan.Secret]]{
@@ -126,20 +126,20 @@ func (w *secretWatch) storeOf(imagePullSecret string, watch *namedWatch) *reflec
 			w.changed(changed...)
 			w.status.Enqueue(imagePullSecret)
 			if rule := w.Index.Rules().Get(imagePullSecret); rule != nil {
-				w.enqueue(rule.Namespaces) // where it is missing has just become known
+				w.enqueue(rule.Namespaces) // only now is it known where the Secret is missing
 			}
 		},
 	}
 }
 
-// takeIn takes in what a watch tells, unless that was retired: it may still be busy with a long list. It returns what take does.
+// takeIn calls take, and returns its result, unless the watch was retired: it may still be busy with a long list.
 func (w *secretWatch) takeIn(imagePullSecret string, watch *namedWatch, take func() bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.named[imagePullSecret] == watch && take()
 }
 
-// watches reports whether the Secrets of an ImagePullSecret are watched by their name.
+// watches reports whether the Secrets of an ImagePullSecret are watched by name.
 func (w *secretWatch) watches(imagePullSecret string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -154,8 +154,8 @@ func (w *secretWatch) retire(imagePullSecret string) {
 	w.end(imagePullSecret)
 }
 
-// retireEnding ends the watch of the Secrets of an ImagePullSecret that is no longer there, and reports whether it did: it may be
-// there again by now.
+// retireEnding ends the watch of the Secrets of an ImagePullSecret that was deleted, and reports whether it did: the ImagePullSecret may
+// exist again by now.
 func (w *secretWatch) retireEnding(imagePullSecret string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -180,7 +180,7 @@ func (w *secretWatch) end(imagePullSecret string) {
 	}
 }
 
-// retiring returns the ImagePullSecrets whose Secrets are watched by their name but that are no longer there.
+// retiring returns the ImagePullSecrets that were deleted, or can no longer be read, and whose Secrets are still watched by name.
 func (w *secretWatch) retiring() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -190,8 +190,8 @@ func (w *secretWatch) retiring() []string {
 	return slices.Collect(maps.Keys(w.ending))
 }
 
-// retireUnneeded ends, until ctx ends, the watches of names of which nobody else has a Secret any more: the watch of all of ours
-// tells of the rest.
+// retireUnneeded ends, until ctx ends, the watches of names under which no foreign Secret is left: the watch of all Secrets of ours
+// covers the rest.
 func (w *secretWatch) retireUnneeded(ctx context.Context) {
 	tick := time.NewTicker(minNamedWatch)
 	defer tick.Stop()
@@ -207,7 +207,7 @@ func (w *secretWatch) retireUnneeded(ctx context.Context) {
 	}
 }
 
-// unneeded returns the ImagePullSecrets whose Secrets need no watch of their own any more.
+// unneeded returns the ImagePullSecrets whose Secrets no longer need a watch of their own.
 func (w *secretWatch) unneeded(now time.Time) (names []string) {
 	w.mu.Lock()
 	watched := maps.Clone(w.named)

@@ -13,14 +13,15 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// EventOddOptOut is the reason of the event on a Namespace or ServiceAccount whose label opts out by no value that there is.
+// EventOddOptOut is the reason of the event on a Namespace or ServiceAccount whose opt-out label has an unknown value.
 const EventOddOptOut = "UnknownOptOut"
 
-// oddMessage says what to write instead. The value is not repeated: it stands on the object.
-const oddMessage = "the label " + v1.OptOutLabel + " keeps this object out only if its value is \"" + v1.OptOutValue + "\", and has another one: write \"" +
-	v1.OptOutValue + "\" to opt out, or \"" + v1.OptInValue + "\""
+// oddMessage says what to write instead. It does not repeat the value, which is on the object.
+const oddMessage = "the label " + v1.OptOutLabel + " has an unknown value and is ignored: write \"" + v1.OptOutValue +
+	"\" to opt this object out, or \"" + v1.OptInValue + "\" not to"
 
-// tellOdd records an event on each of these accounts of a part of a namespace, "" for itself, once for as long as its label is odd.
+// tellOdd records an event on each of these accounts in a part of a namespace, "" being the namespace itself, once for as long as its
+// label is odd.
 func (c *Controller) tellOdd(ctx context.Context, namespace plan.Namespace, part plan.Part, odd []string) {
 	for _, name := range c.newlyOdd(namespace.Name, part, odd) {
 		subject := &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: namespace.Name, UID: namespace.UID}
@@ -32,7 +33,7 @@ func (c *Controller) tellOdd(ctx context.Context, namespace plan.Namespace, part
 	}
 }
 
-// newlyOdd returns those of which no event tells yet.
+// newlyOdd returns those for which no event was recorded yet.
 func (c *Controller) newlyOdd(namespace string, part plan.Part, odd []string) (news []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,7 +62,7 @@ func (c *Controller) newlyOdd(namespace string, part plan.Part, odd []string) (n
 	return news
 }
 
-// identify has an event found by kubectl describe, which asks for an account's UID. Those of accounts are not kept.
+// identify sets the account's UID, by which kubectl describe looks for events. UIDs of accounts are not kept in memory.
 func (c *Controller) identify(ctx context.Context, account *corev1.ObjectReference) {
 	options := metav1.ListOptions{}
 	clientset.ByName(account.Name)(&options)

@@ -11,18 +11,18 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// Result is how something that was attempted has ended.
+// Result is how an attempt has ended.
 type Result string
 
-// The results there are.
+// All results.
 const (
 	ResultSuccess  Result = "success"
-	ResultConflict Result = "conflict" // someone else wrote first; it is planned anew at once
-	ResultGone     Result = "gone"     // the object or its namespace went away meanwhile, and needs nothing more
+	ResultConflict Result = "conflict" // someone else wrote first; it is planned again at once
+	ResultGone     Result = "gone"     // the object or its namespace was deleted meanwhile, and needs nothing more
 	ResultError    Result = "error"
 )
 
-// resultOf returns the result of an attempt that may have failed in several ways: the worst of them.
+// resultOf returns the result of an attempt that may have failed in several ways: the worst one.
 func resultOf(failures []failure) Result {
 	result := ResultSuccess
 	for _, failed := range failures {
@@ -50,8 +50,7 @@ func resultOfWrite(err error) Result {
 	}
 }
 
-// Observer is told what a Controller does. Either function may be nil. They are called from several goroutines
-// and must not block.
+// Observer receives what a Controller does. Either function may be nil. They are called from several goroutines and must not block.
 type Observer struct {
 	// Synced is called after each comparison of a namespace with the rules, writes included.
 	Synced func(result Result, took time.Duration)
@@ -84,14 +83,14 @@ func (o Observer) wrote(change plan.Change, result Result) {
 	}
 }
 
-// write makes one change and tells the observer. A write that nothing needs any more is neither a success nor an error.
+// write makes one change and informs the observer. A write that is no longer needed is neither a success nor an error.
 func (c *Controller) write(ctx context.Context, change plan.Change) error {
 	defer c.state.BeginWrite(plan.KeyOf(change))()
 	err := c.writer.write(ctx, change)
-	if c.Log.Enabled(ctx, slog.LevelDebug) { // to put a change into words costs as much as to encode it
+	if c.Log.Enabled(ctx, slog.LevelDebug) { // formatting a change costs as much as encoding it
 		c.Log.Debug("change was written", "change", change.String(), "error", err)
 	}
-	if err == nil || ctx.Err() == nil { // what the end of the term cut short says nothing
+	if err == nil || ctx.Err() == nil { // an error caused by the end of the term says nothing
 		c.Observer.wrote(change, resultOfWrite(err))
 	}
 	now := time.Now()

@@ -8,18 +8,18 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// queue holds the namespaces of which something is to be compared, and what: single objects, or all. What happens to one while it
-// waits, or is worked on, is worked on together.
+// queue holds the namespaces in which something has to be compared, and what: single objects, or everything. Everything that happens to a
+// namespace while it waits, or is worked on, is handled together.
 type queue struct {
 	agenda     plan.Agenda
 	namespaces workqueue.TypedInterface[string]
-	// later are the objects that are compared at a time of their own: each that fails waits for as long as its own failures say,
-	// whatever else happens in its namespace.
+	// later are the objects with a time of their own: the delay of an object that fails depends on its own failures, whatever else happens
+	// in its namespace.
 	later workqueue.TypedRateLimitingInterface[plan.ObjectKey]
 }
 
-// newQueue returns a queue of namespaces in which those that urgent reports overtake the rest: a new namespace does not
-// wait for a password's way through thousands of old ones. Failures are retried after 10 ms, then ever later, up to 30 s.
+// newQueue returns a queue in which namespaces that urgent reports overtake the rest: a new namespace does not wait until a new password
+// has been written to thousands of old ones. Failures are retried after 10 ms, with a growing delay of up to 30 s.
 func newQueue(urgent func(namespace string) bool, metrics workqueue.MetricsProvider) *queue {
 	q := &queue{
 		namespaces: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[string]{
@@ -54,40 +54,40 @@ func (q *queue) forward() {
 	}
 }
 
-// Add has all of a namespace compared.
+// Add enqueues all of a namespace.
 func (q *queue) Add(namespace string) { q.AddObject(plan.NamespaceKey(namespace)) }
 
-// AddObject has an object compared, or all of a namespace.
+// AddObject enqueues an object, or all of a namespace.
 func (q *queue) AddObject(key plan.ObjectKey) {
 	q.agenda.Add(key)
 	q.namespaces.Add(key.Namespace)
 }
 
-// AddAfter has an object compared, or all of a namespace, after a pause.
+// AddAfter enqueues an object, or all of a namespace, after a pause.
 func (q *queue) AddAfter(key plan.ObjectKey, pause time.Duration) { q.later.AddAfter(key, pause) }
 
-// Retry has what failed compared again, after a pause that grows until Forget.
+// Retry enqueues what failed again, after a pause that grows until Forget.
 func (q *queue) Retry(key plan.ObjectKey) { q.later.AddRateLimited(key) }
 
-// Forget takes in that nothing failed.
+// Forget resets that pause, since nothing failed.
 func (q *queue) Forget(key plan.ObjectKey) { q.later.Forget(key) }
 
-// Retries returns how often it has failed.
+// Retries returns how often the key was retried since Forget.
 func (q *queue) Retries(key plan.ObjectKey) int { return q.later.NumRequeues(key) }
 
-// Get waits for a namespace, and returns what of it is to be compared. Done has to follow.
+// Get waits for a namespace, and returns the part of it to compare. The caller has to call Done.
 func (q *queue) Get() (namespace string, part plan.Part, stopped bool) {
 	namespace, stopped = q.namespaces.Get()
 	return namespace, q.agenda.Take(namespace), stopped
 }
 
-// Done takes in that a namespace is no longer worked on.
+// Done marks a namespace as no longer being worked on.
 func (q *queue) Done(namespace string) { q.namespaces.Done(namespace) }
 
-// Len counts the namespaces that wait.
+// Len returns the number of waiting namespaces.
 func (q *queue) Len() int { return q.namespaces.Len() }
 
-// ShutDown ends it.
+// ShutDown makes Get report that the queue has stopped, once it is empty.
 func (q *queue) ShutDown() {
 	q.later.ShutDown()
 	q.namespaces.ShutDown()
@@ -99,7 +99,7 @@ type lanes struct {
 	fast, slow workqueue.Queue[string]
 }
 
-// Touch does nothing: what waits keeps its place.
+// Touch does nothing: a waiting namespace keeps its place.
 func (l *lanes) Touch(string) {}
 
 // Push adds a namespace at the end of its lane.
@@ -111,10 +111,10 @@ func (l *lanes) Push(namespace string) {
 	l.slow.Push(namespace)
 }
 
-// Len counts both lanes.
+// Len returns the length of both lanes.
 func (l *lanes) Len() int { return l.fast.Len() + l.slow.Len() }
 
-// Pop takes from the fast lane first.
+// Pop takes the next namespace, from the fast lane first.
 func (l *lanes) Pop() string {
 	if l.fast.Len() > 0 {
 		return l.fast.Pop()

@@ -21,18 +21,18 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
-// secretWatch watches Secrets. Where all Secrets may be watched, one watch narrowed to our label shows all of ours, whatever
-// their number; only the names of which others have made a Secret, too, are watched each by itself, to see when those go.
-// Where the permission is for named Secrets alone, there is a watch for each name.
+// secretWatch watches Secrets. Where all Secrets may be watched, one watch narrowed to our label shows all of ours, whatever their
+// number; a name gets a watch of its own only where somebody else has created a Secret under it, to see when that is deleted. Where only
+// named Secrets may be watched, there is a watch for each name.
 type secretWatch struct {
 	*Controller
 	source *reflector.StreamSource[*corev1.Secret, *corev1.SecretList] // where the Secrets of each name come from
 
 	mu     sync.Mutex
 	byName bool                   // there is a watch for each name
-	named  map[string]*namedWatch // those of single names, by ImagePullSecret
-	ending map[string]bool        // the ImagePullSecrets among them that are no longer there
-	// unlisted are the ImagePullSecrets among those that there were at the beginning whose Secrets are not known yet.
+	named  map[string]*namedWatch // the watches of single names, by ImagePullSecret
+	ending map[string]bool        // the ImagePullSecrets among them that were deleted, or can no longer be read
+	// unlisted are the ImagePullSecrets that existed at the beginning and whose Secrets are not known yet.
 	unlisted map[string]bool
 }
 
@@ -65,7 +65,7 @@ func (w *secretWatch) run(ctx context.Context, synced func()) {
 		if ctx.Err() != nil {
 			return
 		}
-		w.Log.Info("secrets are watched by name, each by itself")
+		w.Log.Info("secrets are watched by name, with one watch for each name")
 		w.watchEach(ctx, true)
 		synced()
 		if !w.permittedSoon(ctx) {
@@ -75,11 +75,11 @@ func (w *secretWatch) run(ctx context.Context, synced func()) {
 	}
 }
 
-// watchEach begins, or ends, to have a watch for each name. Those that there are end by themselves.
+// watchEach begins or ceases to have a watch for each name. Existing watches are not ended here.
 func (w *secretWatch) watchEach(ctx context.Context, byName bool) {
 	w.mu.Lock()
 	w.byName = byName
-	rules := w.Index.Rules() // not before: from now on want is told of others
+	rules := w.Index.Rules() // not earlier: later ones arrive in want, which has to see byName
 	clear(w.unlisted)
 	for rule := range rules.All() {
 		if _, watched := w.named[rule.Name]; byName && !watched {
@@ -94,7 +94,7 @@ func (w *secretWatch) watchEach(ctx context.Context, byName bool) {
 	}
 }
 
-// listed takes in that the Secrets of an ImagePullSecret are known, or need not be any more. w.mu is held.
+// listed notes that the Secrets of an ImagePullSecret are known, or are no longer needed. w.mu is held.
 func (w *secretWatch) listed(imagePullSecret string) {
 	if !w.unlisted[imagePullSecret] {
 		return
@@ -105,8 +105,8 @@ func (w *secretWatch) listed(imagePullSecret string) {
 	}
 }
 
-// permittedSoon asks a few times more whether all Secrets may be watched: an API server that has just started, or a role that was
-// bound a moment later, must not decide for a whole term. It returns false once that is not to be expected any more.
+// permittedSoon asks a few more times whether all Secrets may be watched: an API server that has just started, or a role that was bound a
+// moment late, must not decide for a whole term. It returns false once the permission can no longer be expected, or when ctx ends.
 func (w *secretWatch) permittedSoon(ctx context.Context) bool {
 	for pause := time.Second; pause <= 16*time.Second; pause *= 2 {
 		if backoff.Sleep(ctx, pause); ctx.Err() != nil {
@@ -119,11 +119,11 @@ func (w *secretWatch) permittedSoon(ctx context.Context) bool {
 	return false
 }
 
-// forbiddenAttempts is how often in a row, a second apart, the permission to watch all Secrets has to be missing for a watch that was
-// permitted to be given up: an API server that has just started knows of no roles for a moment.
+// forbiddenAttempts is how often in a row, a second apart, the permission to watch all Secrets has to be missing before a watch that was
+// permitted is given up: an API server that has just started does not know any roles for a moment.
 const forbiddenAttempts = 5
 
-// mayWatchAll asks whether all Secrets may be watched: false once the answer was no so often in a row, or when ctx ends.
+// mayWatchAll asks whether all Secrets may be watched: false once the answer was no that many times in a row, or when ctx ends.
 func (w *secretWatch) mayWatchAll(ctx context.Context, attempts int) bool {
 	for ; ctx.Err() == nil; attempts-- {
 		if w.permitted(ctx) {
@@ -137,11 +137,13 @@ func (w *secretWatch) mayWatchAll(ctx context.Context, attempts int) bool {
 	return false
 }
 
-// permitted asks whether all Secrets may be watched. Where nobody answers, it is tried.
+// permitted asks whether all Secrets may be watched. Where that question fails, it returns true, and the watch itself shows.
 func (w *secretWatch) permitted(ctx context.Context) bool {
 	for _, verb := range []string{"list", "watch"} {
 		review, err := w.Clients.SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
-			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: verb, Version: "v1", Resource: "secrets"}},
+			Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+				ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: verb, Version: "v1", Resource: "secrets"},
+			},
 		}, metav1.CreateOptions{})
 		if err == nil && !review.Status.Allowed {
 			return false
@@ -150,7 +152,7 @@ func (w *secretWatch) permitted(ctx context.Context) bool {
 	return true
 }
 
-// watchIssued follows all of our Secrets, until ctx ends or that is forbidden.
+// watchIssued follows all Secrets of ours, until ctx ends or that is forbidden.
 func (w *secretWatch) watchIssued(ctx context.Context, synced func()) {
 	ctx, forbidden := context.WithCancel(ctx)
 	defer forbidden()
@@ -179,12 +181,12 @@ func (w *secretWatch) watchIssued(ctx context.Context, synced func()) {
 	})
 }
 
-// issued selects the Secrets that bear our label.
+// issued selects the Secrets that have our label.
 func issued(options *metav1.ListOptions) {
 	options.LabelSelector = labels.Set(v1.ManagedLabels()).String()
 }
 
-// stopWhenForbidden returns what ends a watch that is not, or no longer, permitted.
+// stopWhenForbidden returns a function that ends a watch that is not, or no longer, permitted.
 func stopWhenForbidden(stop func()) func(verb string, err error) {
 	return func(_ string, err error) {
 		if apierrors.IsForbidden(err) {
@@ -198,15 +200,15 @@ func issuable(secret plan.Namespaced[plan.Secret]) bool {
 	return strings.HasPrefix(secret.Object.Name, pullsecret.SecretPrefix)
 }
 
-// vanished has a Secret that is gone restored, if it is still wanted, after a moment.
+// vanished schedules the namespace of a Secret that is gone, so that the Secret is restored after a moment if it is still wanted.
 func (w *secretWatch) vanished(namespace, secret string) {
 	w.queue.AddAfter(plan.NamespaceKey(namespace), restoreDelay)
 	w.enqueueStatuses(namespace)
 	w.status.Enqueue(pullsecret.ImagePullSecretName(secret))
 }
 
-// answered returns what takes in how the API server answers lists and watches of a resource. secret names the Secrets that
-// are watched, and is empty for other resources.
+// answered returns a function that records how the API server answers lists and watches of a resource. secret is the name of the watched
+// Secrets, and is empty for other resources.
 func (c *Controller) answered(resource, secret string) func(verb string, err error) {
 	explain := c.logForbidden[resource]
 	return func(verb string, err error) {

@@ -28,7 +28,7 @@ func (c *Controller) work(ctx context.Context) {
 
 func (c *Controller) handle(ctx context.Context, namespace string, part plan.Part) {
 	if part.Empty() {
-		return // it was taken up meanwhile
+		return // an earlier turn has taken it already
 	}
 	began := time.Now()
 	failures := c.sync(ctx, namespace, part)
@@ -55,13 +55,13 @@ func (c *Controller) handle(ctx context.Context, namespace string, part plan.Par
 	}
 }
 
-// failure is what could not be done with an object, or with a namespace as a whole.
+// failure is why an object, or a namespace as a whole, could not be reconciled.
 type failure struct {
 	key plan.ObjectKey
 	err error
 }
 
-// sync makes the writes that a part of a namespace lacks. One that fails does not keep the others from being made.
+// sync makes the writes that a part of a namespace lacks. A write that fails does not prevent the others.
 func (c *Controller) sync(ctx context.Context, name string, part plan.Part) (failures []failure) {
 	namespace, found := c.state.ViewPart(name, part)
 	if !found {
@@ -86,7 +86,7 @@ func (c *Controller) sync(ctx context.Context, name string, part plan.Part) (fai
 			failures = append(failures, failure{plan.KeyOf(change), err})
 		}
 	}
-	c.tellOdd(ctx, namespace, part, planned.Odd) // behind the writes, which it keeps waiting
+	c.tellOdd(ctx, namespace, part, planned.Odd) // after the writes: it makes requests of its own, which would delay them
 	c.tellProblems(name, part, planned)
 	if part.IsWhole() {
 		c.mu.Lock()
@@ -99,7 +99,7 @@ func (c *Controller) sync(ctx context.Context, name string, part plan.Part) (fai
 	return failures
 }
 
-// tellProblems takes in what was left of a part of a namespace, and has it told where something has changed.
+// tellProblems records the problems that were left in a part of a namespace, and enqueues the statuses where something has changed.
 func (c *Controller) tellProblems(name string, part plan.Part, planned plan.Plan) {
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	for i := range planned.Problems {
@@ -110,12 +110,12 @@ func (c *Controller) tellProblems(name string, part plan.Part, planned plan.Plan
 	concerned, changed := c.state.SetProblems(name, part, planned.Problems)
 	if changed || len(planned.Changes) > 0 {
 		c.enqueueStatuses(name)
-		// A removal concerns an ImagePullSecret that does not select the namespace any more.
+		// A removal concerns an ImagePullSecret that no longer selects the namespace.
 		c.status.Enqueue(concerned...)
 	}
 }
 
-// attempt makes one change, unless it has to wait, and returns what became of it.
+// attempt makes one change, unless it has to wait, and returns the problems it leaves.
 func (c *Controller) attempt(ctx context.Context, change plan.Change, namespace plan.Namespace) ([]plan.Problem, error) {
 	key, now := plan.KeyOf(change), time.Now()
 	if repairs, until, held := c.repairs.Held(change, now); held {
@@ -141,7 +141,7 @@ func (c *Controller) attempt(ctx context.Context, change plan.Change, namespace 
 		return nil, nil
 	}
 	if issue, is := change.(plan.IssueSecret); is && !issue.Exists && apierrors.IsConflict(err) {
-		c.secrets.watch(c.term, issue.Rule.Name) // it is somebody else's, and will be known soon
+		c.secrets.watch(c.term, issue.Rule.Name) // the Secret is somebody else's; this watch will show it soon
 	}
 	problems := c.reported(plan.ProblemsOf(change, err), namespace)
 	failed := fmt.Errorf("%s: %w", change, err)
@@ -154,8 +154,8 @@ func (c *Controller) attempt(ctx context.Context, change plan.Change, namespace 
 	return problems, failed
 }
 
-// reported returns the problems that a status tells of, each once: those of ImagePullSecrets that there are, or whose Secret is known.
-// An account may list any number of names that never were one's.
+// reported returns the problems that a status reports, each once: those of ImagePullSecrets that exist, or whose Secret is known. An
+// account may list any number of names that never belonged to an ImagePullSecret.
 func (c *Controller) reported(problems []plan.Problem, namespace plan.Namespace) []plan.Problem {
 	rules, told := c.Index.Rules(), map[plan.Problem]bool{}
 	return slices.DeleteFunc(problems, func(problem plan.Problem) bool {
@@ -169,12 +169,12 @@ func (c *Controller) reported(problems []plan.Problem, namespace plan.Namespace)
 	})
 }
 
-// putOff is a write that was refused, and is tried again at a time of its own.
+// putOff is a write that was refused, and is retried at a time of its own.
 type putOff struct{ error }
 
 func (p *putOff) Unwrap() error { return p.error }
 
-// probe tries, now and then, whether a permission that was missing has been granted, until ctx ends.
+// probe tries from time to time, until ctx ends, whether a permission that was missing has been granted.
 func (c *Controller) probe(ctx context.Context) {
 	wait.UntilWithContext(ctx, func(context.Context) {
 		for _, namespace := range c.refusals.Probes(time.Now()) {

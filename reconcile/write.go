@@ -20,25 +20,25 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// writer makes changes, and tells the state at once what each has led to.
+// writer makes changes, and updates the state at once with the result of each.
 type writer struct {
 	clients *clientset.Clientset
 	state   *plan.State
 	grants  Grants
 	// applyOnly is set once the permission to POST Secrets was found missing: RBAC can grant the creation of Secrets of certain names, but
-	// only to server-side apply, whose request names its object.
+	// only by server-side apply, whose request names its object.
 	applyOnly atomic.Bool
-	// timeout bounds each change: a request that is never answered must not block a worker.
+	// timeout limits each change: a request that is never answered must not block a worker.
 	timeout time.Duration
 }
 
 // changeTimeout is how long a change may take. The API server waits for a webhook for 30 s at most.
 const changeTimeout = 35 * time.Second
 
-// errGone says that the object, or its namespace, went away before it could be changed, and needs nothing more.
+// errGone means that the object, or its namespace, was deleted before it could be changed, and needs nothing more.
 var errGone = errors.New("it is gone")
 
-// write makes one change. It fails with errGone where that is no longer needed, and with undone where it had no effect.
+// write makes one change. It fails with errGone where the change is no longer needed, and with a plan.UndoneError where it had no effect.
 func (w *writer) write(ctx context.Context, change plan.Change) error {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -62,8 +62,8 @@ func (w *writer) write(ctx context.Context, change plan.Change) error {
 	return err
 }
 
-// issue creates a Secret by POST, which costs the API server a fifth less than an apply, and applies where one is there
-// already or where POST is not allowed.
+// issue creates a Secret by POST, which costs the API server a fifth less than an apply. It applies where the Secret exists already, or
+// where POST is not allowed.
 func (w *writer) issue(ctx context.Context, change plan.IssueSecret) error {
 	if !change.Exists && !w.applyOnly.Load() {
 		secret, err := w.clients.Secrets(change.Namespace).Create(ctx, change.Rule.NewSecret(),
@@ -74,7 +74,7 @@ func (w *writer) issue(ctx context.Context, change plan.IssueSecret) error {
 		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 			return err
 		case apierrors.IsAlreadyExists(err):
-			// It stands where none was seen: what it is decides, and its watch is about to tell.
+			// It exists although none was seen: what to do depends on what it is, and its watch is about to show that.
 			return apierrors.NewConflict(corev1.Resource("secrets"), change.Rule.Secret, err)
 		case plan.MissingVerb(err) == "create":
 			w.applyOnly.Store(true)
@@ -99,7 +99,7 @@ func (w *writer) apply(ctx context.Context, namespace string, rule *pullsecret.R
 	return w.putSecret(namespace, secret, rule)
 }
 
-// putSecret takes in what we have just written, and reports whether it had the effect that the rule wants.
+// putSecret records what we have just written, and returns an UndoneError where it is not what the rule wants.
 func (w *writer) putSecret(namespace string, secret *corev1.Secret, rule *pullsecret.Rule) error {
 	stripped := plan.StripSecret(secret).Object
 	stripped.Updated = time.Now().Unix()
@@ -110,8 +110,8 @@ func (w *writer) putSecret(namespace string, secret *corev1.Secret, rule *pullse
 	return nil
 }
 
-// replace issues a Secret in the place of an immutable one. It is the last resort: kubelets remember a credential by its
-// Secret's UID. One that does not bear our mark is given it first, since only what bears it is ever deleted.
+// replace deletes an immutable Secret and issues a new one in its place. It is the last resort: kubelets remember a credential by its
+// Secret's UID. A Secret without our label is given it first, since only a Secret with our label is ever deleted.
 func (w *writer) replace(ctx context.Context, change plan.IssueSecret) error {
 	secrets, version := w.clients.Secrets(change.Namespace), strconv.FormatUint(change.Replaces.Version, 10)
 	if !change.Replaces.Managed {
@@ -148,7 +148,7 @@ func (w *writer) delete(ctx context.Context, change plan.DeleteSecret) error {
 	return err
 }
 
-// edit patches a ServiceAccount, if it still is at the version that the patch was planned from.
+// edit patches a ServiceAccount, if it is still at the version that the patch was planned from.
 func (w *writer) edit(ctx context.Context, change plan.EditAccount) error {
 	body, err := pullsecret.Guarded(strconv.FormatUint(change.Version, 10), change.Patch)
 	if err != nil {
@@ -157,7 +157,7 @@ func (w *writer) edit(ctx context.Context, change plan.EditAccount) error {
 	account, err := w.clients.ServiceAccounts(change.Namespace).Patch(ctx, change.Name, types.JSONPatchType, body,
 		metav1.PatchOptions{FieldManager: v1.FieldManager})
 	if err != nil {
-		if clientset.Gone(err) { // its watch may have said so before it was planned from an answer that came late
+		if clientset.Gone(err) { // its watch may have reported that before a late answer brought the account back into the state
 			w.state.RemoveAccount(change.Namespace, change.Name, change.Version)
 		}
 		return err

@@ -14,24 +14,24 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// lease is how long a name stays in the role that was asked for once.
+// lease is how long a borrowed name stays in the role.
 const lease = 10 * time.Second
 
-// demand is what is asked of the role, and what of it is granted.
+// demand is which names the role should list, and which of them are granted.
 type demand struct {
 	role string
 	wake chan struct{} // holds a token when there is something to compare
 
 	mu sync.Mutex
-	// told says that all names are known that are wanted from the beginning.
+	// told says that Want was called, so that all names that are wanted from the beginning are known.
 	told bool
-	// until is when a name is wanted no more; zero for one that stays until it is dropped.
+	// until is when a name is no longer wanted; zero for one that stays until it is dropped.
 	until map[string]time.Time
-	// granted are the names that the API server has said are in force; left are those that have no room.
+	// granted are the names whose permission is in force, as the API server says; left are those for which the role has no room.
 	granted, left map[string]bool
-	// problem is why none is granted besides.
+	// problem is why no other name is granted.
 	problem error
-	changed chan struct{} // closed when names are granted, or why they are not has changed
+	changed chan struct{} // closed when names are granted, or the reason why they are not has changed
 }
 
 func newDemand(role string) *demand {
@@ -41,8 +41,8 @@ func newDemand(role string) *demand {
 	}
 }
 
-// Want has the Secrets of these names granted until they are dropped. Nothing is written before it was called once: by then all
-// names must be among those of the call that are wanted from the beginning.
+// Want grants the Secrets of these names until they are dropped. Nothing is written before the first call, which has to pass all names
+// that are wanted from the beginning.
 func (d *demand) Want(names ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -58,7 +58,7 @@ func (d *demand) Want(names ...string) {
 	}
 }
 
-// Drop ends that the Secrets of a name are granted.
+// Drop ends the grant of the Secrets of a name.
 func (d *demand) Drop(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -66,8 +66,8 @@ func (d *demand) Drop(name string) {
 	d.poke()
 }
 
-// Borrow has the Secrets of these names granted for a while, those that are not wanted anyway, and returns once they are, or
-// with the reason why they are not.
+// Borrow grants the Secrets of these names for the time lease, unless they are wanted anyway. It returns once they are granted, or with
+// the reason why they are not.
 func (d *demand) Borrow(ctx context.Context, names ...string) error {
 	d.mu.Lock()
 	end, changed := time.Now().Add(lease), false
@@ -104,8 +104,8 @@ func (d *demand) await(ctx context.Context, name string) error {
 	}
 }
 
-// Granted reports whether the API server allows what the role lists for the Secrets of a name, or why it does not, where that
-// is known to last, and returns a channel that is closed once it may be allowed, or be known why it is not.
+// Granted reports whether the Secrets of a name are granted and the API server allows it. Where it does not and that lasts, problem says
+// why. The channel is closed once they may be granted, or the problem has changed.
 func (d *demand) Granted(name string) (granted bool, changed <-chan struct{}, problem error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -114,22 +114,22 @@ func (d *demand) Granted(name string) (granted bool, changed <-chan struct{}, pr
 		return true, d.changed, nil
 	case d.left[name]:
 		return false, d.changed, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
-			"cluster role %s has no room for %s beside %d others: no object of the API may be larger. Install with rbac.secrets=all", d.role, name,
-			len(d.granted)))
+			"cluster role %s has no room for %s, since it lists %d other names and API objects are limited in size: install with rbac.secrets=all",
+			d.role, name, len(d.granted)))
 	}
 	return false, d.changed, d.problem
 }
 
-// Doubt takes in that the API server refused what was granted: it is asked once more.
+// Doubt notes that the API server refused what was granted: it is asked again.
 func (d *demand) Doubt(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.granted, name) // whoever waits for others has nothing to gain by looking
+	delete(d.granted, name) // changed is not closed: this grants nothing to those who wait
 	d.poke()
 }
 
-// wanted returns the names that are wanted at a moment, those that are to stay and those that are borrowed, in their order, and after
-// how long there are fewer of them, 0 for never; false where that is not known yet.
+// wanted returns the names that are wanted at a time, those that stay and those that are borrowed, both sorted, and after how long the
+// next one expires, 0 for never; false where the names are not known yet.
 func (d *demand) wanted(now time.Time) (names, borrowed []string, fewer time.Duration, known bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -153,8 +153,8 @@ func (d *demand) wanted(now time.Time) (names, borrowed []string, fewer time.Dur
 	return names, borrowed, fewer, d.told
 }
 
-// linger has names that were granted before the beginning wanted a little longer: of an ImagePullSecret that was deleted while
-// nobody led there may be something left.
+// linger keeps names that earlier terms granted for the time lease: an ImagePullSecret that was deleted while there was no leader may
+// have left something behind.
 func (d *demand) linger(names map[string]bool, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -165,8 +165,8 @@ func (d *demand) linger(names map[string]bool, now time.Time) {
 	}
 }
 
-// listed takes in which names the role lists, or is about to, and which have no room in it. It returns those of the former that are
-// not known to be in force.
+// listed records which names the role lists, or is about to list, and for which it has no room. Of the names that it lists, it returns
+// those that are not known to be in force.
 func (d *demand) listed(names, left []string) (doubtful []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -190,7 +190,7 @@ func (d *demand) listed(names, left []string) (doubtful []string) {
 	return doubtful
 }
 
-// grant takes in that names are in force.
+// grant records that names are in force.
 func (d *demand) grant(names []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -200,7 +200,7 @@ func (d *demand) grant(names []string) {
 	d.turn()
 }
 
-// say sets why nothing more is granted, nil where there is no reason, and reports whether that is another one.
+// say sets why nothing more is granted, nil for no reason, and reports whether that has changed.
 func (d *demand) say(problem error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -220,6 +220,6 @@ func (d *demand) turn() {
 func (d *demand) poke() {
 	select {
 	case d.wake <- struct{}{}:
-	default: // one is on its way already
+	default: // there is a token already
 	}
 }

@@ -25,31 +25,31 @@ import (
 )
 
 const (
-	// gather is how long changes that come at once are gathered for.
+	// gather is how long to wait for further changes that come together.
 	gather = 5 * time.Millisecond
-	// removalPeriod is the least time between two writes that only take names out.
+	// removalPeriod is the minimum time between two writes that only remove names.
 	removalPeriod = time.Second
-	// patience is for how long a write may fail, or not come into force, before that is told.
+	// patience is how long a write may fail, or not come into force, before that is reported.
 	patience = 10 * time.Second
-	// firstPause and longestPause are those between failures. The first ones are short: an API server allows what was written a
-	// moment later.
+	// firstPause and longestPause are the pauses after failures. The first ones are short: an API server allows what was written a moment
+	// later.
 	firstPause   = 4 * time.Millisecond
 	longestPause = 10 * time.Second
-	// longestRead is the longest one while it is not known yet what the role is.
+	// longestRead is the longest pause as long as the role has not been read yet.
 	longestRead = 2 * time.Second
 )
 
-// Keeper keeps the role as its demand wants it. It runs on the leader alone, and is made anew for each term.
+// Keeper keeps the role as its demand wants it. It runs on the leader alone, and each term has a new one.
 type Keeper struct {
 	*demand
 	log     *slog.Logger
 	clients *clientset.Clientset
 	role    Role
 	object  *latest.Object[*rbacv1.ClusterRole]
-	limit   *rate.Limiter // of what is taken back
+	limit   *rate.Limiter // for reverting changes by others
 
-	// All of these are Run's alone: whether what was left by earlier terms has been taken in, what was written last, when, and how
-	// long after it to write again, the name of which to ask whether it is in force, and since when something fails.
+	// Only Run uses all of these: whether the names of earlier terms have been taken over, what was written last, when, and how long to
+	// pause after that, the name to ask about whether it is in force, and since when something fails.
 	began   bool
 	last    []string
 	wrote   time.Time
@@ -67,11 +67,11 @@ func NewKeeper(log *slog.Logger, clients *clientset.Clientset, role Role) *Keepe
 	}
 }
 
-// errMissing says that there is no role to write.
-var errMissing = errors.New("it does not exist: apply the manifests of this release once more")
+// errMissing means that there is no role to write.
+var errMissing = errors.New("it does not exist: apply the manifests of this release again")
 
-// errIneffective says that what the role lists is not allowed.
-var errIneffective = errors.New("what it grants is not allowed: is it bound to the manager's service account?")
+// errIneffective means that the API server does not allow what the role lists.
+var errIneffective = errors.New("what it grants is not in force: is it bound to the manager's service account?")
 
 // Run keeps the role until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
@@ -94,7 +94,7 @@ func (k *Keeper) Run(ctx context.Context) {
 			fallthrough
 		case err != nil:
 			k.failed(err, time.Now())
-			again, wake = pauses.Step(), nil // each name that comes would make it fail once more
+			again, wake = pauses.Step(), nil // otherwise each new name would cause another attempt that fails
 			k.pause = max(k.pause, min(again, backoff.LongestAfterWrite))
 		default:
 			pauses = backoff.Between(firstPause, longestPause)
@@ -103,7 +103,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// catchUp returns once it is known what the role is, or when ctx ends.
+// catchUp returns once the role has been read, or when ctx ends.
 func (k *Keeper) catchUp(ctx context.Context) {
 	for pauses := backoff.Between(firstPause, longestRead); ctx.Err() == nil; {
 		err := k.object.Read(ctx)
@@ -115,7 +115,7 @@ func (k *Keeper) catchUp(ctx context.Context) {
 	}
 }
 
-// rest returns once there is something to compare, by what was seen or by wake, or after a time that is not 0.
+// rest returns once seen has changed, once there is a token in wake, or after the time again, unless that is 0.
 func (k *Keeper) rest(ctx context.Context, seen latest.Snapshot[*rbacv1.ClusterRole], wake <-chan struct{}, again time.Duration) {
 	var due <-chan time.Time
 	if again > 0 {
@@ -133,7 +133,7 @@ func (k *Keeper) rest(ctx context.Context, seen latest.Snapshot[*rbacv1.ClusterR
 	}
 }
 
-// keep brings the role in line, and has those know who wait for it. It returns after how long to look again, 0 for never.
+// keep brings the role up to date, and informs those who wait for it. It returns after how long to look again, 0 for never.
 func (k *Keeper) keep(ctx context.Context, seen latest.Snapshot[*rbacv1.ClusterRole]) (again time.Duration, err error) {
 	now := time.Now()
 	wanted, borrowed, fewer, known := k.wanted(now)
@@ -156,7 +156,7 @@ func (k *Keeper) keep(ctx context.Context, seen latest.Snapshot[*rbacv1.ClusterR
 	d := k.role.decide(wanted, borrowed, seen.Object.Rules)
 	doubtful := k.listed(d.names, d.left)
 	early := k.early(d, now)
-	if len(d.added) > 0 { // those that it lists already do not wait for these
+	if len(d.added) > 0 { // the names that it lists already do not wait for these
 		added := pullsecret.Among(d.added)
 		err := k.confirm(ctx, slices.DeleteFunc(slices.Clone(doubtful), added))
 		if early > 0 || err != nil && !errors.Is(err, errIneffective) {
@@ -178,7 +178,7 @@ func (k *Keeper) keep(ctx context.Context, seen latest.Snapshot[*rbacv1.ClusterR
 	return fewer, nil
 }
 
-// early returns for how long a write has to wait, so that many changes cost few of them.
+// early returns how long a write has to wait, so that many changes cost few writes; not above 0 where it need not wait.
 func (k *Keeper) early(d decision, now time.Time) time.Duration {
 	if !d.write {
 		return 0
@@ -190,10 +190,10 @@ func (k *Keeper) early(d decision, now time.Time) time.Duration {
 	return pause - now.Sub(k.wrote)
 }
 
-// write stores the rules of a decision in the role, unless somebody else has changed it meanwhile.
+// write writes the rules of a decision to the role, unless somebody else has changed it meanwhile.
 func (k *Keeper) write(ctx context.Context, role *rbacv1.ClusterRole, d decision) error {
 	if k.last != nil && slices.Equal(k.last, d.names) {
-		if err := k.limit.Wait(ctx); err != nil { // somebody else's change is taken back
+		if err := k.limit.Wait(ctx); err != nil { // this reverts somebody else's change
 			return err
 		}
 	}
@@ -219,7 +219,8 @@ func (k *Keeper) write(ctx context.Context, role *rbacv1.ClusterRole, d decision
 	return nil
 }
 
-// confirm asks whether what the role lists is in force: of one name alone, the newest, since the role counts whole.
+// confirm asks whether what the role lists is in force. It asks about one name only, the newest, since a role comes into force as a
+// whole.
 func (k *Keeper) confirm(ctx context.Context, doubtful []string) error {
 	if len(doubtful) == 0 {
 		return nil
@@ -234,7 +235,7 @@ func (k *Keeper) confirm(ctx context.Context, doubtful []string) error {
 		}},
 	}, metav1.CreateOptions{})
 	switch {
-	case apierrors.IsForbidden(err): // who may not ask has to try
+	case apierrors.IsForbidden(err): // without permission to ask, the requests themselves have to show
 	case err != nil:
 		return fmt.Errorf("asking for the permission for secrets %s: %w", name, err)
 	case !review.Status.Allowed:
@@ -244,13 +245,13 @@ func (k *Keeper) confirm(ctx context.Context, doubtful []string) error {
 	return nil
 }
 
-// failed takes in that something fails. It is told once it lasts.
+// failed records that something fails. It is reported once it lasts.
 func (k *Keeper) failed(err error, now time.Time) {
 	if k.failing.IsZero() {
 		k.failing = now
 	}
 	if now.Sub(k.failing) >= patience && k.say(err) {
-		k.log.Warn("secrets role was not kept", "error", err)
+		k.log.Warn("secrets role was not brought up to date", "error", err)
 	}
 }
 

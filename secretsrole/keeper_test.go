@@ -144,7 +144,7 @@ func TestWhatLastsIsToldToThoseWhoWait(t *testing.T) {
 	k.failed(lasting, now.Add(2*patience))
 	_, _, problem = k.Granted("tcr.ipsa")
 	require.ErrorIs(t, problem, lasting)
-	assert.Equal(t, 1, bytes.Count(s.log.Bytes(), []byte("secrets role was not kept")))
+	assert.Equal(t, 1, bytes.Count(s.log.Bytes(), []byte("secrets role was not brought up to date")))
 	k.recovered()
 	_, _, problem = k.Granted("tcr.ipsa")
 	require.NoError(t, problem)
@@ -160,7 +160,7 @@ func TestAMissingRoleIsAProblemOnlyWhereItIsNeeded(t *testing.T) {
 	k.Want("tcr.ipsa")
 	_, err = k.keep(t.Context(), k.object.Get())
 	require.ErrorContains(t, err,
-		"keeping cluster role tcr-assistant-secrets-role: it does not exist: apply the manifests of this release once more")
+		"keeping cluster role tcr-assistant-secrets-role: it does not exist: apply the manifests of this release again")
 }
 
 func TestThoseThatHaveNoRoomAreTold(t *testing.T) {

@@ -13,25 +13,25 @@ import (
 // Role is a ClusterRole that lists Secrets.
 type Role struct {
 	Name string
-	// Verbs are what it grants on those that it lists. The admission policy knows of no others.
+	// Verbs are what it grants on the Secrets that it lists. The admission policy allows no other verbs.
 	Verbs []string
 }
 
-// Roles of the manager, and of the job of an uninstall, which only has to tell whose entry an account's is.
+// Roles of the manager, and of the uninstall Job, which only has to find out whose entries an account has.
 var (
 	Manager   = Role{"tcr-assistant-secrets-role", []string{"get", "list", "watch", "patch", "delete"}}
 	Uninstall = Role{"tcr-assistant-uninstall-secrets-role", []string{"get"}}
 )
 
 const (
-	// limit is how many bytes the names may have together: etcd takes no object of more than 1.5 MiB.
+	// limit is the maximum size of all names together, in bytes: etcd accepts no object of more than 1.5 MiB.
 	limit = 1 << 20
-	// overhead is what a name takes besides its own bytes.
+	// overhead is how many bytes a name takes in addition to its own.
 	overhead = 4
 )
 
-// Rules returns what grants the Secrets of these names, and no others: no rule where there is no name, since a rule without
-// names grants all.
+// Rules returns the rules that grant the Secrets of these names, and no others. Without names it returns no rule, since a rule without
+// names grants all Secrets.
 func (r Role) Rules(names []string) []rbacv1.PolicyRule {
 	if len(names) == 0 {
 		return nil
@@ -39,21 +39,21 @@ func (r Role) Rules(names []string) []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: names, Verbs: r.Verbs}}
 }
 
-// decision is what to make of the role.
+// decision is what the role should become.
 type decision struct {
-	// names are those that it is to list, in their order.
+	// names are the names that it should list, sorted.
 	names []string
-	// added are those among them that it does not list as it is.
+	// added are those of them that it does not list yet.
 	added []string
-	// left are those that are to stay, and have no room in it.
+	// left are the names that should stay, but for which it has no room.
 	left []string
-	// strange says that it holds what nobody but somebody else can have written there; write, that it is to be written.
+	// strange says that it holds something that the manager never writes; write, that it has to be written.
 	strange, write bool
 }
 
-// decide compares the rules of the role with the names that are wanted to stay and for a moment, each once and in their order. Where
-// not all have room, those that are to stay come first, and of each the ones that the role lists already: what works goes on to
-// work.
+// decide compares the rules of the role with the wanted and borrowed names, both sorted and without duplicates. Where there is no room
+// for all, wanted names come before borrowed ones and, among each, those that the role already lists come first, so that what works
+// continues to work.
 func (r Role) decide(wanted, borrowed []string, rules []rbacv1.PolicyRule) decision {
 	listed, strange := r.listed(rules)
 	d, room := decision{strange: strange}, limit
@@ -76,13 +76,13 @@ func (r Role) decide(wanted, borrowed []string, rules []rbacv1.PolicyRule) decis
 	}
 	d.left = append(fill(wanted, true), fill(wanted, false)...)
 	fill(borrowed, true)
-	fill(borrowed, false) // who borrows waits for others to go
+	fill(borrowed, false) // Borrow waits until other names expire
 	slices.Sort(d.names)
 	d.write = !equality.Semantic.DeepEqual(rules, r.Rules(d.names))
 	return d
 }
 
-// listed returns the names whose Secrets the rules grant as Rules does, and whether they hold anything else.
+// listed returns the names that the rules grant as Rules does, and whether the rules hold anything else.
 func (r Role) listed(rules []rbacv1.PolicyRule) (names map[string]bool, strange bool) {
 	names = map[string]bool{}
 	for _, rule := range rules {

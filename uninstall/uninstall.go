@@ -1,6 +1,6 @@
-// Package uninstall removes what no owner takes along: ImagePullSecrets, whose Secrets the cluster's garbage collector then
-// removes, the entries that ServiceAccounts have of them, and what is derived from them, by which the admission policy would
-// attach those entries anew. It works whether or not a manager runs.
+// Package uninstall removes what is not garbage-collected with an owner: ImagePullSecrets, whose Secrets the cluster then
+// garbage-collects, their entries in ServiceAccounts, and the DerivedAttachments, because of which the admission policy would attach
+// those entries again. It works whether or not a manager runs.
 package uninstall
 
 import (
@@ -32,13 +32,12 @@ const (
 	fieldManager = v1.FieldManager + "-uninstall"
 	// concurrency is the number of ServiceAccounts that are written at a time.
 	concurrency = 8
-	// passDelay is the pause between two passes. A replica that has not yet heard of the end of an ImagePullSecret attaches
-	// its Secret anew.
+	// passDelay is the pause between two passes: a replica that does not know yet that an ImagePullSecret was deleted attaches its Secret
+	// again.
 	passDelay = 500 * time.Millisecond
-	// maxPassDelay bounds the pauses after passes that did not get any further. Each is twice as long as the one before.
+	// maxPassDelay limits the pauses after passes without progress. Each pause is twice as long as the one before.
 	maxPassDelay = 30 * time.Second
-	// grantTimeout is how long an account waits until its Secrets may be looked up, maxGrants how many of them are asked for at a
-	// time.
+	// grantTimeout is how long an account waits until its Secrets may be looked up, maxGrants how many permissions are requested at a time.
 	grantTimeout = 15 * time.Second
 	maxGrants    = 100
 )
@@ -49,17 +48,18 @@ type Remover struct {
 	Clients          *clientset.Clientset
 	ImagePullSecrets *typed.Client
 	Attachments      *typed.DerivedAttachments
-	// Grants has Secrets permitted, where a role lists those that may be read; nil where a role grants them without.
+	// Grants obtains permission for Secrets by name, where a role lists those that may be read; nil where a role already grants it for all
+	// Secrets.
 	Grants interface {
 		Borrow(ctx context.Context, names ...string) error
 	}
 }
 
-// errRefused says that a Secret may not be read although its name is permitted.
+// errRefused means that a Secret may not be read although its name is permitted.
 var errRefused = errors.New("it was refused although its name is permitted")
 
-// Run deletes every ImagePullSecret and removes its entry from every ServiceAccount, and returns once a pass over all of
-// them finds none left, or with an error when ctx ends first. Entries whose Secret is somebody else's stay.
+// Run deletes every ImagePullSecret and removes its entries from all ServiceAccounts. It returns once a pass over all of them finds
+// nothing left, or with an error when ctx ends first. Entries whose Secret is somebody else's stay.
 func (r *Remover) Run(ctx context.Context) error {
 	ours, held := map[string]bool{}, map[string]bool{}
 	for pause := passDelay; ; {
@@ -81,7 +81,7 @@ func (r *Remover) Run(ctx context.Context) error {
 			r.Log.Warn("not everything was removed, trying again", "after", pause, "error", err)
 		}
 		if backoff.Sleep(ctx, pause); ctx.Err() != nil {
-			return errors.Join(fmt.Errorf("removing all that is issued: %w", context.Cause(ctx)), err)
+			return errors.Join(fmt.Errorf("removing everything that was issued: %w", context.Cause(ctx)), err)
 		}
 		if pause *= 2; err == nil || removed > 0 {
 			pause = passDelay
@@ -90,13 +90,13 @@ func (r *Remover) Run(ctx context.Context) error {
 	}
 }
 
-// deleteAll deletes every ImagePullSecret that is not being deleted yet, counts them, and adds the names of all their Secrets
-// to ours. One that somebody else's finalizer holds counts as gone, as it does for every replica; held are those of which that
-// was logged.
+// deleteAll deletes every ImagePullSecret that is not being deleted yet, returns their number, and adds the names of the Secrets of all
+// ImagePullSecrets to ours. One that is held by somebody else's finalizer counts as gone, as it does for every replica; held are those
+// for which that was logged.
 func (r *Remover) deleteAll(ctx context.Context, ours, held map[string]bool) (fresh int, err error) {
 	list, err := r.ImagePullSecrets.List(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) {
-		return 0, nil // their kind is gone, and they with it
+		return 0, nil // the CRD is gone, and all objects with it
 	}
 	if err != nil {
 		return 0, fmt.Errorf("listing the image pull secrets: %w", err)
@@ -106,8 +106,8 @@ func (r *Remover) deleteAll(ctx context.Context, ours, held map[string]bool) (fr
 		ours[pullsecret.SecretName(object.Name)] = true
 		if object.DeletionTimestamp != nil {
 			if !held[object.Name] {
-				r.Log.Warn("image pull secret is held by finalizers, and goes when they do", "imagePullSecret", object.Name, "finalizers",
-					object.Finalizers)
+				r.Log.Warn("image pull secret is held by finalizers, and goes once they are removed", "imagePullSecret", object.Name,
+					"finalizers", object.Finalizers)
 			}
 			held[object.Name] = true
 			continue
@@ -121,12 +121,12 @@ func (r *Remover) deleteAll(ctx context.Context, ours, held map[string]bool) (fr
 	return fresh, nil
 }
 
-// forget deletes what is derived from ImagePullSecrets, and counts what held any. Otherwise the policy would attach an entry
-// anew in the write that removes it. A manager that runs makes it anew, and empty.
+// forget deletes the DerivedAttachments that have rules, and returns their number. Otherwise the policy would attach an entry again in
+// the very write that removes it. A running manager creates them again, without rules.
 func (r *Remover) forget(ctx context.Context) (deleted int, err error) {
 	list, err := r.Attachments.List(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) {
-		return 0, nil // their kind is gone, and they with it
+		return 0, nil // the CRD is gone, and all objects with it
 	}
 	if err != nil {
 		return 0, fmt.Errorf("listing the derived attachments: %w", err)
@@ -144,16 +144,16 @@ func (r *Remover) forget(ctx context.Context) (deleted int, err error) {
 	return deleted, nil
 }
 
-// pass is one look at all ServiceAccounts.
+// pass is one pass over all ServiceAccounts.
 type pass struct {
 	*Remover
-	ours    map[string]bool // names of the Secrets of ImagePullSecrets that there were
+	ours    map[string]bool // names of the Secrets of all ImagePullSecrets that were seen
 	mu      sync.Mutex
 	lookups map[types.NamespacedName]bool // what removable has returned
 }
 
-// detachAll edits every ServiceAccount that lists what is ours to remove, and counts them. One that cannot be edited does not keep
-// the others from being.
+// detachAll edits every ServiceAccount that lists entries of ours, and returns their number. One that cannot be edited does not keep the
+// others from being edited.
 func (r *Remover) detachAll(ctx context.Context, ours map[string]bool) (removed int, err error) {
 	var (
 		pass    = &pass{Remover: r, ours: ours, lookups: map[types.NamespacedName]bool{}}
@@ -221,8 +221,8 @@ func (p *pass) detach(ctx context.Context, account *corev1.ServiceAccount) (edit
 	return true, err
 }
 
-// permit has the Secrets behind an account's entries permitted, as far as they can be, and looks them up while they are. What cannot
-// be is looked up in vain.
+// permit obtains permission for the Secrets behind an account's entries, where it can, and looks them up while they are permitted. The
+// look-up of any other Secret is refused later.
 func (p *pass) permit(ctx context.Context, account *corev1.ServiceAccount) error {
 	if p.Grants == nil {
 		return nil
@@ -250,16 +250,16 @@ func (p *pass) permit(ctx context.Context, account *corev1.ServiceAccount) error
 	return nil
 }
 
-// borrow returns once Secrets are permitted.
+// borrow returns once the Secrets of these names are permitted.
 func (p *pass) borrow(ctx context.Context, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
 	return p.Grants.Borrow(ctx, names...)
 }
 
-// removable reports whether an entry is ours to remove, by the rule that a running manager keeps too: no Secret that somebody
-// else made stands behind it. Where that may not be read, what was never an ImagePullSecret's is left alone; where it was permitted
-// just now, the API server is about to hear of that.
+// removable reports whether an entry is ours to remove, by the same rule as a running manager: the Secret behind it must not be somebody
+// else's. Where the Secret may not be read, a name that belonged to no ImagePullSecret is left alone. Where it has just been permitted, a
+// refusal is an error, since the API server is about to learn of the permission.
 func (p *pass) removable(ctx context.Context, namespace, name string, permitted bool) (bool, error) {
 	if !pullsecret.Removable(name, false, false) {
 		return false, nil
@@ -290,8 +290,8 @@ func (p *pass) removable(ctx context.Context, namespace, name string, permitted 
 	return known, nil
 }
 
-// patch returns the JSON patch that removes the unwanted entries of an account, as many as one may, if it is still as it was
-// seen; nil where there are none.
+// patch returns the JSON patch that removes the unwanted entries of an account, as many as one patch may, provided the account is still
+// as it was seen; nil where there are none.
 func patch(account *corev1.ServiceAccount, unwanted func(string) bool) ([]byte, error) {
 	list := make([]string, len(account.ImagePullSecrets))
 	for i, entry := range account.ImagePullSecrets {

@@ -1,5 +1,5 @@
-// Package eviction evicts the pods that package healing decides on: it watches those that are pending while some ImagePullSecret asks for
-// it, and reads what else decides of single ones.
+// Package eviction evicts the pods that package healing decides to evict. It watches pending pods while some ImagePullSecret asks for
+// healing, and reads events and Jobs where the decision about a pod needs them.
 package eviction
 
 import (
@@ -24,17 +24,17 @@ import (
 )
 
 const (
-	// evictions is how many pods are evicted in a second, in the whole cluster.
+	// evictions is how many pods are evicted per second, in the whole cluster.
 	evictions = 5
-	// readings is how many pods have their events read in a second.
+	// readings is how many reads of events or Jobs are made per second.
 	readings = 20
-	// period is how often all pods that wait are looked at, in memory.
+	// period is how often all waiting pods are looked at, in memory.
 	period = time.Second
-	// evictBatch and askBatch are how many are evicted, and have their events read, before all are looked at again.
+	// evictBatch and askBatch are how many pods are evicted, and have their events read, before all are looked at again.
 	evictBatch, askBatch = 2 * evictions, 2 * readings
-	// share is how much of its time the Evictor spends on looking at pods at most: one part in so many.
+	// share limits how much of its time the Evictor spends on looking at pods: one part in share.
 	share = 50
-	// pageSize is how many pods of a list are held whole at a time: they are larger than what else is watched.
+	// pageSize is how many complete pods of a list are in memory at a time: pods are larger than other watched objects.
 	pageSize = 100
 	// callTimeout is how long a request may take.
 	callTimeout = 10 * time.Second
@@ -45,24 +45,24 @@ type Config struct {
 	Log     *slog.Logger
 	Clients *clientset.Clientset
 	Index   *pullsecret.Index
-	// View returns a namespace with the accounts and Secrets in it, as far as watched; false where nothing of it was seen.
+	// View returns a namespace with the accounts and Secrets in it, as far as they are watched; false where nothing in it was seen.
 	View func(namespace string) (plan.Namespace, bool)
-	// Refused reports whether the registry is known to refuse the credential of a rule; nil knows of none.
+	// Refused reports whether the registry is known to refuse the credential of a rule. Nil stands for never.
 	Refused func(*pullsecret.Rule) bool
 	// Recorder records an event on the owner of each pod that is evicted; it may be nil.
 	Recorder record.EventRecorder
 	Observer Observer
 }
 
-// Observer is told what an Evictor does. Either function may be nil.
+// Observer receives what an Evictor does. Either function may be nil.
 type Observer struct {
 	// Evicted is called after each eviction.
 	Evicted func(reason healing.Reason)
-	// Unhealed is called with how many pods wait that take somebody to do something, by reason.
+	// Unhealed is called with the number of pods that wait until somebody acts, by reason.
 	Unhealed func(counts map[healing.Reason]int)
 }
 
-// Evictor evicts pods. It runs on the leader alone, and is made anew for each term.
+// Evictor evicts pods. It runs on the leader alone, and each term has a new one.
 type Evictor struct {
 	Config
 	limit, readLimit flowcontrol.RateLimiter
@@ -81,17 +81,18 @@ type Evictor struct {
 type patient struct {
 	pod  healing.Pod
 	seen healing.Seen
-	// late is whether its owner's past knows of it, gone whether it was evicted.
+	// late is whether its owner's past includes it, gone whether it was evicted.
 	late, gone bool
-	// held is until when it is left alone because a request about it failed, so many times in a row; telling is whether to tell of that.
+	// held is until when it is left alone because a request about it failed, failed is how often that happened, and telling is whether to
+	// report it.
 	held    time.Time
 	failed  int
 	telling bool
-	// try is the request to evict it that is under way, or the last one while it is not known what became of it; nil otherwise.
+	// try is the request to evict it that is under way, or the last one while its result is not known; nil otherwise.
 	try *try
 }
 
-// ownerKey is what an owner of pods is known by. Whoever creates a pod says who owns it, so nothing is concluded for another namespace.
+// ownerKey identifies an owner of pods. Whoever creates a pod can claim any owner, so nothing is concluded for another namespace.
 type ownerKey struct {
 	namespace string
 	uid       types.UID
@@ -133,7 +134,7 @@ func (e *Evictor) Run(ctx context.Context) {
 	}
 }
 
-// wanted reports whether some ImagePullSecret has pods evicted.
+// wanted reports whether some ImagePullSecret asks for healing.
 func (e *Evictor) wanted() bool {
 	for rule := range e.Index.Rules().All() {
 		if rule.Heals {
@@ -143,7 +144,7 @@ func (e *Evictor) wanted() bool {
 	return false
 }
 
-// heal evicts pods for as long as that is wanted.
+// heal evicts pods for as long as some ImagePullSecret asks for healing.
 func (e *Evictor) heal(ctx context.Context) {
 	ctx, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -167,7 +168,7 @@ func (e *Evictor) heal(ctx context.Context) {
 	}
 }
 
-// pending selects the pods of which some container has never run.
+// pending selects the pods in the phase Pending: some container has never run.
 func pending(options *metav1.ListOptions) {
 	options.FieldSelector = fields.OneTermEqualSelector("status.phase", string(corev1.PodPending)).String()
 }
@@ -180,7 +181,7 @@ func (e *Evictor) watch(ctx context.Context) {
 	})
 }
 
-// put takes in a pod as it is now.
+// put records a pod as it is now.
 func (e *Evictor) put(pod healing.Pod) {
 	e.mu.Lock()
 	known := e.pods[pod.UID]
@@ -192,7 +193,7 @@ func (e *Evictor) put(pod healing.Pod) {
 	}
 }
 
-// take keeps a pod among others, with what was seen of it before. e.mu is held.
+// take adds a pod that waits to pods, with what was seen of it before. e.mu is held.
 func (e *Evictor) take(pods map[types.UID]*patient, pod healing.Pod, now time.Time) {
 	known := e.pods[pod.UID]
 	if len(pod.Waits) == 0 {
@@ -206,13 +207,13 @@ func (e *Evictor) take(pods map[types.UID]*patient, pod healing.Pod, now time.Ti
 	pods[pod.UID] = known
 }
 
-// remove takes in that a pod is gone, or runs.
+// remove records that a pod is gone, or runs.
 func (e *Evictor) remove(pod healing.Pod) {
 	pod.Waits = nil
 	e.put(pod)
 }
 
-// replace takes in all pods there are.
+// replace records that these are all pods.
 func (e *Evictor) replace(all []healing.Pod, _ latest.Relist) {
 	for _, pod := range all {
 		if len(pod.Waits) == 0 {
@@ -228,7 +229,7 @@ func (e *Evictor) replace(all []healing.Pod, _ latest.Relist) {
 	e.pods = pods
 }
 
-// forget forgets all: what is not watched is soon wrong. What became of owners is remembered.
+// forget forgets all pods and Jobs, since what is not watched is soon wrong. The past of owners is remembered.
 func (e *Evictor) forget() {
 	e.mu.Lock()
 	clear(e.pods)

@@ -11,19 +11,19 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
-// Role is the ClusterRole that permits what an Evictor does.
+// Role is the name of the ClusterRole that permits what an Evictor does.
 const Role = "tcr-assistant-healing-role"
 
-// doubtful is for how long nothing counts as refused: an API server that has just started knows of no roles.
+// doubtful is how long refusals of a watch do not count: an API server that has just started does not know any roles.
 const doubtful = 3 * time.Second
 
-// permissions are what the API server does not let an Evictor do.
+// permissions records which requests of an Evictor the API server does not permit.
 type permissions struct {
 	log func(verb string, err error) // logs that pods may not be watched
 
 	mu       sync.Mutex
-	watching bool      // whether a watch of pods was begun
-	since    time.Time // when a watch of pods was refused first; zero where it was not
+	watching bool      // whether a watch of pods was established
+	since    time.Time // when a watch of pods was first refused; zero where it was not
 	missing  map[string]bool
 }
 
@@ -33,7 +33,7 @@ func newPermissions(log *slog.Logger) *permissions {
 
 const watchPods = "list and watch pods"
 
-// answered takes in how the API server answers lists and watches of pods.
+// answered records how the API server answers lists and watches of pods.
 func (p *permissions) answered(verb string, err error) {
 	p.log(verb, err)
 	p.mu.Lock()
@@ -50,19 +50,20 @@ func (p *permissions) answered(verb string, err error) {
 	}
 }
 
-// used takes in how the API server answered a request: what was asked for, such as "get jobs".
+// used records how the API server answered a request. what is the request, such as "get jobs".
 func (p *permissions) used(what string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case err == nil:
 		delete(p.missing, what)
-	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot "): // by whoever authorizes, not by admission
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot "): // refused by authorization, not by admission
 		p.missing[what] = true
 	}
 }
 
-// lacking returns what is missing, in order, and whether pods are watched: until they are, nothing that is missing may be known.
+// lacking returns the missing permissions, in a fixed order, and whether pods are watched. Until they are, not all missing permissions
+// may be known.
 func (p *permissions) lacking() (missing []string, watching bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

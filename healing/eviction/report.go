@@ -18,7 +18,7 @@ import (
 // maxUnhealed is how many pods a status lists.
 const maxUnhealed = 20
 
-// unhealed is a pod that is left alone though another one would pull.
+// unhealed is a pod that is left alone until somebody acts.
 type unhealed struct {
 	namespace, name string
 	reason          healing.Reason
@@ -32,7 +32,7 @@ func unhealedOf(patient *patient, verdict healing.Verdict) unhealed {
 	return unhealed{pod.Namespace, pod.Name, verdict.Reason, verdict.Secret, pod.Owner.Value(), patient.seen.Since}
 }
 
-// tally counts what is left alone of one ImagePullSecret, and keeps the first of it by name.
+// tally counts the unhealed pods of one ImagePullSecret, and keeps the first ones by name.
 type tally struct {
 	counts map[healing.Reason]int
 	all    int
@@ -50,27 +50,32 @@ func (t *tally) add(one unhealed) {
 	}
 }
 
-// failure says what to do about it.
+// failure returns the entry of the status, which says what to do.
 func (u unhealed) failure() v1.Failure {
 	var message string
 	switch u.reason {
 	case healing.NoController:
-		message = "no controller would create it again: delete it, and create it anew"
+		message = "no controller would create it again: delete it and create it again yourself"
 	case healing.JobCounts:
-		message = fmt.Sprintf("job %s would count its eviction as a failure: delete the pod yourself, and create such jobs with a podFailurePolicy "+
-			"that ignores the pod condition DisruptionTarget", u.owner.Name)
+		message = fmt.Sprintf("job %s would count its eviction as a failure: delete the pod yourself, and create such jobs with a "+
+			"podFailurePolicy that ignores the pod condition DisruptionTarget", u.owner.Name)
 	case healing.PodListsItsOwn:
-		message = fmt.Sprintf("it lists imagePullSecrets of its own, and another one would lack %s, too: take them out of its template, add "+
-			"it there, or set spec.pods", u.secret)
+		message = fmt.Sprintf("it lists imagePullSecrets of its own, so another pod would lack %s, too: remove them from its template, add "+
+			"%[1]s there, or set spec.pods", u.secret)
 	case healing.NotHelped:
-		message = fmt.Sprintf("others of %s %s were refused, too, though they were created after all stood: ask kubectl tcr why", u.owner.Kind, u.owner.Name)
+		message = fmt.Sprintf("other pods of %s %s were refused, too, although their account and Secret were ready when they were created: "+
+			"run kubectl tcr why", u.owner.Kind, u.owner.Name)
 	default:
-		message = "the API server did not let it go, or did not tell of its Job, because of a webhook, say: it is tried again; see the manager's log"
+		message = "the API server did not evict it, or did not return its Job, for example because of a webhook: the manager tries again, " +
+			"see its log"
 	}
-	return v1.Failure{NamespacedName: u.namespace + "/" + u.name, Reason: string(u.reason), Message: message, Since: metav1.NewTime(u.since.Truncate(time.Second))}
+	return v1.Failure{
+		NamespacedName: u.namespace + "/" + u.name, Reason: string(u.reason), Message: message,
+		Since: metav1.NewTime(u.since.Truncate(time.Second)),
+	}
 }
 
-// report is what there is to tell in the status of ImagePullSecrets.
+// report is what the status of ImagePullSecrets says about healing.
 type report struct {
 	mu       sync.Mutex
 	of       map[string]plan.Healing // by ImagePullSecret
@@ -83,7 +88,7 @@ func newReport() report {
 	return report{changed: make(chan struct{})}
 }
 
-// Healing returns what there is to tell of an ImagePullSecret that heals pods.
+// Healing returns the report on an ImagePullSecret that heals pods.
 func (e *Evictor) Healing(imagePullSecret string) plan.Healing {
 	e.told.mu.Lock()
 	defer e.told.mu.Unlock()
@@ -92,14 +97,14 @@ func (e *Evictor) Healing(imagePullSecret string) plan.Healing {
 	return told
 }
 
-// Changed returns a channel that is closed once there is something else to tell.
+// Changed returns a channel that is closed once a report changes.
 func (e *Evictor) Changed() <-chan struct{} {
 	e.told.mu.Lock()
 	defer e.told.mu.Unlock()
 	return e.told.changed
 }
 
-// publish has told of the pods that are left alone, by ImagePullSecret.
+// publish reports the pods that are left alone, by ImagePullSecret.
 func (e *Evictor) publish(left map[string]*tally) {
 	of, counts := map[string]plan.Healing{}, map[healing.Reason]int{}
 	for imagePullSecret, pods := range left {

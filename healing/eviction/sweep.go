@@ -12,8 +12,8 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// sweep looks at all pods that wait, tells of those that are left alone, and does what is to be done for some of the others. It returns
-// how long to wait before the next one.
+// sweep looks at all waiting pods, reports those that are left alone until somebody acts, and evicts, or reads the events of, some of the
+// others. It returns how long to wait before the next sweep.
 func (e *Evictor) sweep(ctx context.Context) time.Duration {
 	began := time.Now()
 	evict, ask := e.judge(began)
@@ -25,7 +25,7 @@ func (e *Evictor) sweep(ctx context.Context) time.Duration {
 	return max(period, share*looked) - time.Since(began)
 }
 
-// each does something for each of some pods, one after another, and logs what failed.
+// each calls treat for each of the pods, one after another, and logs failures in one line.
 func (e *Evictor) each(ctx context.Context, pods []candidate, treat func(context.Context, types.UID) error) {
 	var first error
 	failed := 0
@@ -47,7 +47,8 @@ type candidate struct {
 	uid       types.UID
 }
 
-// fair returns some of the pods, at most so many, of all namespaces alike: nobody's many pods keep those of others waiting.
+// fair returns at most so many of the pods, an equal share from each namespace, so that many pods in one namespace do not keep those in
+// others waiting.
 func fair(pods []candidate, most int) (chosen []candidate) {
 	turns := map[string]int{}
 	turn := make([]int, len(pods))
@@ -65,7 +66,7 @@ func fair(pods []candidate, most int) (chosen []candidate) {
 	return chosen
 }
 
-// judge decides about all pods that wait, and returns those that are to be evicted, and those whose events are to be read.
+// judge decides about all waiting pods, and returns those to evict, and those whose events to read.
 func (e *Evictor) judge(now time.Time) (evict, ask []candidate) {
 	e.mu.Lock()
 	look := e.newLook(now)
@@ -89,12 +90,12 @@ func (e *Evictor) judge(now time.Time) (evict, ask []candidate) {
 	return evict, ask
 }
 
-// look is a look at pods at one moment.
+// look holds what decisions at one time share.
 type look struct {
 	*Evictor
 	now   time.Time
 	rules *pullsecret.Rules
-	views map[string]*plan.Namespace  // nil where nothing of a namespace was seen
+	views map[string]*plan.Namespace  // nil where nothing in a namespace was seen
 	facts map[[2]string]healing.Facts // by namespace and account
 }
 
@@ -102,7 +103,7 @@ func (e *Evictor) newLook(now time.Time) *look {
 	return &look{e, now, e.Index.Rules(), map[string]*plan.Namespace{}, map[[2]string]healing.Facts{}}
 }
 
-// factsOf returns what is known of what the pods of an account pull with. It is found out once.
+// factsOf returns what is known about what the pods of an account pull with. It is computed once.
 func (l *look) factsOf(namespace, account string) healing.Facts {
 	facts, known := l.facts[[2]string{namespace, account}]
 	if known {
@@ -122,7 +123,7 @@ func (l *look) factsOf(namespace, account string) healing.Facts {
 	return facts
 }
 
-// decide decides about a pod, with what is known of Jobs: one that was not read does not count. e.mu is held.
+// decide decides about a pod. A Job that was not read yet is assumed not to count evictions. e.mu is held.
 func (l *look) decide(patient *patient) healing.Verdict {
 	if patient.gone {
 		return healing.Verdict{}
@@ -150,7 +151,7 @@ func (l *look) decide(patient *patient) healing.Verdict {
 // maxOwners is how many owners are remembered.
 const maxOwners = 10000
 
-// pastOf returns what became of the pods of an owner. e.mu is held.
+// pastOf returns what is remembered about the pods of an owner. e.mu is held.
 func (e *Evictor) pastOf(owner ownerKey) *healing.Past {
 	if e.past[owner] == nil {
 		makeRoom(e.past)
@@ -159,7 +160,7 @@ func (e *Evictor) pastOf(owner ownerKey) *healing.Past {
 	return e.past[owner]
 }
 
-// makeRoom has one more owner be remembered, instead of any.
+// makeRoom forgets arbitrary owners until there is room for one more.
 func makeRoom[Known any](owners map[ownerKey]Known) {
 	for other := range owners {
 		if len(owners) < maxOwners {
@@ -169,7 +170,7 @@ func makeRoom[Known any](owners map[ownerKey]Known) {
 	}
 }
 
-// verdict decides anew about one pod.
+// verdict decides again about one pod.
 func (e *Evictor) verdict(uid types.UID) (healing.Pod, healing.Verdict) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

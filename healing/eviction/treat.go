@@ -18,7 +18,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/healing"
 )
 
-// askStill reads the events about a pod, if they still are to be read.
+// askStill reads the events about a pod, if they still have to be read.
 func (e *Evictor) askStill(ctx context.Context, uid types.UID) error {
 	if err := e.readLimit.Wait(ctx); err != nil {
 		return err
@@ -30,7 +30,7 @@ func (e *Evictor) askStill(ctx context.Context, uid types.UID) error {
 	return e.ask(ctx, pod, verdict.Written)
 }
 
-// evictStill evicts a pod, if it still is to be.
+// evictStill evicts a pod, if it still has to be evicted.
 func (e *Evictor) evictStill(ctx context.Context, uid types.UID) error {
 	pod, verdict := e.verdict(uid)
 	if verdict.Action != healing.Evict {
@@ -45,7 +45,7 @@ func (e *Evictor) evictStill(ctx context.Context, uid types.UID) error {
 	if err := e.limit.Wait(ctx); err != nil {
 		return err
 	}
-	if pod, verdict = e.verdict(uid); verdict.Action != healing.Evict { // it is another one by now
+	if pod, verdict = e.verdict(uid); verdict.Action != healing.Evict { // the verdict has changed by now
 		return nil
 	}
 	return e.evict(ctx, pod, verdict)
@@ -57,14 +57,14 @@ const (
 	getJobs    = "get jobs.batch"
 )
 
-// maxEvents and maxEventBytes are how many events of a pod are read, and how much of them: whoever may write events in its namespace may
-// write as much as there is room for.
+// maxEvents and maxEventBytes limit how many events of a pod are read, and how many bytes: whoever may write events in its namespace may
+// write as many as fit.
 const (
 	maxEvents     = 100
 	maxEventBytes = 4 << 20
 )
 
-// ask reads the events about a pod, for a Secret that was written then.
+// ask reads the events about a pod, for a Secret that was written at that time.
 func (e *Evictor) ask(ctx context.Context, pod healing.Pod, written int64) error {
 	ctx, cancel := context.WithTimeout(clientset.AtMost(ctx, maxEventBytes), callTimeout)
 	defer cancel()
@@ -85,7 +85,7 @@ func (e *Evictor) ask(ctx context.Context, pod healing.Pod, written int64) error
 	return nil
 }
 
-// readJob reads a Job, once: its podFailurePolicy never changes. One that is gone counts the eviction as a failure.
+// readJob reads a Job once, since its podFailurePolicy is immutable. A Job that is gone is assumed to count the eviction as a failure.
 func (e *Evictor) readJob(ctx context.Context, namespace string, owner healing.Owner) error {
 	key := ownerKey{namespace, owner.UID}
 	e.mu.Lock()
@@ -111,7 +111,7 @@ func (e *Evictor) readJob(ctx context.Context, namespace string, owner healing.O
 	return nil
 }
 
-// evict evicts a pod as it was seen, and no other one of its name.
+// evict evicts a pod, provided it still is as it was seen.
 func (e *Evictor) evict(ctx context.Context, pod healing.Pod, verdict healing.Verdict) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -140,13 +140,14 @@ func (e *Evictor) evict(ctx context.Context, pod healing.Pod, verdict healing.Ve
 // try is a request to evict a pod.
 type try struct {
 	verdict healing.Verdict
-	// answered is whether it was, and doubtful whether the answer to it, or to one before, does not tell what became of the pod.
+	// answered is whether the request was answered, and doubtful whether the answer to it, or to an earlier one, leaves open what happened
+	// to the pod.
 	answered, doubtful bool
 	// gone is whether the pod was seen to be evicted.
 	gone bool
 }
 
-// begin remembers that a pod is about to be evicted; nil where it is not there any more.
+// begin notes that a pod is about to be evicted; it returns nil where the pod is gone.
 func (e *Evictor) begin(pod healing.Pod, verdict healing.Verdict) *try {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -158,7 +159,7 @@ func (e *Evictor) begin(pod healing.Pod, verdict healing.Verdict) *try {
 	return patient.try
 }
 
-// end takes in how the request ended, and reports whether the pod is known to have been evicted.
+// end records how the request ended, and reports whether the pod is known to have been evicted.
 func (e *Evictor) end(pod healing.Pod, this *try, err error) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -175,7 +176,8 @@ func (e *Evictor) end(pod healing.Pod, this *try, err error) bool {
 	return err == nil || this.gone && this.doubtful
 }
 
-// settled takes in that a pod went because it was evicted. It returns why, where nobody else will tell: the answer was lost. e.mu is held.
+// settled records that a pod went because it was evicted. Where the answer to the request was lost, it returns the verdict, which nobody
+// else will report. e.mu is held.
 func (p *patient) settled(pod healing.Pod) *healing.Verdict {
 	if p == nil || p.try == nil || !pod.Evicted || len(pod.Waits) > 0 {
 		return nil
@@ -186,10 +188,10 @@ func (p *patient) settled(pod healing.Pod) *healing.Verdict {
 	return nil
 }
 
-// outdated reports whether a pod is gone, or another one by now.
+// outdated reports whether err means that a pod is gone, or has changed.
 func outdated(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }
 
-// lost reports whether a request may have done its work though it is answered with an error.
+// lost reports whether a request may have succeeded although it ended in err.
 func lost(err error) bool {
 	var status apierrors.APIStatus
 	return err != nil && (!errors.As(err, &status) || status.Status().Code >= http.StatusInternalServerError)
@@ -198,11 +200,11 @@ func lost(err error) bool {
 const (
 	firstHold = 10 * time.Second
 	lastHold  = 5 * time.Minute
-	// longestHold is for how long the API server may have a pod left alone.
+	// longestHold limits for how long the API server can make us leave a pod alone.
 	longestHold = time.Hour
 )
 
-// hold leaves a pod alone for a while because a request about it failed.
+// hold leaves a pod alone for a while, because a request about it failed.
 func (e *Evictor) hold(uid types.UID, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -221,7 +223,7 @@ func (e *Evictor) hold(uid types.UID, err error) {
 // ReasonEvicted is the reason of the event on the owner of a pod that was evicted.
 const ReasonEvicted = "EvictedToPull"
 
-// tell tells of an eviction.
+// tell reports an eviction.
 func (e *Evictor) tell(pod healing.Pod, verdict healing.Verdict) {
 	owner := pod.Owner.Value()
 	e.Log.Info("pod was evicted", "namespace", pod.Namespace, "pod", pod.Name, "owner", owner.Kind+"/"+owner.Name,
@@ -234,7 +236,8 @@ func (e *Evictor) tell(pod healing.Pod, verdict healing.Verdict) {
 	}
 	why := fmt.Sprintf("it is older than the entry %s of its service account %s", verdict.Secret, pod.Account)
 	if verdict.Reason == healing.BackingOff {
-		why = fmt.Sprintf("secret %s holds another credential since its last attempt to pull, and the next one was more than a minute away", verdict.Secret)
+		why = fmt.Sprintf("secret %s was written after its last attempt to pull, and the next attempt was more than a minute away",
+			verdict.Secret)
 	}
 	e.Recorder.Eventf(&corev1.ObjectReference{
 		APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: pod.Namespace, Name: owner.Name, UID: owner.UID,

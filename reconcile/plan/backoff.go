@@ -10,45 +10,43 @@ import (
 )
 
 const (
-	// PromptRepairs is how often the same write is repeated at once: what an operator or a hasty script undoes is put
-	// right without delay.
+	// PromptRepairs is how often the same write is repeated at once: what an operator or a hasty script undoes is repaired without delay.
 	PromptRepairs = 8
-	// firstRepairDelay is how long the repair after those waits. Each further one waits twice as long, up to maxRepairDelay.
+	// firstRepairDelay is how long the first repair after those waits. Each further one waits twice as long, up to maxRepairDelay.
 	firstRepairDelay = 5 * time.Second
 	maxRepairDelay   = 5 * time.Minute
-	// backoffReset is how long a write must last for its next repair to be prompt again. It is above maxRepairDelay, so that
-	// a write that is still undone is not taken for one that lasts.
+	// backoffReset is how long a write must last before its next repair is prompt again. It is longer than maxRepairDelay, so that a write
+	// that is still being undone does not seem to last.
 	backoffReset = 15 * time.Minute
 )
 
-// ReasonContended is the failure of an object that someone else changes back whenever we have repaired it.
+// ReasonContended is the failure of an object that someone else changes back each time we repair it.
 const ReasonContended = "Contended"
 
-// RepairBackoff notices the writes that someone undoes again and again, and delays their repetition ever longer: two
-// controllers that disagree must not keep an API server busy. What is written with other content, such as a new password,
-// is no repetition.
+// RepairBackoff detects writes that someone undoes again and again, and repeats them with a growing delay: two controllers that disagree
+// must not keep an API server busy. A write with other content, such as a new password, is not a repetition.
 type RepairBackoff struct {
 	mu          sync.Mutex
 	byNamespace map[string]map[localKey]Repairs
 	swept       time.Time
 }
 
-// Repairs is what is known of the repetitions of one write.
+// Repairs is what is known about the repetitions of one write.
 type Repairs struct {
 	content uint64
-	// count is how many there were; since is when the first was due, last the time of the last write.
+	// count is the number of repetitions; since is when the first one was due, last the time of the last write.
 	count       int
 	since, last time.Time
 	// undone is whether the last write was undone within its own request.
 	undone bool
 }
 
-// NewRepairBackoff returns one that has seen no write.
+// NewRepairBackoff returns a RepairBackoff that has seen no write.
 func NewRepairBackoff() *RepairBackoff {
 	return &RepairBackoff{byNamespace: map[string]map[localKey]Repairs{}}
 }
 
-// contentSeed keeps users from choosing names that have equal hashes.
+// contentSeed prevents users from choosing names that have equal hashes.
 var contentSeed = maphash.MakeSeed()
 
 // contentOf returns a hash of what a change writes.
@@ -67,14 +65,14 @@ func contentOf(change Change) uint64 {
 		put("delete")
 	case EditAccount:
 		put(change.Secrets...)
-		for _, operation := range change.Patch { // to add an entry that one has removed repeats nothing
+		for _, operation := range change.Patch { // adding an entry after removing it is not a repetition
 			put(operation.Operation)
 		}
 	}
 	return hash.Sum64()
 }
 
-// Held returns the repairs that keep a change from being written yet, and until when; false where it may be written.
+// Held returns the repairs because of which a change is held back, and until when; false where it may be written.
 func (b *RepairBackoff) Held(change Change, now time.Time) (repairs Repairs, until time.Time, held bool) {
 	key, content := KeyOf(change), contentOf(change)
 	b.mu.Lock()
@@ -87,8 +85,8 @@ func (b *RepairBackoff) Held(change Change, now time.Time) (repairs Repairs, unt
 	return repairs, until, now.Before(until)
 }
 
-// Wrote takes in that a change was written, and whether that was undone within the same request. It returns how often by now
-// the change has repaired what someone had undone.
+// Wrote notes that a change was written, and whether that was undone within the same request. It returns how often by now the change has
+// repaired what someone had undone.
 func (b *RepairBackoff) Wrote(change Change, now time.Time, undone bool) (count int) {
 	key, content := KeyOf(change), contentOf(change)
 	b.mu.Lock()
@@ -112,21 +110,21 @@ func (b *RepairBackoff) Wrote(change Change, now time.Time, undone bool) (count 
 	return repairs.count
 }
 
-// ForgetNamespace takes in that a namespace is gone: what is written into the next one of its name repeats nothing.
+// ForgetNamespace notes that a namespace is gone: writes into the next namespace of its name are not repetitions.
 func (b *RepairBackoff) ForgetNamespace(namespace string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.byNamespace, namespace)
 }
 
-// ForgetAccount takes in that a ServiceAccount is gone.
+// ForgetAccount notes that a ServiceAccount is gone.
 func (b *RepairBackoff) ForgetAccount(namespace, name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.byNamespace[namespace], localKey{account: true, name: name})
 }
 
-// sweep forgets, once a minute, what has lasted.
+// sweep forgets, once a minute, the writes that have lasted.
 func (b *RepairBackoff) sweep(now time.Time) {
 	if now.Sub(b.swept) < time.Minute {
 		return

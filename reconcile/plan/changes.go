@@ -9,37 +9,37 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Change is one write. Printed, it is a gerund that names its object, is short, and never holds a credential.
+// Change is one write. Its string is short, a gerund that names the object, and never contains a credential.
 type Change interface{ fmt.Stringer }
 
-// IssueSecret writes the rule's Secret: anew, or over one that is outdated, damaged or to be adopted.
+// IssueSecret writes the rule's Secret: a new one, or over one that is outdated, damaged or adopted.
 type IssueSecret struct {
 	Namespace string
 	Rule      *pullsecret.Rule
 	Exists    bool
-	// Replaces is the Secret that stands there, where it cannot be written over because it is immutable: a new one takes
-	// its place, if it still is at that version.
+	// Replaces is the existing Secret, where it cannot be overwritten because it is immutable: a new one takes its place, if it is still at
+	// that version.
 	Replaces *Secret
 }
 
-// DeleteSecret deletes a Secret of ours that no rule wants, if it still is at that version.
+// DeleteSecret deletes a Secret of ours that no rule wants, if it is still at that version.
 type DeleteSecret struct {
 	Namespace, Name string
 	Version         uint64
 }
 
-// EditAccount changes the imagePullSecrets of a ServiceAccount, if it still is at that version.
+// EditAccount changes the imagePullSecrets of a ServiceAccount, if it is still at that version.
 type EditAccount struct {
 	Namespace, Name string
 	Version         uint64
-	// Secrets are the names of which no entry is left, and then those of which one is added.
+	// Secrets are the names whose last entry is removed, followed by the names for which an entry is added.
 	Secrets []string
 	Patch   []jsonpatch.Operation
-	// Rest is whether more is to be changed than one write may.
+	// Rest is whether more has to be changed than fits into one write.
 	Rest bool
 }
 
-// shortPatch is how many operations, or names, an edit is printed with.
+// shortPatch is the number of operations, or names, up to which an edit is printed in full.
 const shortPatch = 5
 
 func (c IssueSecret) String() string {
@@ -56,11 +56,12 @@ func (c DeleteSecret) String() string {
 	return fmt.Sprintf("deleting secret %s/%s at %d", c.Namespace, c.Name, c.Version)
 }
 
-// String tells a short patch whole, and of a long one how many entries of which names it concerns.
+// String prints a short patch in full; for a long one it gives the number of operations and names, and some of the names.
 func (c EditAccount) String() string {
 	about := fmt.Sprintf("editing service account %s/%s at %d:", c.Namespace, c.Name, c.Version)
 	if max(len(c.Patch), len(c.Secrets)) > shortPatch {
-		return fmt.Sprintf("%s a patch of %d operations for %d names, %.64q among them", about, len(c.Patch), len(c.Secrets), c.Secrets[:min(len(c.Secrets), shortPatch)])
+		return fmt.Sprintf("%s a patch of %d operations for %d names, %.64q among them",
+			about, len(c.Patch), len(c.Secrets), c.Secrets[:min(len(c.Secrets), shortPatch)])
 	}
 	for _, operation := range c.Patch {
 		about += " " + operation.Json()
@@ -81,8 +82,8 @@ func KeyOf(change Change) ObjectKey {
 	return ObjectKey{}
 }
 
-// LeavesMore returns what is to be compared again of a namespace once a change of it was made: an account of which more is to be
-// changed, and whatever lists a Secret that was somebody else's until then.
+// LeavesMore returns the part of a namespace to compare again once a change was made: an account in which more has to be changed, and the
+// whole namespace where a Secret changed hands, since accounts may list it.
 func LeavesMore(change Change, namespace Namespace) Part {
 	switch change := change.(type) {
 	case EditAccount:
@@ -98,7 +99,7 @@ func LeavesMore(change Change, namespace Namespace) Part {
 	return Part{}
 }
 
-// VersionOf returns the version of the object that a change is made to; 0 where there is none.
+// VersionOf returns the version of the object that a change is made to; 0 where the object does not exist.
 func VersionOf(change Change, namespace Namespace) uint64 {
 	switch change := change.(type) {
 	case IssueSecret:
@@ -112,7 +113,7 @@ func VersionOf(change Change, namespace Namespace) uint64 {
 	return 0
 }
 
-// TookEffect reports whether a list is as the change was to leave it. Of its Secrets those that are removed come first.
+// TookEffect reports whether a list of entries is as the change intended. In c.Secrets, removed names come first.
 func (c EditAccount) TookEffect(list []string) bool {
 	added, removes := 0, false
 	for _, operation := range c.Patch {
@@ -124,7 +125,7 @@ func (c EditAccount) TookEffect(list []string) bool {
 		}
 	}
 	removed := 0
-	if removes { // then there is a list, to which each entry is added by an operation of its own
+	if removes { // then there is a list already, and each entry is added by an operation of its own
 		removed = len(c.Secrets) - added
 	}
 	listed := pullsecret.Among(list)

@@ -13,24 +13,24 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// WatchRequest is a verb on a resource. The Secrets of each name are watched apart; Secret is empty for other resources,
-// without which no ImagePullSecret gets anywhere.
+// WatchRequest is a verb on a resource. The Secrets of each name are watched separately; Secret is empty for other resources, which every
+// ImagePullSecret needs.
 type WatchRequest struct{ Verb, Resource, Secret string }
 
-// DeniedWatches knows which lists and watches the API server refuses. While one is refused, what cannot be seen cannot be
+// DeniedWatches remembers which lists and watches the API server refuses. While one is refused, objects that cannot be seen cannot be
 // counted.
 type DeniedWatches struct {
 	mu     sync.Mutex
 	denied map[WatchRequest]v1.Failure
 }
 
-// NewDeniedWatches returns one that knows of none.
+// NewDeniedWatches returns a DeniedWatches without any refusal.
 func NewDeniedWatches() *DeniedWatches {
 	return &DeniedWatches{denied: map[WatchRequest]v1.Failure{}}
 }
 
-// Answered takes in how the API server answered a list or the start of a watch: err is nil where it allowed it. It reports
-// whether Failures returns something else since.
+// Answered notes how the API server answered a list or the start of a watch: err is nil where it allowed it. It reports whether that
+// changes what Failures returns.
 func (d *DeniedWatches) Answered(request WatchRequest, err error, now time.Time) (changed bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -39,7 +39,7 @@ func (d *DeniedWatches) Answered(request WatchRequest, err error, now time.Time)
 	switch {
 	case err == nil:
 		delete(d.denied, request)
-		if request.Verb == "watch" { // it can begin with a list of its own, after which no other one is asked for
+		if request.Verb == "watch" { // a watch can begin with a list of its own, and then no separate list follows
 			delete(d.denied, WatchRequest{"list", request.Resource, request.Secret})
 		}
 	case apierrors.IsForbidden(err) && !known:
@@ -53,8 +53,8 @@ func (d *DeniedWatches) Answered(request WatchRequest, err error, now time.Time)
 	return len(d.denied) != before
 }
 
-// Withheld takes in why the Secrets of a name are not even asked for; nil where they are. It reports whether Failures returns
-// something else since.
+// Withheld notes why the Secrets of a name are not even requested; err is nil where they are. It reports whether that changes what
+// Failures returns.
 func (d *DeniedWatches) Withheld(secret string, err error, now time.Time) (changed bool) {
 	request := WatchRequest{Resource: "clusterroles", Secret: secret}
 	d.mu.Lock()
@@ -72,7 +72,7 @@ func (d *DeniedWatches) Withheld(secret string, err error, now time.Time) (chang
 	return failure != known
 }
 
-// Failures returns what keeps the Secrets of that name, and all that they need, from being seen.
+// Failures returns what prevents the Secrets of that name, and everything that they depend on, from being seen.
 func (d *DeniedWatches) Failures(secret string) []v1.Failure {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -86,7 +86,7 @@ func (d *DeniedWatches) Failures(secret string) []v1.Failure {
 	return failures
 }
 
-// Forget drops what was refused of Secrets that are watched no more.
+// Forget drops the refusals for Secrets that are no longer watched.
 func (d *DeniedWatches) Forget(secret string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

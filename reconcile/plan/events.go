@@ -13,31 +13,31 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Reasons of the events on an ImagePullSecret. A failure that needs someone is an event with the failure's own reason.
+// Reasons of the events on an ImagePullSecret. A failure that lasts until someone acts is an event with the failure's own reason.
 const (
 	EventIssued   = "Issued"   // namespaces got the Secret
 	EventReissued = "Reissued" // Secrets got another credential, or were adopted
-	EventRestored = "Restored" // Secrets that someone else had changed or deleted were put right
-	EventReplaced = "Replaced" // Secrets that someone else had made immutable were deleted and made anew
+	EventRestored = "Restored" // Secrets that someone else had changed or deleted were repaired
+	EventReplaced = "Replaced" // Secrets that someone else had made immutable were deleted and recreated
 )
 
 const (
-	// eventPeriod is the least time between two events of one reason on one object.
+	// eventPeriod is the minimum time between two events of one reason on one object.
 	eventPeriod = 5 * time.Second
-	// eventDelay bounds how long an event waits for writes that are still on their way, to be counted in it.
+	// eventDelay limits how long an event waits for outstanding writes, in order to count them.
 	eventDelay = 30 * time.Second
-	// eventMemory is how long a failure that has gone is still known, so that one which comes and goes is one event. It is
-	// above maxRepairDelay, after which a contended object fails anew.
+	// eventMemory is how long a failure is remembered after it has passed, so that one that comes and goes is one event. It is longer than
+	// maxRepairDelay, after which a contended object fails again.
 	eventMemory = 15 * time.Minute
-	// maxNamed bounds how many objects an event names; of more it says how many.
+	// maxNamed is how many objects an event names; where there are more, it gives their number.
 	maxNamed = 3
 )
 
-// Event is one that is to be recorded.
+// Event is an event to record.
 type Event struct{ Type, Reason, Message string }
 
-// EventAggregator gathers what becomes of one ImagePullSecret, so that a thousand namespaces are one event with a count. Its zero
-// value holds nothing, and it holds little while there is nothing to tell: there are as many as ImagePullSecrets.
+// EventAggregator gathers what happens to one ImagePullSecret, so that a thousand namespaces are one event with a count. Its zero value
+// is ready to use. It holds little while there is nothing to report, since there is one for each ImagePullSecret.
 type EventAggregator struct {
 	// written are the namespaces of the Secrets written since the last event, by its reason.
 	written map[string]map[string]bool
@@ -45,9 +45,9 @@ type EventAggregator struct {
 	since map[string]time.Time
 	// sent are the events that were recorded last.
 	sent []sentEvent
-	// failing are the failures that events have told of, with when each was last seen.
+	// failing are the failures that events have reported, with the time when each was last seen.
 	failing map[failureKey]time.Time
-	// issuance is what was told of whether the cloud issues the credential.
+	// issuance is what was last reported about whether the cloud issues the credential.
 	issuance issuance
 }
 
@@ -57,12 +57,12 @@ type sentEvent struct {
 	at     time.Time
 }
 
-// failureKey is what tells one failure from another.
+// failureKey distinguishes one failure from another.
 type failureKey struct{ reason, object string }
 
-// EventReason returns the reason of the event that tells of a write, which has put right what had been written before so often.
-// Of an object that others change back again and again it is told that they do, and not each time: told is false then, as it
-// is of writes that no event tells of.
+// EventReason returns the reason of the event about a write. repairs is how often the write has been repeated because someone undid it.
+// told is false for writes without an event, and for an object that others keep changing back: one event reports that, not one for each
+// repair.
 func EventReason(change Change, repairs int) (reason string, told bool) {
 	issue, is := change.(IssueSecret)
 	switch {
@@ -79,7 +79,7 @@ func EventReason(change Change, repairs int) (reason string, told bool) {
 	}
 }
 
-// Wrote takes in that a Secret was written.
+// Wrote notes that a Secret was written.
 func (a *EventAggregator) Wrote(reason, namespace string, now time.Time) {
 	if a.written == nil {
 		a.written, a.since = map[string]map[string]bool{}, map[string]time.Time{}
@@ -90,10 +90,12 @@ func (a *EventAggregator) Wrote(reason, namespace string, now time.Time) {
 	a.written[reason][namespace] = true
 }
 
-// Due returns the events to record now. Where some have to wait, again is after how long to ask anew, otherwise 0.
-func (a *EventAggregator) Due(secret string, status v1.ImagePullSecretStatus, failures []v1.Failure, now time.Time) (events []Event, again time.Duration) {
+// Due returns the events to record now. Where some have to wait, again is after how long to call Due again, otherwise 0.
+func (a *EventAggregator) Due(
+	secret string, status v1.ImagePullSecretStatus, failures []v1.Failure, now time.Time,
+) (events []Event, again time.Duration) {
 	attempted := int(status.SecretsDesired-status.SecretsSuccess) <= len(failures)
-	// early reports whether an event is better sent later, when it can tell more.
+	// early reports whether an event is better recorded later, when it can say more.
 	early := func(reason string, since time.Time) bool {
 		open := a.lastSent(reason).Add(eventPeriod)
 		if limit := since.Add(eventDelay); !attempted && open.Before(limit) {
@@ -136,8 +138,7 @@ func (a *EventAggregator) Due(secret string, status v1.ImagePullSecretStatus, fa
 	return events, again
 }
 
-// untold returns the failures that need someone and that no event has told of yet, by reason, and notes that the others are
-// still there.
+// untold returns, by reason, the lasting failures that no event has reported yet, and notes that the reported ones still exist.
 func (a *EventAggregator) untold(failures []v1.Failure, now time.Time) map[string][]v1.Failure {
 	fresh := map[string][]v1.Failure{}
 	for _, failure := range failures {
@@ -163,7 +164,7 @@ func (a *EventAggregator) record(reason string, now time.Time) {
 	a.sent = append(a.sent, sentEvent{reason, now})
 }
 
-// lastSent returns when the last event of a reason was recorded, as long as another one has to wait for that.
+// lastSent returns when the last event of a reason was recorded. It is known only as long as it delays another one.
 func (a *EventAggregator) lastSent(reason string) time.Time {
 	for _, event := range a.sent {
 		if event.reason == reason {
@@ -173,7 +174,7 @@ func (a *EventAggregator) lastSent(reason string) time.Time {
 	return time.Time{}
 }
 
-// describeWrites says what was written. It names no namespace, so that equal events are counted as one.
+// describeWrites returns the message of an event about writes. It names no namespace, so that equal events are counted as one.
 func describeWrites(reason, secret string, namespaces map[string]bool) string {
 	where := "1 namespace"
 	if len(namespaces) > 1 {
@@ -183,7 +184,8 @@ func describeWrites(reason, secret string, namespaces map[string]bool) string {
 	case EventReissued:
 		return fmt.Sprintf("secret %s was issued again, with the current credential, in %s", secret, where)
 	case EventReplaced:
-		return fmt.Sprintf("secret %s was deleted and made anew, with the current credential, in %s, where someone had made it immutable", secret, where)
+		return fmt.Sprintf("secret %s was deleted and recreated with the current credential in %s, where someone had made it immutable",
+			secret, where)
 	case EventRestored:
 		return fmt.Sprintf("secret %s was restored in %s, where it had been changed or deleted", secret, where)
 	default:
@@ -191,7 +193,7 @@ func describeWrites(reason, secret string, namespaces map[string]bool) string {
 	}
 }
 
-// describeFailures says what fails for one reason.
+// describeFailures returns the message of an event about failures of one reason.
 func describeFailures(failures []v1.Failure) string {
 	slices.SortFunc(failures, func(a, b v1.Failure) int { return cmp.Compare(a.NamespacedName, b.NamespacedName) })
 	names := make([]string, len(failures))

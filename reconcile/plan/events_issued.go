@@ -10,25 +10,24 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Reasons of the events that tell whether the cloud issues and renews the credential of an ImagePullSecret.
+// Reasons of the events about whether the cloud issues and renews the credential of an ImagePullSecret.
 const (
 	EventCredentialIssued    = "CredentialIssued"    // it does so again
-	EventCredentialNotIssued = "CredentialNotIssued" // it does so no more, or never did
+	EventCredentialNotIssued = "CredentialNotIssued" // it no longer does so, or never did
 )
 
-// issuedPeriod is the least time between two of these events of one reason on one object: a cloud that comes and goes is told of no more
-// often.
+// issuedPeriod is the minimum time between two of these events of one reason on one object, however often the cloud comes and goes.
 const issuedPeriod = 5 * time.Minute
 
-// issuance is what was told of whether the cloud issues a credential.
+// issuance is what was last reported about whether the cloud issues a credential.
 type issuance struct {
 	known, refused bool
 	// sent is when the last event of each reason was recorded.
 	sent map[string]time.Time
 }
 
-// Issuance returns the event to record where the condition CredentialIssued has turned from what was told last, which is what the status
-// said before where nothing was. Where that has to wait, again is after how long to ask anew.
+// Issuance returns the event to record where the condition CredentialIssued differs from what was last reported; where nothing was
+// reported yet, the previous status counts as reported. Where the event has to wait, again is after how long to call Issuance again.
 func (a *EventAggregator) Issuance(before, status v1.ImagePullSecretStatus, now time.Time) (event *Event, again time.Duration) {
 	condition := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialIssued)
 	if condition == nil {

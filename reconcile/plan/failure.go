@@ -19,23 +19,22 @@ import (
 )
 
 const (
-	// maxFailures bounds the status' list of failures, maxMessage the length of each message in bytes.
+	// maxFailures limits the list of failures in the status, maxMessage the length of each message in bytes.
 	maxFailures = 50
 	maxMessage  = 400
 )
 
 const (
-	// ReasonUndone is the failure of a write that succeeds without effect: something in the API server's admission changes
-	// the object back within the same request.
+	// ReasonUndone is the failure of a write that succeeds without effect: admission changes the object back within the same request.
 	ReasonUndone = "Undone"
-	// ReasonWriteFailed is the failure of a write that ended in an error without a reason of the Kubernetes API. Admission
-	// webhooks may put whole sentences in the place of one.
+	// ReasonWriteFailed is the failure of a write that ended in an error without a reason of the Kubernetes API. Admission webhooks may
+	// return whole sentences as a reason.
 	ReasonWriteFailed = "WriteFailed"
-	// ReasonHeld is the failure of a Secret that is being deleted, and does not go.
+	// ReasonHeld is the failure of a Secret whose deletion is blocked by finalizers.
 	ReasonHeld = "Held"
 )
 
-// apiReasons are the reasons of the Kubernetes API that a failure has. They become labels of metrics: there are no others.
+// apiReasons are the reasons of the Kubernetes API that a failure can have. They become values of metric labels, so the set is closed.
 var apiReasons = map[metav1.StatusReason]bool{
 	metav1.StatusReasonUnauthorized: true, metav1.StatusReasonForbidden: true, metav1.StatusReasonNotFound: true,
 	metav1.StatusReasonAlreadyExists: true, metav1.StatusReasonConflict: true, metav1.StatusReasonGone: true,
@@ -46,27 +45,29 @@ var apiReasons = map[metav1.StatusReason]bool{
 	metav1.StatusReasonInternalError: true, metav1.StatusReasonExpired: true, metav1.StatusReasonServiceUnavailable: true,
 }
 
-// UndoneError says that a write succeeded, and that its answer is not what was written.
+// UndoneError means that a write succeeded, but that the returned object is not what was written.
 type UndoneError struct {
-	// Repeated is whether the same write has been undone, or repaired what was undone, before.
+	// Repeated is whether the same write was undone before, or has already repaired what someone undid.
 	Repeated bool
 }
 
 func (*UndoneError) Error() string {
-	return "the write was answered by an object without it: an admission webhook or policy of the cluster changes it within the same request. Exempt this object, or the manager, there"
+	return "the API server accepted the write but returned the object without it: an admission webhook or policy of the cluster " +
+		"changes the object back within the same request. Exempt this object, or the manager, there"
 }
 
-// HeldError says that an object cannot be replaced because something keeps the old one.
+// HeldError means that an object cannot be replaced because finalizers block the deletion of the old one.
 type HeldError struct {
-	// Finalizers are the old one's.
+	// Finalizers are those of the old object.
 	Finalizers []string
 }
 
 func (h *HeldError) Error() string {
-	return fmt.Sprintf("it is immutable, and while it is being deleted so that a new one can take its place, finalizers hold it: %q. Whoever set them has to remove them", h.Finalizers)
+	return fmt.Sprintf("it is immutable and is being deleted, so that a new one can take its place, but finalizers block that: %q. "+
+		"Whoever set them has to remove them", h.Finalizers)
 }
 
-// ReasonOf returns one word for an error, of the Kubernetes API's or ours.
+// ReasonOf returns the reason of an error in one word, the Kubernetes API's or ours.
 func ReasonOf(err error) string {
 	var undone *UndoneError
 	var held *HeldError
@@ -92,7 +93,7 @@ func ReasonOf(err error) string {
 	return ReasonWriteFailed
 }
 
-// codeOf returns the code of the API server's answer; 0 where err is none.
+// codeOf returns the status code of the API server's answer; 0 where err is not an answer of the API server.
 func codeOf(err error) int32 {
 	var answer apierrors.APIStatus
 	if !errors.As(err, &answer) {
@@ -101,7 +102,7 @@ func codeOf(err error) int32 {
 	return answer.Status().Code
 }
 
-// messageOf returns what a failure says of an error, with the reason that was given where that is no word of the API's.
+// messageOf returns the message of a failure. It includes the error's reason where that is not a reason of the Kubernetes API.
 func messageOf(err error) string {
 	message := remedy(err)
 	if reason := apierrors.ReasonForError(err); !apiReasons[reason] && !strings.Contains(message, string(reason)) {
@@ -110,10 +111,10 @@ func messageOf(err error) string {
 	return shortened(message)
 }
 
-// refuser is how the API server words who refuses, where it is not itself.
+// refuser matches who refuses, in the API server's words, where that is not the API server itself.
 var refuser = regexp.MustCompile(`admission webhook "[^"]+"|ValidatingAdmissionPolicy '[^']+'|exceeded quota`)
 
-// LogKey is the same for errors that say the same to a reader of the log, whatever objects they are of.
+// LogKey returns the same key for errors that say the same to a reader of the log, whichever object they are about.
 func LogKey(err error) string {
 	if match := unpermitted.FindString(err.Error()); match != "" {
 		return match
@@ -121,7 +122,7 @@ func LogKey(err error) string {
 	return ReasonOf(err) + refuser.FindString(err.Error())
 }
 
-// Lasting reports whether failures of a reason stay until someone acts. Others may pass by themselves.
+// Lasting reports whether failures of a reason last until someone acts. Others may pass by themselves.
 func Lasting(reason string) bool {
 	switch reason {
 	case ReasonForbidden, ReasonForeignSecret, ReasonContended, ReasonInvalid, ReasonUndone, ReasonHeld:
@@ -131,7 +132,7 @@ func Lasting(reason string) bool {
 	}
 }
 
-// worst returns the failures that the status lists: those that need someone first, then the oldest.
+// worst returns the failures that the status lists: the lasting ones first, then the oldest.
 func worst(failures []v1.Failure) []v1.Failure {
 	rank := func(failure v1.Failure) int {
 		if Lasting(failure.Reason) {
@@ -150,7 +151,7 @@ func worst(failures []v1.Failure) []v1.Failure {
 	return sorted
 }
 
-// shortened cuts a message, between characters, to what a list of many has room for.
+// shortened cuts a message to maxMessage bytes, between characters.
 func shortened(message string) string {
 	if len(message) <= maxMessage {
 		return message

@@ -13,29 +13,30 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Healing is what there is to tell of the pods that one ImagePullSecret would heal.
+// Healing reports on the pods that one ImagePullSecret heals.
 type Healing struct {
-	// Watching is whether pods are watched. Until then it is not known whether they may be.
+	// Watching is whether pods are watched. Until they are, it is not known whether that is permitted.
 	Watching bool
-	// Missing are the permissions that the manager lacks for it, such as "list and watch pods".
+	// Missing are the permissions that the manager lacks for healing, such as "list and watch pods".
 	Missing []string
-	// Unhealed counts the pods that wait and are not evicted until somebody does something; Listed are some of them.
+	// Unhealed is the number of waiting pods that are not evicted until somebody acts; Listed are some of them.
 	Unhealed int
 	Listed   []v1.Failure
 }
 
-// Equal reports whether both tell the same.
+// Equal reports whether both reports are the same.
 func (h Healing) Equal(other Healing) bool {
-	return h.Watching == other.Watching && h.Unhealed == other.Unhealed && slices.Equal(h.Missing, other.Missing) && slices.Equal(h.Listed, other.Listed)
+	return h.Watching == other.Watching && h.Unhealed == other.Unhealed && slices.Equal(h.Missing, other.Missing) &&
+		slices.Equal(h.Listed, other.Listed)
 }
 
-// Reasons of the condition Healing where it is True, and where it is Unknown. Where it is False it is ReasonForbidden.
+// Reasons of the condition Healing where it is True, and where it is Unknown. Where it is False, the reason is ReasonForbidden.
 const (
 	ReasonWatching       = "Watching"
 	ReasonNotWatchingYet = "NotWatchingYet"
 )
 
-// SetHealing tells in the status of a rule which pods are not healed that it would heal.
+// SetHealing sets in the status of a rule the condition Healing and the list of pods that are not healed.
 func SetHealing(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, healing Healing, now time.Time) {
 	if !rule.Heals {
 		status.Unhealed = nil
@@ -45,7 +46,7 @@ func SetHealing(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, healing
 	status.Unhealed = healing.Listed
 	condition := metav1.Condition{
 		Type: v1.ConditionHealing, Status: metav1.ConditionTrue, Reason: ReasonWatching,
-		Message:            "pods that came before the credential are evicted",
+		Message:            "pods that are older than their credential are evicted",
 		ObservedGeneration: rule.Generation, LastTransitionTime: metav1.NewTime(now),
 	}
 	if healing.Unhealed > 0 {
@@ -53,12 +54,12 @@ func SetHealing(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, healing
 	}
 	if !healing.Watching {
 		condition.Status, condition.Reason = metav1.ConditionUnknown, ReasonNotWatchingYet
-		condition.Message = "the manager has not begun to watch pods"
+		condition.Message = "the manager does not watch pods yet"
 	}
 	if len(healing.Missing) > 0 {
 		condition.Status, condition.Reason = metav1.ConditionFalse, ReasonForbidden
 		condition.Message = fmt.Sprintf("the manager may not %s in all namespaces: set rbac.healing to true in the values of the install, or "+
-			"apply the ClusterRole tcr-assistant-healing-role and its binding, which docs/healing.md says how to render",
+			"apply the ClusterRole tcr-assistant-healing-role and its binding; docs/healing.md says how to render them",
 			strings.Join(healing.Missing, ", "))
 	}
 	meta.SetStatusCondition(&status.Conditions, condition)

@@ -18,7 +18,7 @@ func TestWhatIsMissingToHealIsToldWithHowToGrantIt(t *testing.T) {
 	require.Len(t, status.Conditions, 1)
 	assert.Equal(t, metav1.ConditionFalse, status.Conditions[0].Status)
 	assert.Equal(t, "the manager may not list and watch pods, get jobs in all namespaces: set rbac.healing to true in the values of the install, "+
-		"or apply the ClusterRole tcr-assistant-healing-role and its binding, which docs/healing.md says how to render",
+		"or apply the ClusterRole tcr-assistant-healing-role and its binding; docs/healing.md says how to render them",
 		status.Conditions[0].Message)
 }
 

@@ -5,24 +5,24 @@ import (
 	"sync"
 )
 
-// Lookup is what was found of the Secret behind an entry: that it is somebody's, or may be, unless it says otherwise.
+// Lookup is what was found behind an entry. Unless Gone or Ours is set, the Secret is somebody else's, or may be.
 type Lookup struct {
-	// Gone is whether there is none.
+	// Gone is whether there is no Secret.
 	Gone bool
-	// Ours is the Secret where it is ours to delete.
+	// Ours is the Secret, where it is ours to delete.
 	Ours *Secret
-	// Version is that of the latest account which lists it: what may be removed is looked up anew once they have changed.
+	// Version is the highest version of the accounts that list it: an entry that may be removed is looked up again once they have changed.
 	Version uint64
 }
 
-// Lookups remembers what stands behind entries that no ImagePullSecret accounts for, so that each is asked for once. Its zero
-// value remembers nothing.
+// Lookups remembers what is behind entries that belong to no ImagePullSecret, so that each is looked up once. Its zero value is ready to
+// use.
 type Lookups struct {
 	mu    sync.Mutex
 	found map[string]map[string]Lookup // by namespace and name
 }
 
-// Remember takes in what was found behind a name.
+// Remember records what was found behind a name.
 func (l *Lookups) Remember(namespace, secret string, found Lookup) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -35,7 +35,7 @@ func (l *Lookups) Remember(namespace, secret string, found Lookup) {
 	l.found[namespace][secret] = found
 }
 
-// In returns what is remembered of a namespace and still holds. What its accounts no longer list is forgotten.
+// In returns what is remembered of a namespace and is still valid. It forgets names that its accounts no longer list.
 func (l *Lookups) In(namespace Namespace) map[string]Lookup {
 	l.mu.Lock()
 	known := maps.Clone(l.found[namespace.Name])
@@ -53,7 +53,8 @@ func (l *Lookups) In(namespace Namespace) map[string]Lookup {
 	return known
 }
 
-// InPart is In for a part that State.ViewPart has returned of a namespace; false where In has to tell, since some of it may have changed.
+// InPart is In for a part of a namespace, as State.ViewPart returns it; false where In has to be called for the whole, since something
+// may have changed.
 func (l *Lookups) InPart(namespace Namespace, part Part) (known map[string]Lookup, current bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,7 +82,7 @@ func (l *Lookups) InPart(namespace Namespace, part Part) (known map[string]Looku
 	return known, true
 }
 
-// Listed returns the names, of those that are asked for, that accounts list, each with the version of the latest of them.
+// Listed returns those of the asked names that accounts list, each with the highest version of these accounts.
 func Listed(accounts []Account, asked func(name string) bool) map[string]uint64 {
 	listed := map[string]uint64{}
 	for _, account := range accounts {
@@ -94,7 +95,7 @@ func Listed(accounts []Account, asked func(name string) bool) map[string]uint64 
 	return listed
 }
 
-// Forget forgets what stood behind one name.
+// Forget forgets what was behind one name.
 func (l *Lookups) Forget(namespace, secret string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -103,14 +104,15 @@ func (l *Lookups) Forget(namespace, secret string) {
 	}
 }
 
-// ForgetNamespace forgets what stood in a namespace that is gone.
+// ForgetNamespace forgets what was in a namespace that is gone.
 func (l *Lookups) ForgetNamespace(namespace string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.found, namespace)
 }
 
-// ForgetSecret forgets what stood behind a name anywhere: whose it is depends on whether there is an ImagePullSecret of that name.
+// ForgetSecret forgets what was behind a name in any namespace: whose Secret it is depends on whether there is an ImagePullSecret of that
+// name.
 func (l *Lookups) ForgetSecret(secret string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

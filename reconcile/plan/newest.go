@@ -11,14 +11,14 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// newest collects objects with the time of their last change, as many as a status lists. All of a cluster's pass by here whenever a
-// status is looked at: those that are not among the newest leave nothing behind.
+// newest collects the most recently changed objects, as many as a status lists. Every object in the cluster is added each time a status
+// is computed, so objects that are not among the newest are dropped at once.
 type newest struct {
-	before map[place]int64 // times that are known already
+	before map[place]int64 // times that the previous status lists
 	found  stampedHeap
 }
 
-// place is where an object stands.
+// place identifies an object.
 type place struct{ namespace, name string }
 
 type stamped struct {
@@ -26,7 +26,7 @@ type stamped struct {
 	place
 }
 
-// compare has the newest come first, those of one second by name.
+// compare orders the newest first, and objects of the same second by name.
 func (s stamped) compare(other stamped) int {
 	return cmp.Or(cmp.Compare(other.at, s.at), cmp.Compare(s.namespace, other.namespace), cmp.Compare(s.name, other.name))
 }
@@ -52,7 +52,7 @@ func (n *newest) add(at int64, namespace, name string) {
 	}
 }
 
-// updates returns the newest ones first.
+// updates returns the collected objects, the newest first.
 func (n *newest) updates() []v1.Update {
 	slices.SortFunc(n.found, stamped.compare)
 	var updates []v1.Update
@@ -67,17 +67,17 @@ func (n *newest) updates() []v1.Update {
 	return updates
 }
 
-// stampedHeap has the oldest at its top.
+// stampedHeap is a heap with the oldest object on top.
 type stampedHeap []stamped
 
 func (h stampedHeap) Len() int           { return len(h) }
 func (h stampedHeap) Less(i, j int) bool { return h[i].compare(h[j]) > 0 }
 func (h stampedHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 
-// Push adds one at the end.
+// Push appends an element.
 func (h *stampedHeap) Push(one any) { *h = append(*h, one.(stamped)) }
 
-// Pop takes one off the end.
+// Pop removes the last element and returns it.
 func (h *stampedHeap) Pop() any {
 	last := (*h)[len(*h)-1]
 	*h = (*h)[:len(*h)-1]

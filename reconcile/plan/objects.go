@@ -9,13 +9,13 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Secret is what reconciliation knows of a Secret. Its data is known by checksum only.
+// Secret is what reconciliation knows of a Secret. Of its data it keeps only a checksum.
 type Secret struct {
 	Name    string
 	Version uint64 // metadata.resourceVersion
-	// Docker tells type kubernetes.io/dockerconfigjson from any other.
+	// Docker is whether it is of type kubernetes.io/dockerconfigjson.
 	Docker bool
-	// Managed tells a Secret that bears our label from a foreign one.
+	// Managed is whether it has our label.
 	Managed bool
 	// Immutable is whether its data can no longer be changed.
 	Immutable bool
@@ -25,11 +25,11 @@ type Secret struct {
 	Sum [32]byte
 	// Updated is when we last wrote it, in Unix seconds.
 	Updated int64
-	// Writer is the field manager that wrote it after us, where one is known.
+	// Writer is the field manager that wrote it after us; blank where none is known.
 	Writer string
 }
 
-// sameHands reports whether another version of a Secret is as much ours, or somebody else's, as this one.
+// sameHands reports whether another version of a Secret belongs to us, or to somebody else, as this one does.
 func (s Secret) sameHands(other Secret) bool {
 	return s.Managed == other.Managed && (len(s.Owners) > 0) == (len(other.Owners) > 0)
 }
@@ -42,32 +42,32 @@ type Account struct {
 	Secrets []string
 	// Updated is when we last wrote it, or when it was created where we never did, in Unix seconds.
 	Updated int64
-	// Writer is the field manager that wrote its imagePullSecrets after us, where one is known.
+	// Writer is the field manager that wrote its imagePullSecrets after us; blank where none is known.
 	Writer string
-	// OptOut is what its owner says of whether it is kept out.
+	// OptOut is what its opt-out label says.
 	OptOut pullsecret.OptOut
-	// Enforces is whether its pods may mention no Secrets but those that it lists.
+	// Enforces is whether its pods may use only the Secrets that it lists.
 	Enforces bool
 }
 
-// BarsPods reports whether pods of the account that list pull secrets of their own get no others.
+// BarsPods reports whether spec.pods adds no pull secret to pods of the account that list their own.
 func (a Account) BarsPods() bool { return a.Enforces || a.OptOut == pullsecret.OptedOut }
 
-// Namespace is one namespace with what stands in it.
+// Namespace is a namespace and the objects in it.
 type Namespace struct {
 	Name string
-	// UID tells it from another one of its name; blank where it has not been seen itself.
+	// UID distinguishes it from another namespace of its name; blank where only objects in it have been seen.
 	UID types.UID
-	// Live tells a namespace that takes new objects from one that is being deleted or not yet seen.
+	// Live is whether it accepts new objects: false for one that is being deleted or has not been seen itself.
 	Live bool
-	// OptOut is what its owner says of whether it is kept out.
+	// OptOut is what its opt-out label says.
 	OptOut pullsecret.OptOut
-	// Labels are known in a view alone, and only where some rule selects by labels.
+	// Labels are set in a view only, and only where some rule selects by labels.
 	Labels   pullsecret.Labels
 	Secrets  []Secret  // by name
 	Accounts []Account // by name
 
-	// problems are what the last attempt to bring each object in line has left.
+	// problems are the problems that the last attempt to reconcile each object has left.
 	problems map[localKey][]Problem
 }
 
@@ -96,7 +96,7 @@ func (a Account) compare(name string) int { return strings.Compare(a.Name, name)
 func (s Secret) version() uint64          { return s.Version }
 func (a Account) version() uint64         { return a.Version }
 
-// With returns the namespace with these Secrets in it, too.
+// With returns the namespace with these Secrets added.
 func (n Namespace) With(secrets ...Secret) Namespace {
 	n.Secrets = slices.Clone(n.Secrets)
 	for _, secret := range secrets {

@@ -5,19 +5,19 @@ import (
 	"sync"
 )
 
-// Part is what of a namespace is to be compared with the rules: single objects, or all of it. Its zero value is nothing. What is
-// decided of an object depends on the rules, the namespace itself and, of an account, on the Secrets that it lists. So news of an
-// object concern that object alone, unless a Secret came, went or changed hands.
+// Part is the part of a namespace to compare with the rules: single objects, or all of it. Its zero value is empty. The decision about an
+// object depends on the rules, on the namespace itself and, for an account, on the Secrets that it lists. So an event about an object
+// concerns that object alone, unless a Secret was created, deleted or changed hands.
 type Part struct {
 	all     bool
 	objects map[localKey]struct{}
 	secrets int // of those objects
 }
 
-// Whole is all of a namespace.
+// Whole returns all of a namespace.
 func Whole() Part { return Part{all: true} }
 
-// PartOf is these objects alone.
+// PartOf returns the part that consists of these objects.
 func PartOf(keys ...ObjectKey) Part {
 	var part Part
 	for _, key := range keys {
@@ -29,13 +29,13 @@ func PartOf(keys ...ObjectKey) Part {
 // IsWhole reports whether it is all of a namespace.
 func (p Part) IsWhole() bool { return p.all }
 
-// Empty reports whether it is nothing.
+// Empty reports whether there is nothing in it.
 func (p Part) Empty() bool { return !p.all && len(p.objects) == 0 }
 
 // Holds reports whether an object is in it.
 func (p Part) Holds(key ObjectKey) bool { return p.holds(key.local()) }
 
-// Keys are what it was made of: the namespace's key where it is all of that, or else its objects, in no order.
+// Keys returns the namespace's key where it is all of the namespace, or else its objects, in no particular order.
 func (p Part) Keys(namespace string) iter.Seq[ObjectKey] {
 	return func(yield func(ObjectKey) bool) {
 		if p.all {
@@ -78,14 +78,14 @@ func (p *Part) add(key ObjectKey) {
 	p.objects[key.local()] = struct{}{}
 }
 
-// Agenda gathers what is to be compared, until it is taken: what happens meanwhile to one namespace is one part of it. Its zero value
-// holds nothing.
+// Agenda gathers what has to be compared, until it is taken. Everything that happens to a namespace until then is one Part. Its zero
+// value is ready to use.
 type Agenda struct {
 	mu    sync.Mutex
 	parts map[string]Part // by namespace
 }
 
-// Add puts down an object, or all of a namespace where the key names none.
+// Add adds an object, or all of a namespace where the key names no object.
 func (a *Agenda) Add(key ObjectKey) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -97,7 +97,7 @@ func (a *Agenda) Add(key ObjectKey) {
 	a.parts[key.Namespace] = part
 }
 
-// Take returns what was put down of a namespace since the last time.
+// Take returns, and removes, what was added of a namespace.
 func (a *Agenda) Take(namespace string) Part {
 	a.mu.Lock()
 	defer a.mu.Unlock()

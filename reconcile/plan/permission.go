@@ -8,31 +8,32 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Reasons of failures that the API server gives, by its own names.
+// Reasons of failures that the API server gives.
 const (
 	ReasonForbidden = string(metav1.StatusReasonForbidden)
 	ReasonInvalid   = string(metav1.StatusReasonInvalid)
 )
 
-// unpermitted is how the API server words a missing permission. Admission plugins answer 403 too, in words of their own.
+// unpermitted matches how the API server words a missing permission. Admission plugins answer 403, too, in words of their own.
 var unpermitted = regexp.MustCompile(`cannot (\w+) resource "([^"]+)" in API group "([^"]*)"`)
 
-// remedy says what is wrong in the words of err, or, where a permission is missing, which one to grant.
+// remedy returns which permission to grant where one is missing, and otherwise the text of err.
 func remedy(err error) string { return explained(err.Error()) }
 
-// explained is remedy of an error's text.
+// explained is remedy for the text of an error.
 func explained(text string) string {
 	match := unpermitted.FindStringSubmatch(text)
 	if match == nil {
 		return text
 	}
-	return fmt.Sprintf("the manager is not allowed to %s %s: grant its role the verb %q on the resource %q in the API group %q", match[1], match[2], match[1], match[2], match[3])
+	return fmt.Sprintf("the manager is not allowed to %s %s: grant its role the verb %q on the resource %q in the API group %q",
+		match[1], match[2], match[1], match[2], match[3])
 }
 
-// permission is what a role grants. Secrets are granted by name where it is narrowed; name is empty for other resources.
+// permission is what a role grants. Secrets can be granted by name; name is empty for other resources.
 type permission struct{ verb, resource, name string }
 
-// missingIn returns the permission that an error says is missing for a write of an object; zero where it says something else.
+// missingIn returns the permission that err says is missing for a write of an object; zero where err says something else.
 func missingIn(err error, written ObjectKey) permission {
 	match := unpermitted.FindStringSubmatch(err.Error())
 	if match == nil || !apierrors.IsForbidden(err) {
@@ -44,5 +45,5 @@ func missingIn(err error, written ObjectKey) permission {
 	return permission{verb: match[1], resource: match[2], name: written.Name}
 }
 
-// MissingVerb returns the verb that an error says is not permitted; blank where it says something else.
+// MissingVerb returns the verb that err says is not permitted; blank where err says something else.
 func MissingVerb(err error) string { return missingIn(err, ObjectKey{}).verb }

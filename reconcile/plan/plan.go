@@ -7,24 +7,25 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// ReasonForeignSecret is the failure of a Secret whose name we need and whose type is not ours to change.
+// ReasonForeignSecret is the failure of a Secret that has the name we need, but another type. It is left alone.
 const ReasonForeignSecret = "ForeignSecret"
 
-// Plan is what brings a namespace in line.
+// Plan is what has to be done to reconcile a namespace.
 type Plan struct {
 	Changes  []Change
 	Problems []Problem
-	// Unknown are Secrets whose presence decides about an entry and is not known: look them up and plan again.
+	// Unknown are the names of Secrets whose existence decides about an entry and is not known: look them up and plan again.
 	Unknown []string
-	// Odd is whose label says neither that it is kept out nor that it is not: names of accounts, and "" for the namespace itself.
+	// Odd are the names of accounts whose opt-out label has an unknown value, and "" where the namespace's own label does.
 	Odd []string
 }
 
-// Visibility says of the Secrets of which name it is known where they are and where not.
+// Visibility says for which names the Secrets are known in every namespace.
 type Visibility struct {
-	// Issued is asked about those of ours, Watched about all. Those of an ImagePullSecret that there is, or just was, are watched.
+	// Issued reports whether the Secrets of ours under a name are known, Watched whether all Secrets under it are. The Secrets of an
+	// ImagePullSecret that exists, or just existed, are watched.
 	Issued, Watched func(secret string) bool
-	// Gone is whether a Secret was looked up in the namespace and is not there. That says nothing of whose it was.
+	// Gone reports whether a Secret was looked up in the namespace and does not exist. That says nothing about whose it was.
 	Gone func(secret string) bool
 }
 
@@ -33,12 +34,12 @@ func For(rules *pullsecret.Rules, namespace Namespace, seen Visibility) Plan {
 	return ForPart(rules, namespace, Whole(), seen)
 }
 
-// ForPart compares a part of a namespace with the rules, and plans for it what For does. Of the namespace it takes no more than
+// ForPart compares a part of a namespace with the rules, and plans for it what For does. It needs no more of the namespace than
 // State.ViewPart returns.
 func ForPart(rules *pullsecret.Rules, namespace Namespace, part Part, seen Visibility) Plan {
 	var planned Plan
 	if !namespace.Live {
-		return planned // what is being deleted takes nothing new, and needs nothing removed
+		return planned // a namespace that is being deleted accepts nothing new, and needs nothing removed
 	}
 	if part.IsWhole() && namespace.OptOut == pullsecret.OddOptOut {
 		planned.Odd = append(planned.Odd, "")
@@ -80,11 +81,12 @@ func (p *Plan) secrets(rules *pullsecret.Rules, selecting []*pullsecret.Rule, na
 
 // Ours reports whether a Secret is ours to delete.
 func Ours(secret Secret, rules *pullsecret.Rules, seen Visibility) bool {
-	return pullsecret.Ours(secret.Managed, len(secret.Owners) > 0, rules.Get(pullsecret.ImagePullSecretName(secret.Name)) != nil || seen.Watched(secret.Name))
+	named := rules.Get(pullsecret.ImagePullSecretName(secret.Name)) != nil || seen.Watched(secret.Name)
+	return pullsecret.Ours(secret.Managed, len(secret.Owners) > 0, named)
 }
 
-// frozen reports whether what there is of a Secret of that name stays as it is: its ImagePullSecret can't be read, or it is not known
-// whether that selects the namespace. Whoever opts out does not wait for that.
+// frozen reports whether a Secret of that name, and entries that list it, stay as they are, because its ImagePullSecret cannot be read,
+// or it is not known whether it selects the namespace. An opt-out takes effect all the same.
 func frozen(rules *pullsecret.Rules, secret string, namespace Namespace, account pullsecret.OptOut) bool {
 	if namespace.OptOut == pullsecret.OptedOut || account == pullsecret.OptedOut {
 		return false
@@ -99,18 +101,18 @@ func (p *Plan) secret(rule *pullsecret.Rule, namespace Namespace, seen Visibilit
 		p.Problems = append(p.Problems, Problem{rule.Name, false, v1.Failure{
 			NamespacedName: namespace.Name + "/" + rule.Secret,
 			Reason:         ReasonForeignSecret,
-			Message:        "a Secret of this name and another type than kubernetes.io/dockerconfigjson is in the way: delete or rename it",
+			Message:        "a Secret of this name is in the way, since its type is not kubernetes.io/dockerconfigjson: delete or rename it",
 		}})
 	case found && Current(secret, rule):
-	case !rule.Known(): // what there is stays
-	case found && secret.Immutable && secret.Sum != rule.Sum: // only the data is, of all that we write
+	case !rule.Known(): // an existing Secret stays as it is
+	case found && secret.Immutable && secret.Sum != rule.Sum: // of all that we write, only the data is immutable
 		p.Changes = append(p.Changes, IssueSecret{namespace.Name, rule, found, &secret})
 	case found || seen.Issued(rule.Secret):
 		p.Changes = append(p.Changes, IssueSecret{namespace.Name, rule, found, nil})
 	}
 }
 
-// Current reports whether a Secret is all that the rule wants it to be. While the credential is not known, it may hold any.
+// Current reports whether a Secret is all that the rule wants it to be. While the credential is not known, it may hold any credential.
 func Current(secret Secret, rule *pullsecret.Rule) bool {
 	return secret.Docker && secret.Managed && (secret.Sum == rule.Sum || !rule.Known()) && slices.Contains(secret.Owners, rule.UID)
 }

@@ -13,28 +13,29 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Problem is one object that could not be brought in line.
+// Problem is why one object could not be reconciled.
 type Problem struct {
-	// ImagePullSecret is whose rule it concerns.
+	// ImagePullSecret is the one whose rule it concerns.
 	ImagePullSecret string
 	// Account is whether the object is a ServiceAccount. Otherwise it is a Secret.
 	Account bool
 	v1.Failure
 }
 
-// local returns which object it is within its namespace.
+// local returns the key of its object within the namespace.
 func (p Problem) local() localKey {
 	_, name, _ := strings.Cut(p.NamespacedName, "/")
 	return localKey{p.Account, name}
 }
 
-// ProblemsOf returns what a failed write means to those whose rules asked for it. A conflict is none: it is retried at once.
+// ProblemsOf returns the problems that a failed write causes for the ImagePullSecrets that it was made for. A conflict is not a problem:
+// it is retried at once.
 func ProblemsOf(change Change, err error) []Problem {
 	if err == nil || apierrors.IsConflict(err) || errors.Is(err, context.Canceled) {
 		return nil
 	}
 	if undone := (*UndoneError)(nil); errors.As(err, &undone) && !undone.Repeated {
-		return nil // so is what may have been a moment's
+		return nil // so is a write that was undone once, which may not happen again
 	}
 	problems := concerned(change)
 	for i := range problems {
@@ -43,7 +44,7 @@ func ProblemsOf(change Change, err error) []Problem {
 	return problems
 }
 
-// concerned returns a problem, yet to be described, for each ImagePullSecret that a change is made for.
+// concerned returns a problem, without reason and message, for each ImagePullSecret that a change is made for.
 func concerned(change Change) []Problem {
 	key := KeyOf(change)
 	secrets := []string{key.Name}
@@ -57,7 +58,8 @@ func concerned(change Change) []Problem {
 	return problems
 }
 
-// Contended returns what a change that repairs hold back means to those whose rules asked for it. namespace says who wrote last.
+// Contended returns the problems of the ImagePullSecrets whose change is held back because it has been undone too often. namespace shows
+// who wrote last.
 func Contended(change Change, repairs Repairs, until time.Time, namespace Namespace) []Problem {
 	who := "someone"
 	if manager := lastWriter(change, namespace); manager != "" {
@@ -69,17 +71,19 @@ func Contended(change Change, repairs Repairs, until time.Time, namespace Namesp
 		problems[i].Since.Time = repairs.since.Truncate(time.Second)
 		if repairs.undone {
 			problems[i].Reason = ReasonUndone
-			problems[i].Message = fmt.Sprintf("%s; tried %d times since %s, next at %s", (&UndoneError{}).Error(), repairs.count, since, next)
+			problems[i].Message = fmt.Sprintf("%s; tried %d times since %s, next at %s",
+				(&UndoneError{}).Error(), repairs.count, since, next)
 			continue
 		}
 		problems[i].Reason = ReasonContended
-		problems[i].Message = fmt.Sprintf("%s undoes what is written here: repaired %d times since %s, next at %s. Make it leave this object alone",
+		problems[i].Message = fmt.Sprintf(
+			"%s undoes what is written here: repaired %d times since %s, next at %s. Make it leave this object alone",
 			who, repairs.count, since, next)
 	}
 	return problems
 }
 
-// lastWriter returns the field manager that wrote the changed object after us, where that is known.
+// lastWriter returns the field manager that wrote the changed object after us; blank where that is not known.
 func lastWriter(change Change, namespace Namespace) string {
 	switch key := KeyOf(change); change.(type) {
 	case IssueSecret, DeleteSecret:

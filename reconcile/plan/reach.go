@@ -10,8 +10,8 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// SetReached returns a status that says how far a rule's registry is reached from its private network, where one was asked for. Until
-// that is known it says what it said before.
+// SetReached returns the status with how far a rule's registry is reachable from its private network, where the rule asks for one. Until
+// that is known, it keeps what the status said before.
 func SetReached(
 	status v1.ImagePullSecretStatus, rule *pullsecret.Rule, reach *pullsecret.Reach, before v1.ImagePullSecretStatus, now time.Time,
 ) v1.ImagePullSecretStatus {
@@ -31,7 +31,7 @@ func SetReached(
 	return status
 }
 
-// reachedOf returns what a status tells of the private network.
+// reachedOf returns whether a status says that the private network is ready; nil where it does not say.
 func reachedOf(status v1.ImagePullSecretStatus) *bool {
 	condition := meta.FindStatusCondition(status.Conditions, v1.ConditionPrivateNetworkReady)
 	if condition == nil {

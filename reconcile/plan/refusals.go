@@ -13,24 +13,24 @@ import (
 )
 
 const (
-	// probeDelay is how long after a permission was found missing it is tried whether it has been granted meanwhile, in one
-	// namespace. Each further trial waits twice as long.
+	// probeDelay is how long after a permission was found missing one namespace tries whether it has been granted meanwhile. Each further
+	// trial waits twice as long.
 	probeDelay = time.Second
-	// MaxProbeDelay is the longest that such a trial waits.
+	// MaxProbeDelay is the maximum time between such trials.
 	MaxProbeDelay = 10 * time.Second
-	// unprobedDelay is how long a write that lacks a permission waits at most. Where it is granted, the probe tells sooner;
-	// this is for those to which it is granted namespace by namespace.
+	// unprobedDelay is how long a write that lacks a permission waits at least, and at most twice as long, where no probe finds out sooner
+	// that the permission was granted: it may be granted namespace by namespace.
 	unprobedDelay = 20 * time.Minute
 )
 
-// refusalDelays are how long a write waits that an admission plugin refused, or that is not valid, after each refusal; up to
-// twice as long, so that what was refused at once is not tried at once. The first ones are short: a quota that was just made
-// and a policy that is not yet known refuse too. Nothing tells when a plugin changes its mind.
+// refusalDelays are how long a write that an admission plugin refused, or that is not valid, waits after each refusal. Up to as much is
+// added at random, so that writes refused together are not retried together. The first delays are short: a quota that was just created,
+// and a policy that is not yet known, refuse writes for a moment. There is no event when a plugin changes its mind.
 var refusalDelays = []time.Duration{5 * time.Second, time.Minute, 5 * time.Minute}
 
-// Refusals holds back the writes that the API server refused and will refuse again until something changes: what is to be
-// written, its object, or the role. They are not repeated until then, nor as fast as others: a cluster of thousands of
-// namespaces would be kept busy by them.
+// Refusals holds back the writes that the API server refused and will refuse again until something changes: what is to be written, the
+// object, or the role. Until then they are retried much less often than other writes: in thousands of namespaces, they would keep the
+// cluster busy.
 type Refusals struct {
 	mu          sync.Mutex
 	byNamespace map[string]map[localKey]refusal
@@ -42,11 +42,11 @@ type refusal struct {
 	content, version uint64 // of what was to be written, and of the object that it was to replace
 	times            int
 	until            time.Time
-	permission       permission // zero where it lacked none
+	permission       permission // the one it lacked; zero where it lacked none
 	problems         []Problem
 }
 
-// missingPermission is what waits for a permission, and when it is tried whether it has been granted.
+// missingPermission is what waits for a permission, and when to try whether it has been granted.
 type missingPermission struct {
 	waiting map[string]bool // namespaces
 	probe   string          // the namespace that is to try next, if any
@@ -54,24 +54,25 @@ type missingPermission struct {
 	next    time.Time
 }
 
-// NewRefusals returns one that knows of no refusal.
+// NewRefusals returns Refusals without any refusal.
 func NewRefusals() *Refusals {
 	return &Refusals{byNamespace: map[string]map[localKey]refusal{}, missing: map[permission]*missingPermission{}}
 }
 
-// Permanent reports whether the API server would answer the same request by the same error again.
+// Permanent reports whether the API server would answer the same request with the same error again.
 func Permanent(err error) bool {
 	if held := (*HeldError)(nil); errors.As(err, &held) {
 		return true
 	}
 	switch codeOf(err) {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge,
+		http.StatusUnprocessableEntity:
 		return !apierrors.IsConflict(err)
 	}
 	return false
 }
 
-// Held returns what keeps a change from being written yet, and until when; false where it may be written.
+// Held returns the problems because of which a change is held back, and until when; false where it may be written.
 func (r *Refusals) Held(change Change, version uint64, now time.Time) (problems []Problem, until time.Time, held bool) {
 	key, content := KeyOf(change), contentOf(change)
 	r.mu.Lock()
@@ -87,7 +88,7 @@ func (r *Refusals) Held(change Change, version uint64, now time.Time) (problems 
 	return slices.Clone(refused.problems), refused.until, true
 }
 
-// Known reports whether a change was refused as it is, whether or not it is time to try it again.
+// Known reports whether exactly this change was refused, whether or not it is time to try it again.
 func (r *Refusals) Known(change Change, version uint64) bool {
 	key, content := KeyOf(change), contentOf(change)
 	r.mu.Lock()
@@ -96,7 +97,7 @@ func (r *Refusals) Known(change Change, version uint64) bool {
 	return found && refused.content == content && refused.version == version
 }
 
-// Refused takes in that a change was refused, and returns when to try it again.
+// Refused records that a change was refused, and returns when to try it again.
 func (r *Refusals) Refused(change Change, version uint64, err error, problems []Problem, now time.Time) (until time.Time) {
 	key, content := KeyOf(change), contentOf(change)
 	r.mu.Lock()
@@ -130,8 +131,8 @@ func (r *Refusals) await(wanted permission, namespace string, now time.Time) {
 	missing.waiting[namespace] = true
 }
 
-// Wrote takes in that a change was written. Where it had lacked a permission, that has been granted: it returns the
-// namespaces that waited for it, and lets them write.
+// Wrote records that a change was written. Where it had lacked a permission, that has been granted by now: Wrote returns the namespaces
+// that waited for it, and no longer holds their writes back.
 func (r *Refusals) Wrote(change Change) (released []string) {
 	key := KeyOf(change)
 	r.mu.Lock()
@@ -153,7 +154,7 @@ func (r *Refusals) Wrote(change Change) (released []string) {
 	return released
 }
 
-// drop forgets the refusals of a namespace that gone reports.
+// drop forgets the refusals of a namespace for which gone returns true.
 func (r *Refusals) drop(namespace string, gone func(localKey, refusal) bool) {
 	maps.DeleteFunc(r.byNamespace[namespace], gone)
 	if len(r.byNamespace[namespace]) == 0 {
@@ -161,7 +162,7 @@ func (r *Refusals) drop(namespace string, gone func(localKey, refusal) bool) {
 	}
 }
 
-// Probes returns, for each permission that is to be tried now, a namespace that tries it when it is next brought in line.
+// Probes returns, for each permission to try now, a namespace that tries it the next time it is reconciled.
 func (r *Refusals) Probes(now time.Time) (namespaces []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -187,7 +188,7 @@ func (r *Refusals) Probes(now time.Time) (namespaces []string) {
 	return namespaces
 }
 
-// Retain forgets the refusals in a part of a namespace of what is no longer planned for it.
+// Retain forgets the refusals of writes that are no longer planned for a part of a namespace.
 func (r *Refusals) Retain(namespace string, part Part, changes []Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -222,7 +223,7 @@ func (r *Refusals) waits(namespace string, wanted permission) bool {
 	return false
 }
 
-// ForgetNamespace takes in that a namespace is gone.
+// ForgetNamespace notes that a namespace is gone.
 func (r *Refusals) ForgetNamespace(namespace string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -7,27 +7,27 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// State is the cluster as far as watched, and as our own writes have left it: each write's answer is taken in at once, so
-// that no plan is made twice while its echo is on the way. Objects are ordered by their resourceVersion, which the API
-// server promises to grow (KEP-5504), so a late echo never undoes what is newer, and the late answer to a write never brings
-// back what is gone.
+// State is the cluster as far as it is watched, including our own writes: the answer to a write goes into the state at once, so that the
+// same write is not planned twice while its watch event is on the way. Objects are ordered by resourceVersion, which the API server
+// promises to increase (KEP-5504), so a late watch event never replaces newer content, and the late answer to a write never brings back
+// what is gone.
 //
-// A relist is the truth as of its version, whatever was known until then: after a backup of the API server's data was
-// restored, what is there now can bear lower versions than what was there before.
+// A relist is the truth as of its version, whatever was known until then: after etcd was restored from a backup, objects can have lower
+// versions than before.
 type State struct {
 	mu         sync.RWMutex
 	namespaces map[string]*Namespace
-	// complete says of what all has been seen: of namespaces, of ServiceAccounts, of the Secrets of ours.
+	// complete says whether all namespaces, all ServiceAccounts and all Secrets of ours have been seen.
 	complete struct{ namespaces, accounts, issued bool }
-	// named are the names of Secrets that are watched each by itself, those of others among them, once that has begun.
+	// named are the names of Secrets that have a watch of their own, which shows foreign Secrets too, once they have been listed.
 	named map[string]bool
-	// lastVersion is the latest version of any Secret that was heard of.
+	// lastVersion is the highest version of any Secret that was seen.
 	lastVersion uint64
 	// writing are the objects that are being written.
 	writing map[ObjectKey]*inFlight
-	// labels are those of namespaces; nil where nobody selects by them.
+	// labels knows the labels of namespaces; nil where no rule selects by them.
 	labels LabelSource
-	// troubled are the objects with problems of each ImagePullSecret.
+	// troubled are the objects with problems, by ImagePullSecret.
 	troubled map[string]map[ObjectKey]bool
 }
 
@@ -41,16 +41,16 @@ func NewState() *State {
 
 // LabelSource knows the labels of namespaces. It must not call back into the state.
 type LabelSource interface {
-	// Labels returns those of a namespace; unknown ones where they have not been heard of.
+	// Labels returns the labels of a namespace; unknown ones where they have not been seen.
 	Labels(namespace string) pullsecret.Labels
-	// Complete reports whether those of every namespace are known.
+	// Complete reports whether the labels of every namespace are known.
 	Complete() bool
 }
 
-// LabelsFrom has labels of namespaces looked up there. It comes before everything else.
+// LabelsFrom sets where the labels of namespaces are looked up. It has to be called before anything else.
 func (s *State) LabelsFrom(source LabelSource) { s.labels = source }
 
-// Labels returns the labels of a namespace; unknown ones where they have not been heard of.
+// Labels returns the labels of a namespace; unknown ones where they have not been seen.
 func (s *State) Labels(namespace string) pullsecret.Labels {
 	if s.labels == nil {
 		return pullsecret.Labels{}
@@ -58,7 +58,7 @@ func (s *State) Labels(namespace string) pullsecret.Labels {
 	return s.labels.Labels(namespace)
 }
 
-// View returns the namespace as it is now; false where nothing of it was ever seen.
+// View returns the namespace as it is now; false where nothing in it was ever seen.
 func (s *State) View(name string) (Namespace, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -73,7 +73,8 @@ func (s *State) View(name string) (Namespace, bool) {
 	return view, true
 }
 
-// ViewPart returns as much of a namespace as decides about a part of it: the objects in it, and the Secrets that its accounts list.
+// ViewPart returns what the decisions about a part of a namespace depend on: the objects in the part, and the Secrets that its accounts
+// list.
 func (s *State) ViewPart(name string, part Part) (Namespace, bool) {
 	if part.IsWhole() {
 		return s.View(name)
@@ -106,12 +107,12 @@ func (s *State) ViewPart(name string, part Part) (Namespace, bool) {
 	return view, true
 }
 
-// Each calls f with every live namespace that is selected. f must not keep it, and must not call back into the state.
+// Each calls f with every live namespace that is selected. f must not keep the namespace, and must not call back into the state.
 func (s *State) Each(selected pullsecret.Namespaces, f func(*Namespace)) {
 	s.each(selected, false, f)
 }
 
-// EachPossible is Each, and calls f also with those of which it is not known whether they are selected.
+// EachPossible is Each, but calls f also with namespaces that may be selected, where that is not known.
 func (s *State) EachPossible(selected pullsecret.Namespaces, f func(*Namespace)) {
 	s.each(selected, true, f)
 }
@@ -142,29 +143,29 @@ func (s *State) each(selected pullsecret.Namespaces, possible bool, f func(*Name
 	}
 }
 
-// Issued reports whether it is known in which namespaces a Secret of that name stands that is ours.
+// Issued reports whether all Secrets of ours with that name are known.
 func (s *State) Issued(secret string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.complete.issued || s.named[secret]
 }
 
-// LastVersion returns the latest version of any Secret that was heard of.
+// LastVersion returns the highest version of any Secret that was seen.
 func (s *State) LastVersion() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.lastVersion
 }
 
-// Watched reports whether all Secrets of that name are known, those of others among them.
+// Watched reports whether all Secrets with that name are known, including foreign ones.
 func (s *State) Watched(secret string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.named[secret]
 }
 
-// Complete reports whether every namespace, every ServiceAccount and every Secret of a rule has been seen, and where it selects by
-// labels those, so that what is counted of them is so.
+// Complete reports whether every namespace, every ServiceAccount and every Secret of a rule has been seen, and all labels where it
+// selects by them, so that they can be counted.
 func (s *State) Complete(rule *pullsecret.Rule) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -175,7 +176,7 @@ func (s *State) Complete(rule *pullsecret.Rule) bool {
 	return (s.complete.issued || s.named[secret]) && s.complete.namespaces && s.complete.accounts
 }
 
-// Sums returns the sums of what the Secrets of a rule hold, wherever they stand; false where they are not all known.
+// Sums returns the checksums of what the Secrets of a rule hold in all namespaces; false where not all of them are known.
 func (s *State) Sums(rule *pullsecret.Rule) (sums map[[32]byte]bool, known bool) {
 	if !s.Complete(rule) {
 		return nil, false
@@ -191,7 +192,7 @@ func (s *State) Sums(rule *pullsecret.Rule) (sums map[[32]byte]bool, known bool)
 	return sums, true
 }
 
-// Mentioning returns the live namespaces in which a Secret of ours or an entry of that name is left.
+// Mentioning returns the live namespaces that still have a Secret of ours, or an entry, of that name.
 func (s *State) Mentioning(name string) (namespaces []string) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -210,7 +211,7 @@ func (n *Namespace) mentions(name string) bool {
 	return slices.ContainsFunc(n.Accounts, func(account Account) bool { return slices.Contains(account.Secrets, name) })
 }
 
-// Foreign returns the names of the Secrets that stand somewhere and do not bear our label.
+// Foreign returns the names of the known Secrets without our label.
 func (s *State) Foreign() map[string]bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -13,30 +13,32 @@ import (
 )
 
 const (
-	// maxUpdates bounds each of the status' two lists: an object that named 10,000 Secrets would not fit in etcd.
+	// maxUpdates limits each of the two lists in the status: an object that named 10,000 Secrets would not fit in etcd.
 	maxUpdates = 200
-	// maxNames bounds the names in each of the two lists, in bytes: names that are long make the list shorter, so that the
-	// status stays below 100 KB whatever things are called.
+	// maxNames limits the total length of the names in each of the two lists, in bytes: long names make the list shorter, so that the status
+	// always stays below 100 KB.
 	maxNames = 16 << 10
 )
 
 // Reasons of the condition Ready.
 const (
 	ReasonComplete    = "Complete"    // everything selected has the current credential
-	ReasonProgressing = "Progressing" // writes are on their way
+	ReasonProgressing = "Progressing" // writes are outstanding
 	ReasonFailing     = "Failing"     // some writes do not succeed; the failures say why
-	ReasonInvalidSpec = "InvalidSpec" // the spec cannot be read; what was issued before is left as it is
-	// the credential cannot be read where it stands; what was issued before is left as it is
+	ReasonInvalidSpec = "InvalidSpec" // the spec is invalid; what was issued before is left as it is
+	// the credential cannot be read from its source; what was issued before is left as it is
 	ReasonCredentialUnread = "CredentialUnread"
 )
 
-// ReasonIssued is that of the condition CredentialIssued where it is True. Otherwise it is what the cloud's API says.
+// ReasonIssued is the reason of the condition CredentialIssued where it is True. Otherwise the reason is the cloud's.
 const ReasonIssued = "Issued"
 
-// Summarize counts how far a rule has got, and lists the newest of what is done and the worst of what fails. old is what
-// the status was: it knows of writes that were made before this process watched, so that a restart changes nothing. unseen
-// is why the cluster cannot be seen, which counts as failing too.
-func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus, now time.Time, unseen ...v1.Failure) v1.ImagePullSecretStatus {
+// Summarize counts the progress of a rule, and lists the newest writes and the worst failures. old is the previous status: it knows of
+// writes from before this process started to watch, so that a restart changes nothing. unseen are the reasons why the cluster cannot be
+// seen, which count as failures, too.
+func Summarize(
+	rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus, now time.Time, unseen ...v1.Failure,
+) v1.ImagePullSecretStatus {
 	failures := append(slices.Clone(unseen), state.Failures(rule.Name)...)
 	failures = append(failures, Unread(rule, old, now)...)
 	status := v1.ImagePullSecretStatus{ObservedGeneration: rule.Generation, Conditions: slices.Clone(old.Conditions)}
@@ -82,7 +84,7 @@ func Summarize(rule *pullsecret.Rule, state *State, old v1.ImagePullSecretStatus
 	return status
 }
 
-// credentialStatus says where a rule's credential comes from, and when the oldest Secret that holds it was written.
+// credentialStatus returns where a rule's credential comes from, and when the oldest Secret that holds it was written.
 func credentialStatus(rule *pullsecret.Rule, issued int64) *v1.CredentialStatus {
 	status := &v1.CredentialStatus{Source: v1.SourceInline}
 	if rule.Reference != "" {
@@ -103,12 +105,14 @@ func credentialStatus(rule *pullsecret.Rule, issued int64) *v1.CredentialStatus 
 	return status
 }
 
-// Unread returns why the credential of a rule cannot be read where it stands, as a failure; none where it can.
+// Unread returns, as a failure, why the credential of a rule cannot be read from its source; none where it can.
 func Unread(rule *pullsecret.Rule, old v1.ImagePullSecretStatus, now time.Time) []v1.Failure {
 	if rule.Unread == nil {
 		return nil
 	}
-	failure := v1.Failure{NamespacedName: rule.Unread.Object, Reason: rule.Unread.Reason, Message: shortened(rule.Unread.Message), Since: metav1.NewTime(now)}
+	failure := v1.Failure{
+		NamespacedName: rule.Unread.Object, Reason: rule.Unread.Reason, Message: shortened(rule.Unread.Message), Since: metav1.NewTime(now),
+	}
 	for _, known := range old.Failures {
 		if known.NamespacedName == failure.NamespacedName && known.Reason == failure.Reason {
 			failure.Since = known.Since
@@ -117,7 +121,7 @@ func Unread(rule *pullsecret.Rule, old v1.ImagePullSecretStatus, now time.Time) 
 	return []v1.Failure{failure}
 }
 
-// Reject is the status of an ImagePullSecret whose spec cannot be read: as it was, and not ready.
+// Reject returns the status of an ImagePullSecret whose spec is invalid: as it was, and not ready.
 func Reject(problem error, generation int64, old v1.ImagePullSecretStatus, now time.Time) v1.ImagePullSecretStatus {
 	status := *old.DeepCopy()
 	status.ObservedGeneration = generation
@@ -129,35 +133,39 @@ func Reject(problem error, generation int64, old v1.ImagePullSecretStatus, now t
 	return status
 }
 
-// Blind is the status of an ImagePullSecret while the API server does not let us see what has become of it: as it was, and
-// not ready.
+// Blind returns the status of an ImagePullSecret while the API server does not let us see its Secrets and accounts: as it was, and not
+// ready.
 func Blind(failures []v1.Failure, generation int64, old v1.ImagePullSecretStatus, now time.Time) v1.ImagePullSecretStatus {
 	status := *old.DeepCopy()
 	status.ObservedGeneration = generation
 	status.Failures = worst(failures)
 	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
 		Type: v1.ConditionReady, Status: metav1.ConditionFalse, Reason: ReasonFailing,
-		Message:            "the counts are those of before: what there is now cannot be seen, see status.failures",
+		Message:            "the counts may be outdated, since the current state cannot be seen: see status.failures",
 		ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(now),
 	})
 	return status
 }
 
-// SetOutdated returns the conditions with the one that says, only while it is so, that what is derived is not what the
-// ImagePullSecret of that name says now.
-func SetOutdated(conditions []metav1.Condition, problem *pullsecret.Outdated, name string, generation int64, now time.Time) []metav1.Condition {
+// SetOutdated returns the conditions with AttachmentsOutdated, which is there only while the derived attachments are not what the
+// ImagePullSecret of that name says.
+func SetOutdated(
+	conditions []metav1.Condition, problem *pullsecret.Outdated, name string, generation int64, now time.Time,
+) []metav1.Condition {
 	if !problem.Concerns(name) {
 		meta.RemoveStatusCondition(&conditions, v1.ConditionAttachmentsOutdated)
 		return conditions
 	}
 	meta.SetStatusCondition(&conditions, metav1.Condition{
-		Type: v1.ConditionAttachmentsOutdated, Status: metav1.ConditionTrue, Reason: problem.Reason, Message: shortened(explained(problem.Message) + "; meanwhile " + problem.Meanwhile),
+		Type: v1.ConditionAttachmentsOutdated, Status: metav1.ConditionTrue, Reason: problem.Reason,
+		Message:            shortened(explained(problem.Message) + "; meanwhile " + problem.Meanwhile),
 		ObservedGeneration: generation, LastTransitionTime: metav1.NewTime(now),
 	})
 	return conditions
 }
 
-// SetIssued returns the conditions with the one that says whether the cloud issues and renews a rule's credential, where it is to.
+// SetIssued returns the conditions with CredentialIssued, which says whether the cloud issues and renews a rule's credential, where the
+// rule asks for that.
 func SetIssued(conditions []metav1.Condition, rule *pullsecret.Rule, now time.Time) []metav1.Condition {
 	if rule.Registry == nil {
 		meta.RemoveStatusCondition(&conditions, v1.ConditionCredentialIssued)
@@ -198,7 +206,7 @@ func ready(status v1.ImagePullSecretStatus, rule *pullsecret.Rule, failures int,
 	return condition
 }
 
-// counted is a number of things.
+// counted returns a number of things, in the singular or plural.
 func counted(number int, thing string) string {
 	if number != 1 {
 		thing += "s"
@@ -206,22 +214,22 @@ func counted(number int, thing string) string {
 	return fmt.Sprintf("%d %s", number, thing)
 }
 
-// Progress is how far one ImagePullSecret has got: the counts of its status, as of the last look at it.
+// Progress is how far one ImagePullSecret has got: the counts of its status, when that was last computed.
 type Progress struct {
 	ImagePullSecret                 string
 	SecretsDesired, SecretsPresent  int32
 	AccountsDesired, AccountsServed int32
 	Ready                           bool
-	// Credential is what is known of the credential itself.
+	// Credential is what is known about the credential.
 	Credential CredentialProgress
-	// Reached is whether the registry is reached from the private network that was asked for; nil where none was.
+	// Reached is whether the registry is reachable from the private network that the spec asks for; nil where it asks for none.
 	Reached *bool
-	// Failures counts what fails by reason, all of it.
+	// Failures is the number of failures by reason, including those that the status does not list.
 	Failures map[string]int
 }
 
-// ProgressOf returns the progress that a status tells of, with all the failures, of which the status lists the worst. rule is nil where the
-// spec cannot be read.
+// ProgressOf returns the progress that a status shows. failures are all of them; the status lists only the worst. rule is nil where the
+// spec is invalid.
 func ProgressOf(name string, rule *pullsecret.Rule, status v1.ImagePullSecretStatus, failures []v1.Failure) Progress {
 	return Progress{
 		ImagePullSecret: name,

@@ -21,16 +21,16 @@ type Namespaced[T any] struct {
 	Object    T
 }
 
-// NamespaceMeta is what is needed of a namespace.
+// NamespaceMeta is the part of a namespace that reconciliation needs.
 type NamespaceMeta struct {
 	Name string
 	UID  types.UID
 	Live bool
-	// OptOut is what its owner says of whether it is kept out.
+	// OptOut is what its opt-out label says.
 	OptOut pullsecret.OptOut
 }
 
-// StripNamespace returns what is needed of a namespace.
+// StripNamespace returns the part of a namespace that reconciliation needs.
 func StripNamespace(namespace *corev1.Namespace) NamespaceMeta {
 	return NamespaceMeta{
 		Name:   namespace.Name,
@@ -40,7 +40,7 @@ func StripNamespace(namespace *corev1.Namespace) NamespaceMeta {
 	}
 }
 
-// StripSecret returns what is needed of a Secret. Its data is kept as a checksum only.
+// StripSecret returns the part of a Secret that reconciliation needs. Its data is kept as a checksum only.
 func StripSecret(secret *corev1.Secret) Namespaced[Secret] {
 	stripped := Secret{
 		Name:    intern(secret.Name),
@@ -58,7 +58,7 @@ func StripSecret(secret *corev1.Secret) Namespaced[Secret] {
 	return Namespaced[Secret]{intern(secret.Namespace), stripped}
 }
 
-// StripAccount returns what is needed of a ServiceAccount.
+// StripAccount returns the part of a ServiceAccount that reconciliation needs.
 func StripAccount(account *corev1.ServiceAccount) Namespaced[Account] {
 	stripped := Account{
 		Name:    intern(account.Name),
@@ -67,7 +67,7 @@ func StripAccount(account *corev1.ServiceAccount) Namespaced[Account] {
 		Writer:  writerAfterUs(account, `"f:imagePullSecrets"`),
 		OptOut:  pullsecret.OptOutOf(account.Labels),
 	}
-	// As the ServiceAccount admission plugin reads it; what it cannot read is false there.
+	// This is how the ServiceAccount admission plugin reads it: a value that it cannot parse is false.
 	stripped.Enforces, _ = strconv.ParseBool(account.Annotations[enforcesMountableSecrets])
 	if len(account.ImagePullSecrets) > 0 {
 		stripped.Secrets = make([]string, len(account.ImagePullSecrets))
@@ -78,7 +78,7 @@ func StripAccount(account *corev1.ServiceAccount) Namespaced[Account] {
 	return Namespaced[Account]{intern(account.Namespace), stripped}
 }
 
-// enforcesMountableSecrets is the annotation by which pods of an account may mention only the Secrets that it lists.
+// enforcesMountableSecrets is the annotation that restricts pods of an account to the Secrets that the account lists.
 const enforcesMountableSecrets = "kubernetes.io/enforce-mountable-secrets"
 
 // updated returns when we last wrote an object, or when it was created where we never did, in Unix seconds.
@@ -92,8 +92,8 @@ func updated(object metav1.Object) int64 {
 	return latest
 }
 
-// writerAfterUs returns the field manager that last wrote an object, not before our own last write. field, where set, is
-// what it must own of it, as managedFields spells it.
+// writerAfterUs returns the field manager that last wrote an object, not before our own last write. field, where set, is a field that it
+// must own, as managedFields spells it.
 func writerAfterUs(object metav1.Object, field string) string {
 	writer, latest := "", updated(object)
 	for _, entry := range object.GetManagedFields() {
@@ -106,10 +106,10 @@ func writerAfterUs(object metav1.Object, field string) string {
 	return writer
 }
 
-// intern keeps one copy of each name: a cluster repeats the same few in every namespace.
+// intern keeps one copy of each name: the same few names are repeated in every namespace.
 func intern(name string) string { return unique.Make(name).Value() }
 
-// BarringPods returns by namespace the names of the accounts that bar pods.
+// BarringPods returns, by namespace, the names of the accounts for which BarsPods is true.
 func BarringPods(all []Namespaced[Account]) map[string][]string {
 	barring := map[string][]string{}
 	for _, account := range all {

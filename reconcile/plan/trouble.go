@@ -8,7 +8,7 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Failures returns all that could not be brought in line for one ImagePullSecret.
+// Failures returns everything that could not be reconciled for one ImagePullSecret.
 func (s *State) Failures(imagePullSecret string) []v1.Failure {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -23,7 +23,7 @@ func (s *State) Failures(imagePullSecret string) []v1.Failure {
 	return failures
 }
 
-// Problems returns what could not be brought in line in a namespace, in no order.
+// Problems returns what could not be reconciled in a namespace, in no particular order.
 func (s *State) Problems(namespace string) (problems []Problem) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -35,8 +35,8 @@ func (s *State) Problems(namespace string) (problems []Problem) {
 	return problems
 }
 
-// SetProblems records what could not be brought in line in a part of a namespace. It returns the ImagePullSecrets whose it is, or was
-// until now, and whether that is a change. A problem that was there before keeps its Since.
+// SetProblems records what could not be reconciled in a part of a namespace. It returns the ImagePullSecrets that have a problem there,
+// or had one until now, and whether anything changed. A problem that existed before keeps its Since.
 func (s *State) SetProblems(name string, part Part, problems []Problem) (concerned []string, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +66,7 @@ func (s *State) SetProblems(name string, part Part, problems []Problem) (concern
 	return concerned, changed
 }
 
-// among returns the keys of what is known that are in a part.
+// among returns those keys of known that are in the part.
 func (p Part) among(known map[localKey][]Problem) (keys map[localKey]struct{}) {
 	keys = map[localKey]struct{}{}
 	if p.all {
@@ -82,7 +82,7 @@ func (p Part) among(known map[localKey][]Problem) (keys map[localKey]struct{}) {
 	return keys
 }
 
-// keepSince gives problems of an object the time at which each began.
+// keepSince gives each problem of an object the time at which it began.
 func keepSince(old, news []Problem) {
 	type kind struct{ imagePullSecret, reason string }
 	since := make(map[kind]metav1.Time, len(old))

@@ -6,8 +6,8 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
-// PutNamespace takes in a namespace. It reports whether that changed anything, and whether it is another one than the one of
-// its name before.
+// PutNamespace records a namespace. It reports whether that changed anything, and whether it replaces an earlier namespace of the same
+// name.
 func (s *State) PutNamespace(seen NamespaceMeta) (changed, another bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,7 +25,7 @@ func (s *State) putNamespace(seen NamespaceMeta) (changed, another bool) {
 	return changed, another
 }
 
-// RemoveNamespace takes in that a namespace is gone. What stood in it goes by events of its own: those of a new namespace
+// RemoveNamespace records that a namespace is gone. The objects in it are removed by their own events, since objects of a new namespace
 // of the same name may have arrived first.
 func (s *State) RemoveNamespace(name string) {
 	s.mu.Lock()
@@ -35,8 +35,8 @@ func (s *State) RemoveNamespace(name string) {
 	}
 }
 
-// ReplaceNamespaces takes in namespaces as all there are. It returns those that changed, and those that are gone, or of
-// which there is another one by now.
+// ReplaceNamespaces records that these are all namespaces. It returns those that changed, and those that are gone or were replaced by
+// another one of the same name.
 func (s *State) ReplaceNamespaces(all []NamespaceMeta) (changed, gone []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,8 +61,8 @@ func (s *State) ReplaceNamespaces(all []NamespaceMeta) (changed, gone []string) 
 	return changed, gone
 }
 
-// PutSecret takes in a Secret and returns what of its namespace that concerns: nothing where it is no news, and all where accounts that
-// list it may be concerned.
+// PutSecret records a Secret and returns the part of its namespace that has to be compared again: nothing where the Secret is not newer
+// than known, and everything where accounts that list it may be affected.
 func (s *State) PutSecret(namespace string, secret Secret) Part {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,8 +87,7 @@ func (s *State) putSecret(namespace string, secret Secret) Part {
 	}
 }
 
-// PutIssued takes in a Secret of ours from the watch of all of ours. Where the Secrets of its name are watched by themselves,
-// it is that watch which tells.
+// PutIssued records a Secret from the watch of all Secrets of ours. It ignores names that have a watch of their own.
 func (s *State) PutIssued(namespace string, secret Secret) Part {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +97,7 @@ func (s *State) PutIssued(namespace string, secret Secret) Part {
 	return s.putSecret(namespace, secret)
 }
 
-// PutAccount takes in a ServiceAccount and reports whether that changed anything.
+// PutAccount records a ServiceAccount and reports whether that changed anything.
 func (s *State) PutAccount(namespace string, account Account) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,8 +107,8 @@ func (s *State) PutAccount(namespace string, account Account) bool {
 	return put(&s.namespace(namespace).Accounts, account)
 }
 
-// RemoveSecret forgets a Secret that was deleted at that version, and reports whether it was known. One that has been
-// written anew since stays.
+// RemoveSecret forgets a Secret that was deleted at that version, and reports whether it was known. A Secret that has been created again
+// since stays.
 func (s *State) RemoveSecret(namespace, name string, version uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +125,8 @@ func (s *State) removeSecret(namespace, name string, version uint64) bool {
 	return true
 }
 
-// RemoveIssued takes in that a Secret is gone, or is no longer one of ours, as RemoveSecret does.
+// RemoveIssued is RemoveSecret for the watch of all Secrets of ours: the Secret is gone, or is no longer ours. It ignores names that have
+// a watch of their own.
 func (s *State) RemoveIssued(namespace, name string, version uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +146,7 @@ func (s *State) RemoveAccount(namespace, name string, version uint64) bool {
 	return true
 }
 
-// ReplaceSecrets takes in, by namespace, all the Secrets of that name there are, and returns the namespaces that changed.
+// ReplaceSecrets records all Secrets of that name, by namespace, and returns the namespaces that changed.
 func (s *State) ReplaceSecrets(name string, listed map[string][]Secret, at latest.Relist) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,8 +154,8 @@ func (s *State) ReplaceSecrets(name string, listed map[string][]Secret, at lates
 	return s.replaceSecrets(listed, at, func(secret string) bool { return secret == name })
 }
 
-// ReplaceIssued takes in, by namespace, all the Secrets of ours there are, and returns the namespaces that changed. Those whose
-// names are watched by themselves are left to that watch.
+// ReplaceIssued records all Secrets of ours, by namespace, and returns the namespaces that changed. It ignores names that have a watch of
+// their own.
 func (s *State) ReplaceIssued(listed map[string][]Secret, at latest.Relist) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,7 +177,7 @@ func (s *State) replaceSecrets(listed map[string][]Secret, at latest.Relist, con
 	return replaceAll(s, listed, at, func(namespace *Namespace) *[]Secret { return &namespace.Secrets }, concerned)
 }
 
-// ReplaceAccounts takes in, by namespace, all the ServiceAccounts there are, and returns the namespaces that changed.
+// ReplaceAccounts records all ServiceAccounts, by namespace, and returns the namespaces that changed.
 func (s *State) ReplaceAccounts(listed map[string][]Account, at latest.Relist) (changed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,8 +188,10 @@ func (s *State) ReplaceAccounts(listed map[string][]Account, at latest.Relist) (
 	return replaceAll(s, listed, at, func(namespace *Namespace) *[]Account { return &namespace.Accounts }, func(string) bool { return true })
 }
 
-// replaceAll replaces one of the lists of every namespace, as far as names are concerned.
-func replaceAll[T versioned](s *State, listed map[string][]T, at latest.Relist, list func(*Namespace) *[]T, concerned func(name string) bool) (changed []string) {
+// replaceAll replaces, in one of the lists of every namespace, the objects whose names are concerned.
+func replaceAll[T versioned](
+	s *State, listed map[string][]T, at latest.Relist, list func(*Namespace) *[]T, concerned func(name string) bool,
+) (changed []string) {
 	for name, objects := range listed {
 		if len(objects) > 0 {
 			s.namespace(name)
@@ -204,8 +206,8 @@ func replaceAll[T versioned](s *State, listed map[string][]T, at latest.Relist, 
 	return changed
 }
 
-// ForgetSecrets forgets the Secrets of that name: they are no longer watched by themselves. Those of ours stay known where
-// all of ours are watched.
+// ForgetSecrets forgets the Secrets of that name, which no longer has a watch of its own. Where all Secrets of ours are watched, ours
+// stay known.
 func (s *State) ForgetSecrets(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,24 +220,24 @@ func (s *State) ForgetSecrets(name string) {
 	}
 }
 
-// UnwatchIssued takes in that the Secrets of ours are no longer watched all together.
+// UnwatchIssued records that there is no longer a watch of all Secrets of ours.
 func (s *State) UnwatchIssued() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.complete.issued = false
 }
 
-// ObjectKey names an object: a ServiceAccount, or else a Secret. Without a name it is that of a namespace.
+// ObjectKey identifies a ServiceAccount, or else a Secret. Without a name it stands for all of a namespace.
 type ObjectKey struct {
 	Namespace string
 	Account   bool
 	Name      string
 }
 
-// NamespaceKey names all that is in a namespace: no object.
+// NamespaceKey returns the key that stands for all of a namespace.
 func NamespaceKey(namespace string) ObjectKey { return ObjectKey{Namespace: namespace} }
 
-// localKey is an ObjectKey without its namespace, for what is kept of thousands by namespace.
+// localKey is an ObjectKey without its namespace, for what is kept by namespace, of thousands of objects.
 type localKey struct {
 	account bool
 	name    string
@@ -243,15 +245,15 @@ type localKey struct {
 
 func (k ObjectKey) local() localKey { return localKey{k.Account, k.Name} }
 
-// inFlight is what is learned of an object while it is being written.
+// inFlight is what is learned about an object while it is being written.
 type inFlight struct {
 	writes int
-	// gone is the latest version at which it was known not to be there.
+	// gone is the highest version at which it was known not to exist.
 	gone uint64
 }
 
-// BeginWrite notes that an object is being written, until end is called. That it is gone may be heard of before the answer to
-// the write is, and is remembered for as long.
+// BeginWrite notes that an object is being written, until end is called. News that the object is gone may arrive before the answer to the
+// write, and is remembered until then.
 func (s *State) BeginWrite(key ObjectKey) (end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -268,20 +270,20 @@ func (s *State) BeginWrite(key ObjectKey) (end func()) {
 	}
 }
 
-// goneAt takes in that an object was gone at a version.
+// goneAt notes that an object was gone at a version.
 func (s *State) goneAt(key ObjectKey, version uint64) {
 	if written := s.writing[key]; written != nil {
 		written.gone = max(written.gone, version)
 	}
 }
 
-// goneSince reports whether an object is known to be gone since it was as it is at a version.
+// goneSince reports whether an object is known to have been deleted after it had that version.
 func (s *State) goneSince(key ObjectKey, version uint64) bool {
 	written := s.writing[key]
 	return written != nil && version <= written.gone
 }
 
-// missed takes in which objects were not in a relist.
+// missed notes which of the objects being written were not in a relist.
 func (s *State) missed(at latest.Relist, absent func(ObjectKey) bool) {
 	for key, written := range s.writing {
 		switch {
@@ -302,14 +304,14 @@ func (s *State) namespace(name string) *Namespace {
 	return namespace
 }
 
-// end takes in that a namespace is no longer there.
+// end records that a namespace no longer exists.
 func (s *State) end(namespace *Namespace) {
 	s.untrouble(namespace)
 	namespace.UID, namespace.Live = "", false
 	s.sweep(namespace)
 }
 
-// sweep drops a namespace of which nothing is left.
+// sweep drops a namespace that no longer exists and has no objects left.
 func (s *State) sweep(namespace *Namespace) {
 	if namespace.UID == "" && len(namespace.Secrets) == 0 && len(namespace.Accounts) == 0 {
 		delete(s.namespaces, namespace.Name)
@@ -322,7 +324,7 @@ type versioned interface {
 	version() uint64
 }
 
-// put takes in an object unless as new a one is known.
+// put stores an object unless the known version is at least as new.
 func put[T versioned](list *[]T, object T) bool {
 	i, found := slices.BinarySearchFunc(*list, object.named(), T.compare)
 	if !found {
@@ -346,7 +348,7 @@ func remove[T versioned](list *[]T, name string, version uint64) bool {
 	return true
 }
 
-// replace takes in a relist of those objects that are concerned, and reports whether anything changed.
+// replace stores a relist of the objects that are concerned, and reports whether anything changed.
 func replace[T versioned](list *[]T, listed []T, at latest.Relist, concerned func(name string) bool) (changed bool) {
 	kept := slices.DeleteFunc(slices.Clone(*list), func(known T) bool { return concerned(known.named()) && at.Overrules(known.version()) })
 	for _, object := range listed {

@@ -11,9 +11,12 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// SetValid says in a status whether the registry takes a rule's credential, where that is checked. found is what came of it; nil where
-// nobody has looked since this process began. Then what old says stays, as far as it is of the credential that is issued now.
-func SetValid(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, old v1.ImagePullSecretStatus, found *credential.Validity, now time.Time) {
+// SetValid sets in a status whether the registry accepts a rule's credential, where that is checked. found is the result; nil where
+// nothing was checked since this process started. In that case what old says is kept, as far as it is about the credential that is issued
+// now.
+func SetValid(
+	status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, old v1.ImagePullSecretStatus, found *credential.Validity, now time.Time,
+) {
 	if status.Credential == nil {
 		status.Credential = credentialStatus(rule, 0)
 	}
@@ -25,7 +28,7 @@ func SetValid(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, old v1.Im
 		at := metav1.NewTime(found.CheckedAt)
 		status.Credential.CheckedAt = &at
 	}
-	if rule.Trial.Disabled { // when somebody last logged in still counts: it may be switched on again
+	if rule.Trial.Disabled { // CheckedAt stays: checks may be enabled again
 		meta.RemoveStatusCondition(&status.Conditions, v1.ConditionCredentialValid)
 		return
 	}
@@ -34,7 +37,7 @@ func SetValid(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, old v1.Im
 	case rule.Unread != nil:
 		said = credential.Validity{
 			Status: metav1.ConditionUnknown, Reason: ReasonCredentialUnread, Generation: rule.Generation,
-			Message: "nobody logs in with what was issued, since the credential cannot be read where it stands: " + rule.Unread.Message,
+			Message: "what was issued is not checked, since the credential cannot be read from its source: " + rule.Unread.Message,
 		}
 	case found != nil && found.Status != "":
 		said = *found
@@ -49,20 +52,20 @@ func SetValid(status *v1.ImagePullSecretStatus, rule *pullsecret.Rule, old v1.Im
 	})
 }
 
-// CredentialProgress is what is known of a credential itself. Times are zero where they are not known.
+// CredentialProgress is what is known about a credential. Times are zero where they are not known.
 type CredentialProgress struct {
-	// Valid is whether the registry takes it; blank where nobody has checked.
+	// Valid is whether the registry accepts it; blank where that was not checked.
 	Valid metav1.ConditionStatus
-	// Issued is since when the oldest Secret holds it, Expires when it ends.
+	// Issued is when the oldest Secret that holds it was written, Expires when it expires.
 	Issued, Expires time.Time
-	// Life is for how long it was issued, as it says itself; 0 where it does not.
+	// Life is its lifetime, as it says itself; 0 where it does not.
 	Life time.Duration
-	// FromCloud is whether the cloud issues it, and Renewed whether it does so still. Due is when the manager is to have it renewed.
+	// FromCloud is whether the cloud issues it, and Renewed whether the cloud still does. Due is when the manager should have it renewed.
 	FromCloud, Renewed bool
 	Due                time.Time
 }
 
-// credentialOf returns what is known of a rule's credential, and what a status tells of it. The rule is nil where the spec cannot be read.
+// credentialOf returns what a rule and its status say about the credential. The rule is nil where the spec is invalid.
 func credentialOf(rule *pullsecret.Rule, status v1.ImagePullSecretStatus) CredentialProgress {
 	var known CredentialProgress
 	if rule != nil && rule.Registry != nil {

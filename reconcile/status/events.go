@@ -13,7 +13,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// eventRecorder gathers what becomes of every ImagePullSecret and records it as events.
+// eventRecorder gathers what happens to each ImagePullSecret and records it as events.
 type eventRecorder struct {
 	recorder record.EventRecorder // nil records nothing
 
@@ -25,7 +25,7 @@ func newEventRecorder(recorder record.EventRecorder) *eventRecorder {
 	return &eventRecorder{recorder: recorder, byName: map[string]*plan.EventAggregator{}}
 }
 
-// wrote takes in a write that succeeded; repairs says how often it has put right what had been written before.
+// wrote notes a write that succeeded; repairs is how often the same write has been repeated because someone undid it.
 func (e *eventRecorder) wrote(change plan.Change, repairs int, now time.Time) {
 	reason, told := plan.EventReason(change, repairs)
 	if !told || e.recorder == nil {
@@ -37,8 +37,8 @@ func (e *eventRecorder) wrote(change plan.Change, repairs int, now time.Time) {
 	e.of(pullsecret.ImagePullSecretName(key.Name)).Wrote(reason, key.Namespace, now)
 }
 
-// record records the events that are due on an ImagePullSecret whose status was before, and returns after how long to look again, if at
-// all.
+// record records the events that are due on an ImagePullSecret. before is its previous status. It returns after how long to look again; 0
+// for never.
 func (e *eventRecorder) record(
 	name string, uid types.UID, before, status v1.ImagePullSecretStatus, failures []v1.Failure, now time.Time,
 ) (again time.Duration) {

@@ -8,8 +8,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile/plan"
 )
 
-// progressCache holds the latest Progress of every ImagePullSecret. Whoever reads it never waits for reconciliation, nor makes
-// it wait.
+// progressCache holds the latest Progress of every ImagePullSecret. A reader never waits for reconciliation, nor makes it wait.
 type progressCache struct {
 	mu     sync.Mutex
 	byName map[string]plan.Progress

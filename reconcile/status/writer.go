@@ -1,7 +1,7 @@
 // Package status writes the status of ImagePullSecrets, records events on them, and knows how far each has got.
 //
-// What there is to say is decided in package plan. A Writer is told what may have changed and looks at the state when it is time
-// to write.
+// Package plan decides what a status says. A Writer is notified of what may have changed, and looks at the state when it is time to
+// write.
 package status
 
 import (
@@ -29,16 +29,16 @@ import (
 )
 
 const (
-	// delay gathers what happens at once into one write of the status.
+	// delay gathers changes that happen together into one write of the status.
 	delay = 100 * time.Millisecond
-	// period is the least time between two writes of one status.
+	// period is the minimum time between two writes of one status.
 	period = time.Second
-	// maxYield is how long a status gives way to Secrets and entries that are still to be written, yieldDelay how long at a time.
-	// A few statuses, up to unyielding, do not: they cost little, and show how far it has got.
+	// maxYield is how long a status gives way to Secrets and entries that still have to be written, yieldDelay how long at a time. A few
+	// statuses, up to unyielding, do not give way: they cost little, and show progress.
 	maxYield   = 30 * time.Second
 	yieldDelay = 250 * time.Millisecond
 	unyielding = 10
-	// writeTimeout is how long the write of a status may take: there is one at a time.
+	// writeTimeout is how long the write of a status may take: statuses are written one at a time.
 	writeTimeout = 30 * time.Second
 )
 
@@ -49,17 +49,17 @@ type Config struct {
 	Index    *pullsecret.Index
 	Informer *informer.Informer
 	State    *plan.State
-	// Gone is called for an ImagePullSecret that is no longer there.
+	// Gone is called for an ImagePullSecret that no longer exists.
 	Gone func(imagePullSecret string)
-	// Busy reports whether there is more to issue than can be under way.
+	// Busy reports whether more namespaces wait than can be reconciled at a time.
 	Busy func() bool
-	// Derived says why what is derived from all ImagePullSecrets is outdated, nil where it is not. It may be nil.
+	// Derived returns why the derived attachments are outdated; nil where they are not. It may be nil.
 	Derived func() (*pullsecret.Outdated, <-chan struct{})
-	// Validity returns what was found out about a rule's credential, nil where nobody has looked. It may be nil.
+	// Validity returns the result of the last check of a rule's credential, nil where it has not been checked. It may be nil.
 	Validity func(rule *pullsecret.Rule) *credential.Validity
-	// Reached says how far a rule's registry is reached from its private network; nil where that is not known yet. It may be nil.
+	// Reached returns how far a rule's registry is reachable from its private network; nil where that is not known yet. It may be nil.
 	Reached func(rule *pullsecret.Rule) *pullsecret.Reach
-	// Healing says what there is to tell of the pods that an ImagePullSecret would heal. It may be nil.
+	// Healing reports on the pods that an ImagePullSecret heals. It may be nil.
 	Healing func(imagePullSecret string) plan.Healing
 	// Recorder records events; it may be nil.
 	Recorder record.EventRecorder
@@ -67,8 +67,8 @@ type Config struct {
 	QueueMetrics workqueue.MetricsProvider
 }
 
-// Writer writes the status of ImagePullSecrets: soon after something changed, at most once in a second each, and never where
-// nothing did.
+// Writer writes the status of ImagePullSecrets: soon after something changed, each at most once a second, and only where the status
+// changed.
 type Writer struct {
 	Config
 	denied   *plan.DeniedWatches
@@ -107,19 +107,19 @@ func (w *Writer) Enqueue(imagePullSecrets ...string) {
 	}
 }
 
-// Wrote takes in a write that succeeded, and how often by now it has repaired what someone had undone.
+// Wrote notes a write that succeeded, and how often by now it has repaired what someone had undone.
 func (w *Writer) Wrote(change plan.Change, repairs int, now time.Time) {
 	w.events.wrote(change, repairs, now)
 }
 
-// Answered takes in how the API server answered a list or the start of a watch: err is nil where it allowed it.
+// Answered notes how the API server answered a list or the start of a watch: err is nil where it allowed it.
 func (w *Writer) Answered(request plan.WatchRequest, err error) {
 	if w.denied.Answered(request, err, time.Now()) {
 		w.concerns(request.Secret)
 	}
 }
 
-// Withheld takes in why the Secrets of a name are not even asked for; nil where they are.
+// Withheld notes why the Secrets of a name are not even requested; err is nil where they are.
 func (w *Writer) Withheld(secret string, err error) {
 	if w.denied.Withheld(secret, err, time.Now()) {
 		w.concerns(secret)
@@ -138,10 +138,10 @@ func (w *Writer) concerns(secret string) {
 	}
 }
 
-// Unwatched takes in that the Secrets of that name are watched no more.
+// Unwatched notes that the Secrets of that name are no longer watched.
 func (w *Writer) Unwatched(secret string) { w.denied.Forget(secret) }
 
-// Progress returns how far each ImagePullSecret has got, as of the last look at it. It never waits for a write.
+// Progress returns how far each ImagePullSecret had got when its status was last computed. It never waits for a write.
 func (w *Writer) Progress() []plan.Progress { return w.progress.all() }
 
 // Run writes until Stop is called.
@@ -165,8 +165,8 @@ func (w *Writer) Run(ctx context.Context) {
 // Stop ends Run.
 func (w *Writer) Stop() { w.queue.ShutDown() }
 
-// giveWay returns once a status need not wait any longer, or when ctx ends. Those behind it wait with it: to go through all of them
-// again and again would cost what they are to give way to.
+// giveWay returns once a status need not wait any longer, or when ctx ends. The statuses behind it wait, too: checking all of them again
+// and again would take time from the very work that they give way to.
 func (w *Writer) giveWay(ctx context.Context, name string) {
 	for w.yields(name, time.Now()) {
 		select {
@@ -177,8 +177,8 @@ func (w *Writer) giveWay(ctx context.Context, name string) {
 	}
 }
 
-// yields reports whether a status, one of many, waits a little longer, since there is more urgent work: credentials come before what
-// is told of them. Otherwise it is no longer pending.
+// yields reports whether a status, one of many, has to wait a little longer, since there is more urgent work: credentials come before
+// their status. Otherwise the status is no longer pending.
 func (w *Writer) yields(name string, now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -190,7 +190,7 @@ func (w *Writer) yields(name string, now time.Time) bool {
 	return false
 }
 
-// write writes the status of one ImagePullSecret, where it is another one by now.
+// write writes the status of one ImagePullSecret, where it has changed.
 func (w *Writer) write(ctx context.Context, name string) error {
 	if w.early(name) {
 		return nil
@@ -204,7 +204,7 @@ func (w *Writer) write(ctx context.Context, name string) error {
 	if !known || equality.Semantic.DeepEqual(status, before.Status) {
 		return nil
 	}
-	// The whole status in one operation: a merge would keep the lists that have become empty.
+	// The whole status in one operation: a merge patch would keep lists that have become empty.
 	body, err := json.Marshal([]map[string]any{{"op": "add", "path": "/status", "value": status}})
 	if err != nil {
 		return fmt.Errorf("encoding the status of image pull secret %s: %w", name, err)
@@ -221,13 +221,13 @@ func (w *Writer) write(ctx context.Context, name string) error {
 	return err
 }
 
-// look returns the status of an ImagePullSecret as it is now; false where there is nothing to say yet, or any more.
+// look returns the current status of an ImagePullSecret; false where there is nothing to say yet, or no longer.
 func (w *Writer) look(name string, before informer.Reported, now time.Time) (status v1.ImagePullSecretStatus, known bool) {
 	rule, errs := w.Index.Rules().Get(name), w.Index.Rules().Invalid(name)
 	var failures []v1.Failure
 	switch {
 	case rule != nil && !rule.Known() && rule.Unread == nil:
-		return status, false // it is looked at again once its credential has been read, or could not be
+		return status, false // it is enqueued again once its credential has been read, or could not be read
 	case rule != nil:
 		unseen := w.denied.Failures(rule.Secret)
 		failures = append(slices.Clone(unseen), w.State.Failures(name)...)
@@ -237,7 +237,7 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 		} else if len(failures) > 0 {
 			status = plan.Blind(failures, rule.Generation, before.Status, now)
 		} else {
-			return status, false // it is looked at again once everything has been seen
+			return status, false // it is enqueued again once everything has been seen
 		}
 		status.Conditions = plan.SetIssued(status.Conditions, rule, now)
 		if w.Validity != nil {
@@ -265,7 +265,7 @@ func (w *Writer) look(name string, before informer.Reported, now time.Time) (sta
 	return status, true
 }
 
-// reached says how far a rule's registry is reached from its private network; nil where that is not known.
+// reached returns how far a rule's registry is reachable from its private network; nil where that is not known.
 func (w *Writer) reached(rule *pullsecret.Rule) *pullsecret.Reach {
 	if w.Reached == nil {
 		return nil
@@ -273,7 +273,7 @@ func (w *Writer) reached(rule *pullsecret.Rule) *pullsecret.Reach {
 	return w.Reached(rule)
 }
 
-// early reports whether a status was written less than a period ago, and comes back to it.
+// early reports whether a status was written less than a period ago, and enqueues it again then.
 func (w *Writer) early(name string) bool {
 	w.mu.Lock()
 	recent := time.Since(w.written[name]) < period
@@ -284,7 +284,7 @@ func (w *Writer) early(name string) bool {
 	return recent
 }
 
-// forget forgets an ImagePullSecret that is no longer there.
+// forget forgets an ImagePullSecret that no longer exists.
 func (w *Writer) forget(name string) {
 	w.events.forget(name)
 	w.progress.remove(name)

@@ -253,7 +253,7 @@ func (w *world) tellsOfHealing(t *testing.T, m *manager.Manager, status v1.Image
 		assert.Equal(t, metav1.ConditionTrue, condition.Status)
 		assert.Contains(t, condition.Message, "3 pods left alone, see status.unhealed")
 		described := w.Kubectl("describe", "ipss", "demo")
-		assert.Contains(t, described, "no controller would create it again: delete it, and create it anew")
+		assert.Contains(t, described, "no controller would create it again: delete it and create it again yourself")
 		assert.Contains(t, described, "podFailurePolicy")
 	})
 	t.Run("the owner has an event of each", func(t *testing.T) {
