@@ -2,6 +2,7 @@ package plan
 
 import (
 	"hash/maphash"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -27,13 +28,22 @@ const ReasonContended = "Contended"
 // must not keep an API server busy. A write with other content, such as a new password, is not a repetition.
 type RepairBackoff struct {
 	mu          sync.Mutex
-	byNamespace map[string]map[localKey]Repairs
+	byNamespace map[string][]lastWrite // by the object
+	began       time.Time              // when the first write was noted
 	swept       time.Time
+}
+
+// lastWrite is what is known about the last write of an object. There is one for each object that was written in the last minutes, so it is
+// small, and a namespace's are a slice: a map of a few takes three times as much.
+type lastWrite struct {
+	object  localKey
+	content uint64
+	at      time.Duration // since the first write of all
+	repairs *Repairs      // nil unless it repeats an earlier write
 }
 
 // Repairs is what is known about the repetitions of one write.
 type Repairs struct {
-	content uint64
 	// count is the number of repetitions; since is when the first one was due, last the time of the last write.
 	count       int
 	since, last time.Time
@@ -43,7 +53,7 @@ type Repairs struct {
 
 // NewRepairBackoff returns a RepairBackoff that has seen no write.
 func NewRepairBackoff() *RepairBackoff {
-	return &RepairBackoff{byNamespace: map[string]map[localKey]Repairs{}}
+	return &RepairBackoff{byNamespace: map[string][]lastWrite{}}
 }
 
 // contentSeed prevents users from choosing names that have equal hashes.
@@ -77,10 +87,12 @@ func (b *RepairBackoff) Held(change Change, now time.Time) (repairs Repairs, unt
 	key, content := KeyOf(change), contentOf(change)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	repairs, found := b.byNamespace[key.Namespace][key.local()]
-	if !found || repairs.content != content || repairs.count < PromptRepairs {
+	writes := b.byNamespace[key.Namespace]
+	i, found := find(writes, key.local())
+	if !found || writes[i].content != content || writes[i].repairs == nil || writes[i].repairs.count < PromptRepairs {
 		return Repairs{}, time.Time{}, false
 	}
+	repairs = *writes[i].repairs
 	until = repairs.last.Add(backoff.Doubled(firstRepairDelay, repairs.count-PromptRepairs, maxRepairDelay))
 	return repairs, until, now.Before(until)
 }
@@ -91,23 +103,31 @@ func (b *RepairBackoff) Wrote(change Change, now time.Time, undone bool) (count 
 	key, content := KeyOf(change), contentOf(change)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sweep(now)
-	objects := b.byNamespace[key.Namespace]
-	if objects == nil {
-		objects = map[localKey]Repairs{}
-		b.byNamespace[key.Namespace] = objects
+	if b.began.IsZero() {
+		b.began = now
 	}
-	repairs, found := objects[key.local()]
-	if !found || repairs.content != content || now.Sub(repairs.last) > backoffReset {
-		objects[key.local()] = Repairs{content: content, last: now, undone: undone}
+	b.sweep(now)
+	write := lastWrite{object: key.local(), content: content, at: now.Sub(b.began)}
+	writes := b.byNamespace[key.Namespace]
+	i, found := find(writes, write.object)
+	if !found {
+		b.byNamespace[key.Namespace] = slices.Insert(writes, i, write)
 		return 0
 	}
-	if repairs.count++; repairs.count == 1 {
-		repairs.since = now
+	if before := writes[i]; before.content == content && write.at-before.at <= backoffReset {
+		write.repairs = &Repairs{count: 1, since: now, last: now, undone: undone}
+		if before.repairs != nil {
+			write.repairs.count, write.repairs.since = before.repairs.count+1, before.repairs.since
+		}
+		count = write.repairs.count
 	}
-	repairs.last, repairs.undone = now, undone
-	objects[key.local()] = repairs
-	return repairs.count
+	writes[i] = write
+	return count
+}
+
+// find returns where the last write of an object stands among those of its namespace, or belongs.
+func find(writes []lastWrite, object localKey) (i int, found bool) {
+	return slices.BinarySearchFunc(writes, object, func(write lastWrite, object localKey) int { return write.object.compare(object) })
 }
 
 // ForgetNamespace notes that a namespace is gone: writes into the next namespace of its name are not repetitions.
@@ -121,7 +141,10 @@ func (b *RepairBackoff) ForgetNamespace(namespace string) {
 func (b *RepairBackoff) ForgetAccount(namespace, name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.byNamespace[namespace], localKey{account: true, name: name})
+	writes := b.byNamespace[namespace]
+	if i, found := find(writes, localKey{account: true, name: name}); found {
+		b.byNamespace[namespace] = slices.Delete(writes, i, i+1)
+	}
 }
 
 // sweep forgets, once a minute, the writes that have lasted.
@@ -130,13 +153,9 @@ func (b *RepairBackoff) sweep(now time.Time) {
 		return
 	}
 	b.swept = now
-	for namespace, objects := range b.byNamespace {
-		for key, repairs := range objects {
-			if now.Sub(repairs.last) > backoffReset {
-				delete(objects, key)
-			}
-		}
-		if len(objects) == 0 {
+	for namespace, writes := range b.byNamespace {
+		writes = slices.DeleteFunc(writes, func(write lastWrite) bool { return now.Sub(b.began)-write.at > backoffReset })
+		if b.byNamespace[namespace] = writes; len(writes) == 0 {
 			delete(b.byNamespace, namespace)
 		}
 	}

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -113,6 +115,32 @@ func TestRepairBackoff(t *testing.T) {
 		assert.NotContains(t, b.byNamespace, "team")
 		assert.Contains(t, b.byNamespace, "other")
 	})
+}
+
+func TestRememberedWritesTakeLittleMemory(t *testing.T) {
+	const namespaces = 10_000
+	var names []string
+	for i := range namespaces {
+		names = append(names, fmt.Sprint("team-", i))
+	}
+	b := NewRepairBackoff()
+	used := func() uint64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	before := used()
+	for _, namespace := range names {
+		issue := issueFoo("old")
+		issue.Namespace = namespace
+		b.Wrote(issue, noon, false)
+		for _, account := range []string{"default", "builder"} {
+			b.Wrote(EditAccount{Namespace: namespace, Name: account, Secrets: []string{"tcr.ipsfoo"}}, noon, false)
+		}
+	}
+	assert.Less(t, int(used()-before)/namespaces, 400, "bytes for a namespace with a Secret and two accounts")
+	runtime.KeepAlive(b)
 }
 
 func TestContended(t *testing.T) {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
@@ -241,6 +242,18 @@ func NamespaceKey(namespace string) ObjectKey { return ObjectKey{Namespace: name
 type localKey struct {
 	account bool
 	name    string
+}
+
+// compare orders the objects of a namespace.
+func (k localKey) compare(other localKey) int {
+	switch {
+	case k.account == other.account:
+		return strings.Compare(k.name, other.name)
+	case other.account:
+		return -1
+	default:
+		return 1
+	}
 }
 
 func (k ObjectKey) local() localKey { return localKey{k.Account, k.Name} }
