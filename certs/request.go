@@ -139,7 +139,8 @@ func verifyIssued(certPEM []byte, key *ecdsa.PrivateKey, cfg Config, now time.Ti
 	}
 	if !now.Before(p.renewAt()) {
 		return nil, refusef("signer %s issued a certificate from %s to %s, which is past renewal at %s: check the clock of this machine",
-			cfg.Signer, p.leaf.NotBefore.UTC().Format(time.RFC3339), p.leaf.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+			cfg.Signer, p.leaf.NotBefore.UTC().Format(time.RFC3339), p.leaf.NotAfter.UTC().Format(time.RFC3339),
+			now.UTC().Format(time.RFC3339))
 	}
 	return p, nil
 }

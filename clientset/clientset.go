@@ -151,7 +151,8 @@ func (c *Clientset) ValidatingWebhookConfigurations() *gentype.ClientWithList[*a
 // CertificateSigningRequests returns a client of all of them.
 func (c *Clientset) CertificateSigningRequests() *CertificateSigningRequests {
 	return &CertificateSigningRequests{
-		Client:     withoutList[certificatesv1.CertificateSigningRequest](c, certificatesv1.SchemeGroupVersion, certificateSigningRequests, ""),
+		Client: withoutList[certificatesv1.CertificateSigningRequest](
+			c, certificatesv1.SchemeGroupVersion, certificateSigningRequests, ""),
 		client:     c.groups[certificatesv1.SchemeGroupVersion],
 		parameters: c.parameters,
 	}

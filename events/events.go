@@ -74,9 +74,9 @@ func Certificate(recorder record.EventRecorder, signer string, configuration fun
 		FellBack: func(reason error) { cause.Store(reason.Error()) },
 		Rotated: func(mode certs.Mode, _ time.Time) {
 			if reason, known := cause.Load().(string); known && mode == certs.ModeSelfSigned {
-				recorder.Event(configuration(), corev1.EventTypeWarning, ReasonFellBack,
-					fmt.Sprintf("the webhook serves with a self-signed certificate until the next renewal, because signer %s issued none: %s",
-						signer, reason))
+				recorder.Event(configuration(), corev1.EventTypeWarning, ReasonFellBack, fmt.Sprintf(
+					"the webhook serves with a self-signed certificate until the next renewal, because signer %s issued none: %s",
+					signer, reason))
 			}
 		},
 	}

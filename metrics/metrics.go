@@ -56,12 +56,12 @@ func New(version string, certificate func() (*x509.Certificate, certs.Mode)) *Me
 		registry:   prometheus.NewRegistry(),
 		admissions: counters("admission_requests_total", "Admission requests by webhook and outcome.", "webhook", "outcome"),
 		admissionSeconds: prometheus.NewHistogramVec(histogram(prefix+"admission_duration_seconds",
-			"How long admission requests took, reading them included.", 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-			0.5, 1, 3), []string{"webhook"}),
+			"How long admission requests took, reading them included.",
+			0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3), []string{"webhook"}),
 		reconciles: counters("reconciles_total", "Comparisons of a namespace with the rules, by result.", "result"),
 		reconcileSeconds: prometheus.NewHistogram(histogram(prefix+"reconcile_duration_seconds",
-			"How long comparisons of a namespace took, writes included.", 0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
-			10, 30)),
+			"How long comparisons of a namespace took, writes included.",
+			0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)),
 		writes: counters("writes_total", "Writes to the cluster by object, verb and result.", "object", "verb", "result"),
 		leader: prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "leader", Help: "1 while this replica is the leader, else 0."}),
 		derivedParts: gauge("derived_attachments_objects",
@@ -95,7 +95,8 @@ func New(version string, certificate func() (*x509.Certificate, certs.Mode)) *Me
 func (m *Metrics) start() {
 	for _, outcome := range []webhook.Outcome{webhook.OutcomeAllowed, webhook.OutcomePatched, webhook.OutcomeDenied, webhook.OutcomeError} {
 		for _, name := range []string{webhook.Mutating, webhook.Validating} {
-			if name == webhook.Mutating && outcome == webhook.OutcomeDenied || name == webhook.Validating && outcome == webhook.OutcomePatched {
+			if name == webhook.Mutating && outcome == webhook.OutcomeDenied ||
+				name == webhook.Validating && outcome == webhook.OutcomePatched {
 				continue // never happens
 			}
 			m.admissions.WithLabelValues(name, string(outcome))
@@ -105,7 +106,9 @@ func (m *Metrics) start() {
 	for _, result := range []reconcile.Result{reconcile.ResultSuccess, reconcile.ResultConflict, reconcile.ResultError} {
 		m.reconciles.WithLabelValues(string(result))
 	}
-	for _, result := range []reconcile.Result{reconcile.ResultSuccess, reconcile.ResultConflict, reconcile.ResultGone, reconcile.ResultError} {
+	for _, result := range []reconcile.Result{
+		reconcile.ResultSuccess, reconcile.ResultConflict, reconcile.ResultGone, reconcile.ResultError,
+	} {
 		for _, verb := range []string{"issue", "reissue", "delete"} {
 			m.writes.WithLabelValues("secret", verb, string(result))
 		}

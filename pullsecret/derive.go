@@ -94,7 +94,9 @@ func (d *Derived) Parts() []v1.DerivedAttachmentsSpec { return divide(d.rules, d
 func divide(rules *Rules, number int, without omissions) []v1.DerivedAttachmentsSpec {
 	parts := make([]v1.DerivedAttachmentsSpec, number)
 	for i := range parts {
-		parts[i] = v1.DerivedAttachmentsSpec{Rules: map[string]v1.DerivedRule{}, Namespaces: map[string][]string{}, Labelled: map[string][]string{}}
+		parts[i] = v1.DerivedAttachmentsSpec{
+			Rules: map[string]v1.DerivedRule{}, Namespaces: map[string][]string{}, Labelled: map[string][]string{},
+		}
 		if rules.servesPods() {
 			parts[i].Barred = rules.barred.all()
 		}

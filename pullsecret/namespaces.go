@@ -215,7 +215,9 @@ func parseRequirements(path *field.Path, selector *v1.LabelSelector) ([]v1.Deriv
 		value := selector.MatchLabels[key]
 		errs = append(errs, checkLabelKey(labels, key)...)
 		errs = append(errs, checkLabelValue(labels.Key(quoted(key)), value)...)
-		requirements = append(requirements, v1.DerivedRequirement{Key: key, Operator: string(v1.OperatorIn), Values: []string{string(value)}})
+		requirements = append(requirements, v1.DerivedRequirement{
+			Key: key, Operator: string(v1.OperatorIn), Values: []string{string(value)},
+		})
 	}
 	for i, expression := range selector.MatchExpressions {
 		requirement, more := parseRequirement(expressions.Index(i), expression)

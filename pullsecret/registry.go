@@ -165,7 +165,8 @@ func parseRegistry(path *field.Path, spec *v1.RegistryInstance, additional []str
 // checkNetwork checks spec.tcr.privateNetwork.
 func checkNetwork(path *field.Path, network *v1.PrivateNetwork) field.ErrorList {
 	var errs field.ErrorList
-	checkForm(&errs, path.Child("vpcId"), network.VPCID, maxRegistry, networkForm, "must be the id of a private network, such as vpc-xxxxxxxx")
+	checkForm(&errs, path.Child("vpcId"), network.VPCID, maxRegistry, networkForm,
+		"must be the id of a private network, such as vpc-xxxxxxxx")
 	path = path.Child("domains")
 	if len(network.Domains) > MaxDomains {
 		return append(errs, field.TooMany(path, len(network.Domains), MaxDomains))

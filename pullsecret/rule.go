@@ -150,7 +150,7 @@ func checkServer(path *field.Path, server string) field.ErrorList {
 		return invalid("must be a host without blanks: write %q", quoted(strings.Join(strings.Fields(server), "")))
 	}
 	if address, err := netip.ParseAddr(server); err == nil && address.Is6() && !strings.ContainsAny(server, "%.") {
-		return invalid("must be a host: an IPv6 address stands in brackets: write %q", "["+server+"]")
+		return invalid("must be a host: an IPv6 address is written in brackets: write %q", "["+server+"]")
 	}
 	host, port, hasPort := cutPort(server)
 	if hasPort {
@@ -161,7 +161,7 @@ func checkServer(path *field.Path, server string) field.ErrorList {
 	if inside, bracketed := strings.CutPrefix(host, "["); bracketed {
 		inside, closed := strings.CutSuffix(inside, "]")
 		if address, err := netip.ParseAddr(inside); !closed || err != nil || !address.Is6() || strings.ContainsAny(inside, "%.") {
-			return invalid(`must be a host: an IPv6 address stands in brackets, such as "[2001:db8::1]:5000"`)
+			return invalid(`must be a host: an IPv6 address is written in brackets, such as "[2001:db8::1]:5000"`)
 		}
 		return nil
 	}

@@ -53,7 +53,8 @@ func warnings(known Attachments, rule *pullsecret.Rule, credential v1.DockerCred
 			switch {
 			case other.Name == rule.Name:
 			case other.Labelled:
-				warnings = append(warnings, warning("%q gives %s a credential too, and labels may bring both into one namespace", other.Name, called))
+				warnings = append(warnings,
+					warning("%q gives %s a credential too, and labels may bring both into one namespace", other.Name, called))
 			default:
 				warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other.Name, called))
 			}
