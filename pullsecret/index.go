@@ -165,7 +165,7 @@ type Change struct {
 	Unknown bool
 }
 
-// Index holds the current Rules. Reading them costs one atomic load: admission requests do.
+// Index holds the current Rules. Reading them costs one atomic load, since every admission request does so.
 type Index struct {
 	current atomic.Pointer[Rules]
 
@@ -241,8 +241,8 @@ type edit struct {
 	byName     draft[*Rule]
 	invalid    draft[invalid]
 	filed      draft[[]*Rule]
-	everywhere map[string]*Rule // changes of the list of that name, by rule; nil takes one out
-	selecting  map[string]*Rule // the same for that list
+	everywhere map[string]*Rule // changes of Rules.everywhere, by name; nil takes a rule out
+	selecting  map[string]*Rule // changes of Rules.selecting
 	labelled   int
 	asking     int
 	size       int // of what all attach

@@ -25,7 +25,7 @@ type Namespaces struct {
 type matching struct {
 	requirements []v1.DerivedRequirement
 	excluded     []string // sorted
-	// pairs are labels, each as "key=value": every namespace that is selected has one of them. They are nil where that cannot be said.
+	// pairs are labels, each as "key=value": every namespace that is selected has one of them. They are nil if there are no such labels.
 	pairs []string
 }
 
