@@ -224,8 +224,8 @@ type ImagePullSecretStatus struct {
 	// +listType=atomic
 	Failures []Failure `json:"failures,omitempty"`
 
-	// Unhealed lists the pods that spec.healing concerns, but that wait and are not evicted, with the reason and what to do, at most
-	// 20. The condition "Healing" counts all of them.
+	// Unhealed lists the pods that wait for the credential, need another pod in their place, and are not evicted: with the reason and
+	// what to do, at most 20. The condition "Healing" counts all of them.
 	//
 	// +optional
 	// +listType=atomic
