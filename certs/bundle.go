@@ -10,11 +10,11 @@ import (
 
 const certificateBlock = "CERTIFICATE"
 
-// A bundle is a set of certificates that the API server trusts or shall trust, the one that was trusted last at its end.
+// A bundle is a set of certificates that the API server trusts or should trust. The one that was added last is at the end.
 type bundle []*x509.Certificate
 
-// parseBundle returns the certificates of a PEM bundle, each once. Anything else in it is left out: a bundle edited by hand
-// is replaced, not understood.
+// parseBundle returns the certificates of a PEM bundle, each once. Anything else in it is ignored: a bundle that was edited by hand
+// is replaced.
 func parseBundle(data []byte) bundle {
 	var found bundle
 	for block := (*pem.Block)(nil); ; {
@@ -30,7 +30,7 @@ func parseBundle(data []byte) bundle {
 	}
 }
 
-// pem returns the bundle as a caBundle holds it.
+// pem returns the bundle in the format of a caBundle.
 func (b bundle) pem() []byte {
 	var out bytes.Buffer
 	for _, cert := range b {
@@ -60,17 +60,17 @@ func (b bundle) withLast(cert *x509.Certificate) bundle {
 	return append(slices.DeleteFunc(slices.Clone(b), cert.Equal), cert)
 }
 
-// newest returns at most so many certificates, without those that were trusted first.
+// newest returns at most that many certificates: those that were added last.
 func (b bundle) newest(most int) bundle {
 	return b[max(0, len(b)-most):]
 }
 
-// unexpired returns the certificates that can still be served.
+// unexpired returns the certificates that have not expired.
 func (b bundle) unexpired(now time.Time) bundle {
 	return slices.DeleteFunc(slices.Clone(b), func(cert *x509.Certificate) bool { return !now.Before(cert.NotAfter) })
 }
 
-// equal says whether both hold the same certificates.
+// equal reports whether both hold the same certificates.
 func (b bundle) equal(other bundle) bool {
 	return len(b) == len(other) && !slices.ContainsFunc(b, func(cert *x509.Certificate) bool { return !other.holds(cert) })
 }
@@ -86,7 +86,7 @@ func parseView(published [][]byte) view {
 	return v
 }
 
-// union returns what any configuration trusts.
+// union returns the certificates that any configuration trusts.
 func (v view) union() bundle {
 	var all bundle
 	for _, b := range v {
@@ -97,12 +97,12 @@ func (v view) union() bundle {
 	return all
 }
 
-// trusts says whether every configuration trusts the certificate.
+// trusts reports whether every configuration trusts the certificate.
 func (v view) trusts(cert *x509.Certificate) bool {
 	return len(v) > 0 && !slices.ContainsFunc(v, func(b bundle) bool { return !b.holds(cert) })
 }
 
-// is says whether every configuration trusts exactly the bundle.
+// is reports whether every configuration trusts exactly the bundle.
 func (v view) is(want bundle) bool {
 	return len(v) > 0 && !slices.ContainsFunc(v, func(b bundle) bool { return !b.equal(want) })
 }

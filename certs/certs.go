@@ -2,14 +2,13 @@
 // signer, shares it between replicas through a Secret, makes the API server trust it, and replaces it long before it
 // expires, or as soon as it is lost.
 //
-// What the API server is told to trust is the leaf itself, not the authority that signed it. An API server accepts a
-// serving certificate that its bundle holds, whoever signed it, so there is no need to know which authority a
-// distribution's signer uses, and no other certificate of that authority can pose as the webhook.
+// What the API server is told to trust is the leaf itself, not the CA that signed it. An API server accepts a serving
+// certificate that its bundle holds, whoever signed it. So there is no need to know which CA a distribution's signer uses, and
+// no other certificate of that CA can pose as the webhook.
 //
-// Two parts work together. Serving runs on every replica and answers TLS handshakes from the Secret, as last watched.
-// Keeper runs on the leader alone and is the only writer of the Secret and of the bundle. What the keeper does next is
-// decided by one pure function from what the API holds, so a new leader goes on where the last one stopped. The way of a
-// certificate:
+// Two parts work together. Serving runs on every replica and answers TLS handshakes with what it last saw in the Secret.
+// Keeper runs only on the leader, and only it writes the Secret and the bundle. One pure function decides, from what the API
+// holds, what the keeper does next, so a new leader goes on where the last one stopped. The path of a certificate:
 //
 //	        Keeper                                                     Serving, on every replica
 //	key ──> request ──> approve ──> signer issues
@@ -23,7 +22,7 @@
 //	                       write the Secret ───────watch─────────> offered ──> served
 //	                                     │ every replica swapped
 //	                                     v
-//	                       publish the new one alone
+//	                       publish only the new one
 //
 // No certificate that a replica may be serving is ever missing from what the API server trusts.
 package certs
@@ -42,17 +41,17 @@ import (
 )
 
 const (
-	// RequestName is the name of the one CertificateSigningRequest that a keeper makes. It is fixed, so that access
-	// rules can name it. Whatever stands under it when a certificate is needed is replaced.
+	// RequestName is the name of the one CertificateSigningRequest that a keeper creates. It is fixed, so that RBAC rules can
+	// name it. When a certificate is needed, an existing request with this name is replaced.
 	RequestName = "tcr-assistant-webhook"
 
-	// DefaultSecretName is the Secret that replicas share their certificate through.
+	// DefaultSecretName is the name of the Secret through which replicas share their certificate.
 	DefaultSecretName = "tcr-assistant-webhook-server-cert"
 
 	// DefaultSigner is the only signer of a stock cluster that certifies the name of a Service.
 	DefaultSigner = certificatesv1.KubeletServingSignerName
 
-	// DefaultDuration is the lifetime that is asked for when Config names none.
+	// DefaultDuration is the lifetime to ask for if Config says none.
 	DefaultDuration = 90 * 24 * time.Hour
 
 	// MinDuration is the shortest lifetime that the certificates API accepts.
@@ -65,16 +64,16 @@ const (
 // Publisher makes the API server trust a bundle of certificates.
 type Publisher interface {
 	// Publish stores the PEM bundle in every webhook configuration, creating those that are missing, and returns once the API
-	// server has answered that each of them holds exactly this bundle. Published tells of it by then.
+	// server has confirmed that each of them holds exactly this bundle. From then on, Published returns it.
 	Publish(ctx context.Context, bundle []byte) error
 
 	// Published returns the PEM bundles that the webhook configurations hold as far as known, one for each of them,
 	// nil for one that does not exist. It is called often, from several goroutines, and must not call the API. A
-	// keeper takes what it returns first for what replicas may rely on, so the configurations must be known as they
-	// are before Keeper.Run is called.
+	// keeper assumes that replicas may be serving any certificate of the first result, so the current configurations
+	// must be known before Keeper.Run is called.
 	Published() [][]byte
 
-	// Changed holds a token once what Published returns may have changed. The keeper that runs is its one reader.
+	// Changed holds a token once what Published returns may have changed. The running keeper is its only reader.
 	Changed() <-chan struct{}
 }
 
@@ -85,8 +84,8 @@ const (
 	// ModeSigner is a certificate from the cluster's signer.
 	ModeSigner Mode = "signer"
 
-	// ModeSelfSigned is a certificate that the keeper signed with the certificate's own key, because the signer gave
-	// none. It is trusted by being published, as every other one is, so no signing key has to be kept anywhere.
+	// ModeSelfSigned is a certificate that the keeper signed with the certificate's own key, because the signer issued
+	// none. It is trusted because it is published, like every other one, so no signing key has to be kept anywhere.
 	ModeSelfSigned Mode = "self-signed"
 )
 
@@ -96,7 +95,7 @@ type Observer struct {
 	// Issued is called for every certificate that was issued, before anything trusts or serves it.
 	Issued func(mode Mode, notAfter time.Time)
 
-	// FellBack is called when the signer gave no certificate and a self-signed one stands in until the next renewal.
+	// FellBack is called when the signer issued no certificate, and a self-signed one is used until the next renewal.
 	// The reason holds no secret.
 	FellBack func(reason error)
 
@@ -104,7 +103,7 @@ type Observer struct {
 	Rotated func(mode Mode, notAfter time.Time)
 }
 
-// And returns an observer that tells both.
+// And returns an observer that calls both.
 func (o Observer) And(other Observer) Observer {
 	return Observer{
 		Issued:   func(mode Mode, notAfter time.Time) { o.issued(mode, notAfter); other.issued(mode, notAfter) },
@@ -131,7 +130,7 @@ func (o Observer) rotated(mode Mode, notAfter time.Time) {
 	}
 }
 
-// Config describes the certificate and how it is kept. Fields without a value get the default that they name.
+// Config describes the certificate and how it is kept. A field with the zero value gets the default that its comment ends with.
 type Config struct {
 	// Namespace holds the Secret. Required.
 	Namespace string
@@ -140,7 +139,7 @@ type Config struct {
 	SecretName string
 
 	// DNSNames and IPs are what the certificate is valid for: everything that an API server may call the webhook by.
-	// One at least is required.
+	// At least one is required.
 	DNSNames []string
 	IPs      []net.IP
 
@@ -151,23 +150,23 @@ type Config struct {
 	// renewal goes by what the certificate says.
 	Duration time.Duration
 
-	// Owner returns the object whose deletion shall delete the CertificateSigningRequest and the Secret too. It must
-	// be cluster-scoped. Asked whenever one of them is written; nil for no owner.
+	// Owner returns the object whose deletion also deletes the CertificateSigningRequest and the Secret. It must be
+	// cluster-scoped. It is called whenever one of them is written, and returns nil for no owner.
 	Owner func(context.Context) (*metav1.OwnerReference, error)
 
-	// SignerTimeout is how long a signer has to issue before a self-signed certificate stands in; 30 s. A missing
-	// permission to ask it is not waited for.
+	// SignerTimeout is how long a signer has to issue before a self-signed certificate is used; 30 s. If the
+	// permission to ask it is missing, that is not waited for.
 	SignerTimeout time.Duration
 
-	// Settle is how long a published bundle is left alone before replicas serve what it newly trusts, because every
-	// API server of the cluster has to have seen it; 2 s.
+	// Settle is how long a published bundle is left alone before replicas serve what it newly trusts, so that every
+	// API server of the cluster has seen it by then; 2 s.
 	Settle time.Duration
 
-	// Grace is how long a replaced certificate stays trusted after the Secret holds the new one, because every
-	// replica has to have swapped; 30 s.
+	// Grace is how long a replaced certificate stays trusted after the Secret holds the new one, so that every
+	// replica has swapped by then; 30 s.
 	Grace time.Duration
 
-	// Tick is how often the wall clock and the published bundle are looked at, which costs no call; 1 s.
+	// Tick is how often the wall clock and the published bundle are checked, which costs no call; 1 s.
 	Tick time.Duration
 
 	// Now is the wall clock that lifetimes are measured by; time.Now. Settle and Grace are measured by the machine's
@@ -206,7 +205,7 @@ func setDefault[T comparable](value *T, def T) {
 	}
 }
 
-// Validate tells everything that is wrong with the configuration once defaults are set, with the field and what to
+// Validate returns everything that is wrong with the configuration once defaults are set, with the field and what to
 // write instead. Paths are the field names in lower camel case.
 func (c Config) Validate() field.ErrorList {
 	c = c.withDefaults()
@@ -238,7 +237,9 @@ func (c Config) Validate() field.ErrorList {
 		errs = append(errs, field.Invalid(field.NewPath("duration"), c.Duration.String(),
 			"must be from 10m (the certificates API's minimum) to 87600h (ten years)"))
 	}
-	for name, value := range map[string]time.Duration{"signerTimeout": c.SignerTimeout, "settle": c.Settle, "grace": c.Grace, "tick": c.Tick} {
+	for name, value := range map[string]time.Duration{
+		"signerTimeout": c.SignerTimeout, "settle": c.Settle, "grace": c.Grace, "tick": c.Tick,
+	} {
 		if value < 0 {
 			errs = append(errs, field.Invalid(field.NewPath(name), value.String(), "must not be negative"))
 		}
@@ -246,8 +247,8 @@ func (c Config) Validate() field.ErrorList {
 	return errs
 }
 
-// signerFault says why a serving certificate cannot be requested from the signer, or nothing. Which of the built-in
-// signers issue what: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/.
+// signerFault returns why a serving certificate cannot be requested from the signer; blank if it can. For what the built-in
+// signers issue, see https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/.
 func signerFault(signer string) string {
 	switch signer {
 	case certificatesv1.KubeAPIServerClientSignerName, certificatesv1.KubeAPIServerClientKubeletSignerName:

@@ -23,14 +23,14 @@ import (
 )
 
 const (
-	// issueEvery and issueBurst bound how many certificates are issued when they keep getting lost: so many at once,
-	// then one at a time.
+	// issueEvery and issueBurst bound how many certificates are issued if they keep getting lost: issueBurst at once, and then one
+	// per issueEvery.
 	issueEvery = 10 * time.Second
 	issueBurst = 30
 )
 
-// Keeper keeps the certificate: it issues, renews, publishes and retires. It runs on the leader alone. In a steady
-// cluster it makes no call.
+// Keeper keeps the certificate: it issues, renews, publishes and retires it. It runs only on the leader. In a steady cluster it makes no
+// call.
 type Keeper struct {
 	cfg       Config
 	secrets   *gentype.ClientWithList[*corev1.Secret, *corev1.SecretList]
@@ -53,10 +53,10 @@ func NewKeeper(client *clientset.Clientset, serving *Serving, publisher Publishe
 	}
 }
 
-// Run keeps the certificate until the context ends. Errors are logged and what failed is tried again. It may be run
-// again later, but not twice at a time.
+// Run keeps the certificate until the context ends. It logs errors and retries. It may be run again later, but not twice at
+// a time.
 func (k *Keeper) Run(ctx context.Context) {
-	// What a leader before wrote last must not be undone for not having been seen yet.
+	// Without this, what the last leader wrote could be undone because it was not seen yet.
 	if k.serving.secret.CatchUp(ctx) != nil {
 		return
 	}
@@ -84,14 +84,14 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// A term is one run of a keeper and what it remembers. The next leader starts with nothing but what the API holds.
+// A term is one run of a keeper, with what it remembers. The next leader starts with nothing but what the API holds.
 type term struct {
 	*Keeper
 
 	seen      snapshot
-	changed   <-chan struct{} // closed once the Secret is another than seen
+	changed   <-chan struct{} // closed once the Secret differs from seen
 	held      string          // fingerprint of the pair that the Secret was last seen with
-	heldSince time.Time       // when it was first seen with it
+	heldSince time.Time       // when the Secret was first seen with it
 
 	fresh   *pair
 	issuing bool
@@ -102,10 +102,10 @@ type term struct {
 	publishedAt time.Time
 
 	pauses    wait.Backoff
-	notBefore time.Time // after a failure, nothing is tried before
+	notBefore time.Time // when to try again after a failure
 }
 
-// An issuance is the outcome of getting a new pair.
+// An issuance is the outcome of issuing a new pair.
 type issuance struct {
 	reason   string // why one was needed
 	pair     *pair
@@ -113,13 +113,13 @@ type issuance struct {
 	err      error // why there is none at all
 }
 
-// firstPause and longestPause are those between failures.
+// firstPause and longestPause bound the pauses between failures.
 const (
 	firstPause   = 200 * time.Millisecond
 	longestPause = 30 * time.Second
 )
 
-// step does what there is to do and returns for how long there is nothing more, unless something changes.
+// step does what there is to do. It returns for how long there is nothing more to do, unless something changes.
 func (t *term) step(ctx context.Context) time.Duration {
 	for ctx.Err() == nil {
 		t.seen, t.changed = t.serving.look()
@@ -156,7 +156,7 @@ func (t *term) state() state {
 		t.held, t.heldSince = held, time.Now()
 	}
 	if t.fresh != nil && t.fresh.fingerprint() == held {
-		t.fresh = nil // it was written after all, when nobody said so
+		t.fresh = nil // a write that seemed to fail has succeeded
 	}
 	s := state{
 		now:          t.cfg.Now(),
@@ -177,7 +177,7 @@ func (t *term) state() state {
 	return s
 }
 
-// note logs an error and holds back the next try, longer after every one in a row.
+// note logs an error and delays the next try, longer after each failure in a row.
 func (t *term) note(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil:
@@ -189,7 +189,7 @@ func (t *term) note(ctx context.Context, err error) {
 	}
 }
 
-// issue gets a new pair, from the signer if it can.
+// issue gets a new pair: from the signer or, if that refuses, self-signed.
 func (k *Keeper) issue(ctx context.Context, reason string) issuance {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -203,7 +203,7 @@ func (k *Keeper) issue(ctx context.Context, reason string) issuance {
 	return issuance{reason: reason, pair: p, fellBack: err, err: failed}
 }
 
-// take takes over what issue brought.
+// take takes over what issue returned.
 func (t *term) take(ctx context.Context, got issuance) {
 	t.issuing = false
 	t.note(ctx, got.err)
@@ -232,7 +232,7 @@ func (t *term) publish(ctx context.Context, trust bundle) error {
 	return nil
 }
 
-// write puts the fresh pair into the Secret, if that still is as it was seen.
+// write puts the fresh pair into the Secret, if the Secret has not changed since it was seen.
 func (t *term) write(ctx context.Context) error {
 	found, p := t.seen.secret, t.fresh
 	name := fmt.Sprintf("%s/%s", t.cfg.Namespace, t.cfg.SecretName)
@@ -271,7 +271,7 @@ func (t *term) write(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("writing secret %s: %w", name, err)
 	}
-	t.fresh = nil // what became of it since is in the Secret
+	t.fresh = nil // from now on, what counts is what the Secret holds
 	t.cfg.Log.Info("serving certificate was written", "namespace", t.cfg.Namespace, "secret", t.cfg.SecretName,
 		"mode", p.mode, "certificate", p.fingerprint(), "notAfter", p.leaf.NotAfter)
 	t.observer.rotated(p.mode, p.leaf.NotAfter)

@@ -23,20 +23,20 @@ const (
 	annotationMode = "tcr.tencentcloudcr.com/certificate-mode"
 
 	// annotationFingerprint is the SHA-256 of the leaf that a keeper wrote to the Secret. A pair that does not match
-	// it was put there by somebody else.
+	// it was written by somebody else.
 	annotationFingerprint = "tcr.tencentcloudcr.com/certificate-sha256"
 
-	// backdate is how far in the past a self-signed certificate begins. API servers refuse one that has yet to begin by their
-	// clock, and this process, whose clock is ahead, would not find out. A day is more than clocks are off, and does no harm:
-	// nobody had the key before, nothing but our own webhook is vouched for, and what bounds the use of a certificate is its end
-	// and the bundle that names it.
+	// backdate is how far in the past a self-signed certificate begins. An API server refuses one that is not yet valid by its
+	// clock, and this process, if its clock is ahead, would not find out. A day is more than clocks are off, and does no harm:
+	// nobody had the key before, the certificate vouches only for our own webhook, and its use is bounded by its end and by the
+	// bundle that holds it.
 	backdate = 24 * time.Hour
 
-	// maxJitter is the largest part of a lifetime by which a renewal comes early.
+	// maxJitter is by which part of the lifetime a renewal may come early.
 	maxJitter = 0.05
 )
 
-// A pair is a certificate and its key, fit to be served as far as that can be said without a clock.
+// A pair is a certificate and its key, fit to be served as far as can be told without a clock.
 type pair struct {
 	mode    Mode
 	leaf    *x509.Certificate
@@ -45,8 +45,8 @@ type pair struct {
 	keyPEM  []byte
 }
 
-// newPair joins a PEM certificate chain and the PEM key of its leaf, and refuses what the webhook could not serve
-// with under the names of the configuration.
+// newPair joins a PEM certificate chain and the PEM key of its leaf. It refuses a certificate that is not for the names and addresses
+// of the configuration, or not for serving.
 func newPair(mode Mode, certPEM, keyPEM []byte, cfg Config) (*pair, error) {
 	joined, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
@@ -73,8 +73,8 @@ func newPair(mode Mode, certPEM, keyPEM []byte, cfg Config) (*pair, error) {
 	return &pair{mode: mode, leaf: leaf, tls: joined, certPEM: certPEM, keyPEM: keyPEM}, nil
 }
 
-// pairOf returns the pair that a keeper wrote to the Secret. The error says why there is none to be served, and holds
-// nothing of the Secret's data.
+// pairOf returns the pair that a keeper wrote to the Secret. The error says why there is none that can be served. It holds nothing of
+// the Secret's data.
 func pairOf(secret *corev1.Secret, cfg Config) (*pair, error) {
 	if secret == nil {
 		return nil, errors.New("the secret does not exist")
@@ -103,30 +103,30 @@ func (p *pair) expired(now time.Time) bool {
 	return !now.Before(p.leaf.NotAfter)
 }
 
-// renewAt is when the pair is to be replaced.
+// renewAt returns when the pair is due for replacement.
 func (p *pair) renewAt() time.Time { return Due(p.leaf, p.mode) }
 
-// Due is when a serving certificate is to be replaced. Every process computes the same time for the same certificate: the
-// jitter comes from its fingerprint.
+// Due returns when a serving certificate is due for replacement. Every process computes the same time for the same certificate:
+// the jitter comes from its fingerprint.
 func Due(leaf *x509.Certificate, mode Mode) time.Time {
 	sum := sha256.Sum256(leaf.Raw)
 	begun := leaf.NotBefore
 	if mode == ModeSelfSigned && leaf.NotAfter.Sub(begun) > backdate {
-		begun = begun.Add(backdate) // when it was made
+		begun = begun.Add(backdate) // when it was issued
 	}
 	return Renew(begun, leaf.NotAfter, float64(binary.BigEndian.Uint32(sum[:]))/(1<<32))
 }
 
-// Renew returns when a certificate is to be renewed: at two thirds of its lifetime, or up to a twentieth of the
-// lifetime earlier, as jitter goes from 0 to 1. Never later, so that a third is always left for a renewal that fails.
+// Renew returns when a certificate is due for renewal: at two thirds of its lifetime, or up to a twentieth of the
+// lifetime earlier, as jitter goes from 0 to 1. It is never later, so that a third is always left if renewals fail.
 func Renew(notBefore, notAfter time.Time, jitter float64) time.Time {
 	lifetime := notAfter.Sub(notBefore)
 	early := time.Duration(float64(lifetime) * maxJitter * min(max(jitter, 0), 1))
 	return notBefore.Add(lifetime/3*2 - early)
 }
 
-// selfSigned issues a pair that nothing but its own key vouches for. It is a leaf, not an authority: it is trusted by
-// being published, and can sign nothing else.
+// selfSigned issues a pair whose certificate is signed with its own key. It is a leaf, not a CA: it is trusted because it is
+// published, and cannot sign anything else.
 func selfSigned(key *ecdsa.PrivateKey, cfg Config, now time.Time) (*pair, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {

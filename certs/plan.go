@@ -15,7 +15,7 @@ type state struct {
 	heldFor time.Duration // since the keeper first saw this pair in the Secret
 
 	fresh   *pair // issued by this keeper and not yet in the Secret
-	issuing bool  // fresh is on its way
+	issuing bool  // a fresh pair is being issued
 
 	// known is what this keeper published last or, until it published something, what it found published. Replicas may
 	// still be serving any of it.
@@ -31,16 +31,16 @@ type state struct {
 type action interface{ fmt.Stringer }
 
 type (
-	// issue is to get a new pair. It goes on in the background.
+	// issue gets a new pair, in the background.
 	issue struct{ reason string }
 
-	// publish is to make the API server trust exactly these certificates.
+	// publish makes the API server trust exactly these certificates.
 	publish struct{ bundle bundle }
 
-	// write is to put the fresh pair into the Secret, from where replicas take it.
+	// write puts the fresh pair into the Secret, from where replicas take it.
 	write struct{}
 
-	// idle is to do nothing until something changes, or for at most this long.
+	// idle does nothing until something changes, or for at most this long.
 	idle struct {
 		atMost time.Duration
 		reason string
@@ -52,18 +52,18 @@ func (a publish) String() string { return fmt.Sprintf("publish %d certificates",
 func (a write) String() string   { return "write" }
 func (a idle) String() string    { return fmt.Sprintf("wait %s: %s", a.atMost, a.reason) }
 
-// untilWoken is how long to wait for something that wakes the keeper when it comes.
+// untilWoken is how long to wait at most for something that wakes the keeper anyway.
 const untilWoken = time.Hour
 
-// maxTrusted is how many certificates are trusted at a time, at most. A Secret that is lost again and again, faster than
-// replicas may take to swap, adds one each time, and none of them is yet old enough to be retired. Beyond this many, the one
-// that was trusted first gives way. Nobody serves it any more: each of the nineteen after it was left to settle for 2 s before
-// it was offered, so the first of those was offered more than 30 s ago, which is how long replicas may take to swap, and a
-// replica serves the newest that it was offered. Twenty certificates of 1 KiB each are far below what etcd refuses.
+// maxTrusted is how many certificates are trusted at a time, at most. A Secret that is lost again and again, faster than replicas may
+// take to swap, adds one each time, and none of them is old enough to be retired yet. Beyond this many, the one that was trusted first
+// is dropped. No replica serves it any more: each of the nineteen after it was left to settle for 2 s before it was offered, so the
+// first of those was offered more than 30 s ago. That is how long replicas may take to swap, and a replica serves the newest one that
+// it was offered. Twenty certificates of 1 KiB each are far below the size that etcd refuses.
 const maxTrusted = 20
 
 // decide returns the next step of keeping the certificate. A rotation is: issue, publish old and new, let every API
-// server see that, write the Secret, let every replica swap, publish the new one alone. Each step is decided from what
+// server see that, write the Secret, let every replica swap, publish only the new one. Each step is decided from what
 // the API holds, not from the step before, so it does not matter where the last leader stopped.
 //
 // The promise behind the order is that no certificate that a replica may be serving is ever missing from the bundle.
@@ -74,8 +74,8 @@ func decide(s state) action {
 	}
 	trust = trust.unexpired(s.now)
 
-	// A pair in the Secret that is not trusted, while another one is, was put back there from elsewhere. To trust it
-	// now would have replicas serve it before every API server knows it.
+	// A pair in the Secret that is not trusted while another one is was put there from elsewhere. If it were
+	// trusted now, replicas would serve it before every API server knows it.
 	stray := s.held != nil && len(trust) > 0 && !trust.holds(s.held.leaf)
 	usable := s.held != nil && !stray && !s.held.expired(s.now)
 	due := usable && !s.now.Before(s.held.renewAt())
@@ -84,7 +84,7 @@ func decide(s state) action {
 		trust = trust.withLast(s.held.leaf)
 	}
 
-	// A fresh pair that has itself come of age while it could not be published or written is forgotten.
+	// A fresh pair is dropped once it is itself due for renewal, because it could not be published or written for so long.
 	fresh := s.fresh != nil && s.now.Before(s.fresh.renewAt())
 	if !keep && fresh {
 		trust = trust.withLast(s.fresh.leaf)
@@ -113,7 +113,7 @@ func decide(s state) action {
 		return issue{"the certificate has expired"}
 	case !fresh:
 		return issue{s.missing}
-	case s.publishedFor < s.settle && len(trust) > 1: // where nothing else is trusted, nothing that is trusted gives way
+	case s.publishedFor < s.settle && len(trust) > 1: // if nothing else is trusted, there is nothing to protect
 		return idle{s.settle - s.publishedFor, "API servers are taking up the bundle"}
 	default:
 		return write{}

@@ -28,7 +28,7 @@ import (
 )
 
 // What kubernetes.io/kubelet-serving certifies, see ValidateKubeletServingCSR in k8s.io/kubernetes: exactly this
-// organization, a common name with this prefix, at least one DNS name or address, and these usages. Key encipherment
+// organization, a common name that begins with system:node:, at least one DNS name or address, and these usages. Key encipherment
 // means nothing for an ECDSA key, but signers before Kubernetes 1.27 insist on it.
 const (
 	requestOrganization = "system:nodes"
@@ -41,14 +41,14 @@ var requestUsages = []certificatesv1.KeyUsage{
 	certificatesv1.UsageServerAuth,
 }
 
-// forbiddenFor is how long the API server is asked again after it said that the keeper may not: one that has just started
-// knows of no roles, and a role that was just granted is a moment late everywhere.
+// forbiddenFor is for how long a forbidden request is retried: an API server that has just started knows no roles yet, and a role that
+// was just granted takes a moment to reach every API server.
 const forbiddenFor = time.Second
 
-// A refusal is the reason why there will be no certificate for this request.
+// A refusal is why this request will get no certificate.
 type refusal struct {
 	error
-	again bool // another request may do better, as long as there is time
+	again bool // another request may succeed, as long as there is time
 }
 
 func (r refusal) Unwrap() error { return r.error }
@@ -57,14 +57,14 @@ func refusef(format string, args ...any) error {
 	return refusal{fmt.Errorf(format, args...), false}
 }
 
-// contestedf is for a request that somebody else meddled with.
+// contestedf returns a refusal for a request that somebody else replaced or deleted.
 func contestedf(format string, args ...any) error {
 	return refusal{fmt.Errorf(format, args...), true}
 }
 
-// refused says whether the error, met until there was no more time, calls for a certificate from elsewhere: a refusal,
-// or an answer of the API server that will not change by itself, such as a missing permission. An API server that
-// cannot be reached or is overloaded has not answered: the signer is to be asked again once it does.
+// refused reports whether the error, which persisted until the time was up, calls for a self-signed certificate: it is a refusal,
+// or an answer of the API server that will not change by itself, such as a missing permission. An API server that cannot be reached or
+// is overloaded has not answered: the signer is asked again once it does.
 func refused(err error) bool {
 	if errors.As(err, &refusal{}) {
 		return true
@@ -81,7 +81,7 @@ func refused(err error) bool {
 	}
 }
 
-// newRequest returns the request for a certificate of the key.
+// newRequest returns the request for a certificate for the key.
 func newRequest(key *ecdsa.PrivateKey, cfg Config, owner *metav1.OwnerReference) (*certificatesv1.CertificateSigningRequest, error) {
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
 		Subject:     pkix.Name{Organization: []string{requestOrganization}, CommonName: requestCommonName},
@@ -106,8 +106,8 @@ func newRequest(key *ecdsa.PrivateKey, cfg Config, owner *metav1.OwnerReference)
 	return csr, nil
 }
 
-// verifyCreated refuses a request that is not stored as it was sent. The bytes carry the key, the subject and the
-// names; the API server adds the requester, which nobody can choose.
+// verifyCreated refuses a request that is not stored as it was sent. Its bytes hold the key, the subject and the names; the API
+// server adds the requester, which nobody can choose.
 func verifyCreated(sent, created *certificatesv1.CertificateSigningRequest) error {
 	asked := created.Spec
 	asked.Username, asked.UID, asked.Groups, asked.Extra = "", "", nil, nil
@@ -117,17 +117,17 @@ func verifyCreated(sent, created *certificatesv1.CertificateSigningRequest) erro
 	return nil
 }
 
-// verifySame refuses a request other than the one that was created: another object of the same name, or one whose
-// bytes, requester, signer or usages differ.
+// verifySame refuses a request that is not the one that was created: another object with the same name, or one whose bytes,
+// requester, signer or usages differ.
 func verifySame(created, found *certificatesv1.CertificateSigningRequest) error {
 	if found.UID != created.UID || !equality.Semantic.DeepEqual(found.Spec, created.Spec) {
-		return contestedf("certificate signing request %s was replaced by one that %s made", found.Name, found.Spec.Username)
+		return contestedf("certificate signing request %s was replaced by one that %s created", found.Name, found.Spec.Username)
 	}
 	return nil
 }
 
-// verifyIssued returns the pair of what a signer issued, and refuses a certificate that is not for our key and names
-// or that has no use by our clock.
+// verifyIssued returns the pair for the certificate that a signer issued. It refuses one that is not for our key and names, or that is
+// already due for renewal by our clock.
 func verifyIssued(certPEM []byte, key *ecdsa.PrivateKey, cfg Config, now time.Time) (*pair, error) {
 	keyPEM, err := encodeKey(key)
 	if err != nil {
@@ -139,7 +139,8 @@ func verifyIssued(certPEM []byte, key *ecdsa.PrivateKey, cfg Config, now time.Ti
 	}
 	if !now.Before(p.renewAt()) {
 		return nil, refusef("signer %s issued a certificate from %s to %s, which is past renewal at %s: check the clock of this machine",
-			cfg.Signer, p.leaf.NotBefore.UTC().Format(time.RFC3339), p.leaf.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+			cfg.Signer, p.leaf.NotBefore.UTC().Format(time.RFC3339), p.leaf.NotAfter.UTC().Format(time.RFC3339),
+			now.UTC().Format(time.RFC3339))
 	}
 	return p, nil
 }
@@ -162,9 +163,9 @@ func newRequester(client *clientset.Clientset, cfg Config) *requester {
 	return &requester{client.CertificateSigningRequests(), cfg}
 }
 
-// request gets a certificate for the key, within the signer's time. It creates the request, approves that very object
-// and waits for the signer. Whatever goes wrong on the way, short of a refusal by the signer, is tried again from the
-// start as long as there is time; a missing permission, for forbiddenFor.
+// request gets a certificate for the key, within SignerTimeout. It creates the request, approves that very object and waits
+// for the signer. After any failure except a final refusal, it starts again as long as there is time; after a missing permission, for
+// forbiddenFor.
 func (r *requester) request(ctx context.Context, key *ecdsa.PrivateKey) (*pair, error) {
 	timed, cancel := context.WithTimeout(ctx, r.cfg.SignerTimeout)
 	defer cancel()
@@ -206,8 +207,8 @@ func (r *requester) try(ctx context.Context, key *ecdsa.PrivateKey) (*pair, erro
 	return verifyIssued(certPEM, key, r.cfg, r.cfg.Now())
 }
 
-// create stores the request in place of whatever has its name: the answered request of the last renewal, or one that
-// somebody else made, which is never approved.
+// create stores the request, and replaces any other with its name: the answered request of the last renewal, or one that
+// somebody else created, which is never approved.
 func (r *requester) create(ctx context.Context, key *ecdsa.PrivateKey) (*certificatesv1.CertificateSigningRequest, error) {
 	owner, err := r.cfg.Owner(ctx)
 	if err != nil {
@@ -224,7 +225,7 @@ func (r *requester) create(ctx context.Context, key *ecdsa.PrivateKey) (*certifi
 			return nil, err
 		}
 		if created, err = r.requests.Create(ctx, sent, metav1.CreateOptions{}); err != nil && replaced != nil {
-			err = fmt.Errorf("in place of one that %s made: %w", replaced.Spec.Username, err)
+			err = fmt.Errorf("in place of one that %s created: %w", replaced.Spec.Username, err)
 		}
 	}
 	if err != nil {
@@ -237,7 +238,7 @@ func (r *requester) create(ctx context.Context, key *ecdsa.PrivateKey) (*certifi
 	return created, verifyCreated(sent, created)
 }
 
-// remove deletes the request that stands and returns it; nil when it is gone already.
+// remove deletes the existing request and returns it; nil if it is already gone.
 func (r *requester) remove(ctx context.Context) (*certificatesv1.CertificateSigningRequest, error) {
 	found, err := r.requests.Get(ctx, RequestName, metav1.GetOptions{})
 	if err == nil {
@@ -252,9 +253,8 @@ func (r *requester) remove(ctx context.Context) (*certificatesv1.CertificateSign
 	return found, nil
 }
 
-// approve approves the created object and no other. The API server refuses the update when the name stands for
-// another object by now (its UID) or when the object has changed (its resourceVersion); the specification of a
-// request never changes.
+// approve approves the created object and no other. The API server refuses the update if the name now belongs to another object
+// (by its UID), or if the object has changed (by its resourceVersion). The spec of a request never changes.
 func (r *requester) approve(
 	ctx context.Context, created *certificatesv1.CertificateSigningRequest,
 ) (*certificatesv1.CertificateSigningRequest, error) {
@@ -264,7 +264,7 @@ func (r *requester) approve(
 			Type:    certificatesv1.CertificateApproved,
 			Status:  corev1.ConditionTrue,
 			Reason:  "RequestedByManager",
-			Message: "The TCR Assistant manager made this request for its webhook's serving certificate.",
+			Message: "The TCR Assistant manager created this request for its webhook's serving certificate.",
 		})
 		approved, err := r.requests.UpdateApproval(ctx, request, metav1.UpdateOptions{})
 		if err == nil {
@@ -283,14 +283,15 @@ func (r *requester) approve(
 	return request, nil
 }
 
-// answered says whether somebody has approved or denied the request.
+// answered reports whether somebody has approved or denied the request.
 func answered(csr *certificatesv1.CertificateSigningRequest) bool {
 	return slices.ContainsFunc(csr.Status.Conditions, func(condition certificatesv1.CertificateSigningRequestCondition) bool {
 		return condition.Type == certificatesv1.CertificateApproved || condition.Type == certificatesv1.CertificateDenied
 	})
 }
 
-// outcome returns the certificate once the signer has issued it. It is refused when the request was denied or failed.
+// outcome returns the certificate, or nothing until the signer has issued it. The error is a refusal if the request was denied or
+// failed.
 func outcome(csr *certificatesv1.CertificateSigningRequest) ([]byte, error) {
 	for _, condition := range csr.Status.Conditions {
 		if condition.Type == certificatesv1.CertificateDenied || condition.Type == certificatesv1.CertificateFailed {

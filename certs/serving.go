@@ -17,17 +17,17 @@ import (
 )
 
 // Serving answers TLS handshakes with the certificate that all replicas share. It watches the Secret through the API
-// and makes no other call. A pair that replaces another is served from when the API server trusts it; until then, and
-// while the Secret is lost or holds something else, the last good one goes on.
+// and makes no other call. A new pair is served once the API server trusts it; until then, and while the Secret is lost or
+// holds something else, the last good pair is served.
 type Serving struct {
 	cfg       Config
 	published func() [][]byte
 	secret    *latest.Object[*corev1.Secret]
 
 	mu      sync.Mutex
-	seen    snapshot // of the Secret, when it was last looked at
+	seen    snapshot // the Secret as of the last look
 	current *pair    // what handshakes were last answered with
-	offered *pair    // the newest that can be served
+	offered *pair    // the newest pair that can be served
 }
 
 // A snapshot is what the Secret was seen to hold.
@@ -37,8 +37,8 @@ type snapshot struct {
 	fault  error          // why not
 }
 
-// NewServing returns a Serving that has yet to be run. Published returns what the webhook configurations trust,
-// as Publisher.Published does.
+// NewServing returns a Serving, which then must be run. published returns what the webhook configurations trust, as
+// Publisher.Published does.
 func NewServing(client *clientset.Clientset, cfg Config, published func() [][]byte) (*Serving, error) {
 	if err := cfg.Validate().ToAggregate(); err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (s *Serving) Run(ctx context.Context) {
 	s.secret.Run(ctx)
 }
 
-// look returns what the Secret holds, and what closes once that has changed.
+// look returns what the Secret holds, and a channel that is closed once that has changed.
 func (s *Serving) look() (snapshot, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +67,8 @@ func (s *Serving) look() (snapshot, <-chan struct{}) {
 	return s.seen, changed
 }
 
-// refresh takes note of what the Secret holds, where that is another one than was seen last. s.mu is held.
+// refresh takes in the Secret if it is not the one that was seen last, and returns a channel that is closed once it changes. s.mu is
+// held.
 func (s *Serving) refresh() (changed <-chan struct{}) {
 	now := s.secret.Get()
 	if now.Object == s.seen.secret {
@@ -78,13 +79,13 @@ func (s *Serving) refresh() (changed <-chan struct{}) {
 	if p != nil {
 		s.offered = p
 	} else if now.Exists {
-		s.cfg.Log.Warn("serving certificate was not found in the secret", "namespace", s.cfg.Namespace, "secret", s.cfg.SecretName, "error", err)
+		s.cfg.Log.Warn("serving certificate was not found in the secret",
+			"namespace", s.cfg.Namespace, "secret", s.cfg.SecretName, "error", err)
 	}
 	return now.Changed
 }
 
-// choose returns which of two pairs to serve: the one that replicas are offered once the API server trusts it, or when
-// there is nothing to lose.
+// choose returns which of two pairs to serve: the offered one once the API server trusts it, or if nothing can be lost by it.
 func choose(current, offered *pair, trusted view, now time.Time) *pair {
 	switch {
 	case offered == nil || current == offered:
@@ -98,7 +99,7 @@ func choose(current, offered *pair, trusted view, now time.Time) *pair {
 	}
 }
 
-// pick returns the pair to serve now; nil as long as none was ever offered.
+// pick returns the pair to serve now; nil if none was ever offered.
 func (s *Serving) pick(trusted view, now time.Time) *pair {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,13 +113,13 @@ func (s *Serving) pick(trusted view, now time.Time) *pair {
 	switch log := s.cfg.Log.With("mode", picked.mode, "certificate", picked.fingerprint(), "notAfter", picked.leaf.NotAfter); {
 	case before == nil:
 		log.Info("serving certificate was loaded")
-	case before.fingerprint() != picked.fingerprint(): // a Secret that is read again is another pair of the same certificate
+	case before.fingerprint() != picked.fingerprint(): // reading the Secret again makes another pair of the same certificate
 		log.Info("serving certificate was swapped")
 	}
 	return picked
 }
 
-// GetCertificate is tls.Config.GetCertificate. It fails as long as no certificate was ever seen.
+// GetCertificate is for tls.Config.GetCertificate. It fails until a certificate has been seen.
 func (s *Serving) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	picked := s.pick(parseView(s.published()), s.cfg.Now())
 	if picked == nil {
@@ -127,7 +128,7 @@ func (s *Serving) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	return &picked.tls, nil
 }
 
-// Current returns what is served now and who issued it; nil as long as there is nothing.
+// Current returns the certificate that is served now, and who issued it; nil while there is none.
 func (s *Serving) Current() (*x509.Certificate, Mode) {
 	if picked := s.pick(parseView(s.published()), s.cfg.Now()); picked != nil {
 		return picked.leaf, picked.mode
@@ -135,9 +136,9 @@ func (s *Serving) Current() (*x509.Certificate, Mode) {
 	return nil, ""
 }
 
-// Ready returns why the API server would refuse this replica's certificate at the given time; nil when it would not.
-// The API server accepts a certificate that has not expired and that every webhook configuration trusts. One that does not exist
-// calls nobody.
+// Ready returns why the API server would refuse this replica's certificate at the given time; nil if it would not. The API
+// server accepts a certificate that has not expired and that every webhook configuration trusts. A configuration that does not
+// exist is ignored: the API server calls nobody because of it.
 func (s *Serving) Ready(now time.Time) error {
 	published := s.published()
 	trusted := parseView(slices.DeleteFunc(slices.Clone(published), func(bundle []byte) bool { return bundle == nil }))

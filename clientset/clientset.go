@@ -1,6 +1,6 @@
-// Package clientset holds clients of the few built-in kinds that the product reads and writes, and nothing of the others:
-// client-go's own Clientset brings every kind of every version of every API group into a process that names but one, which
-// costs 8 MiB of memory and half of the executable.
+// Package clientset holds clients for the few built-in kinds that the product reads and writes, and for no others: client-go's own
+// Clientset links every kind of every version of every API group, even if a process uses only one of them. That would cost 8 MiB of
+// memory and half of the executable.
 package clientset
 
 import (
@@ -25,7 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// groups are the API groups of the kinds that there are clients for.
+// groups are the API groups of the kinds that have clients here.
 var groups = []struct {
 	version schema.GroupVersion
 	add     func(*runtime.Scheme) error
@@ -41,7 +41,7 @@ var groups = []struct {
 	{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme},
 }
 
-// Clientset makes clients. They share connections, and the limit on requests where config has a RateLimiter.
+// Clientset makes clients. They share connections, and the rate limit if config has a RateLimiter.
 type Clientset struct {
 	scheme     *runtime.Scheme
 	parameters runtime.ParameterCodec
@@ -53,7 +53,7 @@ type Clientset struct {
 // accepted are the encodings that answers may have. The API server reads and writes protobuf fastest.
 const accepted = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 
-// New returns clients of the API server that config names, over httpClient's connections.
+// New returns a Clientset for the API server that config names, over httpClient's connections.
 func New(config *rest.Config, httpClient *http.Client) (*Clientset, error) {
 	limited := *httpClient
 	limited.Transport = limiting{limited.Transport}
@@ -85,7 +85,7 @@ func New(config *rest.Config, httpClient *http.Client) (*Clientset, error) {
 	return c, nil
 }
 
-// Scheme knows the kinds that there are clients for.
+// Scheme returns a scheme with the kinds that have clients here.
 func (c *Clientset) Scheme() *runtime.Scheme { return c.scheme }
 
 // Namespaces returns a client of all namespaces.
@@ -118,10 +118,10 @@ func (c *Clientset) Pods(namespace string) *gentype.ClientWithList[*corev1.Pod, 
 	return withList[corev1.Pod, corev1.PodList](c, corev1.SchemeGroupVersion, "pods", namespace)
 }
 
-// Evict evicts a pod. It is not tried again where the API server says to wait.
+// Evict evicts a pod. It does not retry, even if the API server says when to.
 func (c *Clientset) Evict(ctx context.Context, eviction *policyv1.Eviction) error {
-	return c.groups[policyv1.SchemeGroupVersion].Post().AbsPath("/api/v1").Namespace(eviction.Namespace).Resource("pods").Name(eviction.Name).
-		SubResource("eviction").Body(eviction).MaxRetries(0).Do(ctx).Error()
+	return c.groups[policyv1.SchemeGroupVersion].Post().AbsPath("/api/v1").Namespace(eviction.Namespace).
+		Resource("pods").Name(eviction.Name).SubResource("eviction").Body(eviction).MaxRetries(0).Do(ctx).Error()
 }
 
 // Jobs returns a client of the Jobs of a namespace.
@@ -151,7 +151,8 @@ func (c *Clientset) ValidatingWebhookConfigurations() *gentype.ClientWithList[*a
 // CertificateSigningRequests returns a client of all of them.
 func (c *Clientset) CertificateSigningRequests() *CertificateSigningRequests {
 	return &CertificateSigningRequests{
-		Client:     withoutList[certificatesv1.CertificateSigningRequest](c, certificatesv1.SchemeGroupVersion, certificateSigningRequests, ""),
+		Client: withoutList[certificatesv1.CertificateSigningRequest](
+			c, certificatesv1.SchemeGroupVersion, certificateSigningRequests, ""),
 		client:     c.groups[certificatesv1.SchemeGroupVersion],
 		parameters: c.parameters,
 	}
@@ -162,19 +163,19 @@ func (c *Clientset) ClusterRoles() *gentype.ClientWithList[*rbacv1.ClusterRole, 
 	return withList[rbacv1.ClusterRole, rbacv1.ClusterRoleList](c, rbacv1.SchemeGroupVersion, "clusterroles", "")
 }
 
-// SelfSubjectReviews returns a client that creates them, which is all that can be done with them.
+// SelfSubjectReviews returns a client of them. They can only be created.
 func (c *Clientset) SelfSubjectReviews() *gentype.Client[*authenticationv1.SelfSubjectReview] {
 	return withoutList[authenticationv1.SelfSubjectReview](c, authenticationv1.SchemeGroupVersion, "selfsubjectreviews", "")
 }
 
-// SelfSubjectAccessReviews returns a client that creates them, which is all that can be done with them.
+// SelfSubjectAccessReviews returns a client of them. They can only be created.
 func (c *Clientset) SelfSubjectAccessReviews() *gentype.Client[*authorizationv1.SelfSubjectAccessReview] {
 	return withoutList[authorizationv1.SelfSubjectAccessReview](c, authorizationv1.SchemeGroupVersion, "selfsubjectaccessreviews", "")
 }
 
 const certificateSigningRequests = "certificatesigningrequests"
 
-// CertificateSigningRequests is a client of them that can approve, too.
+// CertificateSigningRequests is a client of CertificateSigningRequests that can also approve them.
 type CertificateSigningRequests struct {
 	*gentype.Client[*certificatesv1.CertificateSigningRequest]
 	client     rest.Interface

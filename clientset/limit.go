@@ -13,12 +13,13 @@ var ErrTooLarge = errors.New("the answer is larger than what is read of it")
 // limitKey is the key of a context's limit on answers.
 type limitKey struct{}
 
-// AtMost has no more than so many bytes be read of each answer, unpacked: a request that is answered with more fails with ErrTooLarge.
+// AtMost returns a context whose requests read at most that many bytes of each answer, uncompressed. A request whose answer is larger
+// fails with ErrTooLarge.
 func AtMost(ctx context.Context, bytes int64) context.Context {
 	return context.WithValue(ctx, limitKey{}, bytes)
 }
 
-// limiting holds answers to the limits of their requests' contexts.
+// limiting limits answers as the contexts of their requests say.
 type limiting struct{ http.RoundTripper }
 
 // RoundTrip sends a request.
@@ -30,10 +31,10 @@ func (l limiting) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// WrappedRoundTripper returns what sends requests.
+// WrappedRoundTripper returns the RoundTripper that sends the requests.
 func (l limiting) WrappedRoundTripper() http.RoundTripper { return l.RoundTripper }
 
-// limitedBody is an answer that fails beyond so many bytes more.
+// limitedBody is an answer that fails once more than left bytes were read.
 type limitedBody struct {
 	io.ReadCloser
 	left int64

@@ -12,14 +12,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// statusLimit is how much is read of an answer that refuses something.
+// statusLimit is how much is read of an error response, in bytes.
 const statusLimit = 1 << 20
 
-// Decoder reads the kinds that there are clients for, in protobuf and JSON.
+// Decoder returns a decoder for the kinds that have clients here, in protobuf and JSON.
 func (c *Clientset) Decoder() runtime.Decoder { return c.codecs.UniversalDeserializer() }
 
-// StreamSecrets watches the Secrets of all namespaces, and returns what the API server says, byte by byte, until ctx ends:
-// thousands of watches that say little need no decoder each.
+// StreamSecrets watches the Secrets of all namespaces, and returns the bytes of the API server's answer until ctx ends: thousands of
+// watches with few events need not have a decoder each.
 func (c *Clientset) StreamSecrets(ctx context.Context, options metav1.ListOptions) (io.ReadCloser, error) {
 	options.Watch = true
 	url := c.groups[corev1.SchemeGroupVersion].Get().Resource("secrets").VersionedParams(&options, c.parameters).URL()
@@ -35,12 +35,12 @@ func (c *Clientset) StreamSecrets(ctx context.Context, options metav1.ListOption
 	if response.StatusCode != http.StatusOK {
 		return nil, c.refusal(response)
 	}
-	// The connection holds the response for as long as it streams, and the response all that was asked and answered.
+	// The connection keeps the response in memory while it streams, and the response keeps the request and all headers.
 	response.Header, response.Request = nil, nil
 	return response.Body, nil
 }
 
-// refusal returns the error that an answer is.
+// refusal returns the error that an error response stands for.
 func (c *Clientset) refusal(response *http.Response) error {
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, statusLimit))

@@ -11,14 +11,14 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// ByName narrows a list or a watch to the object of that name, or to the one in each namespace. That is all that a rule of RBAC
-// with resourceNames grants, and all that the API server then sends.
+// ByName narrows a list or a watch to the object with that name, or to the one in each namespace. An RBAC rule with resourceNames grants
+// no more than that, and the API server then sends no more.
 func ByName(name string) func(*metav1.ListOptions) {
 	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	return func(options *metav1.ListOptions) { options.FieldSelector = selector }
 }
 
-// Named lists and watches the one object of that name, or the one in each namespace.
+// Named lists and watches the object with that name, or the one in each namespace.
 func Named[Kind interface {
 	runtime.Object
 	metav1.Object

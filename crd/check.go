@@ -12,23 +12,23 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Checker asks the API server for what it publishes of a group, which every account may read.
+// Checker asks the API server for the OpenAPI document of a group, which every account may read.
 type Checker struct {
 	Log    *slog.Logger
 	Client rest.Interface // any
-	// Timeout is how long a definition that was just applied has until it is published.
+	// Timeout is how long a definition that was just applied may take to be published.
 	Timeout time.Duration
-	// Pause is the time between two questions.
+	// Pause is the time between two requests.
 	Pause time.Duration
 }
 
-// NewChecker returns a Checker with the times that a cluster needs.
+// NewChecker returns a Checker with the times that suit a real cluster.
 func NewChecker(log *slog.Logger, client rest.Interface) *Checker {
 	return &Checker{Log: log, Client: client, Timeout: 10 * time.Second, Pause: 500 * time.Millisecond}
 }
 
-// Check returns an *Error if the definitions of the kinds still lack something after the timeout. It waits for an API server in
-// trouble for as long as it takes. Where asking is not allowed it passes: whoever took that permission away has to look after the
+// Check returns an *Error if the definitions of the kinds still lack something after the timeout. If the API server cannot answer, it
+// waits for as long as it takes. If the request is forbidden, it returns nil: whoever took that permission away has to look after the
 // definitions.
 func (c *Checker) Check(ctx context.Context, version schema.GroupVersion, kinds ...Kind) error {
 	deadline, pause := time.Now().Add(c.Timeout), time.NewTicker(c.Pause)
@@ -50,7 +50,7 @@ func (c *Checker) Check(ctx context.Context, version schema.GroupVersion, kinds 
 		}
 		select {
 		case <-ctx.Done():
-			return nil // nobody waits for the answer any more
+			return nil // nobody waits for the result any more
 		case <-pause.C:
 		}
 	}

@@ -1,7 +1,7 @@
-// Package crd tells whether the cluster's CustomResourceDefinitions have the fields that this release writes. The API server
-// silently prunes what a definition does not know: under one of another release, a status would never show what is written
-// there, and would be written again and again. Helm never replaces a definition, so an upgrade, or taking over
-// from another installation, leaves the old one.
+// Package crd checks whether the cluster's CustomResourceDefinitions have the fields that this release writes. The API server
+// silently prunes what a definition does not know: with a definition of another release, a status would never show what was written
+// to it, and would be written again and again. Helm never replaces a definition, so an upgrade, or taking over from another
+// installation, leaves the old one.
 package crd
 
 import (
@@ -23,7 +23,7 @@ type Kind struct {
 	Fields []string
 }
 
-// Of returns a kind with all fields of the type that stands for it, but for those that every object has.
+// Of returns a kind with all fields of its Go type, except those that every object has.
 func Of(name, plural string, object any) Kind {
 	kind := Kind{Name: name, Plural: plural}
 	kind.collect("", reflect.TypeOf(object))
@@ -62,10 +62,10 @@ func (k *Kind) collect(path string, of reflect.Type) {
 type Lack struct {
 	Kind   Kind
 	Absent bool     // the kind is not served at all
-	Fields []string // else the missing ones, sorted
+	Fields []string // otherwise the missing ones, sorted
 }
 
-// definition is as much of an OpenAPI schema as is looked at.
+// definition is the part of an OpenAPI schema that is needed here.
 type definition struct {
 	Properties map[string]definition     `json:"properties"`
 	Items      *definition               `json:"items"`
@@ -74,7 +74,7 @@ type definition struct {
 }
 
 // Lacks compares kinds with the OpenAPI v3 document of their group and version, as the API server publishes it. An empty document
-// is one of a group that is not served.
+// means that the group is not served.
 func Lacks(document []byte, version schema.GroupVersion, kinds []Kind) ([]Lack, error) {
 	var published struct {
 		Components struct{ Schemas map[string]definition }
@@ -110,7 +110,7 @@ func Lacks(document []byte, version schema.GroupVersion, kinds []Kind) ([]Lack, 
 	return lacks, nil
 }
 
-// has reports whether an object's field at the path is kept.
+// has reports whether the API server keeps an object's field at that path.
 func (d definition) has(path string) bool {
 	for name := range strings.SplitSeq(path, ".") {
 		if d.AnyFields == true {
@@ -131,10 +131,10 @@ func (d definition) has(path string) bool {
 	return true
 }
 
-// Remedy is the command that adds what is lacking, run where the release's files are.
+// Remedy is the command that adds what is missing. It must be run in the folder with the release's files.
 const Remedy = "kubectl apply --server-side --force-conflicts -f deploy/chart/crds/"
 
-// Error says what is lacking, and how to add it.
+// Error says what is missing, and how to add it.
 type Error struct {
 	Group string
 	Lacks []Lack
@@ -146,7 +146,7 @@ func (e *Error) Error() string {
 	for _, lack := range e.Lacks {
 		name := lack.Kind.Plural + "." + e.Group
 		if lack.Absent {
-			parts = append(parts, name+" is not there")
+			parts = append(parts, name+" does not exist")
 			continue
 		}
 		fields := strings.Join(lack.Fields[:min(named, len(lack.Fields))], ", ")

@@ -96,8 +96,8 @@ func TestLacks(t *testing.T) {
 		{"one that keeps whatever is written lacks nothing", published(t, func(of map[string]any) {
 			of["status"] = map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}
 		}), ""},
-		{"a group that is not served lacks its kinds", nil, "imagepullsecrets.tcr.tencentcloudcr.com is not there"},
-		{"a document of others lacks them too", []byte(`{"components":{"schemas":{}}}`), "imagepullsecrets.tcr.tencentcloudcr.com is not there"},
+		{"a group that is not served lacks its kinds", nil, "imagepullsecrets.tcr.tencentcloudcr.com does not exist"},
+		{"a document of others lacks them too", []byte(`{"components":{"schemas":{}}}`), "imagepullsecrets.tcr.tencentcloudcr.com does not exist"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			lacks, err := Lacks(test.document, v1.GroupVersion, []Kind{imagePullSecrets})

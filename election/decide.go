@@ -8,11 +8,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// snapshot is the Lease as it was last seen, and since when it has been like this by the clock of this process: the clock of
-// whoever holds it is never asked, so it does not matter how far that is off.
+// snapshot is the Lease as it was last seen, and since when it has been like this by the clock of this process. The holder's clock is
+// never used, so it does not matter how far it is off.
 type snapshot struct {
 	lease *coordinationv1.Lease // nil where there is none
-	since time.Time             // zero where there never was one
+	since time.Time             // zero if there never was a Lease
 }
 
 // holder returns who holds the Lease; blank where nobody does.
@@ -23,7 +23,7 @@ func (s snapshot) holder() string {
 	return *s.lease.Spec.HolderIdentity
 }
 
-// next returns the snapshot once the Lease is seen like this; nil where there is none.
+// next returns the snapshot after the Lease was seen like this; a nil lease means that there is none.
 func (s snapshot) next(lease *coordinationv1.Lease, now time.Time) snapshot {
 	switch {
 	case lease == nil && s.lease == nil:
@@ -35,8 +35,8 @@ func (s snapshot) next(lease *coordinationv1.Lease, now time.Time) snapshot {
 	}
 }
 
-// vacantIn returns for how long the Lease is still not to be taken. Who holds it has as long as they said, from when that was
-// last seen to change. Who held one that was deleted leads on until they notice, so that a deleted one counts as held.
+// vacantIn returns for how long the Lease must still not be taken. A holder has as long as the Lease says, from when it was last seen
+// to change. A Lease that was deleted counts as held, since its holder leads until it notices.
 func (s snapshot) vacantIn(now time.Time) time.Duration {
 	good := duration
 	switch {
@@ -48,8 +48,8 @@ func (s snapshot) vacantIn(now time.Time) time.Duration {
 	return max(0, good-now.Sub(s.since))
 }
 
-// taken returns the Lease as identity holds it from now on. It carries the version that was seen, so that of several who
-// take it one succeeds.
+// taken returns the Lease as held by identity from now on. It has the version that was seen, so that only one of several candidates
+// can take it.
 func (s snapshot) taken(identity string, now time.Time) *coordinationv1.Lease {
 	lease, transitions := &coordinationv1.Lease{}, int32(0)
 	if s.lease != nil {
@@ -66,14 +66,14 @@ func (s snapshot) taken(identity string, now time.Time) *coordinationv1.Lease {
 	return lease
 }
 
-// renewed returns the Lease as its holder holds it on.
+// renewed returns the Lease as renewed by its holder.
 func (s snapshot) renewed(now time.Time) *coordinationv1.Lease {
 	lease, at := s.lease.DeepCopy(), metav1.NewMicroTime(now)
 	lease.Spec.RenewTime = &at
 	return lease
 }
 
-// released returns the Lease as its holder leaves it: whoever wants it may take it at once.
+// released returns the Lease as released by its holder: anybody may take it at once.
 func (s snapshot) released(now time.Time) *coordinationv1.Lease {
 	lease := s.renewed(now)
 	lease.Spec.HolderIdentity = new("")

@@ -1,7 +1,7 @@
-// Package election has one of several processes lead at a time: whoever holds a Lease. It reads and writes the Lease as
-// client-go's leaderelection does, so that replicas of either kind compete in order, and differs in three things. A candidate
-// watches the Lease instead of asking for it, so that a hand-over takes no longer than the watch. The Lease is given up
-// only once what it guards has stopped. And nothing but the client of Leases is linked (see package clientset).
+// Package election makes sure that one of several processes leads at a time: the one that holds a Lease. It reads and writes the
+// Lease as client-go's leaderelection does, so that replicas with either of the two can compete, but it differs in three ways. A
+// candidate watches the Lease instead of polling it, so that a hand-over takes no longer than the watch. The Lease is released only
+// once what it guards has stopped. And only the client for Leases is linked (see package clientset).
 package election
 
 import (
@@ -22,11 +22,11 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
-// What Kubernetes' own components use. Between the deadline and the end of the Lease is what a leader has to stop.
+// The times that Kubernetes' own components use. A leader has the time between the deadline and the end of the Lease to stop.
 const (
 	// duration is how long a Lease that is not renewed keeps others from taking it.
 	duration = 15 * time.Second
-	// deadline is how long a leader that cannot renew goes on.
+	// deadline is how long a leader that cannot renew continues to lead.
 	deadline = 10 * time.Second
 	// period is the time between two renewals, and between two tries.
 	period = 2 * time.Second
@@ -38,16 +38,15 @@ type Candidate struct {
 	leases *gentype.ClientWithList[*coordinationv1.Lease, *coordinationv1.LeaseList]
 	meta   metav1.ObjectMeta
 	owner  func(context.Context) (*metav1.OwnerReference, error)
-	// identity is no other candidate's.
+	// identity is unique among the candidates.
 	identity string
 
 	lease *latest.Object[*coordinationv1.Lease]
 	seen  snapshot // when Run last looked
 }
 
-// NewCandidate returns a candidate for the Lease of that name and namespace, which is created where there is none. identity
-// must be no other candidate's. owner is asked for the object with which the Lease is to go, nil for none, whenever it is
-// created.
+// NewCandidate returns a candidate for the Lease with that name and namespace, which is created if it does not exist. identity must be
+// unique among the candidates. owner is called whenever the Lease is created, and returns the object that owns it, or nil for none.
 func NewCandidate(
 	log *slog.Logger, clients *clientset.Clientset, namespace, name, identity string,
 	owner func(context.Context) (*metav1.OwnerReference, error),
@@ -60,10 +59,10 @@ func NewCandidate(
 	}
 }
 
-// Run calls lead whenever this candidate is elected, until ctx ends. lead must return soon after its context has ended: at
-// once where the Lease was lost, and the Lease is held as long as it takes where ctx ended.
+// Run calls lead whenever this candidate is elected, until ctx ends. lead must return soon after its own context has ended. If the Lease
+// was lost, it must return at once; if ctx ended, the Lease is held until lead returns.
 func (c *Candidate) Run(ctx context.Context, lead func(context.Context)) {
-	watched, stop := context.WithCancel(context.WithoutCancel(ctx)) // the end of a term is still to be seen
+	watched, stop := context.WithCancel(context.WithoutCancel(ctx)) // the watch is needed until the term has ended
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer stop()
@@ -79,14 +78,14 @@ func (c *Candidate) Run(ctx context.Context, lead func(context.Context)) {
 	}
 }
 
-// acquire returns once the Lease is held, and since when; false when ctx ends first.
+// acquire returns since when the Lease is held, once it is; false when ctx ends first.
 func (c *Candidate) acquire(ctx context.Context) (since time.Time, elected bool) {
 	for ctx.Err() == nil {
 		now := time.Now()
 		pause := period
 		seen, known, changed := c.look()
 		if known {
-			// Its own Lease, which it could not renew in time, a candidate may take back: it has stopped leading.
+			// A candidate may take back its own Lease, which it could not renew in time: it has stopped leading.
 			if pause = seen.vacantIn(now); pause == 0 || seen.holder() == c.identity {
 				err := c.take(ctx, seen, now, now.Add(deadline))
 				if err == nil {
@@ -107,7 +106,7 @@ func (c *Candidate) acquire(ctx context.Context) (since time.Time, elected bool)
 	return time.Time{}, false
 }
 
-// serve leads until ctx ends or the Lease, held since then, is lost, and returns once lead has.
+// serve calls lead, and returns once that has returned. It ends lead's context when ctx ends or the Lease, held since then, is lost.
 func (c *Candidate) serve(ctx context.Context, since time.Time, lead func(context.Context)) {
 	leading, end := context.WithCancel(ctx)
 	defer end()
@@ -124,7 +123,7 @@ func (c *Candidate) serve(ctx context.Context, since time.Time, lead func(contex
 	c.release(context.WithoutCancel(ctx))
 }
 
-// release gives the Lease up. Where that does not succeed in time it runs out by itself.
+// release releases the Lease. If that does not succeed in time, the Lease expires by itself.
 func (c *Candidate) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -146,7 +145,7 @@ func (c *Candidate) keep(ctx context.Context, renewed time.Time, ended <-chan st
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
-		// What is written is guarded by the version that was seen.
+		// Each write is guarded by the version that was seen.
 		seen, _, changed := c.look()
 		if seen.lease != nil && seen.holder() != c.identity {
 			c.log.Warn("leadership was lost", "identity", c.identity, "holder", seen.holder())
@@ -156,7 +155,7 @@ func (c *Candidate) keep(ctx context.Context, renewed time.Time, ended <-chan st
 		case <-ended:
 			return true
 		case <-changed:
-			continue // others leave a Lease that was deleted alone for as long as one that is held
+			continue // a deleted Lease need not be recreated at once: others wait as long as for one that is held
 		case <-tick.C:
 		}
 		now := time.Now()
@@ -184,7 +183,7 @@ func (c *Candidate) renew(ctx context.Context, seen snapshot, now, until time.Ti
 	return c.update(timed, seen.renewed(now))
 }
 
-// take writes the Lease as held by this candidate: over the one that was seen, or anew.
+// take writes the Lease as held by this candidate: it updates the one that was seen, or creates one.
 func (c *Candidate) take(ctx context.Context, seen snapshot, now, until time.Time) error {
 	timed, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
@@ -211,8 +210,8 @@ func (c *Candidate) update(ctx context.Context, lease *coordinationv1.Lease) err
 	})
 }
 
-// write makes a write. One that is refused for what it was planned from has the Lease read: the watch tells of what others
-// wrote, but later, and where etcd was restored much later.
+// write calls write and wraps its error. After a conflict it reads the Lease: the watch would report what others wrote only later, and
+// after a restoration of etcd much later.
 func (c *Candidate) write(ctx context.Context, doing string, write func() (*coordinationv1.Lease, error)) error {
 	_, err := c.lease.Write(write)
 	if err == nil {
@@ -226,7 +225,7 @@ func (c *Candidate) write(ctx context.Context, doing string, write func() (*coor
 	return fmt.Errorf("%s lease %s/%s: %w", doing, c.meta.Namespace, c.meta.Name, err)
 }
 
-// note logs what did not succeed. That somebody else was faster is normal in an election.
+// note logs a failure. It is normal in an election that somebody else was faster.
 func (c *Candidate) note(ctx context.Context, message string, err error) {
 	switch {
 	case err == nil || errors.Is(ctx.Err(), context.Canceled):
@@ -237,7 +236,7 @@ func (c *Candidate) note(ctx context.Context, message string, err error) {
 	}
 }
 
-// look returns the Lease as it is known, whether it is, and what closes once that has changed.
+// look returns the Lease as far as known, whether it is known, and a channel that is closed once that has changed.
 func (c *Candidate) look() (seen snapshot, known bool, changed <-chan struct{}) {
 	now := c.lease.Get()
 	if now.Known {

@@ -1,5 +1,4 @@
-// Package events records what happens as events of the cluster: on the objects that it happens to, where kubectl describe
-// shows it.
+// Package events records what happens as Kubernetes events, on the objects concerned, where kubectl describe shows them.
 package events
 
 import (
@@ -19,11 +18,11 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/healing/eviction"
 )
 
-// remembered is how many events are kept in mind, to count equal ones. Each takes kilobytes.
+// remembered is how many events are remembered to count equal ones. Each takes kilobytes.
 const remembered = 512
 
-// NewRecorder returns a recorder of events, which works until ctx ends. It writes core/v1 events: their correlator keeps the
-// text of each and counts equal ones, where that of events.k8s.io/v1 keeps the text of the first and drops the rest.
+// NewRecorder returns a recorder of events, which works until ctx ends. It writes core/v1 events: their correlator keeps the text of
+// each event and counts equal ones, while that of events.k8s.io/v1 keeps the text of the first and drops the others.
 func NewRecorder(ctx context.Context, client *clientset.Clientset) record.EventRecorder {
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{
 		SpamKeyFunc: byReason, LRUCacheSize: remembered,
@@ -32,9 +31,9 @@ func NewRecorder(ctx context.Context, client *clientset.Clientset) record.EventR
 	return broadcaster.NewRecorder(client.Scheme(), corev1.EventSource{Component: "tcr-assistant-controller-manager"})
 }
 
-// sink writes events each in its own namespace.
+// sink writes each event in its own namespace.
 type sink struct {
-	ctx    context.Context // of the broadcaster, which passes none on
+	ctx    context.Context // the broadcaster passes none
 	client *clientset.Clientset
 }
 
@@ -51,8 +50,9 @@ func (s sink) Patch(event *corev1.Event, patch []byte) (*corev1.Event, error) {
 	return s.client.Events(event.Namespace).Patch(s.ctx, event.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 }
 
-// byReason makes the correlator drop events of a reason only where those of the same reason are too many: what is told of a busy
-// cluster must not crowd out a warning. None of an eviction is dropped: there are few in a second, and an owner may have many pods.
+// byReason makes the correlator limit the events of each reason separately: the many events of a busy cluster must not crowd out a
+// warning. For evictions, the key includes the message, so that none is dropped: there are few in a second, but an owner may have many
+// pods.
 func byReason(event *corev1.Event) string {
 	key := []string{event.Source.Component, event.InvolvedObject.Kind, event.InvolvedObject.Name, string(event.InvolvedObject.UID),
 		event.Reason}
@@ -62,20 +62,21 @@ func byReason(event *corev1.Event) string {
 	return strings.Join(key, "/")
 }
 
-// ReasonFellBack is the reason of the event that the webhook serves with a self-signed certificate.
+// ReasonFellBack is the reason of the event that says that the webhook serves with a self-signed certificate.
 const ReasonFellBack = "CertificateFellBack"
 
-// Certificate returns an observer that records a fallback as an event on a configuration of the webhook: there it is seen by
-// whoever looks up what the webhook trusts. That configuration may not exist before the first certificate does, so the
-// event waits until the certificate is in use.
+// Certificate returns an observer that records a fallback as an event on a webhook configuration: that is where people look up
+// which certificate is trusted. The configuration may not exist before the first certificate does, so the event waits until the
+// certificate is in use.
 func Certificate(recorder record.EventRecorder, signer string, configuration func() *corev1.ObjectReference) certs.Observer {
 	var cause atomic.Value
 	return certs.Observer{
 		FellBack: func(reason error) { cause.Store(reason.Error()) },
 		Rotated: func(mode certs.Mode, _ time.Time) {
 			if reason, known := cause.Load().(string); known && mode == certs.ModeSelfSigned {
-				recorder.Event(configuration(), corev1.EventTypeWarning, ReasonFellBack,
-					fmt.Sprintf("the webhook serves with a self-signed certificate until the next renewal, as signer %s gave none: %s", signer, reason))
+				recorder.Event(configuration(), corev1.EventTypeWarning, ReasonFellBack, fmt.Sprintf(
+					"the webhook serves with a self-signed certificate until the next renewal, because signer %s issued none: %s",
+					signer, reason))
 			}
 		},
 	}

@@ -2,8 +2,8 @@ package image
 
 import "strings"
 
-// PrivateHost returns the host that a registry instance of Tencent Cloud with this default domain has for private networks; blank where it
-// is no domain.
+// PrivateHost returns the host that a Tencent Cloud registry instance with this default domain has in private networks; blank if the
+// domain has no dot.
 func PrivateHost(domain string) string {
 	name, rest, found := strings.Cut(domain, ".")
 	if !found {

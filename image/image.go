@@ -1,4 +1,4 @@
-// Package image reads the names of images as container runtimes do, and says what follows from the hosts in them.
+// Package image parses the names of images as container runtimes do, and says what follows from the hosts in them.
 package image
 
 import (
@@ -8,21 +8,21 @@ import (
 	"github.com/distribution/reference"
 )
 
-// DockerHub is how credentials name Docker Hub; images' names call it docker.io, or leave it out.
+// DockerHub is how credentials call Docker Hub. The names of images call it docker.io, or omit it.
 const DockerHub = "index.docker.io"
 
 // Name is what an image's name means.
 type Name struct {
-	// Host is the registry's, with its port, Path the repository in it: "nginx" is docker.io and library/nginx.
+	// Host is the registry's host with its port, if any; Path is the repository there. "nginx" means docker.io and library/nginx.
 	Host, Path string
-	// Version is the digest or else the tag: "latest" where there is neither.
+	// Version is the digest or else the tag; "latest" if there is neither.
 	Version string
 }
 
-// Repository is the host and the path.
+// Repository returns the host and the path.
 func (n Name) Repository() string { return n.Host + "/" + n.Path }
 
-// Parse reads an image's name.
+// Parse parses an image's name.
 func Parse(text string) (Name, error) {
 	named, err := reference.ParseNormalizedNamed(text)
 	if err != nil {
@@ -38,7 +38,7 @@ func Parse(text string) (Name, error) {
 	return name, nil
 }
 
-// HostOf returns the host that an image's name begins with, blank where it begins with a path: a host has a dot or a colon, or is
+// HostOf returns the host that an image's name begins with; blank if it begins with the path. A host has a dot or a colon, or is
 // localhost.
 func HostOf(text string) string {
 	host, _, found := strings.Cut(text, "/")
@@ -48,13 +48,13 @@ func HostOf(text string) string {
 	return host
 }
 
-// IsOf reports whether an image's name begins with the host of a server. Docker Hub has two.
+// IsOf reports whether an image's name begins with the host of a server. Docker Hub has two hosts.
 func IsOf(text, server string) bool {
 	host, _, found := strings.Cut(text, "/")
 	return found && strings.EqualFold(hubs(host), hubs(server))
 }
 
-// hubs is how credentials name a host.
+// hubs returns how credentials call a host.
 func hubs(host string) string {
 	if host == "docker.io" {
 		return DockerHub
@@ -62,7 +62,7 @@ func hubs(host string) string {
 	return host
 }
 
-// ParseAt reads the name of an image of a server, with the host or without.
+// ParseAt parses the name of an image on a server, which may begin with the host or not.
 func ParseAt(text, server string) (Name, error) {
 	if !IsOf(text, server) && server != DockerHub {
 		text = server + "/" + text

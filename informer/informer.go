@@ -1,7 +1,7 @@
 // Package informer keeps the Index of ImagePullSecrets in step with the API server.
 //
-// The leader runs one for each term: reconciliation and admission ask the Index that it fills. Other replicas are sent no
-// credential: they ask what is derived from it.
+// The leader runs one in each term: reconciliation and admission use the Index that it fills. Other replicas receive no
+// credentials: they use what is derived from the Index.
 package informer
 
 import (
@@ -40,7 +40,8 @@ func New(log *slog.Logger, client *typed.Client, index *pullsecret.Index) *Infor
 
 // Run watches until ctx ends.
 func (i *Informer) Run(ctx context.Context) {
-	source := reflector.ListWatch(reflector.LogForbidden(i.log, "imagepullsecrets.tcr.tencentcloudcr.com"), reflector.Everything, i.client.List, i.client.Watch)
+	answered := reflector.LogForbidden(i.log, "imagepullsecrets.tcr.tencentcloudcr.com")
+	source := reflector.ListWatch(answered, reflector.Everything, i.client.List, i.client.Watch)
 	reflector.Run(ctx, "imagepullsecrets", source, &v1.ImagePullSecret{}, &reflector.Store[*v1.ImagePullSecret, *v1.ImagePullSecret]{
 		Strip:  func(object *v1.ImagePullSecret) *v1.ImagePullSecret { return object },
 		Put:    i.put,
@@ -52,10 +53,10 @@ func (i *Informer) Run(ctx context.Context) {
 	})
 }
 
-// Synced is closed once the index holds every ImagePullSecret there was at the start.
+// Synced returns a channel that is closed once the index holds every ImagePullSecret that existed at the start.
 func (i *Informer) Synced() <-chan struct{} { return i.synced }
 
-// Reported is what an ImagePullSecret says of itself.
+// Reported is what an ImagePullSecret reports, besides its spec.
 type Reported struct {
 	// Created is when it was created, by the API server's clock.
 	Created    time.Time
@@ -67,7 +68,7 @@ func reported(object *v1.ImagePullSecret) Reported {
 	return Reported{object.CreationTimestamp.Time, object.Generation, object.Status}
 }
 
-// Get returns what the ImagePullSecret of that name says of itself; false where there is none.
+// Get returns what the ImagePullSecret with that name reports; false where there is none.
 func (i *Informer) Get(name string) (Reported, bool) {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
@@ -97,7 +98,7 @@ func (i *Informer) replace(all []*v1.ImagePullSecret) {
 		seen[object.Name] = reported(object)
 	}
 	i.mu.Lock()
-	i.reported = seen // at once: nobody may take one for gone in between
+	i.reported = seen // in one step, so that none seems to be gone in between
 	i.mu.Unlock()
 	before := i.index.Rules()
 	i.index.Replace(all)
@@ -106,7 +107,7 @@ func (i *Informer) replace(all []*v1.ImagePullSecret) {
 	}
 }
 
-// warn tells of an ImagePullSecret that cannot be read, and could before.
+// warn logs that an ImagePullSecret has become invalid.
 func (i *Informer) warn(name string, before *pullsecret.Rules) {
 	if errs := i.index.Rules().Invalid(name); len(errs) > 0 && len(before.Invalid(name)) == 0 {
 		i.log.Warn("image pull secret was not understood", "imagePullSecret", name, "error", errs.ToAggregate())

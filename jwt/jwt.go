@@ -1,5 +1,5 @@
-// Package jwt reads what a JSON Web Token (RFC 7519) says of itself. It is pure. Nobody has verified the token: what it says is told, and
-// trusted with nothing.
+// Package jwt reads what a JSON Web Token (RFC 7519) says about itself. It is pure. Nobody has verified the token: what it says is
+// reported, and never trusted.
 package jwt
 
 import (
@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// Claims are what a token says of itself. The zero Claims say nothing.
+// Claims are what a token says about itself. The zero Claims say nothing.
 type Claims struct {
-	// Subject is whom it is of, "sub"; blank where it is of nobody.
+	// Subject is the claim "sub"; blank if there is none.
 	Subject string
-	// Expires is when it ends, "exp"; zero where it does not say.
+	// Expires is when the token expires, "exp"; zero if there is none.
 	Expires time.Time
-	// Begins is since when it is good: the later of "iat" and "nbf", zero where it says neither.
+	// Begins is when the token becomes valid: the later of "iat" and "nbf"; zero if there is neither.
 	Begins time.Time
 }
 
-// maxToken is how long a text may be that is read as a token.
+// maxToken is how long a text that is read as a token may be, in bytes.
 const maxToken = 1 << 16
 
-// Read returns the claims of a token. A text that is none has none, and a claim that is none is left out.
+// Read returns the claims of a token. A text that is not a token has none, and a malformed claim is ignored.
 func Read(text string) Claims {
 	parts := strings.Split(text, ".")
 	if len(parts) != 3 || len(text) > maxToken {
@@ -50,7 +50,7 @@ func Read(text string) Claims {
 // endOfTime is the beginning of the year 10000, in seconds since 1970: no later time can be written into a status.
 const endOfTime = 253402300800
 
-// timeOf reads a number of seconds since 1970; zero where it is none.
+// timeOf parses a number of seconds since 1970; zero if it is not one.
 func timeOf(text json.RawMessage) time.Time {
 	var seconds *float64
 	if json.Unmarshal(text, &seconds) != nil || seconds == nil || math.IsNaN(*seconds) || *seconds <= 0 || *seconds >= endOfTime {

@@ -1,16 +1,16 @@
 // Package latest keeps the latest version of one object of the API: a Lease, a webhook configuration, a Secret.
 //
-// It hears of the object from a watch, from the answers to its own writes, and from reads, and any of them may be late. They
-// are put in order by their versions, that of a removal included, so that a late event undoes nothing and the late answer to a
-// creation does not bring back what is gone:
+// It learns about the object from a watch, from the answers to its own writes, and from reads. Any of these may be late. They are
+// ordered by resourceVersion, deletions included, so that a late event undoes nothing, and the late answer to a creation does not
+// bring back an object that is gone:
 //
 //	watch ─────┐
 //	answers ───┼──> order by version ──> Get, Changed
 //	reads ─────┘
 //
-// A read counts for more. Where the API server answers one with a version below what it had told of before, etcd was
-// restored to an older revision, and that answer is the truth: it replaces all that is known, and the watch, which would wait
-// for versions that are far off, begins anew. For the same reason no watch is ever resumed: each begins with a read.
+// A read counts for more. If the API server answers one with a version below one that it had already reported, etcd was restored to
+// an older revision, and the answer is the truth: it replaces all that is known, and the watch, which would wait for versions that
+// are far off, starts again. For the same reason no watch is ever resumed: each begins with a read.
 package latest
 
 import (
@@ -33,11 +33,11 @@ import (
 const (
 	// readTimeout is how long a read may take.
 	readTimeout = 10 * time.Second
-	// watchTimeout is how long the API server holds a watch, at least; at most twice as long.
+	// watchTimeout is how long the API server keeps a watch open, at least; at most twice as long.
 	watchTimeout = 5 * time.Minute
-	// steady is how long a watch has to have stood for the next one to be begun at once.
+	// steady is how long a watch must have lasted for the pauses and the log to start over.
 	steady = 10 * time.Second
-	// firstPause and longestPause are those between failures: an API server that comes back is noticed within seconds.
+	// firstPause and longestPause bound the pauses between failures: an API server that comes back is noticed within seconds.
 	firstPause   = 100 * time.Millisecond
 	longestPause = 2 * time.Second
 )
@@ -54,7 +54,7 @@ type Kind interface {
 	metav1.Object
 }
 
-// Object is the latest version of an object, as far as heard. Its methods may be called from several goroutines.
+// Object is the latest version of an object, as far as known. Its methods may be called from several goroutines.
 type Object[K Kind] struct {
 	log    *slog.Logger
 	name   string
@@ -63,7 +63,7 @@ type Object[K Kind] struct {
 	mu      sync.Mutex
 	known   record[K]
 	changed chan struct{} // closed when what Get returns changes
-	turned  chan struct{} // closed when an era ends
+	turned  chan struct{} // closed when an era ends, see record
 }
 
 // NewObject returns the object that the source reads and watches. The name is for the log.
@@ -71,19 +71,19 @@ func NewObject[K Kind](log *slog.Logger, name string, source Source) *Object[K] 
 	return &Object[K]{log: log, name: name, source: source, changed: make(chan struct{}), turned: make(chan struct{})}
 }
 
-// Snapshot is what was known of an object at a moment.
+// Snapshot is what was known about an object at one moment.
 type Snapshot[K Kind] struct {
-	// Object is nil where there is none. It is shared, and must not be written to.
+	// Object is nil if it does not exist. It is shared, and must not be modified.
 	Object K
-	// Exists says whether there is one.
+	// Exists says whether the object exists.
 	Exists bool
-	// Known says whether it is known at all.
+	// Known says whether anything is known about the object.
 	Known bool
-	// Changed is closed once any of this is no longer so.
+	// Changed is closed once any of this has changed.
 	Changed <-chan struct{}
 }
 
-// Version is the object's resourceVersion; blank where there is none.
+// Version returns the object's resourceVersion; blank if the object does not exist.
 func (s Snapshot[K]) Version() string {
 	if !s.Exists {
 		return ""
@@ -91,7 +91,7 @@ func (s Snapshot[K]) Version() string {
 	return s.Object.GetResourceVersion()
 }
 
-// Get returns what is known of the object. It asks nobody.
+// Get returns what is known about the object. It makes no request.
 func (o *Object[K]) Get() Snapshot[K] {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -108,15 +108,15 @@ func (o *Object[K]) Run(ctx context.Context) {
 			pauses, said = backoff.Between(firstPause, longestPause), ""
 		}
 		if err != nil && ctx.Err() == nil && err.Error() != said {
-			said = err.Error() // once for each outage
+			said = err.Error() // logs once for each outage
 			o.log.Warn("object was not watched", "name", o.name, "error", err)
 		}
 		backoff.Sleep(ctx, pauses.Step())
 	}
 }
 
-// CatchUp returns once what is known is at least as new as the call, or with the cause when ctx ends first. After an outage the
-// watch may be far behind.
+// CatchUp returns once what is known is at least as new as the call, or with the cause when ctx ends first. After an outage, the
+// watch may lag far behind.
 func (o *Object[K]) CatchUp(ctx context.Context) error {
 	for pauses := backoff.Between(firstPause, longestPause); ; {
 		_, _, err := o.read(ctx)
@@ -131,14 +131,14 @@ func (o *Object[K]) CatchUp(ctx context.Context) error {
 	}
 }
 
-// Read asks the API server for the object once and takes in its answer.
+// Read reads the object from the API server once and takes in the answer.
 func (o *Object[K]) Read(ctx context.Context) error {
 	_, _, err := o.read(ctx)
 	return err
 }
 
-// Write makes a write of the object and takes in its answer, unless the API server goes back in time meanwhile: then nobody knows
-// whether the answer is from before or after, and the watch tells what has become of the write.
+// Write calls write and takes in its answer, unless the API server goes back in time meanwhile: then it is unknown whether the answer is
+// from before or after, and the watch shows what became of the write.
 func (o *Object[K]) Write(write func() (K, error)) (K, error) {
 	o.mu.Lock()
 	era := o.known.era
@@ -150,7 +150,7 @@ func (o *Object[K]) Write(write func() (K, error)) (K, error) {
 	return written, err
 }
 
-// watchOnce reads the object and takes in what is told of it from then on, until the watch ends.
+// watchOnce reads the object and takes in every event from then on, until the watch ends.
 func (o *Object[K]) watchOnce(ctx context.Context) error {
 	version, after, err := o.read(ctx)
 	if err != nil {
@@ -184,14 +184,14 @@ func (o *Object[K]) watchOnce(ctx context.Context) error {
 	}
 }
 
-// moment is an era, as long as it lasts.
+// moment is an era, and a channel that is closed when it ends.
 type moment struct {
 	era    int
 	turned <-chan struct{}
 }
 
-// read asks for the object as it is now and takes in the answer. It returns the version that the API server is at. An answer
-// that an era ended before is not taken in, and asked for again.
+// read reads the current object and takes in the answer. It returns the version that the API server is at. If an era ends meanwhile,
+// the answer is dropped and the read repeated.
 func (o *Object[K]) read(ctx context.Context) (version string, after moment, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -214,9 +214,9 @@ func (o *Object[K]) read(ctx context.Context) (version string, after moment, err
 	}
 }
 
-// ask returns the object as it is now, and the version that the API server is at.
+// ask returns the current object, and the version that the API server is at.
 func (o *Object[K]) ask(ctx context.Context) (object K, exists bool, version string, err error) {
-	// Without a version in its options a list is answered as of now, and not by what some API server knew a while ago.
+	// Without a resourceVersion in its options, a list returns the most recent data, not what some API server has cached.
 	list, err := o.source.ListWithContext(ctx, metav1.ListOptions{})
 	if err != nil {
 		return object, false, "", err
@@ -232,7 +232,7 @@ func (o *Object[K]) ask(ctx context.Context) (object K, exists bool, version str
 	return object, exists, accessor.GetResourceVersion(), err
 }
 
-// tell takes in that an object was written or, where it does not exist, removed.
+// tell takes in that an object was written or, if it does not exist, deleted.
 func (o *Object[K]) tell(object K, exists bool, era int) {
 	var none K
 	told := object

@@ -11,7 +11,7 @@ import (
 )
 
 // queues gives client-go's work queues their metrics, with the names and buckets that k8s.io/component-base gives them in
-// Kubernetes' own components. A queue that is made anew, as in each term of leadership, continues the series of its name.
+// Kubernetes' own components. A queue that is recreated, as in each term of leadership, continues the series of its name.
 type queues struct {
 	depth, unfinished, longest *prometheus.GaugeVec
 	adds, retries              *prometheus.CounterVec
@@ -44,7 +44,7 @@ func (q *queues) register(registry prometheus.Registerer) {
 	registry.MustRegister(q.depth, q.unfinished, q.longest, q.adds, q.retries, q.waited, q.worked)
 }
 
-// NewDepthMetric begins at 0: the queue of that name before this one is empty.
+// NewDepthMetric returns a gauge that begins at 0, since an earlier queue with that name is gone with what it held.
 func (q *queues) NewDepthMetric(name string) workqueue.GaugeMetric {
 	gauge := q.depth.WithLabelValues(name)
 	gauge.Set(0)
@@ -75,8 +75,8 @@ func (q *queues) NewRetriesMetric(name string) workqueue.CounterMetric {
 	return q.retries.WithLabelValues(name)
 }
 
-// ObserveClient observes every request that client-go makes to the API server, from now on. client-go takes one observer for
-// the whole process: the first call counts.
+// ObserveClient observes every request that client-go makes to the API server from now on. client-go takes one observer for
+// the whole process: only the first call has an effect.
 func (m *Metrics) ObserveClient() {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "rest_client_requests_total", Help: "Number of HTTP requests, partitioned by status code, method, and host.",

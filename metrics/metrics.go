@@ -1,6 +1,6 @@
 // Package metrics tells Prometheus what the process does. It gives each part of the product the observer that the part asks
-// for, and none of them knows of Prometheus. docs/metrics.md lists every metric; nothing is labelled with a name that grows
-// with the number of namespaces.
+// for, so that no part depends on Prometheus. docs/metrics.md lists every metric. No metric has a label whose values grow with
+// the number of namespaces.
 package metrics
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
-// prefix begins the name of every metric that is ours; client-go's keep the names that every Kubernetes component gives them.
+// prefix begins the name of each of our own metrics. Those of client-go keep the names that every Kubernetes component gives them.
 const prefix = "tcr_assistant_"
 
 // Metrics are the metrics of one process.
@@ -45,38 +45,38 @@ type Metrics struct {
 	unhealed         *prometheus.GaugeVec
 	queues           *queues
 
-	// progress is asked at each scrape; nil while this replica does not lead.
+	// progress is called at each scrape; nil while this replica does not lead.
 	progress atomic.Pointer[func() []plan.Progress]
 }
 
-// New returns the metrics of a process of that version. certificate returns what is served and who issued it, or nil; it is
-// asked at each scrape.
+// New returns the metrics of a process of that version. certificate returns the served certificate and who issued it, or nil; it
+// is called at each scrape.
 func New(version string, certificate func() (*x509.Certificate, certs.Mode)) *Metrics {
 	m := &Metrics{
 		registry:   prometheus.NewRegistry(),
 		admissions: counters("admission_requests_total", "Admission requests by webhook and outcome.", "webhook", "outcome"),
 		admissionSeconds: prometheus.NewHistogramVec(histogram(prefix+"admission_duration_seconds",
-			"How long admission requests took, reading them included.", 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-			0.5, 1, 3), []string{"webhook"}),
+			"How long admission requests took, reading them included.",
+			0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3), []string{"webhook"}),
 		reconciles: counters("reconciles_total", "Comparisons of a namespace with the rules, by result.", "result"),
 		reconcileSeconds: prometheus.NewHistogram(histogram(prefix+"reconcile_duration_seconds",
-			"How long comparisons of a namespace took, writes included.", 0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
-			10, 30)),
+			"How long comparisons of a namespace took, writes included.",
+			0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)),
 		writes: counters("writes_total", "Writes to the cluster by object, verb and result.", "object", "verb", "result"),
 		leader: prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "leader", Help: "1 while this replica is the leader, else 0."}),
 		derivedParts: gauge("derived_attachments_objects",
-			"Objects in which this replica, as the leader, keeps what all image pull secrets together attach."),
-		derivedBytes: gauge("derived_attachments_bytes", "About their size together, in bytes of JSON."),
+			"DerivedAttachments objects in which this replica, as the leader, stores what all image pull secrets attach."),
+		derivedBytes: gauge("derived_attachments_bytes", "Approximate total size of the DerivedAttachments objects, in bytes of JSON."),
 		derivedOutdated: gauge("derived_attachments_outdated",
-			"1 while what is stored there is not what the image pull secrets say now, else 0."),
+			"1 while the DerivedAttachments objects do not hold what the image pull secrets say now, else 0."),
 		rotations: counters("certificate_rotations_total",
 			"Serving certificates put into use by this replica as the leader, by who issued them.", "mode"),
 		fallbacks: prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + "certificate_fallbacks_total",
-			Help: "Times that the signer gave no certificate and a self-signed one was made instead."}),
+			Help: "Times that the signer issued no certificate and a self-signed one was used instead."}),
 		evictions: counters("pods_evicted_total", "Pods that were evicted because they came before their credential, by reason.",
 			"reason"),
 		unhealed: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "pods_unhealed",
-			Help: "Pods that wait for what another one would be given, and are left alone, by reason."}, []string{"reason"}),
+			Help: "Pods that wait for a credential that a new pod would get, and are not evicted, by reason."}, []string{"reason"}),
 		queues: newQueues(),
 	}
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "build_info",
@@ -91,12 +91,13 @@ func New(version string, certificate func() (*x509.Certificate, certs.Mode)) *Me
 	return m
 }
 
-// start makes every series appear at once, with 0: a counter whose first value is 1 has no rate.
+// start makes every series appear from the start, with 0: a counter whose first value is 1 has no rate.
 func (m *Metrics) start() {
 	for _, outcome := range []webhook.Outcome{webhook.OutcomeAllowed, webhook.OutcomePatched, webhook.OutcomeDenied, webhook.OutcomeError} {
 		for _, name := range []string{webhook.Mutating, webhook.Validating} {
-			if name == webhook.Mutating && outcome == webhook.OutcomeDenied || name == webhook.Validating && outcome == webhook.OutcomePatched {
-				continue // it never does
+			if name == webhook.Mutating && outcome == webhook.OutcomeDenied ||
+				name == webhook.Validating && outcome == webhook.OutcomePatched {
+				continue // never happens
 			}
 			m.admissions.WithLabelValues(name, string(outcome))
 			m.admissionSeconds.WithLabelValues(name)
@@ -105,7 +106,9 @@ func (m *Metrics) start() {
 	for _, result := range []reconcile.Result{reconcile.ResultSuccess, reconcile.ResultConflict, reconcile.ResultError} {
 		m.reconciles.WithLabelValues(string(result))
 	}
-	for _, result := range []reconcile.Result{reconcile.ResultSuccess, reconcile.ResultConflict, reconcile.ResultGone, reconcile.ResultError} {
+	for _, result := range []reconcile.Result{
+		reconcile.ResultSuccess, reconcile.ResultConflict, reconcile.ResultGone, reconcile.ResultError,
+	} {
 		for _, verb := range []string{"issue", "reissue", "delete"} {
 			m.writes.WithLabelValues("secret", verb, string(result))
 		}
@@ -144,14 +147,14 @@ func (m *Metrics) Reconcile() reconcile.Observer {
 	}
 }
 
-// Derived observes what is derived from all ImagePullSecrets.
+// Derived takes in the number and size of the DerivedAttachments objects, and whether they are outdated.
 func (m *Metrics) Derived(parts, bytes int, outdated bool) {
 	m.derivedParts.Set(float64(parts))
 	m.derivedBytes.Set(float64(bytes))
 	m.derivedOutdated.Set(truth(outdated))
 }
 
-// Healing observes what evicts pods.
+// Healing observes the eviction of pods.
 func (m *Metrics) Healing() eviction.Observer {
 	return eviction.Observer{
 		Evicted:  func(reason healing.Reason) { m.evictions.WithLabelValues(string(reason)).Inc() },
@@ -159,7 +162,7 @@ func (m *Metrics) Healing() eviction.Observer {
 	}
 }
 
-// Unhealed takes in how many pods are left alone that wait for what another one would be given.
+// Unhealed takes in how many pods wait for a credential that a new pod would get, and are not evicted.
 func (m *Metrics) Unhealed(counts map[healing.Reason]int) {
 	for _, reason := range healing.Telling {
 		m.unhealed.WithLabelValues(string(reason)).Set(float64(counts[reason]))
@@ -177,7 +180,7 @@ func (m *Metrics) Certificate() certs.Observer {
 // Queues observes client-go's work queues.
 func (m *Metrics) Queues() workqueue.MetricsProvider { return m.queues }
 
-// Lead notes that this replica leads until stop is called, and asks progress at each scrape until then.
+// Lead notes that this replica leads until stop is called. Until then, progress is called at each scrape.
 func (m *Metrics) Lead(progress func() []plan.Progress) (stop func()) {
 	m.leader.Set(1)
 	m.progress.Store(&progress)

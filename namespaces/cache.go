@@ -17,23 +17,23 @@ import (
 )
 
 const (
-	// askTimeout is how long one namespace is waited for: the API server waits three seconds for the answer that depends on it.
+	// askTimeout is how long reading one namespace may take: the API server waits three seconds for the answer that depends on it.
 	askTimeout = 1500 * time.Millisecond
-	// maxAsked is how many namespaces are read at a time, askRate and askBurst how many a second and at once: whoever calls the
-	// webhook may name any.
+	// maxAsked bounds how many namespaces are read at a time; askRate and askBurst how many in a second and at once. Callers of the
+	// webhook may name any namespace.
 	maxAsked = 32
 	askRate  = 100
 	askBurst = 200
 )
 
-// News is what was heard of namespaces.
+// News is what has changed about namespaces.
 type News struct {
 	Changes []Change
-	// Relisted says that all are known now, whatever was before.
+	// Relisted says that the labels of all namespaces are known now.
 	Relisted bool
 }
 
-// Change is what became of the labels of one namespace. They are not known before it was there, and after it is gone.
+// Change is a change of the labels of one namespace. Before it is created, and after it is gone, they are not known.
 type Change struct {
 	Namespace     string
 	Before, After pullsecret.Labels
@@ -47,16 +47,16 @@ type Cache struct {
 
 	mu        sync.RWMutex
 	needed    map[any]bool
-	turned    chan struct{} // closed when it is needed, or no longer
+	turned    chan struct{} // closed when labels become needed, or are no longer
 	known     map[string]labelled
 	complete  bool
-	told      uint64 // the latest version that the watch told of
+	told      uint64 // the latest version that the watch has reported
 	asked     map[string]*question
 	telling   sync.Mutex // keeps news in order
 	observers map[*func(News)]struct{}
 }
 
-// labelled is what is held of a namespace.
+// labelled is what is kept of a namespace.
 type labelled struct {
 	name    string
 	version uint64
@@ -92,7 +92,7 @@ func (c *Cache) Need(who any, needs bool) {
 	}
 }
 
-// Observe calls f with what is heard, one after the other. It returns a function that ends that.
+// Observe calls f with all news, in order. It returns a function that ends that.
 func (c *Cache) Observe(f func(News)) (stop func()) {
 	c.telling.Lock()
 	defer c.telling.Unlock()
@@ -136,7 +136,7 @@ func (c *Cache) watch(ctx context.Context) {
 	})
 }
 
-// heard takes in what the watch tells of a namespace.
+// heard takes in what the watch reports about one namespace.
 func (c *Cache) heard(namespace labelled) {
 	c.tell(func() News {
 		c.told = max(c.told, namespace.version)
@@ -144,7 +144,7 @@ func (c *Cache) heard(namespace labelled) {
 	})
 }
 
-// replaced takes in what the watch tells of all.
+// replaced takes in a list of all namespaces.
 func (c *Cache) replaced(all []labelled, at latest.Relist) {
 	c.tell(func() News {
 		c.told = at.Version
@@ -156,7 +156,7 @@ func strip(namespace *corev1.Namespace) labelled {
 	return labelled{namespace.Name, latest.Version(namespace.ResourceVersion), pullsecret.PackLabels(namespace.Labels)}
 }
 
-// Labels returns the labels of a namespace; unknown ones where none was heard of.
+// Labels returns the labels of a namespace; unknown ones if the cache does not have it.
 func (c *Cache) Labels(namespace string) pullsecret.Labels {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -170,8 +170,8 @@ func (c *Cache) Complete() bool {
 	return c.complete
 }
 
-// Ask returns the labels of a namespace, and asks the API server for those that are not known; unknown ones where it does not answer
-// in time, or too much is being asked.
+// Ask returns the labels of a namespace. Those that are not known are read from the API server. They stay unknown if it does not answer
+// in time, or if too many namespaces are being read.
 func (c *Cache) Ask(ctx context.Context, namespace string) pullsecret.Labels {
 	if labels := c.Labels(namespace); labels.Known() {
 		return labels
@@ -188,7 +188,8 @@ func (c *Cache) Ask(ctx context.Context, namespace string) pullsecret.Labels {
 	}
 }
 
-// question returns what is being asked about a namespace; nil where it is not.
+// question returns the question about a namespace that is being read, or starts to read it; nil if nobody needs labels, or too many are
+// being read.
 func (c *Cache) question(ctx context.Context, namespace string) *question {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -209,7 +210,7 @@ func (c *Cache) question(ctx context.Context, namespace string) *question {
 	return q
 }
 
-// read answers a question, unless the watch does meanwhile.
+// read answers a question, unless the watch answers it first.
 func (c *Cache) read(ctx context.Context, namespace string, q *question) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -226,7 +227,7 @@ func (c *Cache) read(ctx context.Context, namespace string, q *question) {
 	}
 }
 
-// answer ends what is being asked about a namespace. The cache is locked.
+// answer answers the question about a namespace, if there is one. The cache is locked.
 func (c *Cache) answer(namespace string, labels pullsecret.Labels) {
 	if q := c.asked[namespace]; q != nil {
 		delete(c.asked, namespace)
@@ -235,7 +236,7 @@ func (c *Cache) answer(namespace string, labels pullsecret.Labels) {
 	}
 }
 
-// tell has news taken in, and passes them on.
+// tell calls take under the lock, and passes its news on to the observers.
 func (c *Cache) tell(take func() News) {
 	c.telling.Lock()
 	defer c.telling.Unlock()
@@ -250,7 +251,8 @@ func (c *Cache) tell(take func() News) {
 	}
 }
 
-// found takes in what was read of a namespace. One as old as what the watch has told, of which it has not told, is gone since.
+// found takes in a namespace that was read. If it is no newer than what the watch has reported, but unknown to the watch, it has been
+// deleted since.
 func (c *Cache) found(namespace labelled) News {
 	if !c.known[namespace.name].labels.Known() && c.complete && namespace.version <= c.told {
 		c.answer(namespace.name, namespace.labels)
@@ -282,7 +284,7 @@ func (c *Cache) remove(namespace labelled) News {
 	return News{Changes: []Change{{namespace.name, before.labels, pullsecret.Labels{}}}}
 }
 
-// replace takes in all that there are. One that was read since is told of again by the watch.
+// replace takes in all namespaces. One that was read since the list is dropped: the watch will report it.
 func (c *Cache) replace(all []labelled) News {
 	news, before := News{Relisted: true}, c.known
 	c.known, c.complete = make(map[string]labelled, len(all)), true
@@ -300,7 +302,7 @@ func (c *Cache) replace(all []labelled) News {
 	return news
 }
 
-// clear forgets all: what is not watched is soon wrong.
+// clear forgets everything: what is not watched is soon outdated.
 func (c *Cache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

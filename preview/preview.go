@@ -1,5 +1,5 @@
-// Package preview says what creating or changing an ImagePullSecret would do, without doing it. It is pure: it asks the same rules
-// that the manager follows.
+// Package preview says what creating or changing an ImagePullSecret would do, without doing it. It is pure, and uses the same rules as
+// the manager.
 package preview
 
 import (
@@ -26,7 +26,7 @@ type Namespace struct {
 	// Ending is whether it is being deleted: it gets nothing.
 	Ending   bool
 	Accounts []Account
-	// Secret is the one that bears the name of what the ImagePullSecret issues; nil where there is none, or none is known.
+	// Secret is the one with the name of the Secret that the ImagePullSecret issues; nil where there is none, or none is known.
 	Secret *Secret
 }
 
@@ -38,68 +38,68 @@ type Account struct {
 	Entries  []string
 }
 
-// Secret is what matters of a Secret in the place of ours.
+// Secret is what matters of a Secret that has the name of ours.
 type Secret struct {
 	Type    string
 	Managed bool
 }
 
-// Op is what becomes of something.
+// Op is how something changes.
 type Op string
 
-// What may become of it.
+// The possible changes.
 const (
 	Gain   Op = "+"
 	Lose   Op = "-"
 	Change Op = "~"
 )
 
-// Effect is what becomes of a namespace.
+// Effect is how a namespace changes.
 type Effect struct {
 	Op        Op     `json:"op"`
 	Namespace string `json:"namespace"`
-	// Secret is whether the Op is about the Secret: gained, lost or written anew. Else it is about accounts alone.
+	// Secret is whether the Op is about the Secret: gained, lost or rewritten. Otherwise it is only about accounts.
 	Secret bool `json:"secret"`
 	// Gain and Lose are the accounts whose entry is added or removed.
 	Gain []string `json:"gain,omitempty"`
 	Lose []string `json:"lose,omitempty"`
 }
 
-// Preview is what would become of the cluster.
+// Preview is how the cluster would change.
 type Preview struct {
 	Name string `json:"name"`
-	// New is whether there is no ImagePullSecret of this name yet.
+	// New is whether there is no ImagePullSecret with this name yet.
 	New bool `json:"new"`
-	// Refused is what is wrong with the object: it would not be taken.
+	// Refused is what is wrong with the object: the API server would refuse it.
 	Refused []string `json:"refused,omitempty"`
-	// GainServers and LoseServers are the hosts that the credential is for from then on, and no longer.
+	// GainServers are the hosts that the credential would newly be for, LoseServers those that it would no longer be for.
 	GainServers []string `json:"gainServers,omitempty"`
 	LoseServers []string `json:"loseServers,omitempty"`
-	// Credential is whether another credential is issued than before.
+	// Credential is whether another credential would be issued than before.
 	Credential bool `json:"credential"`
-	// Pods says to which pods that list pull secrets of their own it is given from then on, where that changes: Never for none.
+	// Pods says which pods that list pull secrets of their own would also get it, if that changes: Never for none.
 	Pods string `json:"pods,omitempty"`
-	// Healing says what becomes of pods that came before the credential, where that changes: Never for none that is evicted.
+	// Healing says what would happen to pods that came before the credential, if that changes: Never if none would be evicted.
 	Healing string `json:"healing,omitempty"`
-	// Unread is why the credential cannot be read where it stands: until it can, no Secret is written.
+	// Unread is why the credential cannot be read: until it can, no Secret is written.
 	Unread  string   `json:"unread,omitempty"`
 	Effects []Effect `json:"effects,omitempty"`
-	// OptedOut are the namespaces and accounts that would gain, but for the label of their owners.
+	// OptedOut are the namespaces and accounts that would gain if they did not opt out by label.
 	OptedOut []string `json:"optedOut,omitempty"`
-	// InTheWay are Secrets that stand where ours belong, Conflicts other ImagePullSecrets with another credential for the server.
+	// InTheWay are Secrets that have the name of ours. Conflicts are other ImagePullSecrets with another credential for the server.
 	InTheWay  []string `json:"inTheWay,omitempty"`
 	Conflicts []string `json:"conflicts,omitempty"`
 }
 
-// Empty reports whether nothing would become of it.
+// Empty reports whether nothing would change.
 func (p *Preview) Empty() bool {
 	told := len(p.Refused) + len(p.Effects) + len(p.InTheWay) + len(p.Conflicts) + len(p.GainServers) + len(p.LoseServers)
 	return told == 0 && !p.Credential && !p.New && p.Unread == "" && p.Pods+p.Healing == ""
 }
 
-// For compares an ImagePullSecret as it would be with those that there are, in a cluster of these namespaces. What they refer to is
-// among seen, where somebody has looked; of what nobody has looked at, it supposes that it gives a credential. Nothing that it returns
-// holds a part of one.
+// For returns the preview of creating or changing an ImagePullSecret, given the existing ones and the namespaces of the cluster. seen
+// holds what they refer to, as far as it was looked up; anything else is assumed to give a credential. The result holds no part of a
+// credential.
 func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credential.Seen, namespaces []Namespace) Preview {
 	preview := Preview{Name: nameOf(object), New: true}
 	after, errs := pullsecret.Parse(object)
@@ -141,7 +141,7 @@ func For(object *v1.ImagePullSecret, existing []v1.ImagePullSecret, seen credent
 	return preview
 }
 
-// pods returns what spec.pods says from then on; blank where it says what it said, or nothing where there was nothing.
+// pods returns what spec.pods would say; blank where that is no change.
 func pods(before, after *pullsecret.Rule) string {
 	if before == nil && after.Pods == "" || before != nil && before.Pods == after.Pods {
 		return ""
@@ -149,7 +149,7 @@ func pods(before, after *pullsecret.Rule) string {
 	return cmp.Or(after.Pods, v1.PodsNever)
 }
 
-// healing returns what spec.healing says from then on; blank where it says what it said, or nothing where there was nothing.
+// healing returns what spec.healing would say; blank where that is no change.
 func healing(before, after *pullsecret.Rule) string {
 	switch heals := before != nil && before.Heals; {
 	case heals == after.Heals:
@@ -160,7 +160,7 @@ func healing(before, after *pullsecret.Rule) string {
 	return v1.HealingNever
 }
 
-// nameOf returns how an object is called; one whose name the API server completes by how that begins.
+// nameOf returns the name of an object; its generateName and "…" if the API server completes the name.
 func nameOf(object *v1.ImagePullSecret) string {
 	if object.Name == "" && object.GenerateName != "" {
 		return object.GenerateName + "…"
@@ -168,7 +168,7 @@ func nameOf(object *v1.ImagePullSecret) string {
 	return object.Name
 }
 
-// checkName returns what the API server says of the name of an object.
+// checkName returns what the API server would find wrong with the name of an object.
 func checkName(object *v1.ImagePullSecret) (errs field.ErrorList) {
 	metadata := field.NewPath("metadata")
 	path, name, begins := metadata.Child("name"), object.Name, false
@@ -184,8 +184,8 @@ func checkName(object *v1.ImagePullSecret) (errs field.ErrorList) {
 	return errs
 }
 
-// Compared returns those of existing whose credential For compares with that of an object: those for the same server, and those of a
-// registry instance, whose servers their specs do not tell.
+// Compared returns those of existing whose credential For compares with that of the object: those for the same server, and those for a
+// registry instance, whose servers are not in their specs. It includes the object's own predecessor.
 func Compared(object *v1.ImagePullSecret, existing []v1.ImagePullSecret) (compared []v1.ImagePullSecret) {
 	servers := func(of *v1.ImagePullSecret) []string {
 		return append([]string{of.Spec.Docker.Server}, of.Spec.Docker.AdditionalServers...)
@@ -202,7 +202,7 @@ func Compared(object *v1.ImagePullSecret, existing []v1.ImagePullSecret) (compar
 	return compared
 }
 
-// take takes in what becomes of a namespace.
+// take adds how a namespace would change.
 func (p *Preview) take(namespace Namespace, before, after *pullsecret.Rule) {
 	if effect, any := effectOn(namespace, before, after); any {
 		p.Effects = append(p.Effects, effect)
@@ -213,7 +213,7 @@ func (p *Preview) take(namespace Namespace, before, after *pullsecret.Rule) {
 	}
 }
 
-// serversOf are the hosts that a credential is for; those of a registry instance of which nobody knows them are called by its id.
+// serversOf returns the hosts that a credential is for. While the domains of a registry instance are not known, its id stands for them.
 func serversOf(rule *pullsecret.Rule) []string {
 	if rule.Reachable() {
 		return rule.Servers
@@ -221,7 +221,7 @@ func serversOf(rule *pullsecret.Rule) []string {
 	return append([]string{"(" + rule.Called(rule.Servers[0]) + ")"}, rule.Registry.Additional...)
 }
 
-// lacking returns what of some names is not among others.
+// lacking returns those names that are not among others.
 func lacking(others, names []string) (lacking []string) {
 	for _, name := range names {
 		if !slices.Contains(others, name) {
@@ -231,7 +231,7 @@ func lacking(others, names []string) (lacking []string) {
 	return lacking
 }
 
-// reissues reports whether Secrets are written anew. Where a credential is not known that counts, it goes by where it stands.
+// reissues reports whether Secrets would be rewritten. If one of the credentials is not known, their sources are compared instead.
 func reissues(before, after *pullsecret.Rule) bool {
 	switch {
 	case after.Unread != nil:
@@ -256,7 +256,7 @@ func texts(errs field.ErrorList) (texts []string) {
 	return texts
 }
 
-// names reports whether a rule selects a namespace, whatever the owner of that says; no rule selects none.
+// names reports whether a rule selects a namespace, even if that opts out. A nil rule selects none.
 func names(rule *pullsecret.Rule, namespace Namespace) bool {
 	if rule == nil {
 		return false
@@ -301,7 +301,7 @@ func effectOn(namespace Namespace, before, after *pullsecret.Rule) (Effect, bool
 	return effect, effect.Secret || len(effect.Gain)+len(effect.Lose) > 0
 }
 
-// optedOut names what would gain, but for its label.
+// optedOut returns what would gain if it did not opt out by label.
 func optedOut(namespace Namespace, before, after *pullsecret.Rule) (kept []string) {
 	had, has := names(before, namespace), names(after, namespace)
 	switch {
@@ -319,7 +319,7 @@ func optedOut(namespace Namespace, before, after *pullsecret.Rule) (kept []strin
 	return kept
 }
 
-// inTheWay tells of a Secret that stands where ours belongs.
+// inTheWay returns a message about a Secret that has the name of ours; blank where there is none.
 func inTheWay(namespace Namespace, after *pullsecret.Rule) string {
 	secret := namespace.Secret
 	if secret == nil || secret.Managed || !selects(after, namespace) {
@@ -330,13 +330,13 @@ func inTheWay(namespace Namespace, after *pullsecret.Rule) string {
 		return fmt.Sprintf("%s is of type %s: it is left alone, and the namespace gets no credential until it is deleted or renamed", where,
 			secret.Type)
 	}
-	return where + " is somebody else's: it would be taken over, and what it holds overwritten"
+	return where + " belongs to somebody else: it would be taken over, and its data overwritten"
 }
 
 // maxNamed is how many namespaces a conflict names.
 const maxNamed = 5
 
-// conflicts tells which others give the same server another credential in a common namespace.
+// conflicts returns messages about the others that give the same server another credential in a common namespace.
 func conflicts(after *pullsecret.Rule, others []*pullsecret.Rule, namespaces []Namespace) (texts []string) {
 	for _, other := range others {
 		servers := contested(after, other)
@@ -358,7 +358,7 @@ func conflicts(after *pullsecret.Rule, others []*pullsecret.Rule, namespaces []N
 		}
 		what := "another credential in %s: a kubelet tries both"
 		if !after.Known() || !other.Known() {
-			what = "a credential, too, in %s: a kubelet tries both where they differ, which could not be seen"
+			what = "a credential, too, in %s: a kubelet tries both if they differ, which could not be checked"
 		}
 		texts = append(texts, fmt.Sprintf("imagepullsecret %s gives %s "+what, other.Name, strings.Join(servers, ", "), where))
 	}
@@ -378,7 +378,7 @@ func contested(one, other *pullsecret.Rule) (servers []string) {
 	return servers
 }
 
-// entries returns what a rule issues for each server, as it is written.
+// entries returns what a rule issues for each server, as JSON.
 func entries(rule *pullsecret.Rule) map[string]string {
 	var config struct {
 		Auths map[string]json.RawMessage `json:"auths"`

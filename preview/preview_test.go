@@ -193,7 +193,7 @@ var cases = []struct {
 			*refersTo("hidden", object("t", "*", "*")),
 		},
 		want: Preview{Conflicts: []string{"imagepullsecret s gives vpc.example.com another credential in a: a kubelet tries both",
-			"imagepullsecret t gives r.example.com a credential, too, in a: a kubelet tries both where they differ, which could not be seen"}},
+			"imagepullsecret t gives r.example.com a credential, too, in a: a kubelet tries both if they differ, which could not be checked"}},
 	},
 	{
 		name: "who has opted out is in no conflict", cluster: teams(), object: selecting(object("r", "", "default"), map[string]v1.LabelValue{"team": "a"}),

@@ -9,8 +9,8 @@ import (
 	"gomodules.xyz/jsonpatch/v2"
 )
 
-// listPath is where a ServiceAccount lists its pull secrets, and podListPath where a pod does. That list is atomic: to apply or to merge
-// it is to claim every entry in it, so it is only ever edited entry by entry, by JSON patch (RFC 6902).
+// listPath is where a ServiceAccount lists its pull secrets, and podListPath where a pod does. That list is atomic: whoever applies or
+// merges it claims every entry in it. So it is only ever edited entry by entry, by JSON patch (RFC 6902).
 const (
 	listPath    = "/imagePullSecrets"
 	podListPath = "/spec/imagePullSecrets"
@@ -21,8 +21,8 @@ type reference struct {
 	Name string `json:"name"`
 }
 
-// Among returns a function that reports whether a name is one of these, at a cost that does not depend on how many they are:
-// a list may be as long as an object is large.
+// Among returns a function that reports whether a name is one of these, at a cost that does not depend on how many there are:
+// a list may take up a whole object.
 func Among(names []string) func(name string) bool {
 	if len(names) <= 8 {
 		return func(name string) bool { return slices.Contains(names, name) }
@@ -37,21 +37,21 @@ func Among(names []string) func(name string) bool {
 	}
 }
 
-// MaxAdded and MaxRemoved bound how many entries one patch adds, each by an operation of its own, and removes: the API server
-// takes a JSON patch of 10,000 operations, or of 3 MB, at most. What is left waits for the next patch.
+// MaxAdded and MaxRemoved bound how many entries one patch adds and removes, each by an operation of its own: the API server
+// takes a JSON patch of at most 10,000 operations, and of at most 3 MB. What is left waits for the next patch.
 const (
 	MaxAdded   = 5000
 	MaxRemoved = 1000
 )
 
-// Attach returns the JSON patch that appends the names of wanted that a list lacks, and those names; nil where it lacks
-// none. Entries that are there keep their place. present tells a list, even an empty one, from no list at all. rest is whether
-// the list lacks more than one patch may add.
+// Attach returns the JSON patch that appends those names of wanted that the list lacks, and those names; nil where it lacks
+// none. Existing entries keep their place. present is whether there is a list, even an empty one. rest is whether the list lacks
+// more than one patch may add.
 func Attach(list []string, present bool, wanted []string) (patch []jsonpatch.Operation, added []string, rest bool) {
 	return attach(listPath, list, present, wanted)
 }
 
-// AttachToPod returns the JSON patch that appends the names of wanted that the list of a pod lacks, which lists something, and those names.
+// AttachToPod returns the JSON patch that appends those names of wanted that a pod's list lacks, and those names. The list is not empty.
 func AttachToPod(list, wanted []string) (patch []jsonpatch.Operation, added []string) {
 	patch, added, _ = attach(podListPath, list, true, wanted)
 	return patch, added
@@ -60,7 +60,7 @@ func AttachToPod(list, wanted []string) (patch []jsonpatch.Operation, added []st
 func attach(path string, list []string, present bool, wanted []string) (patch []jsonpatch.Operation, added []string, rest bool) {
 	var entries []reference
 	contains := func(name string) bool { return slices.Contains(list, name) }
-	if len(wanted) > 8 { // for a few names a set is not worth its making
+	if len(wanted) > 8 { // for fewer names, building a set does not pay
 		contains = Among(list)
 	}
 	for _, name := range wanted {
@@ -83,9 +83,9 @@ func attach(path string, list []string, present bool, wanted []string) (patch []
 	return patch, added, rest
 }
 
-// Detach returns the JSON patch that removes every entry that unwanted names, and the list that is left. It removes the
-// last one first, so that each index still means what it meant when the patch was planned. rest is whether more entries are
-// unwanted than one patch may remove: those stand in what is left.
+// Detach returns the JSON patch that removes every unwanted entry, and the list that is left. It removes the last one first, so that
+// each index still means what it meant when the patch was planned. rest is whether more entries are unwanted than one patch may
+// remove: left still holds those.
 func Detach(list []string, unwanted func(name string) bool) (patch []jsonpatch.Operation, left []string, rest bool) {
 	for i, name := range slices.Backward(list) {
 		switch {
@@ -101,9 +101,9 @@ func Detach(list []string, unwanted func(name string) bool) (patch []jsonpatch.O
 	return patch, left, rest
 }
 
-// Guarded encodes a patch that is for an object at that resourceVersion alone, by a replacement of it: where the object has
-// changed since then, the API server refuses the patch with 409 Conflict. (A "test" of it would be refused with 422, as any bad
-// patch is.)
+// Guarded encodes a patch that applies only to that version of the object. It replaces the resourceVersion: if the object has
+// changed since then, the API server refuses the patch with 409 Conflict. (A failed "test" operation would be refused with 422, as
+// any bad patch is.)
 func Guarded(version string, patch []jsonpatch.Operation) ([]byte, error) {
 	guard := jsonpatch.Operation{Operation: "replace", Path: "/metadata/resourceVersion", Value: version}
 	return AppendPatch(nil, append([]jsonpatch.Operation{guard}, patch...))
@@ -157,7 +157,7 @@ func appendReference(to []byte, entry reference) []byte {
 	return append(to, '}')
 }
 
-// appendText appends a string. What is no UTF-8 in it is replaced, as encoding/json does.
+// appendText appends a string. Invalid UTF-8 in it is replaced, as encoding/json does.
 func appendText(to []byte, text string) []byte {
 	to, _ = jsontext.AppendQuote(to, text)
 	return to

@@ -9,15 +9,15 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Attachments is what the parts of what is derived say together: which Secrets accounts list, and nothing of the credentials in
-// them. It is immutable. Its zero value attaches nothing.
+// Attachments is what all parts of a Derived say together: which Secrets accounts list. It holds nothing of their credentials. It is
+// immutable. Its zero value attaches nothing.
 type Attachments struct {
 	parts    []v1.DerivedAttachmentsSpec
 	labelled bool // some rule selects by labels
 	pods     bool // some rule gives its Secret to pods
 }
 
-// NewAttachments returns what parts say together. They must not be changed any more.
+// NewAttachments returns what parts say together. They must not be changed after that.
 func NewAttachments(parts ...v1.DerivedAttachmentsSpec) *Attachments {
 	var labelled, pods bool
 	for _, part := range parts {
@@ -46,9 +46,9 @@ func (r *Rules) Attachments() *Attachments { return NewAttachments(divide(r.Atta
 // Labelled reports whether some rule selects by labels.
 func (a *Attachments) Labelled() bool { return a.labelled }
 
-// Secrets returns the names of the Secrets that a service account should list, in alphabetical order. It means what the admission
-// policy means, which reads the same parts, and attaches nothing that is not ours by its name. labels is asked for those of the
-// namespace where they decide; nil knows none.
+// Secrets returns the names of the Secrets that a service account should list, in alphabetical order. The admission policy, which reads
+// the same parts, decides the same. Secrets whose name does not begin with SecretPrefix are ignored. labels returns the labels of the
+// namespace; it is called only if they may decide. If it is nil, they are not known.
 func (a *Attachments) Secrets(namespace string, labels func() Labels, serviceAccount string) []string {
 	var secrets []string
 	for rule := range a.selecting(namespace, a.ask(labels)) {
@@ -57,7 +57,7 @@ func (a *Attachments) Secrets(namespace string, labels func() Labels, serviceAcc
 		}
 	}
 	slices.Sort(secrets)
-	return slices.Compact(secrets) // a part that is being divided has a rule twice, and so has one that names and matches
+	return slices.Compact(secrets) // a rule occurs twice while a part is being divided, or if it both names and matches
 }
 
 func (a *Attachments) ask(labels func() Labels) Labels {
@@ -67,7 +67,8 @@ func (a *Attachments) ask(labels func() Labels) Labels {
 	return labels()
 }
 
-// selecting yields the rules that are known to select a namespace with these labels, some twice, and none that is not ours by its name.
+// selecting yields the rules that are known to select a namespace with these labels, some of them twice. It skips those whose Secret's
+// name does not begin with SecretPrefix.
 func (a *Attachments) selecting(namespace string, labels Labels) iter.Seq[*v1.DerivedRule] {
 	return func(yield func(*v1.DerivedRule) bool) {
 		for i := range a.parts {
@@ -112,16 +113,16 @@ func selects(rule *v1.DerivedRule, serviceAccount string) bool {
 // Source is an ImagePullSecret that gives a server a credential in some namespaces.
 type Source struct {
 	Name string
-	// Labelled says that it may do so only as soon as labels say so.
+	// Labelled says that whether it does depends on the labels of namespaces.
 	Labelled bool
 }
 
-// sources are those that were found, by their names: whether one does in any case.
+// sources are the Secrets that were found, by name: whether they give the credential whatever the labels are.
 type sources map[string]bool
 
 func (s sources) add(secret string, always bool) { s[secret] = s[secret] || always }
 
-// sorted returns them in the order of their names.
+// sorted returns the sources in the order of their names.
 func (s sources) sorted() (all []Source) {
 	for _, secret := range slices.Sorted(maps.Keys(s)) {
 		all = append(all, Source{ImagePullSecretName(secret), !s[secret]})
@@ -129,8 +130,7 @@ func (s sources) sorted() (all []Source) {
 	return all
 }
 
-// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could as soon as labels are
-// changed.
+// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could after a change of labels.
 func (a *Attachments) Sources(server string, namespaces Namespaces) []Source {
 	found := sources{}
 	for i := range a.parts {
@@ -161,12 +161,12 @@ func (a *Attachments) Sources(server string, namespaces Namespaces) []Source {
 	return found.sorted()
 }
 
-// gives reports whether a rule's credential is for a server, too.
+// gives reports whether a rule's credential is for a server.
 func gives(rule *v1.DerivedRule, server string) bool {
 	return rule.Server == server || slices.Contains(rule.AdditionalServers, server)
 }
 
-// naming returns the lists of the namespaces that a part names, all where these may be any.
+// naming returns a part's lists for these namespaces; all of its lists where they could be any.
 func naming(part *v1.DerivedAttachmentsSpec, namespaces Namespaces) map[string][]string {
 	if namespaces.All() || namespaces.matching != nil {
 		return part.Namespaces
@@ -178,8 +178,7 @@ func naming(part *v1.DerivedAttachmentsSpec, namespaces Namespaces) map[string][
 	return lists
 }
 
-// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could as soon as labels are
-// changed.
+// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could after a change of labels.
 func (r *Rules) Sources(server string, namespaces Namespaces) []Source {
 	found := sources{}
 	for rule := range r.All() {
@@ -190,24 +189,24 @@ func (r *Rules) Sources(server string, namespaces Namespaces) []Source {
 	return found.sorted()
 }
 
-// Secrets returns what the rules say by which entries are given at this moment.
+// Secrets returns what the current rules attach (see Rules.Attaching).
 func (i *Index) Secrets(namespace string, labels func() Labels, serviceAccount string) []string {
 	return i.Rules().Attaching().Secrets(namespace, labels, serviceAccount)
 }
 
-// PodSecrets returns what the rules say by which entries are given at this moment.
+// PodSecrets returns what the current rules attach (see Rules.Attaching).
 func (i *Index) PodSecrets(pod *Pod, labels func() Labels) []string {
 	return i.Rules().Attaching().PodSecrets(pod, labels)
 }
 
-// Sources returns what the rules say by which entries are given at this moment.
+// Sources returns what the current rules attach (see Rules.Attaching).
 func (i *Index) Sources(server string, namespaces Namespaces) []Source {
 	return i.Rules().Attaching().Sources(server, namespaces)
 }
 
-// Forget overwrites the credentials in the rules. Nobody may use a credential of them any more, nor Observe. What they attach stays as it
-// is: whoever has just asked for it must not hear that it is nothing. What else there was of them, such as the objects they were read
-// from, is left to the garbage collector.
+// Forget overwrites the credentials in the rules. After it, nobody may use a credential of theirs, or call Observe. What the rules
+// attach stays as it is: a request that is being answered must not hear that it is nothing. Other copies of the credentials, such as
+// the objects the rules were read from, are left to the garbage collector.
 func (i *Index) Forget() {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -15,35 +15,35 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Credential is what is known of the credential of a rule that does not hold it itself.
+// Credential is what is known about the credential of a rule whose ImagePullSecret does not hold it.
 type Credential struct {
 	// Config is the .dockerconfigjson to issue; nil where it is not known.
 	Config []byte
 	// Renewal is how far the cloud has got with issuing it.
 	Renewal Renewal
-	// Expiry is when it ends, as it says itself, or the Secret that it stands in.
+	// Expiry is when it expires, according to itself or to the Secret that holds it.
 	Expiry Expiry
 	// Unread is why it cannot be read; nil where it can.
 	Unread *Unread
 }
 
-// Unread is why a credential cannot be read where it stands. It holds nothing of it.
+// Unread is why a credential cannot be read. It holds no part of the credential.
 type Unread struct {
-	// Reason is a CamelCase word, Object the "namespace/name" of what is concerned. Message says what to write.
+	// Reason is a CamelCase word, Object the "namespace/name" of the object concerned. Message says what to write.
 	Reason, Object, Message string
 }
 
-// Equal reports whether both say the same, or neither says anything.
+// Equal reports whether both say the same, or both are nil.
 func (u *Unread) Equal(other *Unread) bool {
 	return u == other || u != nil && other != nil && *u == *other
 }
 
-// hold gives a rule that nobody has seen yet its credential.
+// hold gives a rule its credential. Nobody may have seen the rule yet.
 func (r *Rule) hold(config []byte) {
 	r.Config, r.Sum = config, sha256.Sum256(config)
 }
 
-// With returns the rule with that credential, and itself where it has it.
+// With returns the rule with that credential: the rule itself if it already has it.
 func (r *Rule) With(credential Credential) *Rule {
 	servers := r.Servers
 	if r.Registry != nil {
@@ -62,7 +62,7 @@ func (r *Rule) With(credential Credential) *Rule {
 	return &next
 }
 
-// inherits gives a new rule the credential of the one before, where that is of the same Secret for the same servers.
+// inherits gives a new rule the credential of its predecessor, if both have the same source.
 func (r *Rule) inherits(before *Rule) {
 	if before != nil && r.sameSource(before) {
 		r.Config, r.Sum, r.Unread, r.Servers = before.Config, before.Sum, before.Unread, before.Servers
@@ -70,8 +70,8 @@ func (r *Rule) inherits(before *Rule) {
 	}
 }
 
-// sameSource reports whether the credentials of both are the same one: that of a Secret, for the same servers, or what the cloud issues
-// for one object.
+// sameSource reports whether both rules have the same credential: that of one Secret, for the same servers, or the one that the cloud
+// issues for one object.
 func (r *Rule) sameSource(other *Rule) bool {
 	if r.Registry != nil && other.Registry != nil {
 		return r.UID == other.UID && r.Registry.same(other.Registry)
@@ -80,8 +80,8 @@ func (r *Rule) sameSource(other *Rule) bool {
 		slices.Equal(r.Servers, other.Servers)
 }
 
-// Supply takes in the credentials of rules that do not hold them themselves. A rule may have been replaced meanwhile: the credential counts
-// for the current one if that is for the same servers by the same Secret, since nobody would tell of it again, and else for nothing.
+// Supply takes in the credentials of rules whose ImagePullSecrets do not hold them. If a rule has been replaced meanwhile, the current
+// one gets the credential if it has the same source, since nobody would supply it again; else the credential is dropped.
 func (i *Index) Supply(credentials map[*Rule]Credential) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -95,7 +95,7 @@ func (i *Index) Supply(credentials map[*Rule]Credential) {
 		if next == current {
 			continue
 		}
-		seen := i.seen[rule.Name] // the ImagePullSecret says what it said
+		seen := i.seen[rule.Name] // the ImagePullSecret itself has not changed
 		edit.set(rule.Name, next, nil)
 		i.seen[rule.Name] = seen
 	}
@@ -105,8 +105,8 @@ func (i *Index) Supply(credentials map[*Rule]Credential) {
 // Oversized reports whether a rendered credential is more than a Secret may hold.
 func Oversized(size int) bool { return size > corev1.MaxSecretSize }
 
-// Render returns the .dockerconfigjson of a credential, byte for byte as "kubectl create secret docker-registry" writes it. More
-// servers are more entries in it.
+// Render returns the .dockerconfigjson of a credential, byte for byte as "kubectl create secret docker-registry" writes it. Each
+// additional server is one more entry.
 func Render(credential v1.DockerCredential) []byte {
 	type entry struct {
 		Username string `json:"username,omitempty"`
@@ -134,14 +134,14 @@ func Render(credential v1.DockerCredential) []byte {
 // MaxAdditionalServers is how many servers there may be besides the first.
 const MaxAdditionalServers = 16
 
-// How long the fields of a credential may be, in characters. These are the CRD's bounds too.
+// How long the fields of a credential may be, in characters. The CRD has the same bounds.
 const (
 	maxUsername = 4096
 	maxPassword = 262144
 	maxServer   = 512
 )
 
-// renderedSize is how long what Render returns is.
+// renderedSize returns the size of what Render returns, in bytes.
 func renderedSize(credential v1.DockerCredential) int {
 	quoted := func(text string) int {
 		encoded, _ := json.Marshal(text) // a string always marshals
@@ -162,7 +162,7 @@ func checkCredential(path *field.Path, credential v1.DockerCredential) field.Err
 	return append(errs, checkAdditional(path, credential)...)
 }
 
-// checkSource checks that there is one source of the credential, and what it says.
+// checkSource checks that the credential has exactly one source, and that the source is valid.
 func checkSource(path *field.Path, credential v1.DockerCredential) field.ErrorList {
 	inline := credential.Username != "" || credential.Password != ""
 	switch {
@@ -193,7 +193,7 @@ func CheckUsername(path *field.Path, username string) field.ErrorList {
 	case strings.Trim(username, blanks) == "":
 		return field.ErrorList{field.Required(path, "must not be blank: write the registry's user name")}
 	case strings.Contains(username, ":"):
-		// What stands behind the colon may be a password: the value is not repeated.
+		// What follows the colon may be a password: the value is not repeated.
 		return field.ErrorList{field.Forbidden(path,
 			`must not hold ":", which separates user name and password in HTTP basic authentication`)}
 	}
@@ -211,7 +211,7 @@ func CheckPassword(path *field.Path, password string) field.ErrorList {
 	return nil
 }
 
-// checkReference checks the name of a Secret. One that is none may be a password by mistake: it is not repeated.
+// checkReference checks the name of a Secret. An invalid one may be a password by mistake: it is not repeated.
 func checkReference(path *field.Path, name string) field.ErrorList {
 	switch {
 	case name == "":

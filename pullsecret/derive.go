@@ -14,34 +14,34 @@ const (
 	maxPart = 1_000_000
 	// maxParts bounds the number of parts: the admission policy is evaluated once for each.
 	maxParts = 16
-	// maxKey is the length up to which a rule's key is the ImagePullSecret's name. The key stands once for each namespace
+	// maxKey is the length up to which a rule's key is the ImagePullSecret's name. The key is repeated for each namespace
 	// that a rule names.
 	maxKey = 40
 )
 
 // Derived is what all rules together attach, in as many parts as it takes for each to be stored. The parts add up: what one
-// attaches does not depend on the others. It is immutable, and cheap until its parts are made.
+// attaches does not depend on the others. Derived is immutable, and cheap until its parts are built.
 type Derived struct {
 	// Number is how many parts there are.
 	Number int
-	// Size is about how many bytes of JSON these are together, at most.
+	// Size is about how many bytes of JSON the parts are together, at most.
 	Size int
-	// TooLarge are the names of the rules, in order, that some part leaves out so that it can be stored: the largest in it. That
-	// takes some hundred thousand names in all lists together.
+	// TooLarge are the names of the rules, in order, that some part leaves out so that it can be stored: the largest in it. It takes
+	// some hundred thousand names in all lists together to get there.
 	TooLarge []string
-	// WithoutPods are the names of the rules, in order, that give their Secret to no pods, though they say so: more accounts than can
-	// be listed are barred.
+	// WithoutPods are the names of the rules, in order, that should give their Secret to pods, but do not because more accounts are
+	// barred than can be listed.
 	WithoutPods []string
 
 	rules   *Rules
 	without omissions
 }
 
-// Outdated is why what is stored of what is derived is not what the rules say now.
+// Outdated is why the stored DerivedAttachments are not what the rules say now.
 type Outdated struct {
-	// Reason is a CamelCase word, Message says what is wrong and what would mend it, Meanwhile who attaches what until then.
+	// Reason is a CamelCase word, Message says what is wrong and how to fix it, Meanwhile who attaches what until then.
 	Reason, Message, Meanwhile string
-	// ImagePullSecrets are those it concerns; nil for all.
+	// ImagePullSecrets are the names of those it concerns; nil for all.
 	ImagePullSecrets []string
 }
 
@@ -51,8 +51,8 @@ func (o *Outdated) Concerns(imagePullSecret string) bool {
 }
 
 // Derive returns what the rules attach, in parts whose number is a power of two. have is how many there are now: the number
-// falls only once everything fits well into fewer. Where no number lets everything be stored, it is the least with which the
-// fewest rules are left out.
+// falls only once everything fits well into fewer. If no number lets everything be stored, it is the smallest that leaves out the
+// fewest rules.
 func Derive(rules *Rules, have int) *Derived { return derive(rules, have, maxPart) }
 
 func derive(rules *Rules, have, limit int) *Derived {
@@ -87,14 +87,16 @@ func derive(rules *Rules, have, limit int) *Derived {
 // ServesPods reports whether some part may give Secrets to pods that list pull secrets of their own.
 func (d *Derived) ServesPods() bool { return d.rules.servesPods() }
 
-// Parts makes the parts. Equal ones are encoded alike.
+// Parts builds the parts. Equal ones have the same encoding.
 func (d *Derived) Parts() []v1.DerivedAttachmentsSpec { return divide(d.rules, d.Number, d.without) }
 
 // divide returns the parts, without the rules that are left out of each.
 func divide(rules *Rules, number int, without omissions) []v1.DerivedAttachmentsSpec {
 	parts := make([]v1.DerivedAttachmentsSpec, number)
 	for i := range parts {
-		parts[i] = v1.DerivedAttachmentsSpec{Rules: map[string]v1.DerivedRule{}, Namespaces: map[string][]string{}, Labelled: map[string][]string{}}
+		parts[i] = v1.DerivedAttachmentsSpec{
+			Rules: map[string]v1.DerivedRule{}, Namespaces: map[string][]string{}, Labelled: map[string][]string{},
+		}
 		if rules.servesPods() {
 			parts[i].Barred = rules.barred.all()
 		}
@@ -142,7 +144,7 @@ func (r *Rules) define(part *v1.DerivedAttachmentsSpec, key string, rule *Rule) 
 	part.Rules[key] = r.definition(rule)
 }
 
-// definition is what a rule of these attaches.
+// definition returns what one of these rules attaches.
 func (r *Rules) definition(rule *Rule) v1.DerivedRule {
 	requirements, excluded := rule.Namespaces.asked()
 	derived := v1.DerivedRule{
@@ -160,8 +162,8 @@ func (r *Rules) definition(rule *Rule) v1.DerivedRule {
 	return derived
 }
 
-// derivedKey stands for an ImagePullSecret's name. A long one is told by its beginning and its hash; the "~" between them
-// occurs in no name.
+// derivedKey returns the key that stands for an ImagePullSecret's name: the name itself or, if it is long, its beginning and its
+// hash. The "~" between them occurs in no name.
 func derivedKey(name string) string {
 	if len(name) <= maxKey {
 		return name
@@ -170,12 +172,12 @@ func derivedKey(name string) string {
 	return name[:maxKey-17] + "~" + hex.EncodeToString(sum[:8])
 }
 
-// partFor says in which part what is filed under a key stands. With twice as many parts, each is divided in two.
+// partFor returns the index of the part that holds what is filed under a key. With twice as many parts, each is divided in two.
 func partFor(key string, number int) int {
 	if number == 1 {
 		return 0
 	}
 	hash := fnv.New32a()
-	_, _ = hash.Write([]byte(key)) // it never fails
+	_, _ = hash.Write([]byte(key)) // never fails
 	return int(hash.Sum32() % uint32(number))
 }

@@ -1,4 +1,4 @@
 // Package pullsecret says what an ImagePullSecret means: which namespaces and service accounts it selects, what its
-// Secret holds, and which edits bring a ServiceAccount in line. It is pure. Admission and reconciliation share its one
-// matching rule and its one Index, so that they can never disagree.
+// Secret holds, and which edits bring a ServiceAccount in line. It is pure. Admission and reconciliation share one
+// matching rule and one Index, so that they can never disagree.
 package pullsecret

@@ -8,13 +8,13 @@ import (
 	"gomodules.xyz/jsonpatch/v2"
 )
 
-// maxEdits is how many edits a part is changed by. With more it is made anew: the API server refuses a JSON patch of more than
-// 10,000 operations, and takes long for thousands.
+// maxEdits is by how many edits a part is changed at most. If it takes more, the part is rebuilt: the API server refuses a JSON patch
+// of more than 10,000 operations, and is slow with thousands.
 const maxEdits = 1000
 
-// Edits returns the JSON patch (RFC 6902), by paths that begin in the spec, that makes of an earlier part the part of that number
-// as it is now. It is empty where they do not differ. What it costs depends on what was changed, not on what there is. known is
-// false where only making the part anew can tell: another number of parts, rules that are left out, or a great many edits.
+// Edits returns the JSON patch (RFC 6902), with paths relative to the spec, that turns the part with that index, as earlier derived it,
+// into what it is now. It is empty where they do not differ. Its cost depends on what was changed, not on what there is. known is
+// false where the part must be rebuilt instead: the number of parts has changed, rules are left out, or there are too many edits.
 func (d *Derived) Edits(part int, earlier *Derived) (edits []jsonpatch.Operation, known bool) {
 	if earlier == nil || earlier.Number != d.Number || len(earlier.TooLarge)+len(d.TooLarge) > 0 ||
 		earlier.rules.servesPods() != d.rules.servesPods() {
@@ -37,7 +37,7 @@ func (d *Derived) Edits(part int, earlier *Derived) (edits []jsonpatch.Operation
 	return edits, true
 }
 
-// view is what a part of so many holds of rules.
+// view is what one part, out of number parts, holds of the rules.
 type view struct {
 	rules        *Rules
 	part, number int
@@ -55,10 +55,10 @@ func (v view) defines(rule *Rule) bool {
 	return rule.Namespaces.listed() && v.files(derivedKey(rule.Name)) || slices.ContainsFunc(rule.Namespaces.filed(), v.files)
 }
 
-// files reports whether what is filed under a key stands in the part.
+// files reports whether the part holds what is filed under a key.
 func (v view) files(key string) bool { return partFor(key, v.number) == v.part }
 
-// listed returns the keys of those of the rules that are listed here.
+// listed returns the keys of those rules that the part lists.
 func (v view) listed(rules []*Rule) []string {
 	keys := []string{}
 	for _, rule := range rules {
@@ -70,7 +70,7 @@ func (v view) listed(rules []*Rule) []string {
 	return keys
 }
 
-// filed returns the keys of the rules that are filed under the name of a namespace, or a label; nil where none is.
+// filed returns the keys of the rules that the part files under the name of a namespace, or a label; nil where it files none.
 func (v view) filed(under string) (keys []string) {
 	if !v.files(under) {
 		return nil
@@ -92,7 +92,7 @@ func (v view) hasRules() bool {
 	return false
 }
 
-// has reports whether anything is filed here under such.
+// has reports whether the part files anything under a key for which such is true.
 func (v view) has(such func(under string) bool) bool {
 	for under := range v.rules.filed.all() {
 		if such(under) && v.files(under) {
@@ -139,7 +139,7 @@ func filedEdits(list string, before, after view, such func(under string) bool) [
 
 func barredEdits(list string, before, after *Rules) []jsonpatch.Operation {
 	if !after.servesPods() {
-		return nil // and it did not before
+		return nil // as before
 	}
 	edits := members{list: list, empty: before.barred.accounts.size == 0}
 	for namespace := range after.barred.accounts.apart(before.barred.accounts) {
@@ -182,7 +182,7 @@ func (m *members) remove(key string) {
 	m.edits = append(m.edits, jsonpatch.Operation{Operation: "remove", Path: m.path(key)})
 }
 
-// escaped writes a key as it stands in a path (RFC 6901).
+// escaped escapes a key for use in a path (RFC 6901).
 var escaped = strings.NewReplacer("~", "~0", "/", "~1")
 
 func (m *members) path(key string) string { return m.list + "/" + escaped.Replace(key) }

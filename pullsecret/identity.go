@@ -7,8 +7,8 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// identity tells whether an ImagePullSecret says what it said before. The generation alone does not: an API server whose
-// data was restored from a backup counts anew from what it was then.
+// identity tells whether an ImagePullSecret says the same as before. The generation alone does not: after a restoration from a
+// backup, the API server counts on from the older generation.
 type identity struct {
 	uid        string
 	generation int64
@@ -20,6 +20,6 @@ var specSeed = maphash.MakeSeed()
 func identify(object *v1.ImagePullSecret) identity {
 	var spec maphash.Hash
 	spec.SetSeed(specSeed)
-	_ = json.NewEncoder(&spec).Encode(object.Spec) // what was decoded can be encoded, and a hash can be written to
+	_ = json.NewEncoder(&spec).Encode(object.Spec) // what was decoded can be encoded, and writing to a hash never fails
 	return identity{string(object.UID), object.Generation, spec.Sum64()}
 }

@@ -12,13 +12,13 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Rules is one moment's set of rules. It is immutable, so whoever holds one sees no change.
+// Rules is the set of rules at one moment. It is immutable.
 type Rules struct {
 	byName     table[*Rule]
 	invalid    table[invalid]
 	everywhere []*Rule        // those that select every namespace, by name
-	selecting  []*Rule        // those that are to be asked about each, by name
-	filed      table[[]*Rule] // the others, by each namespace that they name and each label under which they are filed, and then by name
+	selecting  []*Rule        // those that must be evaluated for each namespace, by name
+	filed      table[[]*Rule] // the rules by each key that Namespaces.filed returns, and then by name
 	labelled   int            // how many select by labels
 	asking     int            // how many give their Secret to pods
 	barred     barred         // the accounts whose pods get none
@@ -29,7 +29,7 @@ type Rules struct {
 // invalid is an ImagePullSecret that cannot be read.
 type invalid struct {
 	errs field.ErrorList
-	// last is the rule that it was before; nil where that is not known.
+	// last is the rule that it was before it became invalid; nil where that is not known.
 	last *Rule
 }
 
@@ -44,13 +44,13 @@ func (r *Rules) All() iter.Seq[*Rule] {
 	}
 }
 
-// Get returns the rule of the ImagePullSecret of that name; nil where there is none, or none that is valid.
+// Get returns the rule of the ImagePullSecret with that name; nil where it is absent or invalid.
 func (r *Rules) Get(name string) *Rule {
 	rule, _ := r.byName.get(name)
 	return rule
 }
 
-// Invalid returns what is wrong with the ImagePullSecret of that name; nil where it is valid or absent.
+// Invalid returns what is wrong with the ImagePullSecret with that name; nil where it is valid or absent.
 func (r *Rules) Invalid(name string) field.ErrorList {
 	found, _ := r.invalid.get(name)
 	return found.errs
@@ -71,8 +71,8 @@ func (r *Rules) Names() []string {
 // Labelled reports whether some rule selects by labels.
 func (r *Rules) Labelled() bool { return r.labelled > 0 }
 
-// In returns the rules that are known to select a namespace with these labels, in the order of their names. What it costs does not
-// depend on how many rules select others by their names or by the values of labels.
+// In returns the rules that are known to select a namespace with these labels, in the order of their names. Its cost does not
+// depend on how many rules select other namespaces by their names or by the values of labels.
 func (r *Rules) In(namespace string, labels Labels) []*Rule {
 	naming, _ := r.filed.get(namespace)
 	if r.labelled > 0 || len(r.selecting) > 0 {
@@ -113,7 +113,7 @@ func (r *Rules) andMatching(naming []*Rule, namespace string, labels Labels) []*
 	return slices.Compact(all)
 }
 
-// Undecided reports whether it is not known if the Secret of that name is to be in a namespace with these labels.
+// Undecided reports whether it is unknown if the Secret with that name belongs in a namespace with these labels.
 func (r *Rules) Undecided(secret, namespace string, labels Labels) bool {
 	if r.labelled == 0 || labels.Known() {
 		return false
@@ -126,8 +126,8 @@ func (r *Rules) Undecided(secret, namespace string, labels Labels) bool {
 	return !known
 }
 
-// Secrets returns the names of the Secrets that a service account should list, in the order of the rules' names. labels is asked
-// for those of the namespace where they decide; nil knows none.
+// Secrets returns the names of the Secrets that a service account should list, in the order of the rules' names. labels returns the
+// labels of the namespace; it is called only if they may decide. If it is nil, they are not known.
 func (r *Rules) Secrets(namespace string, labels func() Labels, serviceAccount string) []string {
 	var secrets []string
 	for _, rule := range r.In(namespace, r.ask(labels)) {
@@ -145,9 +145,9 @@ func (r *Rules) ask(labels func() Labels) Labels {
 	return labels()
 }
 
-// Attaching returns the rules by which ServiceAccounts and pods get their entries: these and, for each ImagePullSecret that cannot be
-// read, the rule that it was last, where that is known. An account that is born while an object is invalid carries the entry like those
-// before it, and an object that turns invalid and valid again changes nothing of what is derived.
+// Attaching returns the rules from which ServiceAccounts and pods get their entries: these, and for each ImagePullSecret that cannot be
+// read its last valid rule, where that is known. An account that is created while an object is invalid gets the entry like those before
+// it, and an object that becomes invalid and valid again changes nothing of what is derived.
 func (r *Rules) Attaching() *Rules {
 	if r.attaching != nil {
 		return r.attaching
@@ -155,7 +155,7 @@ func (r *Rules) Attaching() *Rules {
 	return r
 }
 
-// Frozen reports whether the Secret of that name belongs to an ImagePullSecret that exists but cannot be read. Its
+// Frozen reports whether the Secret with that name belongs to an ImagePullSecret that exists but cannot be read. Its
 // copies and entries are left as they are: a typing mistake must not take a credential away.
 func (r *Rules) Frozen(secret string) bool {
 	name, ours := strings.CutPrefix(secret, SecretPrefix)
@@ -164,23 +164,23 @@ func (r *Rules) Frozen(secret string) bool {
 
 func (r *Rule) compare(name string) int { return strings.Compare(r.Name, name) }
 
-// Change is what became of one ImagePullSecret.
+// Change is a change of one ImagePullSecret.
 type Change struct {
 	Name string
-	// Before is the rule as it was, the last one where it could not be read meanwhile; nil where there was none.
+	// Before is the rule before the change, or the last valid one if the ImagePullSecret was invalid; nil where there was none.
 	Before *Rule
-	// After is the rule as it is; nil where there is none.
+	// After is the rule after the change; nil where there is none.
 	After *Rule
-	// Unknown says that there may be more than Before has selected: it could not be read meanwhile, and what was still to be
-	// removed of the rules of before was left as it was.
+	// Unknown says that there may be copies and entries that Before does not select: the ImagePullSecret was invalid, and meanwhile
+	// what was left to remove of earlier rules was not removed.
 	Unknown bool
 }
 
-// Index holds the current Rules. Reading it costs one atomic load: it stands on the path of admission requests.
+// Index holds the current Rules. Reading them costs one atomic load, since every admission request does so.
 type Index struct {
 	current atomic.Pointer[Rules]
 
-	mu        sync.Mutex // serializes writers and guards what follows
+	mu        sync.Mutex // serializes writers and guards the fields below
 	seen      map[string]identity
 	observers map[*func(Change)]struct{}
 	barring   map[*func()]struct{} // those who observe what is barred
@@ -193,11 +193,11 @@ func NewIndex() *Index {
 	return index
 }
 
-// Rules returns the rules of this moment.
+// Rules returns the current rules.
 func (i *Index) Rules() *Rules { return i.current.Load() }
 
-// Observe calls f after each change that the index takes in, in order. It returns a function that ends that. f must not
-// call back into Put, Replace, Remove or Observe.
+// Observe calls f after each change of the index, in order. It returns a function that ends that. f must not call Put, Replace,
+// Remove or Observe.
 func (i *Index) Observe(f func(Change)) (stop func()) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -219,7 +219,7 @@ func (i *Index) Put(object *v1.ImagePullSecret) {
 	edit.commit()
 }
 
-// Replace takes in objects as all there are.
+// Replace takes in objects as all the ImagePullSecrets there are.
 func (i *Index) Replace(objects []*v1.ImagePullSecret) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -237,7 +237,7 @@ func (i *Index) Replace(objects []*v1.ImagePullSecret) {
 	edit.commit()
 }
 
-// Remove takes the ImagePullSecret of that name out.
+// Remove takes out the ImagePullSecret with that name.
 func (i *Index) Remove(name string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -246,15 +246,15 @@ func (i *Index) Remove(name string) {
 	edit.commit()
 }
 
-// edit is a change of the rules on its way. The index that takes it in is locked.
+// edit is a change of the rules that is not committed yet. Its index is locked.
 type edit struct {
 	index      *Index // nil where none does
 	now        *Rules // as they are without it
 	byName     draft[*Rule]
 	invalid    draft[invalid]
 	filed      draft[[]*Rule]
-	everywhere map[string]*Rule // what becomes of those that select every namespace; nil takes one out
-	selecting  map[string]*Rule // the same of those that are to be asked about each
+	everywhere map[string]*Rule // changes of Rules.everywhere, by name; nil takes a rule out
+	selecting  map[string]*Rule // changes of Rules.selecting
 	labelled   int
 	asking     int
 	size       int // of what all attach
@@ -296,7 +296,7 @@ func (e *edit) set(name string, rule *Rule, errs field.ErrorList) {
 	before, valid := e.byName.get(name)
 	broken, wasInvalid := e.invalid.get(name)
 	if rule == nil && len(errs) == 0 && !valid && !wasInvalid {
-		return // was not there either
+		return // it was not there before either
 	}
 	change := Change{Name: name, Before: before, After: rule}
 	if wasInvalid {
@@ -358,7 +358,7 @@ func (e *edit) list(rule *Rule) {
 	}
 }
 
-// file notes what becomes of a rule that no name or label files.
+// file notes what a rule becomes in the lists everywhere and selecting; nil takes it out.
 func (e *edit) file(rule, becomes *Rule) {
 	if rule.Namespaces.everywhere() {
 		e.everywhere[rule.Name] = becomes
@@ -391,7 +391,7 @@ func (e *edit) done() *Rules {
 	}
 }
 
-// andLast returns the rules with those that cannot be read as they were last; nil where there are none of these.
+// andLast returns these rules and the last valid ones of objects that cannot be read; nil where there are none of the latter.
 func (r *Rules) andLast() *Rules {
 	var e *edit
 	for name, broken := range r.invalid.all() {
@@ -410,7 +410,7 @@ func (r *Rules) andLast() *Rules {
 	return e.done()
 }
 
-// listed returns a list as it becomes: the same one where nothing of it changes.
+// listed returns a list with its changes applied: the same list where there are none.
 func listed(rules []*Rule, become map[string]*Rule) []*Rule {
 	if len(become) == 0 {
 		return rules

@@ -8,14 +8,14 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// OptOut is what an object's label says of whether it is kept out.
+// OptOut is what an object's label says about keeping it out.
 type OptOut uint8
 
 // What the label may say.
 const (
 	NotOptedOut OptOut = iota
 	OptedOut
-	OddOptOut // neither "true" nor "false": it keeps nothing out, and probably was to do so
+	OddOptOut // neither "true" nor "false": it keeps nothing out, and was probably meant to
 )
 
 // OptOutOf returns what an object's labels say.
@@ -29,16 +29,16 @@ func OptOutOf(labels map[string]string) OptOut {
 	return NotOptedOut
 }
 
-// Labels are the labels of a namespace, packed: ten thousand namespaces may have twenty each. The zero value says that they are not
-// known, which is something else than that there are none.
+// Labels are the labels of a namespace, packed: ten thousand namespaces may have twenty each. The zero value means that they are not
+// known, which is not the same as none.
 type Labels struct {
-	lines string // "\n", and then "key=value\n" for each, in order. Neither "\n" nor a second "=" can be in one
+	lines string // "\n", and then "key=value\n" for each, in order. No label holds "\n" or a second "="
 }
 
 // Unlabelled are the labels of a namespace that has none.
 var Unlabelled = Labels{"\n"}
 
-// PackLabels returns labels, which are known then.
+// PackLabels packs labels that are known.
 func PackLabels(labels map[string]string) Labels {
 	if len(labels) == 0 {
 		return Unlabelled
@@ -59,16 +59,16 @@ func PackLabels(labels map[string]string) Labels {
 	return Labels{packed.String()}
 }
 
-// pair is a label as rules are filed under it.
+// pair returns a label in the form under which rules are filed.
 func pair(key, value string) string { return key + "=" + value }
 
 // isPair tells a label from the name of a namespace, which holds no "=".
 func isPair(key string) bool { return strings.Contains(key, "=") }
 
-// Known reports whether it is known which there are.
+// Known reports whether the labels are known.
 func (l Labels) Known() bool { return l.lines != "" }
 
-// Get returns the value of a label, and whether there is one of that key.
+// Get returns the value of the label with that key, and whether there is one.
 func (l Labels) Get(key string) (value string, found bool) {
 	for line := range l.pairs() {
 		if name, value, _ := strings.Cut(line, "="); name == key {
@@ -92,7 +92,7 @@ func (l Labels) pairs() iter.Seq[string] {
 	}
 }
 
-// meet reports whether labels meet all requirements. What an operator asks for that is not known here never holds.
+// meet reports whether labels meet all requirements. A requirement with an unknown operator is never met.
 func (l Labels) meet(requirements []v1.DerivedRequirement) bool {
 	for i := range requirements {
 		requirement := &requirements[i]

@@ -13,40 +13,40 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Namespaces are which namespaces a rule selects: those that it names, and those that it matches, but for those that it excludes.
+// Namespaces are the namespaces that a rule selects: those that it names, and those that it matches, except those that it excludes.
 type Namespaces struct {
-	// named are the names, or every one, where nothing is excluded. What is excluded is in no list of names.
+	// named are the names, without the excluded ones; or every name, if none is excluded.
 	named Selector
-	// matching is nil where names say it all.
+	// matching is nil where the rule selects only by names.
 	matching *matching
 }
 
-// matching selects the namespaces whose labels meet all requirements, which may be none, and that are not excluded.
+// matching selects the namespaces whose labels meet all requirements and that are not excluded. There may be no requirements.
 type matching struct {
 	requirements []v1.DerivedRequirement
 	excluded     []string // sorted
-	// pairs are the labels, each as "key=value", of which a namespace has one if it is selected; nil where there are no such.
+	// pairs are labels, each as "key=value": every namespace that is selected has one of them. They are nil if there are no such labels.
 	pairs []string
 }
 
 // Named returns the namespaces that a selector selects by their names.
 func Named(names Selector) Namespaces { return Namespaces{named: names} }
 
-// Names returns the names of those that are named, in alphabetical order, not to be changed.
+// Names returns the names that are given, in alphabetical order. They must not be changed.
 func (n Namespaces) Names() []string { return n.named.names }
 
-// OnlyNames returns the names of those that are named, where no other namespace can be selected.
+// OnlyNames returns the names that are given, and whether no other namespace can be selected.
 func (n Namespaces) OnlyNames() (names []string, only bool) {
 	return n.named.names, n.matching == nil && !n.named.all
 }
 
-// All reports whether every namespace is selected, without a look at it.
+// All reports whether every namespace is selected, whatever its name and labels are.
 func (n Namespaces) All() bool { return n.named.All() }
 
 // Labelled reports whether labels decide.
 func (n Namespaces) Labelled() bool { return n.matching != nil && len(n.matching.requirements) > 0 }
 
-// Selects reports whether a namespace with these labels is selected, and whether that is known: it is not where labels decide that are
+// Selects reports whether a namespace with these labels is selected, and whether that is known: it is not if labels decide and they are
 // not known.
 func (n Namespaces) Selects(namespace string, labels Labels) (selected, known bool) {
 	switch {
@@ -70,14 +70,14 @@ func (n Namespaces) excludes(namespace string) bool {
 	return excluded
 }
 
-// matches reports whether a namespace is known to be selected otherwise than by its name.
+// matches reports whether a namespace is known to be selected by something other than its name.
 func (n Namespaces) matches(namespace string, labels Labels) bool {
 	selected, _ := Namespaces{matching: n.matching}.Selects(namespace, labels)
 	return selected
 }
 
-// Intersects reports whether some namespace could be selected by both. Labels change, so what they select could be any, but for
-// what is excluded.
+// Intersects reports whether some namespace could be selected by both. Since labels change, they could select any namespace that is
+// not excluded.
 func (n Namespaces) Intersects(other Namespaces) bool {
 	if n.matching != nil && (other.matching != nil || other.named.reaches(n)) || other.matching != nil && n.named.reaches(other) {
 		return true
@@ -85,7 +85,7 @@ func (n Namespaces) Intersects(other Namespaces) bool {
 	return n.named.Intersects(other.named)
 }
 
-// always returns which are selected whatever labels there are.
+// always returns what is selected whatever the labels are.
 func (n Namespaces) always() Namespaces {
 	if n.Labelled() {
 		return Named(n.named)
@@ -93,12 +93,12 @@ func (n Namespaces) always() Namespaces {
 	return n
 }
 
-// reaches reports whether names hold one that could be matched.
+// reaches reports whether the names include one that could be matched.
 func (s Selector) reaches(by Namespaces) bool {
 	return s.all || slices.ContainsFunc(s.names, func(name string) bool { return !by.excludes(name) })
 }
 
-// filed returns all that a rule is filed under: the names of namespaces, and the labels of which one that it matches has one.
+// filed returns the keys under which a rule is filed: the names of namespaces, and the labels in pairs.
 func (n Namespaces) filed() []string {
 	if n.matching == nil || len(n.matching.pairs) == 0 {
 		return n.named.names
@@ -106,13 +106,13 @@ func (n Namespaces) filed() []string {
 	return slices.Concat(n.named.names, n.matching.pairs)
 }
 
-// A rule is listed, besides, where none of these leads to it: everywhere, among those that select every namespace; or selecting, among
-// those that are to be asked about each.
+// Where these keys do not lead to a rule, it is also in a list: everywhere, of the rules that select every namespace; or selecting, of
+// the rules that must be evaluated for each namespace.
 func (n Namespaces) everywhere() bool { return n.named.All() }
 func (n Namespaces) selecting() bool  { return n.matching != nil && len(n.matching.pairs) == 0 }
 func (n Namespaces) listed() bool     { return n.everywhere() || n.selecting() }
 
-// asked returns what is asked about a namespace that is not named.
+// asked returns the conditions for a namespace that is not named.
 func (n Namespaces) asked() (requirements []v1.DerivedRequirement, excluded []string) {
 	if n.matching == nil {
 		return nil, nil
@@ -120,7 +120,7 @@ func (n Namespaces) asked() (requirements []v1.DerivedRequirement, excluded []st
 	return n.matching.requirements, n.matching.excluded
 }
 
-// equalAsked reports whether two ask the same about a namespace that is not named.
+// equalAsked reports whether both have the same conditions for a namespace that is not named.
 func (n Namespaces) equalAsked(other Namespaces) bool {
 	requirements, excluded := n.asked()
 	others, otherwise := other.asked()
@@ -129,7 +129,7 @@ func (n Namespaces) equalAsked(other Namespaces) bool {
 	})
 }
 
-// How long the lists of a selection may be. These are the CRD's bounds too.
+// How long the lists of a selection may be. The CRD has the same bounds.
 const (
 	MaxExcluded         = 1024 // of excludedNamespaces
 	MaxMatchLabels      = 64
@@ -137,14 +137,14 @@ const (
 	MaxValues           = 256 // of one expression
 )
 
-// parseNamespaces reads which namespaces a spec selects. Every mistake is an error of its own.
+// parseNamespaces parses which namespaces a spec selects. Every mistake is an error of its own.
 func parseNamespaces(path *field.Path, spec *v1.ImagePullSecretSpec) (Namespaces, field.ErrorList) {
 	named, errs := parseSelector(path.Child("namespaces"), spec.Namespaces, namespaceNames)
 	selector := spec.NamespaceSelector
 	if selector != nil && strings.Trim(spec.Namespaces, blanks) == everything {
 		errs = append(errs, field.Invalid(path.Child("namespaces"), everything,
 			`must not be "*" beside spec.namespaceSelector, which would select nothing more: leave it blank for what the selector selects, or `+
-				`write the exact names of namespaces that are to be selected, too`))
+				`write the exact names of further namespaces`))
 	}
 	excluded, more := parseExcluded(path.Child("excludedNamespaces"), spec.ExcludedNamespaces)
 	errs = append(errs, more...)
@@ -162,7 +162,7 @@ func parseNamespaces(path *field.Path, spec *v1.ImagePullSecretSpec) (Namespaces
 		return Named(named.without(excluded)), nil
 	}
 	if named.all {
-		named = Selector{} // blank beside a selector; or every one but some, which is to match
+		named = Selector{} // blank with a selector; or all except some, which matching expresses
 	}
 	return Namespaces{named.without(excluded), &matching{requirements, excluded, pairsOf(requirements)}}, nil
 }
@@ -197,7 +197,7 @@ func parseExcluded(path *field.Path, names []v1.NamespaceName) ([]string, field.
 	return slices.Sorted(maps.Keys(excluded)), errs
 }
 
-// parseRequirements reads a selector. Equal ones make equal requirements, however they are written.
+// parseRequirements parses a selector. Equal selectors give equal requirements, in whatever order they are written.
 func parseRequirements(path *field.Path, selector *v1.LabelSelector) ([]v1.DerivedRequirement, field.ErrorList) {
 	if selector == nil {
 		return nil, nil
@@ -215,7 +215,9 @@ func parseRequirements(path *field.Path, selector *v1.LabelSelector) ([]v1.Deriv
 		value := selector.MatchLabels[key]
 		errs = append(errs, checkLabelKey(labels, key)...)
 		errs = append(errs, checkLabelValue(labels.Key(quoted(key)), value)...)
-		requirements = append(requirements, v1.DerivedRequirement{Key: key, Operator: string(v1.OperatorIn), Values: []string{string(value)}})
+		requirements = append(requirements, v1.DerivedRequirement{
+			Key: key, Operator: string(v1.OperatorIn), Values: []string{string(value)},
+		})
 	}
 	for i, expression := range selector.MatchExpressions {
 		requirement, more := parseRequirement(expressions.Index(i), expression)
@@ -269,9 +271,9 @@ func checkLabelValue(path *field.Path, value v1.LabelValue) field.ErrorList {
 	return nil
 }
 
-// pairsOf returns the labels, each as "key=value", under which a rule with these requirements is filed: a namespace that meets them
-// has one of those. It is the requirement with the fewest values, and of those the one with the longest, which is likely to be on the
-// fewest namespaces: team=payments-europe rather than env=prod.
+// pairsOf returns the labels, each as "key=value", under which a rule with these requirements is filed: every namespace that meets
+// them has one of these labels. They come from the requirement with the fewest values and, among equals, with the longest value. It
+// is likely to apply to the fewest namespaces: team=payments-europe rather than env=prod.
 func pairsOf(requirements []v1.DerivedRequirement) (pairs []string) {
 	var best *v1.DerivedRequirement
 	for i := range requirements {

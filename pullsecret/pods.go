@@ -9,7 +9,7 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Pod is what decides which Secrets a pod is given that lists pull secrets of its own.
+// Pod is what decides which Secrets a pod that lists pull secrets of its own also gets.
 type Pod struct {
 	Namespace      string
 	ServiceAccount string // blank means "default"
@@ -25,14 +25,14 @@ func (p *Pod) account() string {
 	return p.ServiceAccount
 }
 
-// isServed reports whether the pod gets the Secret of a rule that selects its account and serves such pods: one whose credential is for
-// the servers that gives reports.
+// isServed reports whether the pod gets the Secret of a rule that selects its account. pods is what the rule says about pods; gives
+// reports whether the rule's credential is for a server.
 func (p *Pod) isServed(pods string, gives func(server string) bool) bool {
-	// What else a rule may say of pods is not known here.
+	// Any other value gives nothing.
 	return pods == v1.PodsAll || pods == v1.PodsMatchingImages && p.pullsFrom(gives)
 }
 
-// pullsFrom reports whether some image is one of a server's that gives reports.
+// pullsFrom reports whether some image comes from a server for which gives is true.
 func (p *Pod) pullsFrom(gives func(server string) bool) bool {
 	return slices.ContainsFunc(p.Images, func(image string) bool {
 		host := hostOf(image)
@@ -40,14 +40,14 @@ func (p *Pod) pullsFrom(gives func(server string) bool) bool {
 	})
 }
 
-// Docker Hub is the registry of images that name none; credentials call it by either name, and images' names too.
+// Docker Hub is the registry of images that name none. Credentials and images' names call it by either of these names.
 const (
 	dockerHub      = "docker.io"
 	dockerHubIndex = "index.docker.io"
 )
 
-// hostOf returns the registry that an image's name begins with, as container runtimes read it: what stands before the first "/" is a
-// host if it holds "." or ":", or is "localhost", or is not in lower case.
+// hostOf returns the registry that an image's name begins with, as container runtimes read it: the text before the first "/" is a host
+// if it holds "." or ":", or is "localhost", or is not in lower case.
 func hostOf(image string) string {
 	host, _, found := strings.Cut(image, "/")
 	isHost := strings.ContainsAny(host, ".:") || host == "localhost" || host != strings.ToLower(host)
@@ -68,8 +68,8 @@ func parsePods(path *field.Path, pods string) (string, field.ErrorList) {
 	return "", field.ErrorList{field.NotSupported(path, quoted(pods), []string{v1.PodsNever, v1.PodsMatchingImages, v1.PodsAll})}
 }
 
-// PodSecrets returns the names of the Secrets that a pod is given if it lists pull secrets of its own, in alphabetical order. It means
-// what the admission policy for pods means, which reads the same parts. labels is as for Secrets.
+// PodSecrets returns the names of the Secrets that a pod gets if it lists pull secrets of its own, in alphabetical order. The
+// admission policy for pods, which reads the same parts, decides the same. labels is as for Secrets.
 func (a *Attachments) PodSecrets(pod *Pod, labels func() Labels) (secrets []string) {
 	if !a.pods || a.bars(pod) {
 		return nil
@@ -83,7 +83,7 @@ func (a *Attachments) PodSecrets(pod *Pod, labels func() Labels) (secrets []stri
 	return slices.Compact(secrets)
 }
 
-// bars reports whether some part says that pods of the account get nothing.
+// bars reports whether some part says that the pods of the account get nothing.
 func (a *Attachments) bars(pod *Pod) bool {
 	for i := range a.parts {
 		if _, barred := slices.BinarySearch(a.parts[i].Barred[pod.Namespace], pod.account()); barred {
@@ -96,7 +96,7 @@ func (a *Attachments) bars(pod *Pod) bool {
 // AsksOfPods reports whether some rule gives its Secret to pods that list pull secrets of their own.
 func (a *Attachments) AsksOfPods() bool { return a.pods }
 
-// PodSecrets returns what the parts say that are derived from the rules.
+// PodSecrets returns the same as Attachments.PodSecrets does for the parts that are derived from the rules.
 func (r *Rules) PodSecrets(pod *Pod, labels func() Labels) (secrets []string) {
 	if !r.servesPods() || r.barred.holds(pod.Namespace, pod.account()) {
 		return nil
@@ -113,10 +113,10 @@ func (r *Rules) PodSecrets(pod *Pod, labels func() Labels) (secrets []string) {
 // AsksOfPods reports whether some rule gives its Secret to pods that list pull secrets of their own.
 func (r *Rules) AsksOfPods() bool { return r.asking > 0 }
 
-// BarredKnown reports whether it is known which accounts' pods get nothing. Until then none gets anything.
+// BarredKnown reports whether it is known which accounts' pods get nothing. Until then, no pod gets anything.
 func (r *Rules) BarredKnown() bool { return r.barred.known }
 
-// servesPods reports whether pods that list pull secrets of their own are given any.
+// servesPods reports whether pods that list pull secrets of their own get any of ours.
 func (r *Rules) servesPods() bool {
 	return r.asking > 0 && r.barred.known && r.barred.size <= maxBarred
 }
@@ -135,8 +135,7 @@ func (r *Rules) unserved() (names []string) {
 	return names
 }
 
-// maxBarred bounds the list of barred accounts, in bytes of JSON: it stands in each part of what is derived. That takes several
-// thousand accounts.
+// maxBarred bounds the list of barred accounts, in bytes of JSON, since each part holds it. Several thousand accounts fit.
 const maxBarred = maxPart / 4
 
 // barred are the service accounts whose pods get nothing. It is immutable.
@@ -152,7 +151,7 @@ func (b barred) holds(namespace, account string) bool {
 	return found
 }
 
-// with returns what is barred once an account is, or is not any more; false where that is no change.
+// with returns what is barred once bar holds of an account; false where it already does.
 func (b barred) with(namespace, account string, bar bool) (barred, bool) {
 	accounts, listed := b.accounts.get(namespace)
 	i, found := slices.BinarySearch(accounts, account)
@@ -178,7 +177,7 @@ func (b barred) with(namespace, account string, bar bool) (barred, bool) {
 	return b, true
 }
 
-// all returns what is barred as a part of what is derived holds it; nil where nothing is.
+// all returns what is barred in the form that parts hold it; nil where nothing is.
 func (b barred) all() map[string][]string {
 	if b.accounts.size == 0 {
 		return nil
@@ -190,7 +189,7 @@ func (b barred) all() map[string][]string {
 	return all
 }
 
-// Bar takes in whether the pods of a service account get nothing. While it is not known of which others it is so, it is not noted.
+// Bar takes in whether the pods of a service account get nothing. Before the first BarExactly, it does nothing.
 func (i *Index) Bar(namespace, account string, bar bool) {
 	i.bar(func(before barred) (barred, bool) {
 		if !before.known {
@@ -200,7 +199,7 @@ func (i *Index) Bar(namespace, account string, bar bool) {
 	})
 }
 
-// BarExactly takes in which service accounts' pods get nothing: these, by namespace, and no others.
+// BarExactly takes in the service accounts whose pods get nothing: these, by namespace, and no others.
 func (i *Index) BarExactly(accounts map[string][]string) {
 	next := barred{known: true}
 	edit := next.accounts.draft()
@@ -247,8 +246,8 @@ func (i *Index) bar(change func(barred) (next barred, changed bool)) {
 	}
 }
 
-// ObserveBarred calls f after each change of which service accounts' pods get nothing. It returns a function that ends that. f must not
-// call back into the index but to read its rules.
+// ObserveBarred calls f after each change of the service accounts whose pods get nothing. It returns a function that ends that. f must
+// not call back into the index, except to read its rules.
 func (i *Index) ObserveBarred(f func()) (stop func()) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -21,7 +21,7 @@ const SecretPrefix = "tcr.ips"
 // SecretName returns the name of the Secrets that the ImagePullSecret of that name issues.
 func SecretName(imagePullSecret string) string { return SecretPrefix + imagePullSecret }
 
-// Rule is a valid ImagePullSecret, made ready to be asked. It is immutable.
+// Rule is a valid ImagePullSecret, parsed. It is immutable.
 type Rule struct {
 	// Name is the ImagePullSecret's name, UID its identity and Generation the version of its spec.
 	Name       string
@@ -33,38 +33,38 @@ type Rule struct {
 	// Namespaces receive the Secret; in them, ServiceAccounts list it.
 	Namespaces      Namespaces
 	ServiceAccounts Selector
-	// Pods says which of their pods that list pull secrets of their own are given it, too: v1.PodsMatchingImages, v1.PodsAll, or none
-	// where it is blank.
+	// Pods says which of their pods that list pull secrets of their own also get it: v1.PodsMatchingImages, v1.PodsAll, or, where it is
+	// blank, none.
 	Pods string
-	// Heals is whether pods are evicted that came before what they lack.
+	// Heals is whether pods that came before the credential they need are evicted.
 	Heals bool
 
-	// Servers are the registry's hosts, each with an optional port: spec.docker.server, and then the others. Those of a registry
-	// instance, which its credential comes with, are followed by spec.docker.additionalServers.
+	// Servers are the registry's hosts, each with an optional port: spec.docker.server, or the hosts of the registry instance, which
+	// become known with its credential; and then spec.docker.additionalServers.
 	Servers []string
-	// Registry is the registry instance for which the cloud issues the credential; nil where it stands somewhere.
+	// Registry is the registry instance for which the cloud issues the credential; nil where the credential comes from elsewhere.
 	Registry *Registry
-	// Reference names the Secret of the manager's namespace in which the credential stands; blank where the ImagePullSecret holds it.
+	// Reference names the Secret in the manager's namespace that holds the credential; blank where none does.
 	Reference string
-	// Config is the Secret's .dockerconfigjson: the credential itself, never to be printed. It is nil while it is not known.
+	// Config is the Secret's .dockerconfigjson: the credential itself, which must never be printed. It is nil while it is not known.
 	Config []byte
-	// Sum is Config's SHA-256: what tells a current Secret from an outdated one.
+	// Sum is Config's SHA-256: it tells a current Secret from an outdated one.
 	Sum [sha256.Size]byte
-	// Unread is why the credential cannot be read where it stands; nil where it can, or that is not known yet.
+	// Unread is why the credential cannot be read; nil where it can, or that is not known yet.
 	Unread *Unread
 	// Renewal is how far the cloud has got with issuing the credential for Registry.
 	Renewal Renewal
-	// Expiry is when the credential ends, as it says itself, or the Secret that it stands in.
+	// Expiry is when the credential expires, according to itself or to the Secret that holds it.
 	Expiry Expiry
-	// Trial is how it is found out whether registries take the credential.
+	// Trial says how to find out whether registries take the credential.
 	Trial Trial
 }
 
-// Known reports whether the credential is known. While it is not, nothing is issued, and what was issued stays.
+// Known reports whether the credential is known. While it is not, nothing new is issued, and what was issued stays.
 func (r *Rule) Known() bool { return r.Config != nil }
 
 // Parse reads an ImagePullSecret. Every mistake in it is an error of its own, with the field's path and what to write
-// instead; no error holds a password, nor a value in which one may have been written by mistake.
+// instead. No error holds a password, or a value that may be one by mistake.
 func Parse(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	rule, errs := Check(object)
 	if len(errs) > 0 {
@@ -93,7 +93,7 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	var errs, more field.ErrorList
 	if size := len(rule.Secret); size > validation.DNS1123SubdomainMaxLength {
 		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), quoted(object.Name), fmt.Sprintf(
-			"must be at most %d characters: the Secret is named %q + this name, and a Secret's name ends at %d",
+			"must be at most %d characters: the Secret is named %q + this name, and the name of a Secret has at most %d",
 			validation.DNS1123SubdomainMaxLength-len(SecretPrefix), SecretPrefix, validation.DNS1123SubdomainMaxLength)))
 	}
 	rule.Namespaces, more = parseNamespaces(spec, &object.Spec)
@@ -122,7 +122,7 @@ func Check(object *v1.ImagePullSecret) (*Rule, field.ErrorList) {
 	return rule, nil
 }
 
-// domain is a host as image references spell it: DNS labels in either case.
+// domain matches a host as image references spell it: DNS labels in either case.
 var domain = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*$`)
 
 func checkServer(path *field.Path, server string) field.ErrorList {
@@ -150,7 +150,7 @@ func checkServer(path *field.Path, server string) field.ErrorList {
 		return invalid("must be a host without blanks: write %q", quoted(strings.Join(strings.Fields(server), "")))
 	}
 	if address, err := netip.ParseAddr(server); err == nil && address.Is6() && !strings.ContainsAny(server, "%.") {
-		return invalid("must be a host: an IPv6 address stands in brackets: write %q", "["+server+"]")
+		return invalid("must be a host: an IPv6 address is written in brackets: write %q", "["+server+"]")
 	}
 	host, port, hasPort := cutPort(server)
 	if hasPort {
@@ -161,7 +161,7 @@ func checkServer(path *field.Path, server string) field.ErrorList {
 	if inside, bracketed := strings.CutPrefix(host, "["); bracketed {
 		inside, closed := strings.CutSuffix(inside, "]")
 		if address, err := netip.ParseAddr(inside); !closed || err != nil || !address.Is6() || strings.ContainsAny(inside, "%.") {
-			return invalid(`must be a host: an IPv6 address stands in brackets, such as "[2001:db8::1]:5000"`)
+			return invalid(`must be a host: an IPv6 address is written in brackets, such as "[2001:db8::1]:5000"`)
 		}
 		return nil
 	}
@@ -172,7 +172,7 @@ func checkServer(path *field.Path, server string) field.ErrorList {
 	return nil
 }
 
-// cutPort splits "host:port"; the colons of a bracketed IPv6 address are not its concern.
+// cutPort splits "host:port"; it ignores the colons of an IPv6 address in brackets.
 func cutPort(server string) (host, port string, found bool) {
 	colon := strings.LastIndexByte(server, ':')
 	if colon < 0 || colon < strings.LastIndexByte(server, ']') {

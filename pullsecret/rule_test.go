@@ -53,9 +53,9 @@ func TestServerErrorsSayWhatToWrite(t *testing.T) {
 		"https://registry.example.com/v2": `write "registry.example.com", without "https://"`,
 		"registry.example.com/team":       `without a path: write "registry.example.com"`,
 		"registry. example.com":           `without blanks: write "registry.example.com"`,
-		"::1":                             `an IPv6 address stands in brackets: write "[::1]"`,
+		"::1":                             `an IPv6 address is written in brackets: write "[::1]"`,
 		"::1]":                            `in brackets`,
-		"[10.0.0.1]":                      `stands in brackets, such as "[2001:db8::1]:5000"`,
+		"[10.0.0.1]":                      `is written in brackets, such as "[2001:db8::1]:5000"`,
 	} {
 		_, errs := Parse(sample(func(o *v1.ImagePullSecret) { o.Spec.Docker.Server = server }))
 		require.Len(t, errs, 1, server)

@@ -20,22 +20,22 @@ func Owners(object metav1.Object) (owners []types.UID) {
 	return owners
 }
 
-// ImagePullSecretName returns the name of the ImagePullSecret that issues Secrets of that name.
+// ImagePullSecretName returns the name of the ImagePullSecret that issues the Secrets with that name.
 func ImagePullSecretName(secret string) string { return strings.TrimPrefix(secret, SecretPrefix) }
 
-// Ours reports whether a Secret is ours to delete: it bears our label, and either an ImagePullSecret owns it or there is, or
-// just was, one that issues Secrets of its name. A label alone is easily copied.
+// Ours reports whether a Secret is ours to delete: it has our label (managed), and either an ImagePullSecret owns it (owned), or one
+// that issues Secrets with that name exists or was just deleted (known). A label alone is easily copied.
 func Ours(managed, owned, known bool) bool { return managed && (owned || known) }
 
-// Removable reports whether an entry of that name that no ImagePullSecret asks for is ours to remove, given whether a Secret
-// of that name exists in the namespace, and whether it is Ours. A Secret that someone else made is someone else's to list.
+// Removable reports whether an entry with that name, which no ImagePullSecret asks for, is ours to remove, given whether a Secret
+// with that name exists in the namespace, and whether it is Ours. A Secret that someone else created is theirs to list.
 func Removable(entry string, exists, ours bool) bool {
 	return strings.HasPrefix(entry, SecretPrefix) && (!exists || ours)
 }
 
 // NewSecret returns the Secret that the rule issues, without a namespace: it is the same in each. The ImagePullSecret owns
-// it, so that the cluster's garbage collector removes every copy even when nothing of ours runs any more. It does not
-// block its owner's deletion: nothing must ever hang.
+// it, so that the cluster's garbage collector removes every copy even when no manager runs any more. It does not block its
+// owner's deletion: nothing must ever hang.
 func (r *Rule) NewSecret() *corev1.Secret {
 	return &corev1.Secret{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},

@@ -17,14 +17,14 @@ const everything = "*"
 // blanks is what may surround an entry of a list; it is what \s means in the CRD's rules.
 const blanks = " \t\n\f\r"
 
-// maxList is how long a list may be, in characters. It is the CRD's bound too.
+// maxList is how long a list may be, in characters. The CRD has the same bound.
 const maxList = 262144
 
-// maxErrors is how many bad entries of one list are told.
+// maxErrors is how many bad entries of one list are reported.
 const maxErrors = 10
 
-// maxQuoted is how much an error repeats of a value, in bytes. A single entry may be as long as its list, and what repeats it is
-// several times as long once it is escaped.
+// maxQuoted is how many bytes of a value an error repeats. A single entry may be as long as its list, and escaping makes it several
+// times as long.
 const maxQuoted = 100
 
 // Selector is a parsed list of names: every name, or just those listed. Its zero value selects nothing.
@@ -48,7 +48,7 @@ func (s Selector) Matches(name string) bool {
 // All reports whether the selector selects every name.
 func (s Selector) All() bool { return s.all }
 
-// Names returns the listed names in alphabetical order, not to be changed; nil for a selector that selects every name.
+// Names returns the listed names in alphabetical order; nil for a selector that selects every name. They must not be changed.
 func (s Selector) Names() []string { return s.names }
 
 // Intersects reports whether some name could be selected by both.
@@ -64,7 +64,7 @@ func (s Selector) Intersects(other Selector) bool {
 	return false
 }
 
-// nameKind is what a list's entries name, and the rule their names keep.
+// nameKind is what a list's entries name, and the check that the names must pass.
 type nameKind struct {
 	noun  string
 	check func(string) []string
@@ -75,7 +75,7 @@ var (
 	serviceAccountNames = nameKind{noun: "service account", check: validation.IsDNS1123Subdomain}
 )
 
-// parseSelector reads a comma list. Every bad entry is an error of its own, at path.
+// parseSelector parses a comma-separated list. Every bad entry is an error of its own, at path.
 func parseSelector(path *field.Path, list string, kind nameKind) (Selector, field.ErrorList) {
 	if tooLong(list, maxList) {
 		return Selector{}, field.ErrorList{field.TooLong(path, "", maxList)}
@@ -107,12 +107,12 @@ func parseSelector(path *field.Path, list string, kind nameKind) (Selector, fiel
 	return Selector{names: slices.Sorted(maps.Keys(names))}, nil
 }
 
-// tooLong reports whether a text has more characters than most.
+// tooLong reports whether a text has more than most characters.
 func tooLong(text string, most int) bool {
 	return len(text) > most && utf8.RuneCountInString(text) > most
 }
 
-// quoted cuts a value to what an error repeats of it.
+// quoted cuts a value to the length that an error may repeat.
 func quoted(value string) string {
 	if len(value) <= maxQuoted {
 		return value

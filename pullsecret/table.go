@@ -7,10 +7,10 @@ import (
 	"reflect"
 )
 
-// tableParts is into how many maps a table is divided. A change copies those that it touches, and the array of all.
+// tableParts is the number of maps that a table is divided into. A change copies those that it touches, and the array of all.
 const tableParts = 256
 
-// table is an immutable map of strings that is cheap to change a little, however much it holds.
+// table is an immutable map with string keys. A small change of it is cheap, however much it holds.
 type table[V any] struct {
 	parts *[tableParts]map[string]V // nil while it is empty
 	size  int
@@ -44,8 +44,8 @@ func (t table[V]) all() iter.Seq2[string, V] {
 	}
 }
 
-// apart yields every key of two tables, of which one was made from the other, that may differ between them, and some that do not.
-// What it costs depends on how much was changed.
+// apart yields every key whose values may differ between two tables, one of which was made from the other. It also yields some keys
+// whose values do not. Its cost depends on how much was changed.
 func (t table[V]) apart(other table[V]) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i := range tableParts {
@@ -77,7 +77,7 @@ func (t table[V]) part(i int) map[string]V {
 // draft is a table that is being changed. The table that it was made from stays as it is.
 type draft[V any] struct {
 	table[V]
-	owned *[tableParts]bool // the parts that are copied already
+	owned *[tableParts]bool // the parts that have been copied
 }
 
 func (t table[V]) draft() draft[V] { return draft[V]{table: t} }
@@ -114,5 +114,5 @@ func (d *draft[V]) own(i int) map[string]V {
 	return d.parts[i]
 }
 
-// done returns the changed table. The draft must not be changed any more.
+// done returns the changed table. The draft must not be changed after that.
 func (d *draft[V]) done() table[V] { return d.table }

@@ -11,40 +11,39 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Trial is how it is found out whether registries take the credential, as an ImagePullSecret asks for it.
+// Trial says how to find out whether registries take the credential, as an ImagePullSecret asks for it.
 type Trial struct {
-	// Image is one that the credential should be able to pull; blank where a login alone is tried.
+	// Image is one that the credential should be able to pull; blank where only a login is tried.
 	Image string
-	// Interval is about how long after one login the next one is.
+	// Interval is about how long after one login the next one follows.
 	Interval time.Duration
 	// Realms are hosts of other domains that the credential may be sent to.
 	Realms []string
-	// CA names the Secret of the manager's namespace with the authorities that the registry's certificate is of; blank for those of the
-	// system.
+	// CA names the Secret in the manager's namespace that holds the CAs to trust for the registry; blank for those of the system.
 	CA string
 	// Disabled leaves the credential unchecked.
 	Disabled bool
 }
 
-// Equal reports whether both find out the same in the same way, however often.
+// Equal reports whether both make the same check, however often.
 func (t Trial) Equal(other Trial) bool {
 	return t.Image == other.Image && t.CA == other.CA && t.Disabled == other.Disabled && slices.Equal(t.Realms, other.Realms)
 }
 
 const (
-	// defaultInterval is how often a credential is checked where nothing is said of that.
+	// defaultInterval is how often a credential is checked where spec.check.interval is blank.
 	defaultInterval = time.Hour
 	maxImage        = 1024
 )
 
-// imageForm is what the name of an image is held to, as in the CRD.
+// imageForm is the pattern that the name of an image must match, as in the CRD.
 var imageForm = regexp.MustCompile(`^(([a-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*` +
 	`(:[A-Za-z0-9_][-.A-Za-z0-9_]{0,127})?(@sha256:[0-9a-f]{64})?)?$`)
 
-// MaxRealms is how many hosts of other domains there may be that a credential may be sent to.
+// MaxRealms is how many realms there may be.
 const MaxRealms = 16
 
-// parseCheck reads spec.check, which may be absent. A password may stand in a text of it by mistake: none is repeated.
+// parseCheck parses spec.check, which may be absent. Any text in it may be a password by mistake: no error repeats one.
 func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorList) {
 	trial := Trial{Interval: defaultInterval}
 	if spec == nil {
@@ -56,7 +55,8 @@ func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorL
 	}
 	form(path.Child("image"), spec.Image, maxImage, imageForm,
 		"must be the name of an image, such as team/app:v1, without a scheme or blanks and with a path in lower case")
-	form(path.Child("interval"), spec.Interval, maxPeriod, periodForm, "must be at least 1m and at most 99999h, in hours, minutes and seconds, such as 1h or 1m30s")
+	form(path.Child("interval"), spec.Interval, maxPeriod, periodForm,
+		"must be at least 1m and at most 99999h, in hours, minutes and seconds, such as 1h or 1m30s")
 	at := path.Child("realms")
 	if len(spec.Realms) > MaxRealms {
 		errs = append(errs, field.TooMany(at, len(spec.Realms), MaxRealms))
@@ -74,10 +74,10 @@ func parseCheck(path *field.Path, spec *v1.CredentialCheck) (Trial, field.ErrorL
 	return trial, errs
 }
 
-// CheckRealms returns what is wrong with hosts that a credential may be sent to. It repeats none that may be a password.
+// CheckRealms checks the hosts that a credential may be sent to. No error repeats one that may be a password.
 func CheckRealms(path *field.Path, hosts []string) field.ErrorList { return checkHosts(path, hosts) }
 
-// checkHosts checks a list of hosts, each of which stands in it once.
+// checkHosts checks a list of hosts. None may be in it twice.
 func checkHosts(path *field.Path, hosts []string) (errs field.ErrorList) {
 	for i, host := range hosts {
 		errs = append(errs, checkServer(path.Index(i), host)...)

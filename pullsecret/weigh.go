@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// What is derived is weighed before it is made: a rule's definition, of a hundred thousand bytes where its list of accounts is
-// long, is repeated in each part in which it has a namespace, and making parts in vain takes seconds.
+// The size of the parts is computed before they are built: a rule's definition, which takes a hundred thousand bytes if its list of
+// accounts is long, is repeated in each part in which it has a namespace, and building parts in vain takes seconds.
 
 // definitionSize returns how many bytes of JSON define a rule.
 func definitionSize(key string, rule *Rule) int {
@@ -49,10 +49,10 @@ func definitionSize(key string, rule *Rule) int {
 // entrySize returns how many bytes a rule's key takes up in a list.
 func entrySize(key string) int { return len(key) + len(`"",`) }
 
-// listSize returns how many bytes the list of a namespace or a label takes up besides its entries.
+// listSize returns how many bytes the list of a namespace or a label takes up without its entries.
 func listSize(of string) int { return len(of) + len(`"":[],`) }
 
-// ruleSize returns how many bytes a rule takes up, besides the lists of the namespaces and labels, where all is one part.
+// ruleSize returns how many bytes a rule takes up if there is only one part, without the lists of the namespaces and labels.
 func ruleSize(rule *Rule) int {
 	key := derivedKey(rule.Name)
 	entries := len(rule.Namespaces.filed())
@@ -68,18 +68,18 @@ func ruleSize(rule *Rule) int {
 // weights are how many bytes each rule takes up in each part.
 type weights struct {
 	rules []weight
-	lists [maxParts]int // of all namespaces and labels, besides their entries
-	// filed are the rules by what they are filed under.
+	lists [maxParts]int // of all namespaces and labels, without their entries
+	// filed are the rules by the keys they are filed under.
 	filed table[[]*Rule]
 }
 
-// weight is how many bytes one rule takes up: once in each part in which it has an entry, and then for these, by the part in
-// which they are where there are as many as can be. (With fewer, several of these are one.)
+// weight is how many bytes one rule takes up: its definition, once in each part in which it has an entry, and its entries, by part
+// where there are maxParts of them. (With fewer parts, several of these are one.)
 type weight struct {
 	rule       *Rule
 	definition int
 	entries    [maxParts]int32
-	// lists are what the lists take up in which its entries stand, whoever else's stand there.
+	// lists are what the lists that hold its entries take up, even if they also hold entries of other rules.
 	lists [maxParts]int32
 }
 
@@ -104,7 +104,7 @@ func weigh(rules *Rules) *weights {
 	return all
 }
 
-// in returns how many bytes a rule takes up in one of so many parts, and how many the lists do in which its entries stand.
+// in returns how many bytes a rule takes up in one part, out of number, and how many the lists do that hold its entries.
 func (w *weight) in(part, number int) (own, lists int) {
 	for i := part; i < maxParts; i += number {
 		own += int(w.entries[i])
@@ -116,12 +116,12 @@ func (w *weight) in(part, number int) (own, lists int) {
 	return own, lists
 }
 
-// omissions are, for each part, the rules that are left out of it.
+// omissions are the rules that are left out of each part.
 type omissions []map[*Rule]bool
 
 func (o omissions) hold(part int, rule *Rule) bool { return o != nil && o[part][rule] }
 
-// names returns the names of all that are left out somewhere, in order.
+// names returns the names of all rules that some part leaves out, in order.
 func (o omissions) names() []string {
 	names := map[string]bool{}
 	for _, rules := range o {
@@ -132,7 +132,7 @@ func (o omissions) names() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// size returns how many bytes one of so many parts is.
+// size returns the size of one part, out of number, in bytes.
 func (w *weights) size(part, number int) (size int) {
 	for i := part; i < maxParts; i += number {
 		size += w.lists[i]
@@ -144,7 +144,7 @@ func (w *weights) size(part, number int) (size int) {
 	return size
 }
 
-// leave returns which rules are to be left out of each of so many parts for none to be larger than a bound.
+// leave returns which rules to leave out of each of number parts, so that none is larger than bound.
 func (w *weights) leave(number, bound int) omissions {
 	without := make(omissions, number)
 	for part := range without {
@@ -155,7 +155,7 @@ func (w *weights) leave(number, bound int) omissions {
 	return without
 }
 
-// largest returns the largest rules in a part, as many of them as together take up as much as is too much.
+// largest returns the largest rules in a part: as many as together take up at least the excess.
 func (w *weights) largest(part, number, excess int) map[*Rule]bool {
 	type share struct {
 		rule       *Rule
@@ -183,7 +183,7 @@ func (w *weights) largest(part, number, excess int) map[*Rule]bool {
 			}
 			emptied[under]++
 			if filed, _ := w.filed.get(under); emptied[under] == len(filed) {
-				excess -= listSize(under) // nobody has an entry there any more
+				excess -= listSize(under) // the list is empty now
 			}
 		}
 	}

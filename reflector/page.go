@@ -16,23 +16,23 @@ import (
 )
 
 const (
-	// pageSize is how many objects of a list are asked for, and held whole, at a time: 10,000 Secrets take 60 MiB while they are decoded.
+	// pageSize is how many objects of a list are requested, and held whole, at a time: 10,000 Secrets take 60 MiB while they are decoded.
 	pageSize = 500
-	// pageBytes is how much of a list is read at a time: objects may be so large that a page of them is more than there is room for, and
-	// whoever may create them decides about that. Fewer of them are asked for then.
+	// pageBytes is how much of a list is read at a time. Whoever may create objects can make them so large that a page does not fit into
+	// memory. Then fewer are requested.
 	pageBytes = 8 << 20
 )
 
-// pages is a source that is asked for pages, and strips each before the next is asked for: client-go passes none on before it has
-// all. A list that is streamed, object by object, takes more memory, for client-go files it by key, and longer.
+// pages is a source that lists by pages, and strips each page before the next one is requested: client-go passes on none before it has
+// all of them. A streaming list takes longer, and more memory, since client-go collects it by key.
 type pages[Object latest.Kind, Stripped any] struct {
 	*cache.ListWatch
 	store *Store[Object, Stripped]
-	// size is how many objects are asked for at a time.
+	// size is how many objects are requested at a time.
 	size int64
 }
 
-// ListWithContext returns a page, stripped. Where pages are no longer to be had, it is asked for all at once.
+// ListWithContext returns a page, stripped. If the pages have expired, client-go asks it for the whole list.
 func (p *pages[Object, Stripped]) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	page, err := p.page(ctx, options)
 	if err != nil {
@@ -41,7 +41,7 @@ func (p *pages[Object, Stripped]) ListWithContext(ctx context.Context, options m
 	return p.store.strip(page)
 }
 
-// page returns a page of no more than pageBytes, unless that is one object.
+// page returns a page of at most pageBytes, or a single object that is larger.
 func (p *pages[Object, Stripped]) page(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	if options.Limit == 0 {
 		return p.ListWatch.ListWithContext(ctx, options)
@@ -60,10 +60,10 @@ func (p *pages[Object, Stripped]) page(ctx context.Context, options metav1.ListO
 	return p.ListWatch.ListWithContext(ctx, options)
 }
 
-// IsWatchListSemanticsUnSupported has client-go ask for pages.
+// IsWatchListSemanticsUnSupported makes client-go list by pages.
 func (*pages[Object, Stripped]) IsWatchListSemanticsUnSupported() bool { return true }
 
-// strippedObject is an object of a list, of which only what is needed is left.
+// strippedObject is what is left of an object of a list after stripping.
 type strippedObject[Stripped any] struct{ stripped Stripped }
 
 // GetObjectKind returns none.
@@ -82,7 +82,7 @@ func (s *Store[Object, Stripped]) strip(page runtime.Object) (*metainternalversi
 		ListMeta: metav1.ListMeta{ResourceVersion: listed.GetResourceVersion(), Continue: listed.GetContinue()},
 		Items:    make([]runtime.Object, 0, meta.LenList(page)),
 	}
-	// Whoever keeps an object whole must not keep its page with it.
+	// Each object is allocated separately: whoever keeps one whole must not keep its page in memory.
 	err = meta.EachListItemWithAlloc(page, func(object runtime.Object) error {
 		stripped.Items = append(stripped.Items, &strippedObject[Stripped]{s.stripped(object)})
 		return nil

@@ -1,9 +1,9 @@
-// Package reflector runs client-go's reflectors without their caches: what there is of a kind is passed on, and then every change
-// of it.
+// Package reflector runs client-go's reflectors without their caches: it passes on the existing objects of a kind, and then every
+// change of them.
 //
-// What there is comes first, as a relist, and once more whenever the API server can't tell every change since. A watch that
-// ended before its time is resumed only after a look at the version that the API server is at: one whose data was restored
-// from a backup would go on from a version that it has not reached yet, and be silent until then.
+// The existing objects come first, as a relist, and again whenever the API server cannot report every change since. A watch that ended
+// early is resumed only after a check of the version that the API server is at: one whose data was restored from a backup would accept
+// a version that it has not reached yet, and be silent until then.
 package reflector
 
 import (
@@ -27,17 +27,17 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/latest"
 )
 
-// Store passes what is watched on, stripped to what is needed. It keeps nothing, so that no object is held twice, and each is
-// stripped before the next one is decoded.
+// Store passes on what is watched, stripped to what is needed. It keeps nothing, so that no object is held twice, and each object of
+// a watch is stripped before the next one is decoded.
 type Store[Object latest.Kind, Stripped any] struct {
 	Strip    func(Object) Stripped
 	Put      func(Stripped)
 	Remove   func(Stripped)
 	Replaced func(all []Stripped, at latest.Relist)
-	// PageSize is how many objects of a list are held whole at a time; 0 is 500.
+	// PageSize is how many objects of a list are held whole at a time; 0 means 500.
 	PageSize int64
 
-	// LastVersion is the latest version that was seen. Where these objects were watched before, it begins with what was seen then.
+	// LastVersion is the latest version that was seen. If these objects were watched before, set it to what was seen then.
 	LastVersion uint64
 }
 
@@ -52,10 +52,10 @@ func (s *Store[Object, Stripped]) Update(object any) error { s.Put(s.take(object
 // Delete passes on an object that was deleted.
 func (s *Store[Object, Stripped]) Delete(object any) error { s.Remove(s.take(object)); return nil }
 
-// Resync does nothing: nothing is kept that could be passed on once more.
+// Resync does nothing: nothing is kept that could be passed on again.
 func (s *Store[Object, Stripped]) Resync() error { return nil }
 
-// Bookmark takes in that nothing else happened up to that version.
+// Bookmark takes in that there was no other change up to that version.
 func (s *Store[Object, Stripped]) Bookmark(version string) error {
 	s.LastVersion = max(s.LastVersion, latest.Version(version))
 	return nil
@@ -82,7 +82,7 @@ func (s *Store[Object, Stripped]) take(object any) Stripped {
 	return s.stripped(object)
 }
 
-// stripped returns what is needed of an object. Those of a list are stripped already.
+// stripped returns what is needed of an object. Those of a list have already been stripped.
 func (s *Store[Object, Stripped]) stripped(object any) Stripped {
 	if listed, is := object.(*strippedObject[Stripped]); is {
 		return listed.stripped
@@ -96,8 +96,8 @@ func Everything(*metav1.ListOptions) {}
 // forbiddenLogPeriod is how often a missing permission is logged.
 const forbiddenLogPeriod = 10 * time.Minute
 
-// LogForbidden returns what logs a missing permission: the reflector logs its failures, but not what would mend them. It may be
-// told from several goroutines, for thousands of watches.
+// LogForbidden returns a function that logs a missing permission: the reflector logs its failures, but not how to fix them. The function
+// may be called from several goroutines, for thousands of watches.
 func LogForbidden(log *slog.Logger, resource string) func(verb string, err error) {
 	var mu sync.Mutex
 	said := map[string]time.Time{} // by verb
@@ -111,7 +111,7 @@ func LogForbidden(log *slog.Logger, resource string) func(verb string, err error
 	}
 }
 
-// ListWatch joins a typed client's List and Watch. answered is told of each answer, with a nil error where there is none.
+// ListWatch joins a typed client's List and Watch. answered is called for each answer, with a nil error if it succeeded.
 func ListWatch[List runtime.Object](
 	answered func(verb string, err error), narrow func(*metav1.ListOptions),
 	list func(context.Context, metav1.ListOptions) (List, error),
@@ -144,23 +144,23 @@ func ListWatch[List runtime.Object](
 	}
 }
 
-// asOfNow has a list answered as of now. An API server that is asked for a version that it has not reached waits for it: after a
-// backup of its data was restored, perhaps for years.
+// asOfNow makes a list return the most recent data. An API server that is asked for a version that it has not reached waits for it:
+// after its data was restored from a backup, perhaps for years.
 func asOfNow(options *metav1.ListOptions) {
 	if options.Continue == "" {
 		options.ResourceVersion, options.ResourceVersionMatch = "", ""
 	}
 }
 
-// resumption is what is known of the watch before.
+// resumption is what is known about the last watch.
 type resumption struct {
 	now func() time.Time
 
 	mu  sync.Mutex
-	due time.Time // when it was to end; zero where there was none
+	due time.Time // when it should have ended; zero if there was none
 }
 
-// listed takes in a list: what is watched after it begins with what it said.
+// listed takes in a list: the next watch begins with its version, and resumes nothing.
 func (r *resumption) listed(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -169,8 +169,8 @@ func (r *resumption) listed(err error) {
 	}
 }
 
-// doubtful reports whether a watch resumes one that ended before its time. The API server that ended it may be another one by
-// now, or the same one with the data of a backup.
+// doubtful reports whether a watch resumes one that ended early. Another API server may answer now, or the same one with the data of
+// a backup.
 func (r *resumption) doubtful(options metav1.ListOptions) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -188,8 +188,8 @@ func (r *resumption) began(options metav1.ListOptions) {
 	}
 }
 
-// checkNotRewound returns an error where the API server is at an earlier version than a watch is to begin with. It would
-// accept the watch and be silent until it gets there.
+// checkNotRewound returns an error if the API server is at an earlier version than the one that a watch would begin with. It would
+// accept the watch and be silent until it reaches that version.
 func checkNotRewound[List runtime.Object](
 	ctx context.Context, watched metav1.ListOptions, list func(context.Context, metav1.ListOptions) (List, error),
 ) error {
@@ -208,29 +208,29 @@ func checkNotRewound[List runtime.Object](
 	return nil
 }
 
-// newPauses returns those between failures: an API server that comes back is noticed within seconds.
+// newPauses returns the pauses between failures: an API server that comes back is noticed within seconds.
 func newPauses() wait.Backoff { return backoff.Between(100*time.Millisecond, 5*time.Second) }
 
-// quiet leaves out what a reflector logs of a missing permission, at each of its tries: ListWatch tells answered of it, which knows how
-// often that is worth a line.
+// quiet drops what a reflector logs about a missing permission, at each of its tries: ListWatch calls answered with it, which decides
+// how often to log it.
 type quiet struct{ klog.LogSink }
 
-// Error logs what failed for another reason.
+// Error logs failures that have another cause.
 func (q quiet) Error(err error, message string, keysAndValues ...any) {
 	if !apierrors.IsForbidden(err) {
 		q.LogSink.Error(err, message, keysAndValues...)
 	}
 }
 
-// WithName returns the same under a name.
+// WithName returns the same sink with a name.
 func (q quiet) WithName(name string) klog.LogSink { return quiet{q.LogSink.WithName(name)} }
 
-// WithValues returns the same with more to say each time.
+// WithValues returns the same sink with more key-value pairs.
 func (q quiet) WithValues(keysAndValues ...any) klog.LogSink {
 	return quiet{q.LogSink.WithValues(keysAndValues...)}
 }
 
-// Run runs a reflector, which passes what the API server has on to the store, until ctx ends.
+// Run runs a reflector until ctx ends. It passes to the store what the API server has.
 func Run[Object latest.Kind, Stripped any](
 	ctx context.Context, name string, source *cache.ListWatch, object Object, store *Store[Object, Stripped],
 ) {

@@ -23,40 +23,40 @@ import (
 )
 
 const (
-	// watchPeriod is how long the API server holds a watch, at least; at most twice as long.
+	// watchPeriod is how long the API server keeps a watch open, at least; at most twice as long.
 	watchPeriod = 5 * time.Minute
-	// turns is how many lists and starts of watches are under way at a time: what thousands of them hold at once, and the
-	// connections that they would open, cost more than they all do once they are at rest.
+	// turns is how many lists and starts of watches may be under way at a time. Thousands at once would take more memory and
+	// connections than all watches do once they are idle.
 	turns = 8
-	// turnTime is how long a question without an answer may keep others from being asked.
+	// turnTime is how long a request without an answer may block others.
 	turnTime = 5 * time.Second
-	// forbiddenDelay is how long one that is not permitted waits, on average.
+	// forbiddenDelay is how long a watch that is forbidden waits before the next try, on average.
 	forbiddenDelay = 20 * time.Second
-	// catchUpTime is how long a list may take that is to be no older than another was. An API server without a way to ask etcd how far it is,
-	// such as 1.30, would wait for its cache for three seconds, and then refuse.
+	// catchUpTime is how long a list may take that must not be older than an earlier one. An API server that cannot ask etcd for its
+	// progress, such as 1.30, would wait for its cache for three seconds, and then refuse.
 	catchUpTime = time.Second
 	// frameLimit is the largest event that is read.
 	frameLimit = 16 << 20
 )
 
-// StreamSource lists and watches objects for thousands of RunStream, few objects for each. They take turns.
+// StreamSource lists and watches objects for thousands of RunStream calls, with few objects for each. The calls take turns.
 type StreamSource[Object latest.Kind, List runtime.Object] struct {
 	list    func(context.Context, metav1.ListOptions) (List, error)
 	stream  func(context.Context, metav1.ListOptions) (io.ReadCloser, error)
 	decoder runtime.Decoder
 	turns   chan struct{}
-	fresh   atomic.Pointer[freshList] // the last one; nil before there was one
-	lagging atomic.Bool               // the API server's cache does not keep up with what is stored
+	fresh   atomic.Pointer[freshList] // the last one; nil if there was none yet
+	lagging atomic.Bool               // the API server's cache does not keep up with its storage
 }
 
-// freshList is a list that was as of now: its version, and when it was asked for.
+// freshList is a list of the most recent data: its version, and when it was requested.
 type freshList struct {
 	asked   time.Time
 	version string
 }
 
-// NewStreamSource returns the source that these make up: stream starts a watch, and returns what the API server says, byte by byte,
-// until ctx ends; decoder reads the objects in it.
+// NewStreamSource returns a StreamSource. stream starts a watch, and returns the bytes of the API server's answer until ctx ends;
+// decoder decodes the objects in them.
 func NewStreamSource[Object latest.Kind, List runtime.Object](
 	list func(context.Context, metav1.ListOptions) (List, error),
 	stream func(context.Context, metav1.ListOptions) (io.ReadCloser, error),
@@ -65,7 +65,7 @@ func NewStreamSource[Object latest.Kind, List runtime.Object](
 	return &StreamSource[Object, List]{list: list, stream: stream, decoder: decoder, turns: make(chan struct{}, turns)}
 }
 
-// turn does work when its turn has come, on a stack of its own.
+// turn waits for a turn and does work on a stack of its own.
 func (s *StreamSource[Object, List]) turn(ctx context.Context, work func() error) error {
 	select {
 	case s.turns <- struct{}{}:
@@ -79,18 +79,20 @@ func (s *StreamSource[Object, List]) turn(ctx context.Context, work func() error
 	return apart(work)
 }
 
-// apart does work on a stack of its own, which goes when that is done: the stack of who waits for hours stays small.
+// apart does work in a goroutine of its own, whose stack is freed afterwards: the stack of the caller, which waits for hours, stays
+// small.
 func apart(work func() error) error {
 	done := make(chan error)
 	go func() { done <- work() }()
 	return <-done
 }
 
-// RunStream is Run for a watch that sees few objects but is one of thousands: while nothing happens it is one goroutine with a
-// small stack, and holds no buffer. It begins with a list unless the watch before ended in its time. answered is told of each
-// answer, with a nil error where it is no refusal.
+// RunStream is Run for a watch that sees few objects but is one of thousands: while nothing happens, it is one goroutine with a small
+// stack, and holds no buffer. Each watch begins with a list, unless the one before ended on time. answered is called for each answer,
+// with a nil error if it succeeded.
 func RunStream[Object latest.Kind, Stripped any, List runtime.Object](
-	ctx context.Context, source *StreamSource[Object, List], narrow func(*metav1.ListOptions), answered func(verb string, err error), store *Store[Object, Stripped],
+	ctx context.Context, source *StreamSource[Object, List], narrow func(*metav1.ListOptions), answered func(verb string, err error),
+	store *Store[Object, Stripped],
 ) {
 	r := &streamReflector[Object, Stripped, List]{source: source, narrow: narrow, answered: answered, store: store, since: time.Now()}
 	pauses := newPauses()
@@ -102,7 +104,7 @@ func RunStream[Object latest.Kind, Stripped any, List runtime.Object](
 		}
 		r.version, r.since = "", time.Now()
 		pause := pauses.Step()
-		if apierrors.IsForbidden(err) { // thousands are told so at once, and somebody has to act first
+		if apierrors.IsForbidden(err) { // thousands fail at once, and until somebody grants the permission
 			pause = backoff.Spread(forbiddenDelay)
 		}
 		backoff.Sleep(ctx, pause)
@@ -117,12 +119,12 @@ type streamReflector[Object latest.Kind, Stripped any, List runtime.Object] stru
 	store    *Store[Object, Stripped]
 
 	version string    // to resume from; blank to begin with a list
-	since   time.Time // when that has come to be needed
-	due     time.Time
+	since   time.Time // since when that list has been needed
+	due     time.Time // when the watch should end
 	head    [4]byte
 }
 
-// watchOnce watches until a watch ends. It returns why that was not in its time.
+// watchOnce watches until the watch ends. It returns an error unless the watch ended on time.
 func (r *streamReflector[Object, Stripped, List]) watchOnce(ctx context.Context) error {
 	if r.version == "" {
 		if err := r.source.turn(ctx, func() error { return r.relist(ctx) }); err != nil {
@@ -138,18 +140,17 @@ func (r *streamReflector[Object, Stripped, List]) watchOnce(ctx context.Context)
 		return err
 	}
 	err = r.read(events)
-	_ = events.Close() // all that was to be read of it has been
+	_ = events.Close() // everything has been read
 	if err == nil && time.Now().Before(r.due) {
 		err = errEndedEarly
 	}
 	return err
 }
 
-// errEndedEarly says that a watch ended before its time: what its end means is not known.
+// errEndedEarly says that a watch ended before its time, for an unknown reason.
 var errEndedEarly = errors.New("the watch ended before its time")
 
-// relist asks for all there are, page by page. Where the API server no longer has the version that the first page was of, it begins
-// anew.
+// relist lists all objects, page by page. If the API server's cache lags behind, it starts again and lists the most recent data.
 func (r *streamReflector[Object, Stripped, List]) relist(ctx context.Context) error {
 	asked, options := time.Now(), metav1.ListOptions{Limit: pageSize}
 	options.ResourceVersion, options.ResourceVersionMatch = r.atLeast()
@@ -173,7 +174,7 @@ func (r *streamReflector[Object, Stripped, List]) relist(ctx context.Context) er
 		for _, object := range page.Items {
 			all = append(all, object)
 		}
-		options.ResourceVersion, options.ResourceVersionMatch = "", "" // the next page is of the version of this one
+		options.ResourceVersion, options.ResourceVersionMatch = "", "" // the next page has the version of this one anyway
 		if options.Continue = page.Continue; options.Continue == "" {
 			r.version = page.ResourceVersion
 			if fresh {
@@ -184,10 +185,10 @@ func (r *streamReflector[Object, Stripped, List]) relist(ctx context.Context) er
 	}
 }
 
-// errLagging says that the API server's cache does not get to a version that its storage is at.
+// errLagging says that the API server's cache does not reach a version that its storage has.
 var errLagging = errors.New("the API server's cache lags behind its storage")
 
-// ask asks for a page. It does not wait for long where that is to be no older than another.
+// ask lists one page. A page that must not be older than an earlier list is not waited for longer than catchUpTime.
 func (r *streamReflector[Object, Stripped, List]) ask(ctx context.Context, options metav1.ListOptions) (List, error) {
 	if options.ResourceVersion == "" {
 		return r.source.list(ctx, options)
@@ -201,10 +202,11 @@ func (r *streamReflector[Object, Stripped, List]) ask(ctx context.Context, optio
 	return list, err
 }
 
-// atLeast returns the version that a list may be of, or of any later one; blank where it has to be as of now. It is enough to be as new
-// as another list that was asked for as of now since this one has come to be needed: by then nothing later was heard of, unless the API
-// server has gone back in time, and then it is. What is to be as of now, the API server asks its storage for, and then waits until
-// its cache has heard of every write there, of whatever kind, for up to a tenth of a second: thousands would wait in turn.
+// atLeast returns the oldest version that a list may have; blank if it must return the most recent data. It is enough to be as new as
+// another list of the most recent data that was requested after this one became necessary: this watch has seen nothing later, unless
+// the API server went back in time, and then the other list is the truth. For the most recent data, the API server asks its
+// storage for the current version, and waits until its cache has caught up with every write, of whatever kind. That takes up to a tenth
+// of a second, and thousands would have to take turns.
 func (r *streamReflector[Object, Stripped, List]) atLeast() (version string, match metav1.ResourceVersionMatch) {
 	last := r.source.fresh.Load()
 	if last == nil || !last.asked.After(r.since) || r.source.lagging.Load() {
@@ -223,8 +225,8 @@ func (r *streamReflector[Object, Stripped, List]) start(ctx context.Context) (io
 	return events, err
 }
 
-// read takes in events until their end. Each is preceded by its length, in four bytes, or they are JSON, one after another:
-// how the latter begins would be the length of an event beyond all limits.
+// read takes in events until they end. Either each is preceded by its length, in four bytes, or they are JSON, one after another: the
+// first bytes of JSON, read as a length, would be far above frameLimit.
 func (r *streamReflector[Object, Stripped, List]) read(events io.Reader) error {
 	for {
 		if _, err := io.ReadFull(events, r.head[:]); errors.Is(err, io.EOF) {
@@ -244,7 +246,7 @@ func (r *streamReflector[Object, Stripped, List]) read(events io.Reader) error {
 func (r *streamReflector[Object, Stripped, List]) takeFrame(events io.Reader) error {
 	length := binary.BigEndian.Uint32(r.head[:])
 	if length > frameLimit {
-		return fmt.Errorf("reading an event: it is %d bytes long, and may be %d", length, frameLimit)
+		return fmt.Errorf("reading an event: it is %d bytes long, and may be at most %d", length, frameLimit)
 	}
 	frame := make([]byte, length)
 	if n, err := io.ReadFull(events, frame); err != nil {
@@ -274,7 +276,7 @@ func (r *streamReflector[Object, Stripped, List]) readJSON(events io.Reader) err
 	}
 }
 
-// take passes an event on.
+// take passes on an event.
 func (r *streamReflector[Object, Stripped, List]) take(event metav1.WatchEvent) error {
 	decoded, _, err := r.source.decoder.Decode(event.Object.Raw, nil, nil)
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// callersPeriod is how often it is looked whether the file of Callers has changed. A mounted Secret or ConfigMap takes longer than
-// that to change anyway.
+// callersPeriod is how often the file of Callers is checked for changes. A mounted Secret or ConfigMap takes longer than that to
+// change anyway.
 const callersPeriod = 5 * time.Second
 
-// Callers are who may call the webhook: those with a client certificate that an authority of a file has signed.
+// Callers decides who may call the webhook: those with a client certificate that a CA listed in a file has signed.
 type Callers struct {
 	log  *slog.Logger
 	file string
@@ -33,7 +33,7 @@ type authorities struct {
 	until time.Time // when the last of them expires
 }
 
-// NewCallers reads the file of PEM certificates of those authorities.
+// NewCallers reads the file, which holds the PEM certificates of those CAs.
 func NewCallers(log *slog.Logger, file string) (*Callers, error) {
 	c := &Callers{log: log, file: file}
 	read, err := c.read()
@@ -47,7 +47,8 @@ func NewCallers(log *slog.Logger, file string) (*Callers, error) {
 func (c *Callers) read() (*authorities, error) {
 	text, err := os.ReadFile(c.file)
 	if err != nil {
-		return nil, fmt.Errorf("reading who may call the webhook: %w: it must be a file of PEM certificates of the authorities that sign the API servers' client certificates", err)
+		return nil, fmt.Errorf("reading who may call the webhook: %w: it must be a file of PEM certificates of the authorities that sign "+
+			"the API servers' client certificates", err)
 	}
 	read, err := parseAuthorities(text)
 	if err != nil {
@@ -56,9 +57,10 @@ func (c *Callers) read() (*authorities, error) {
 	return read, nil
 }
 
-// parseAuthorities reads PEM certificates. Anything else between them is a mistake: a key, above all, does not belong there.
+// parseAuthorities parses PEM certificates. Anything else in the text is an error: above all, a key does not belong there.
 func parseAuthorities(text []byte) (*authorities, error) {
-	const instead = `write the PEM certificate of the authority that signs the API servers' client certificates, "-----BEGIN CERTIFICATE-----" and what follows`
+	const instead = `write the PEM certificate of the authority that signs the API servers' client certificates, ` +
+		`"-----BEGIN CERTIFICATE-----" and what follows`
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, errors.New("it is empty: " + instead)
 	}
@@ -69,9 +71,9 @@ func parseAuthorities(text []byte) (*authorities, error) {
 		case block == nil && number == 1:
 			return nil, errors.New("it holds no PEM: " + instead)
 		case block == nil:
-			return nil, fmt.Errorf("what follows PEM block %d is no PEM: %s", number-1, instead)
+			return nil, fmt.Errorf("what follows PEM block %d is not PEM: %s", number-1, instead)
 		case block.Type != "CERTIFICATE":
-			return nil, fmt.Errorf("PEM block %d is no certificate, but of type %q: %s", number, block.Type, instead)
+			return nil, fmt.Errorf("PEM block %d is not a certificate, but of type %q: %s", number, block.Type, instead)
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
@@ -86,7 +88,7 @@ func parseAuthorities(text []byte) (*authorities, error) {
 	return read, nil
 }
 
-// Run reads the file again whenever it has changed, until ctx ends. While it cannot be read, who might call before still may.
+// Run reads the file again whenever it has changed, until ctx ends. While it cannot be read, the CAs from before still count.
 func (c *Callers) Run(ctx context.Context) {
 	tick := time.NewTicker(callersPeriod)
 	defer tick.Stop()
@@ -117,7 +119,7 @@ func (c *Callers) Run(ctx context.Context) {
 	}
 }
 
-// Admit has a server that NewServer returned refuse everybody else, in the TLS handshake. Connections that stand are not asked again.
+// Admit makes a server that NewServer returned refuse everybody else, in the TLS handshake. Open connections are not checked again.
 func (c *Callers) Admit(server *http.Server) {
 	usual := server.TLSConfig
 	choose := usual.GetConfigForClient
@@ -130,8 +132,8 @@ func (c *Callers) Admit(server *http.Server) {
 	}
 }
 
-// demand returns a configuration of TLS that refuses whoever shows no certificate of theirs. It is made anew for each connection, so
-// that nobody resumes a session that was begun under other authorities.
+// demand returns a TLS configuration that refuses whoever shows no certificate signed by one of the CAs. Each connection gets its own,
+// so that nobody resumes a session that began under other CAs.
 func (c *Callers) demand(config *tls.Config) *tls.Config {
 	config = config.Clone()
 	config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, c.current.Load().pool

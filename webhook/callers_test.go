@@ -41,8 +41,8 @@ func TestAFileOfCallersSaysWhatIsWrongWithIt(t *testing.T) {
 		"blanks":                      {" \n\t\n", "it is empty"},
 		"no PEM":                      {"authority", "it holds no PEM"},
 		"half of one":                 {authority[:len(authority)/2], "it holds no PEM"},
-		"one and half of another":     {authority + authority[:len(authority)/2], "what follows PEM block 1 is no PEM"},
-		"one and a key":               {authority + key, `PEM block 2 is no certificate, but of type "PRIVATE KEY"`},
+		"one and half of another":     {authority + authority[:len(authority)/2], "what follows PEM block 1 is not PEM"},
+		"one and a key":               {authority + key, `PEM block 2 is not a certificate, but of type "PRIVATE KEY"`},
 		"what is no certificate":      {"-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n", "PEM block 1 cannot be read as a certificate"},
 		"one that is no certificate,": {authority + "-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n", "PEM block 2 cannot be read"},
 	} {

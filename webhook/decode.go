@@ -14,7 +14,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// maxUID is how long a review's UID may be, which the answer repeats. API servers write 36 characters.
+// maxUID is how long the UID of a review may be, which the answer repeats. API servers write 36 characters.
 const maxUID = 128
 
 // header is what is read of every AdmissionReview.
@@ -24,24 +24,24 @@ type header struct {
 	uid              string
 }
 
-// accountRequest is what is read of an AdmissionReview for a ServiceAccount. Everything else in it is passed over without
-// being decoded: of a large account, most is annotations and managed fields.
+// accountRequest is what is read of an AdmissionReview for a ServiceAccount. Everything else in it is skipped without being
+// decoded: a large account is mostly annotations and managed fields.
 type accountRequest struct {
 	header
 
 	namespace string
-	name      string // of the request; the object's own comes first
+	name      string // of the request; the object's own takes precedence
 	sent      bool   // there is an account
 	account   serviceAccount
 }
 
 // serviceAccount is what is read of a ServiceAccount.
 type serviceAccount struct {
-	name   string // blank as long as it has yet to be generated
+	name   string // blank until it is generated
 	ending bool   // it has a deletionTimestamp
-	optOut string // the value of the label by which its owner keeps it out
-	// secrets are the names in imagePullSecrets that can be ours. present tells a list, even an empty one, from none: they
-	// are patched differently.
+	optOut string // the value of the label with which its owner keeps it out
+	// secrets are the names in imagePullSecrets that can be ours. present is whether there is a list, even an empty one: without one,
+	// the patch is another.
 	secrets []string
 	present bool
 }
@@ -52,13 +52,13 @@ type reader struct {
 	body    bytes.Buffer
 }
 
-// readers are reused: a decoder's buffers cost more than what it decodes here. Duplicate names
-// are looked for in the objects that are read, not in what is passed over.
+// readers are reused: a decoder's buffers cost more than what it decodes here. Duplicate names are looked for in the objects
+// that are read, not in what is skipped.
 var readers = sync.Pool{New: func() any { return &reader{decoder: jsontext.NewDecoder(bytes.NewReader(nil))} }}
 
-// decodeAccountReview reads an AdmissionReview in one pass. It is strict as JSON goes: a field that stands twice, invalid
-// UTF-8 and anything behind the review are errors, so that a review cannot mean one account to the API server and another one
-// here. Its errors repeat none of the bytes that were sent.
+// decodeAccountReview decodes an AdmissionReview in one pass. It is strict about JSON: a field that occurs twice, invalid UTF-8 and
+// anything after the review are errors, so that a review cannot mean one account to the API server and another one here. Its errors
+// repeat none of the bytes that were sent.
 func decodeAccountReview(body []byte) (request accountRequest, err error) {
 	err = decodeReview(body, &request.header, request.decode)
 	switch {
@@ -71,11 +71,11 @@ func decodeAccountReview(body []byte) (request accountRequest, err error) {
 	return request, err
 }
 
-// decodeReview reads an AdmissionReview, its request by decode.
+// decodeReview decodes an AdmissionReview, and its request with decode.
 func decodeReview(body []byte, into *header, decode func(*jsontext.Decoder) error) error {
 	reader := readers.Get().(*reader)
 	if len(body) <= smallBody {
-		defer readers.Put(reader) // it holds on to the body until it reads another one
+		defer readers.Put(reader) // it keeps a reference to the body until it reads another one
 	}
 	reader.body = *bytes.NewBuffer(body)
 	decoder := reader.decoder
@@ -98,7 +98,7 @@ func decodeReview(body []byte, into *header, decode func(*jsontext.Decoder) erro
 	return nil
 }
 
-// ended returns an error where anything follows. (To peek does not tell the end from what begins no value.)
+// ended returns an error if anything follows. (PeekKind does not tell the end from a byte that begins no value.)
 func ended(decoder *jsontext.Decoder) error {
 	switch _, err := decoder.ReadToken(); {
 	case errors.Is(err, io.EOF):
@@ -137,7 +137,7 @@ func (a *serviceAccount) decodeLabels(decoder *jsontext.Decoder) error {
 	return members(decoder, field{v1.OptOutLabel, text(&a.optOut)})
 }
 
-// isSet reads whether a field has a value.
+// isSet returns a function that reads whether a field has a value.
 func isSet(into *bool) func(*jsontext.Decoder) error {
 	return func(decoder *jsontext.Decoder) error {
 		*into = decoder.PeekKind() != 'n'
@@ -157,7 +157,7 @@ func (a *serviceAccount) decodeSecrets(decoder *jsontext.Decoder) error {
 	})
 }
 
-// each reads all that stands in a list, or in an object as name and value, one by one. A null counts as an empty one.
+// each reads all elements of a list, or all members of an object, one by one. A null counts as empty.
 func each(decoder *jsontext.Decoder, kind jsontext.Kind, read func(*jsontext.Decoder) error) error {
 	if decoder.PeekKind() == 'n' {
 		return skip(decoder)
@@ -180,7 +180,7 @@ type field struct {
 	read func(*jsontext.Decoder) error
 }
 
-// members reads the fields of an object and passes over its other members. A null counts as an empty object.
+// members reads the fields of an object and skips its other members. A null counts as an empty object.
 func members(decoder *jsontext.Decoder, fields ...field) error {
 	if decoder.PeekKind() == 'n' {
 		return skip(decoder)
@@ -204,7 +204,7 @@ func members(decoder *jsontext.Decoder, fields ...field) error {
 				continue
 			}
 			if seen&(1<<i) != 0 {
-				return &wrong{string(decoder.StackPointer()), "must stand once in its object"}
+				return &wrong{string(decoder.StackPointer()), "must occur only once in its object"}
 			}
 			seen |= 1 << i
 			read = fields[i].read
@@ -217,7 +217,7 @@ func members(decoder *jsontext.Decoder, fields ...field) error {
 	return err
 }
 
-// text reads a string into a field. A null leaves the field as it is.
+// text returns a function that reads a string into a field. A null leaves the field as it is.
 func text(into *string) func(*jsontext.Decoder) error {
 	return func(decoder *jsontext.Decoder) error {
 		switch decoder.PeekKind() {
@@ -237,7 +237,7 @@ func text(into *string) func(*jsontext.Decoder) error {
 	}
 }
 
-// kept returns a text that outlives the review. What API servers write every time is not copied.
+// kept returns a copy of a text that outlives the review. What API servers write every time is not copied.
 func kept(text []byte) string {
 	for _, usual := range [...]string{"", "default", reviewVersion, reviewKind, "serviceaccounts", "pods", "CREATE", "UPDATE"} {
 		if string(text) == usual {
@@ -247,7 +247,8 @@ func kept(text []byte) string {
 	return string(text)
 }
 
-// texts reads a list of strings into a field, and one more than there may be at most. A null leaves the field as it is.
+// texts returns a function that reads a list of strings into a field: at most one more than most, so that too many are noticed. A null
+// leaves the field as it is.
 func texts[Text ~string](into *[]Text, most int) func(*jsontext.Decoder) error {
 	return func(decoder *jsontext.Decoder) error {
 		return each(decoder, '[', func(decoder *jsontext.Decoder) error {
@@ -262,7 +263,7 @@ func texts[Text ~string](into *[]Text, most int) func(*jsontext.Decoder) error {
 	}
 }
 
-// truth reads true or false.
+// truth returns a function that reads true or false.
 func truth(into *bool) func(*jsontext.Decoder) error {
 	return func(decoder *jsontext.Decoder) error {
 		switch decoder.PeekKind() {
@@ -277,7 +278,7 @@ func truth(into *bool) func(*jsontext.Decoder) error {
 	}
 }
 
-// given reads a value, and whether there is one: a null is none.
+// given returns a function that reads a value, and whether there is one: a null is none.
 func given(into *bool, decode func(*jsontext.Decoder) error) func(*jsontext.Decoder) error {
 	return func(decoder *jsontext.Decoder) error {
 		if *into = decoder.PeekKind() != 'n'; !*into {
@@ -287,7 +288,7 @@ func given(into *bool, decode func(*jsontext.Decoder) error) func(*jsontext.Deco
 	}
 }
 
-// optional reads a value into a new one. A null leaves none.
+// optional returns a function that decodes into a new value. A null leaves the pointer as it is.
 func optional[Value any](into **Value, decode func(*Value, *jsontext.Decoder) error) func(*jsontext.Decoder) error {
 	return func(decoder *jsontext.Decoder) error {
 		if decoder.PeekKind() == 'n' {
@@ -298,13 +299,13 @@ func optional[Value any](into **Value, decode func(*Value, *jsontext.Decoder) er
 	}
 }
 
-// skip passes over a value. (The decoder's own SkipValue does so token by token, which takes longer.)
+// skip skips a value. (The decoder's own SkipValue does so token by token, which takes longer.)
 func skip(decoder *jsontext.Decoder) error {
 	_, err := decoder.ReadValue()
 	return err
 }
 
-// unquoted returns what a JSON string says. One without escapes, as nearly all are, is not copied.
+// unquoted returns the text of a JSON string. A string without escapes, as nearly all are, is not copied.
 func unquoted(quoted []byte) ([]byte, error) {
 	if bytes.IndexByte(quoted, '\\') < 0 {
 		return quoted[1 : len(quoted)-1], nil
@@ -312,16 +313,16 @@ func unquoted(quoted []byte) ([]byte, error) {
 	return jsontext.AppendUnquote(nil, quoted)
 }
 
-// wrong is a field that is valid JSON and not what it has to be.
+// wrong is a field that is valid JSON, but not what it must be.
 type wrong struct{ pointer, rule string }
 
 func (w *wrong) Error() string { return w.pointer + " " + w.rule }
 
-// begin reads the token that begins a value of that kind.
+// begin reads the token that begins a value of that kind; any other kind is an error.
 func begin(decoder *jsontext.Decoder, kind jsontext.Kind) error {
 	found := decoder.PeekKind()
 	if _, err := decoder.ReadToken(); err != nil {
-		return err // it is no JSON at all
+		return err // it is not JSON at all
 	}
 	if found == kind {
 		return nil

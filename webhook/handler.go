@@ -24,18 +24,18 @@ const (
 	ValidatePath = "/validate/imagepullsecrets"
 )
 
-// Attachments is what is known of all ImagePullSecrets besides their credentials. What it returns must be of one moment.
+// Attachments is what is known about all ImagePullSecrets, without their credentials. Each result must be of one moment.
 type Attachments interface {
-	// Secrets returns the names of the Secrets that a service account should list. labels is asked for those of the namespace where
-	// they decide; nil knows none.
+	// Secrets returns the names of the Secrets that a service account should list. labels returns the labels of the namespace; it is
+	// called only if they may decide. If it is nil, they are not known.
 	Secrets(namespace string, labels func() pullsecret.Labels, serviceAccount string) []string
-	// PodSecrets returns the names of the Secrets that a pod is given that lists pull secrets of its own.
+	// PodSecrets returns the names of the Secrets that a pod gets if it lists pull secrets of its own.
 	PodSecrets(pod *pullsecret.Pod, labels func() pullsecret.Labels) []string
 	// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces, or could.
 	Sources(server string, namespaces pullsecret.Namespaces) []pullsecret.Source
 }
 
-// LabelsOf returns the labels of a namespace, which a review does not tell; unknown ones where they can't be had before ctx ends.
+// LabelsOf returns the labels of a namespace, which a review does not hold; unknown ones if they are not found before ctx ends.
 type LabelsOf func(ctx context.Context, namespace string) pullsecret.Labels
 
 var (
@@ -44,9 +44,9 @@ var (
 	_ Attachments = (*pullsecret.Attachments)(nil)
 )
 
-// Handler returns the HTTP handler of all webhooks. ready is asked before each request: while it returns an error the
-// answer is 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.) labels is
-// asked only where labels decide; where it is nil, none are known. The observers, if any, are told what each request came to.
+// Handler returns the HTTP handler of all webhooks. ready is called before each request: while it returns an error, the answer is
+// 503, which leaves the decision to the webhook's failure policy. (A 200 that denies would override it.) labels is called only if
+// labels may decide; if it is nil, none are known. The observers are told about each request.
 func Handler(log *slog.Logger, known Attachments, labels LabelsOf, ready func() error, observers ...Observer) http.Handler {
 	router := chi.NewRouter()
 	in := newIntake()
@@ -63,7 +63,8 @@ func Handler(log *slog.Logger, known Attachments, labels LabelsOf, ready func() 
 	return router
 }
 
-// of returns what asks for the labels of a namespace, for as long as leaves time to answer without them; nil where nobody knows.
+// of returns a function that asks for the labels of a namespace. It takes at most half of the time that the API server waits, so that
+// the request can still be answered without them. It is nil where l is.
 func (l LabelsOf) of(r *http.Request, namespace string) func() pullsecret.Labels {
 	if l == nil {
 		return nil
@@ -79,18 +80,18 @@ func (l LabelsOf) of(r *http.Request, namespace string) func() pullsecret.Labels
 	}
 }
 
-// answering returns the response to a request, with the request's UID. (A pointer to the request would have it allocated.)
+// answering returns the response to a request, with the request's UID. (A pointer to the request would move it to the heap.)
 type answering[Request any] func(*http.Request, Request) (uid string, response response)
 
-// jsonType is the Content-Type of all answers, and is never written to.
+// jsonType is the Content-Type of all answers. It is never modified.
 var jsonType = []string{"application/json"}
 
-// serve reads a review, has it answered, and writes the answer.
+// serve returns a handler that reads a review, calls answer, and writes the answer.
 func serve[Request any](log *slog.Logger, in *intake, decode func([]byte) (Request, error), answer answering[Request]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		review := in.open()
-		defer in.close(review) // only then is its answer written
+		defer in.close(review) // after its answer is written
 		outcome, err := respond(w, r, in, review, decode, answer)
 		if limit := deadline(r); err == nil && limit > 0 && time.Since(began) > limit {
 			err = context.DeadlineExceeded // the API server no longer waits
@@ -110,8 +111,10 @@ func serve[Request any](log *slog.Logger, in *intake, decode func([]byte) (Reque
 	}
 }
 
-// respond puts the answer to a review in its place, and returns its outcome.
-func respond[Request any](w http.ResponseWriter, r *http.Request, in *intake, review *body, decode func([]byte) (Request, error), answer answering[Request]) (Outcome, error) {
+// respond replaces a review by its answer, and returns the outcome.
+func respond[Request any](
+	w http.ResponseWriter, r *http.Request, in *intake, review *body, decode func([]byte) (Request, error), answer answering[Request],
+) (Outcome, error) {
 	if err := in.read(w, r, review); err != nil {
 		return OutcomeError, &unread{err}
 	}
@@ -127,9 +130,9 @@ func respond[Request any](w http.ResponseWriter, r *http.Request, in *intake, re
 	return response.outcome(), nil
 }
 
-// deadline is how long the API server waits for this answer, which its timeout parameter says; 0 where it does not say.
+// deadline returns how long the API server waits for this answer, by its timeout parameter; 0 where there is none.
 func deadline(r *http.Request) time.Duration {
-	value, found := strings.CutPrefix(r.URL.RawQuery, "timeout=") // all that API servers write, and cheaper to parse
+	value, found := strings.CutPrefix(r.URL.RawQuery, "timeout=") // API servers write only that, and this is cheaper to parse
 	if limit, err := time.ParseDuration(value); found && err == nil {
 		return limit
 	}
@@ -159,7 +162,7 @@ func refuse(log *slog.Logger, w http.ResponseWriter, r *http.Request, err error)
 	case errors.As(err, &tooLarge):
 		http.Error(w, "reading the admission review: it is larger than 7 MiB", http.StatusRequestEntityTooLarge)
 	case errors.Is(err, errBusy):
-		w.Header().Set("Connection", "close") // what is left of it is not waited for
+		w.Header().Set("Connection", "close") // the rest of the review is not waited for
 		http.Error(w, "answering the admission review: "+errBusy.Error(), http.StatusServiceUnavailable)
 	case errors.As(err, &unread):
 		http.Error(w, "reading the admission review: the body ended early", http.StatusBadRequest)
@@ -169,7 +172,7 @@ func refuse(log *slog.Logger, w http.ResponseWriter, r *http.Request, err error)
 	}
 }
 
-// recoverer turns a panic into a 500, so that the failure policy decides.
+// recoverer answers a panic with 500, so that the failure policy decides.
 func recoverer(log *slog.Logger) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

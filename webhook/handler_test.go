@@ -300,7 +300,7 @@ func TestHTTP(t *testing.T) {
 		"a wrong type":               {MutatePath, `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"hidden","object":"hidden"}}`, nil, 400, "/request/object must be an object"},
 		"a list that is a string":    {MutatePath, accountReview("team", `{"imagePullSecrets":"hidden"}`), nil, 400, "/request/object/imagePullSecrets must be a list"},
 		"a name that is a number":    {MutatePath, accountReview("team", `{"metadata":{"name":7}}`), nil, 400, "/request/object/metadata/name must be a string"},
-		"a name that stands twice":   {MutatePath, accountReview("team", `{"metadata":{"name":"a","name":"b"}}`), nil, 400, "/request/object/metadata/name must stand once in its object"},
+		"a name that stands twice":   {MutatePath, accountReview("team", `{"metadata":{"name":"a","name":"b"}}`), nil, 400, "/request/object/metadata/name must occur only once in its object"},
 		"something behind it":        {MutatePath, good + `{}`, nil, 400, "not valid JSON"},
 		"invalid UTF-8":              {MutatePath, strings.Replace(good, "team", "te\xffam", 1), nil, 400, "not valid JSON"},
 		"deep nesting in passing":    {MutatePath, accountReview("team", `{"x":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+`}`), nil, 200, ""},

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// maxBody is above the 3 MiB that the API server accepts of an object, twice (object and old object).
+	// maxBody is more than twice the 3 MiB that the API server accepts for an object: a review holds the object and the old object.
 	maxBody = 7 << 20
-	// smallBody is how much of a review is always taken in, and how large an answer is always written. Nearly all are smaller.
-	// It is not counted: how many of them there are at a time is bounded by the connections and streams that the server holds.
+	// smallBody is up to what size reviews are always read, and answers always written. Nearly all are smaller. Their bytes are not
+	// counted: the connections and streams of the server bound how many there are at a time.
 	smallBody = 64 << 10
-	// maxLarge is how much larger reviews and answers may hold together.
+	// maxLarge is how many bytes larger reviews and answers may take up together.
 	maxLarge = 24 << 20
-	// maxTurns is how many of those are decoded and answered at a time, which takes a few times their size.
+	// maxTurns is how many of the larger ones are decoded and answered at a time, which takes a few times their size.
 	maxTurns = 2
 )
 
@@ -26,12 +26,12 @@ const (
 var errBusy = errors.New("too many large admission reviews are under way")
 
 // intake bounds the memory of reviews that are being read, and of answers that are being written. Callers are not
-// authenticated: they may send a review slowly, and never read its answer. So bytes count as they arrive, not as they are
-// announced, and a small review never waits for room that large ones have taken.
+// authenticated: they may send a review slowly, and never read its answer. So bytes are counted when they arrive, not when they
+// are announced, and a small review never waits for room that large ones have taken.
 type intake struct {
 	buffers sync.Pool     // of *body, no larger than smallBody
 	large   atomic.Int64  // bytes that larger ones and their answers hold
-	turns   chan struct{} // has an element for each large one that is being answered
+	turns   chan struct{} // has an element for each large review that is being answered
 }
 
 func newIntake() *intake {
@@ -41,22 +41,22 @@ func newIntake() *intake {
 	}
 }
 
-// body is a review as it was read, and then its answer. What is kept of a review is copied out of it.
+// body is a review as it was read, and then its answer. What outlives the review is copied out of it.
 type body struct {
 	data    []byte
-	counted int64 // of intake.large
+	counted int64 // its share of intake.large
 	turn    bool  // it has one of intake.turns
-	// lent says that somebody else may read the data: while it is written, and for good once that has failed, for HTTP/2 may yet be
-	// sending it then.
+	// lent says that somebody else may read the data: while it is being written, and forever once a write has failed, since HTTP/2
+	// may still be sending it.
 	lent bool
 }
 
-// open returns an empty body, which has to be closed.
+// open returns an empty body, which must be closed.
 func (i *intake) open() *body {
 	return i.buffers.Get().(*body)
 }
 
-// read reads all of a review, and waits for its turn where it is a large one.
+// read reads all of a review, and waits for a turn if it is a large one.
 func (i *intake) read(w http.ResponseWriter, r *http.Request, b *body) error {
 	from := http.MaxBytesReader(w, r.Body, maxBody)
 	for {
@@ -108,8 +108,8 @@ func (i *intake) await(ctx context.Context, b *body) error {
 	}
 }
 
-// exchange puts an answer in the place of a review, and takes the room that it needs until b is closed. The turn goes back: a
-// caller that does not read its answer would keep it.
+// exchange replaces a review by its answer, and counts the bytes of the answer until b is closed. The turn is given back: a caller
+// that does not read its answer would keep it.
 func (i *intake) exchange(b *body, write func(room []byte) ([]byte, error)) error {
 	i.empty(b)
 	answer, err := write(b.data)
@@ -131,7 +131,7 @@ func (i *intake) exchange(b *body, write func(room []byte) ([]byte, error)) erro
 	return nil
 }
 
-// empty overwrites what a body holds: it may be a credential. A large one is left to the garbage collector.
+// empty overwrites what a body holds, since it may be a credential. The buffer of a large one is left to the garbage collector.
 func (i *intake) empty(b *body) {
 	clear(b.data)
 	b.data = b.data[:0]
@@ -142,7 +142,7 @@ func (i *intake) empty(b *body) {
 	}
 }
 
-// close gives back what a body holds, and the body itself: nobody may use it any more.
+// close gives back what a body holds, and the body itself. Nobody may use it after that.
 func (i *intake) close(b *body) {
 	if b.turn {
 		<-i.turns

@@ -5,9 +5,9 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// mutate attaches to a ServiceAccount the Secrets that it should list; more than one patch may add are left to
-// reconciliation. labels tells those of its namespace. It never denies, and it holds no "test"
-// operation: a patch that does not apply would reject the object, whatever the failure policy.
+// mutate attaches to a ServiceAccount the Secrets that it should list. What exceeds one patch is left to reconciliation. labels
+// returns the labels of the account's namespace. mutate never denies, and its patch holds no "test" operation: a patch that does not
+// apply would reject the object, whatever the failure policy.
 func mutate(known Attachments, labels func() pullsecret.Labels, request *accountRequest) response {
 	account := &request.account
 	if account.ending || account.optOut == v1.OptOutValue {

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Outcome is what an admission request came to.
+// Outcome is the outcome of an admission request.
 type Outcome string
 
-// The outcomes there are. Whatever did not get an AdmissionReview in answer is an error: the failure policy decided it.
+// The possible outcomes. A request that was not answered with an AdmissionReview is an error: the failure policy decided about it.
 const (
 	OutcomeAllowed Outcome = "allowed" // unchanged
 	OutcomePatched Outcome = "patched" // allowed with a patch
@@ -16,24 +16,24 @@ const (
 	OutcomeError   Outcome = "error"
 )
 
-// The webhooks that are told apart.
+// The names of the webhooks.
 const (
 	Mutating   = "mutating"
 	Pods       = "pods"
 	Validating = "validating"
 )
 
-// Observer is told of each admission request: which webhook it asked, what it came to, and how long it took. It is called from
-// the request's goroutine and must not block.
+// Observer is told about each admission request: its webhook, its outcome, and how long it took. It is called from the request's
+// goroutine and must not block.
 type Observer func(webhook string, outcome Outcome, took time.Duration)
 
-// outcomeRecorder is a ResponseWriter that knows what the request came to.
+// outcomeRecorder is a ResponseWriter that records the outcome of the request.
 type outcomeRecorder struct {
 	http.ResponseWriter
 	outcome Outcome
 }
 
-// observed tells the observers of every request of a webhook, however it ended.
+// observed tells the observers about every request to a webhook, however it ended.
 func observed(observers []Observer) func(http.Handler) http.Handler {
 	webhooks := map[string]string{MutatePath: Mutating, MutatePodsPath: Pods, ValidatePath: Validating}
 	return func(next http.Handler) http.Handler {
@@ -52,7 +52,7 @@ func observed(observers []Observer) func(http.Handler) http.Handler {
 	}
 }
 
-// conclude notes what a request came to.
+// conclude records the outcome of a request.
 func conclude(w http.ResponseWriter, outcome Outcome) {
 	if seen, observed := w.(*outcomeRecorder); observed {
 		seen.outcome = outcome

@@ -25,14 +25,14 @@ type podRequest struct {
 type pod struct {
 	account string
 	images  []string
-	optOut  string // the value of the label by which its owner keeps it out
-	mirror  bool   // it shows a static pod of a node
-	// lists says that it lists pull secrets, secrets are those of them whose names can be ours.
+	optOut  string // the value of the label with which its owner keeps it out
+	mirror  bool   // it is the mirror pod of a static pod
+	// lists says that it lists pull secrets; secrets are those of them whose names can be ours.
 	lists   bool
 	secrets []string
 }
 
-// decodePodReview reads an AdmissionReview as decodeAccountReview does.
+// decodePodReview decodes an AdmissionReview as decodeAccountReview does.
 func decodePodReview(body []byte) (request podRequest, err error) {
 	err = decodeReview(body, &request.header, request.decode)
 	switch {
@@ -99,7 +99,7 @@ func (p *pod) decodeVolumes(decoder *jsontext.Decoder) error {
 	})
 }
 
-// decodeImage reads the image that a member of an object names.
+// decodeImage returns a function that reads the image that the given member of an object names.
 func (p *pod) decodeImage(member string) func(*jsontext.Decoder) error {
 	return func(decoder *jsontext.Decoder) error {
 		var image string
@@ -111,7 +111,8 @@ func (p *pod) decodeImage(member string) func(*jsontext.Decoder) error {
 	}
 }
 
-// mutatePod attaches Secrets to a pod that is created and lists pull secrets of its own. It never denies, and holds no "test" operation.
+// mutatePod attaches Secrets to a pod that is being created and lists pull secrets of its own. It never denies, and its patch holds no
+// "test" operation.
 func mutatePod(known Attachments, labels func() pullsecret.Labels, request *podRequest) response {
 	pod := &request.pod
 	if request.operation != string(admissionv1.Create) || !pod.lists || pod.mirror || pod.optOut == v1.OptOutValue {

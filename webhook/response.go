@@ -12,16 +12,16 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// What every AdmissionReview says that it is.
+// The version and kind of every AdmissionReview.
 const (
 	reviewVersion = "admission.k8s.io/v1"
 	reviewKind    = "AdmissionReview"
 )
 
-// auditAttached is the audit annotation that names the Secrets which admission has attached.
+// auditAttached is the audit annotation that names the Secrets that admission has attached.
 const auditAttached = "attached"
 
-// response is what is answered to a review. The empty one allows the object as it is.
+// response is the answer to a review. The zero value allows the object as it is.
 type response struct {
 	refusal  *metav1.Status // why the object is denied
 	patch    []jsonpatch.Operation
@@ -40,8 +40,8 @@ func (r *response) outcome() Outcome {
 	}
 }
 
-// append appends the AdmissionReview that answers the request uid. It is written piece by piece into a buffer that is there already:
-// encoding/json would make a dozen values on the way.
+// append appends the AdmissionReview that answers the request with that UID. It is written piece by piece into an existing buffer:
+// encoding/json would allocate a dozen values.
 func (r *response) append(to []byte, uid string) ([]byte, error) {
 	to = append(to, `{"kind":"`+reviewKind+`","apiVersion":"`+reviewVersion+`","response":{"uid":`...)
 	to = appendText(to, uid)
@@ -88,7 +88,7 @@ func (r *response) appendPatch(to []byte) ([]byte, error) {
 	return append(to, '}'), nil
 }
 
-// appendText appends a string. What is no UTF-8 in it is replaced, as encoding/json does.
+// appendText appends a string. Invalid UTF-8 in it is replaced, as encoding/json does.
 func appendText(to []byte, text string) []byte {
 	to, _ = jsontext.AppendQuote(to, text)
 	return to

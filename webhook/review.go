@@ -19,12 +19,12 @@ var (
 	errLongName = errors.New("decoding the admission review: metadata.name must be at most 253 characters")
 )
 
-// objectRequest is what is read of an AdmissionReview for an ImagePullSecret. Its status and most of its metadata are passed
-// over: decoded, they would take many times their size.
+// objectRequest is what is read of an AdmissionReview for an ImagePullSecret. Its status and most of its metadata are skipped:
+// decoded, they would take many times their size.
 type objectRequest struct {
 	header
 
-	name        string // of the request; the object's own comes first
+	name        string // of the request; the object's own takes precedence
 	object, old *reviewedObject
 }
 
@@ -35,7 +35,7 @@ type reviewedObject struct {
 	spec   v1.ImagePullSecretSpec
 }
 
-// decodeObjectReview reads an AdmissionReview as decodeAccountReview does.
+// decodeObjectReview decodes an AdmissionReview as decodeAccountReview does.
 func decodeObjectReview(body []byte) (request objectRequest, err error) {
 	err = decodeReview(body, &request.header, request.decode)
 	switch {
@@ -116,7 +116,7 @@ func decodeReference(reference *v1.SecretReference, decoder *jsontext.Decoder) e
 	return members(decoder, field{"name", text(&reference.Name)})
 }
 
-// withoutValue returns a decoding error without what it quotes of the input.
+// withoutValue returns a decoding error that quotes nothing of the input.
 func withoutValue(err error) error {
 	var syntactic *jsontext.SyntacticError
 	var wrong *wrong
@@ -134,7 +134,8 @@ func decodeSelector(s *v1.LabelSelector, decoder *jsontext.Decoder) error {
 	return members(decoder,
 		field{"matchLabels", func(decoder *jsontext.Decoder) error {
 			s.MatchLabels = map[string]v1.LabelValue{}
-			bad := &wrong{string(decoder.StackPointer()), "must hold each key once, with a string"} // the pointer to a label repeats its key
+			// It points to the labels: a pointer to one of them would repeat its key.
+			bad := &wrong{string(decoder.StackPointer()), "must hold each key once, with a string"}
 			return each(decoder, '{', func(decoder *jsontext.Decoder) error {
 				var key, value string
 				if err := text(&key)(decoder); err != nil {
@@ -159,7 +160,10 @@ func decodeSelector(s *v1.LabelSelector, decoder *jsontext.Decoder) error {
 				}
 				var requirement v1.LabelRequirement
 				var key, operator string
-				err := members(decoder, field{"key", text(&key)}, field{"operator", text(&operator)}, field{"values", texts(&requirement.Values, pullsecret.MaxValues)})
+				err := members(decoder,
+					field{"key", text(&key)},
+					field{"operator", text(&operator)},
+					field{"values", texts(&requirement.Values, pullsecret.MaxValues)})
 				requirement.Key, requirement.Operator = v1.LabelKey(key), v1.LabelOperator(operator)
 				s.MatchExpressions = append(s.MatchExpressions, requirement)
 				return err

@@ -29,7 +29,7 @@ func TestValidateSelections(t *testing.T) {
 		for _, known := range []Attachments{rivals, rivals.Rules().Attachments()} {
 			response := answer(t, ask(t, Handler(quiet, known, nil, ready), ValidatePath, reviewOf("CREATE", encode(imagePullSecret("new", "x")), "null")))
 			assert.Equal(t, []string{
-				`"by-label" gives registry.example.com a credential too, and labels may make a namespace common`,
+				`"by-label" gives registry.example.com a credential too, and labels may bring both into one namespace`,
 				`"by-name" gives registry.example.com a credential too, in a common namespace`,
 			}, response.Warnings)
 		}

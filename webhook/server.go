@@ -14,54 +14,56 @@ import (
 	"time"
 )
 
-// What a server holds for its callers at a time, none of whom is authenticated. Together with what reviews may hold these
-// keep the process below the 256 MiB of its container.
+// How much a server holds for its callers, none of whom is authenticated. Together with the bound on reviews, these limits keep the
+// process below the 256 MiB of its container.
 const (
-	// maxNewcomers is how many connections there may be on which no request has been answered, maxRegulars how many others.
+	// maxNewcomers is how many connections there may be on which no request has been answered yet, maxRegulars how many others.
 	// An API server has a connection for each request that is under way, and keeps 25 of them.
 	maxNewcomers = 512
 	maxRegulars  = 256
-	// maxHTTP2 is how many connections may speak HTTP/2, which lets a caller make this side hold far more for each: at the
-	// worst a megabyte of answers to pings. Others are offered HTTP/1.1, which API servers speak with a Service anyway.
+	// maxHTTP2 is how many connections may speak HTTP/2, with which a caller can make this side hold far more for each: at worst
+	// a megabyte of answers to pings. The others are offered HTTP/1.1, which API servers speak with a Service anyway.
 	maxHTTP2 = 32
-	// maxStreams is how many requests a connection of HTTP/2 may have under way.
+	// maxStreams is how many requests may be under way on an HTTP/2 connection.
 	maxStreams = 16
 	// maxHeader is far more than an API server sends.
 	maxHeader = 16 << 10
-	// socketBuffer is how much the kernel holds of what a connection has sent, which counts as the container's memory too.
+	// socketBuffer is how much the kernel holds of what a connection has sent. It counts towards the container's memory, too.
 	socketBuffer = 128 << 10
-	// answerBuffer is how much the kernel holds of what a connection has yet to read. It keeps twice what it is asked for.
+	// answerBuffer is how much the kernel holds of what a connection has yet to read. The kernel allocates twice as much.
 	answerBuffer = 16 << 10
-	// fairNewcomers and fairRegulars are how many connections an address may have before it matters that others have fewer: an
-	// API server keeps its 25 although others, from many addresses, have fewer from each.
+	// fairNewcomers and fairRegulars are how many connections an address may have before its share is compared with that of others:
+	// an API server keeps its 25 even if others, from many addresses, have fewer from each.
 	fairNewcomers = 25
 	fairRegulars  = 50
-	// usedFor is for how long a connection that was used is taken to be in use. It is above the five seconds that an API server
-	// waits for an answer.
+	// usedFor is how long a connection counts as in use after it was used. It is above the five seconds that an API server waits for
+	// an answer.
 	usedFor = 10 * time.Second
 )
 
-// NewServer returns a server of the webhooks, to be run on a listener that Guard returned.
-func NewServer(handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), errorLog *log.Logger) *http.Server {
+// NewServer returns a server for the webhooks, to be run on a listener that Guard returned.
+func NewServer(
+	handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), errorLog *log.Logger,
+) *http.Server {
 	http1 := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"http/1.1"}}
 	return &http.Server{
 		Handler:  noted(handler),
 		ErrorLog: errorLog,
-		// An API server sends a review at once and waits five seconds at most. The first of them bounds the TLS handshake too.
+		// An API server sends a review at once and waits five seconds at most. ReadHeaderTimeout bounds the TLS handshake, too.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      15 * time.Second,
-		// Above the 90 s after which the API server closes an idle connection: it must never write into one that
-		// this side has just closed.
+		// Above the 90 s after which the API server closes an idle connection: it must never write to one that this side has just
+		// closed.
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: maxHeader,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams,
-			// A frame is read into memory whole, a megabyte by default, as soon as its length is announced.
+			// Memory for a whole frame, a megabyte by default, is taken as soon as its length is announced.
 			MaxReadFrameSize:              64 << 10,
 			MaxReceiveBufferPerConnection: 256 << 10,
 			MaxReceiveBufferPerStream:     128 << 10,
-			WriteByteTimeout:              5 * time.Second, // for who sends pings and reads no answer
+			WriteByteTimeout:              5 * time.Second, // against callers that send pings and read no answers
 		},
 		TLSConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"h2", "http/1.1"},
@@ -75,7 +77,7 @@ func NewServer(handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tl
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			return context.WithValue(ctx, connectionKey{}, bare(conn))
 		},
-		// It is told when a request's head has been read, and when its answer has been handed over.
+		// It is called when the head of a request has been read, and when its answer has been handed over.
 		ConnState: func(conn net.Conn, state http.ConnState) {
 			if c, guarded := bare(conn).(*connection); guarded {
 				c.busy.Store(state == http.StateActive)
@@ -85,7 +87,7 @@ func NewServer(handler http.Handler, certificate func(*tls.ClientHelloInfo) (*tl
 	}
 }
 
-// bare is a connection without its TLS.
+// bare returns a connection without its TLS layer.
 func bare(conn net.Conn) net.Conn {
 	if secured, ok := conn.(*tls.Conn); ok {
 		return secured.NetConn()
@@ -95,7 +97,7 @@ func bare(conn net.Conn) net.Conn {
 
 type connectionKey struct{}
 
-// noted notes on each connection that a request is answered, or has it end with that answer.
+// noted tells the connection that a request is answered. If the connection may not stay open, the answer says that it closes.
 func noted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, guarded := r.Context().Value(connectionKey{}).(*connection); guarded {
@@ -120,17 +122,17 @@ func (n *noting) WriteHeader(status int) {
 
 func (n *noting) Write(body []byte) (int, error) {
 	if !n.connection.answered() {
-		n.Header().Set("Connection", "close") // of no effect where the head has been written
+		n.Header().Set("Connection", "close") // has no effect once the head has been written
 	}
 	return n.ResponseWriter.Write(body)
 }
 
-// guard is a listener that bounds how many connections are open. It never turns a new one away: an API server must be
-// answered, however many connections others hold open. Where there are too many it closes another one instead: one of the address
-// that has most, where that is more than anybody needs, and else the one that was unused for longest. Those that were answered
-// before are counted apart, so that callers who only connect cannot drive them out. They are not closed while they have a request
-// under way or, unless their address has too many, were used lately: a request might be on its way. Where none can be closed, the
-// new one ends with its answer, which loses nothing: an API server then opens another one.
+// guard is a listener that bounds how many connections are open. It never turns a new one away: an API server must be answered,
+// however many connections others hold open. If there are too many, it closes another one: one of the address that has the most, if
+// those are more than anybody needs, and otherwise the one that has been unused for longest. Connections on which a request was
+// answered (regulars) are counted separately, so that callers who only connect cannot drive them out. A regular that was used lately
+// is not closed while a request is under way, nor, unless its address has too many, afterwards: a request might be on its way. If none
+// can be closed, the new one ends with its answer. That loses nothing: an API server then opens another one.
 type guard struct {
 	net.Listener
 
@@ -140,7 +142,7 @@ type guard struct {
 	http2     int // connections that speak HTTP/2
 }
 
-// Guard bounds how many connections of a listener are open at a time.
+// Guard returns a listener that bounds how many of its connections are open at a time.
 func Guard(listener net.Listener) net.Listener {
 	return &guard{Listener: listener, newcomers: newCrowd(fairNewcomers), regulars: newCrowd(fairRegulars)}
 }
@@ -150,7 +152,7 @@ type connection struct {
 	net.Conn
 	guard   *guard
 	from    netip.Addr
-	used    atomic.Int64 // when it was opened, or a request last began or was answered, in nanoseconds
+	used    atomic.Int64 // when it was opened, or a request last began or was answered, in Unix nanoseconds
 	busy    atomic.Bool  // a request is under way
 	regular atomic.Bool
 	http2   bool // guarded by guard.mu
@@ -163,7 +165,7 @@ func (g *guard) Accept() (net.Conn, error) {
 	}
 	c := &connection{Conn: conn, guard: g}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetReadBuffer(socketBuffer) // where it is refused, the connection has just ended
+		_ = tcp.SetReadBuffer(socketBuffer) // fails only if the connection has just ended
 		_ = tcp.SetWriteBuffer(answerBuffer)
 		if address, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
 			c.from = address.AddrPort().Addr()
@@ -181,7 +183,7 @@ func (g *guard) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// answered notes that a request is answered. It reports whether the connection may stay open after that.
+// answered notes that a request is answered, and reports whether the connection may stay open after that.
 func (c *connection) answered() bool {
 	c.used.Store(time.Now().UnixNano())
 	if c.regular.Load() {
@@ -208,7 +210,7 @@ func (c *connection) answered() bool {
 	return true
 }
 
-// takeHTTP2 reports whether the connection may speak HTTP/2, and counts it then. It is asked during the handshake.
+// takeHTTP2 reports whether the connection may speak HTTP/2, and if so counts it. It is called during the handshake.
 func (c *connection) takeHTTP2() bool {
 	g := c.guard
 	g.mu.Lock()
@@ -220,7 +222,7 @@ func (c *connection) takeHTTP2() bool {
 	return c.http2
 }
 
-// close closes the connection, if any. Whoever reads from it is told.
+// close closes the connection; a nil one is ignored. Its readers get an error.
 func (c *connection) close() {
 	if c != nil {
 		_ = c.Close()
@@ -240,7 +242,7 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// crowd is a set of connections that knows how many come from each address.
+// crowd is a set of connections that counts how many come from each address.
 type crowd struct {
 	fair    int // how many an address may have
 	members map[*connection]struct{}
@@ -256,7 +258,7 @@ func (c *crowd) add(member *connection) {
 	c.from[member.from]++
 }
 
-// remove reports whether it was there.
+// remove removes a member, and reports whether it was one.
 func (c *crowd) remove(member *connection) bool {
 	if _, found := c.members[member]; !found {
 		return false
@@ -268,7 +270,7 @@ func (c *crowd) remove(member *connection) bool {
 	return true
 }
 
-// first returns the one to close of those that may be closed; nil where there is none.
+// first returns the member to close first, of those that may be closed; nil where there is none.
 func (c *crowd) first(may func(*connection) bool) (victim *connection) {
 	for member := range c.members {
 		if may(member) && (victim == nil || c.before(member, victim)) {
@@ -278,7 +280,7 @@ func (c *crowd) first(may func(*connection) bool) (victim *connection) {
 	return victim
 }
 
-// before reports whether a is to be closed rather than b.
+// before reports whether to close a rather than b.
 func (c *crowd) before(a, b *connection) bool {
 	if order := cmp.Compare(c.share(a), c.share(b)); order != 0 {
 		return order > 0
@@ -286,7 +288,7 @@ func (c *crowd) before(a, b *connection) bool {
 	return a.used.Load() < b.used.Load()
 }
 
-// share is how many connections the address of one has, where that is more than is fair.
+// share returns how many connections the address of a member has, if that is more than fair; else 0.
 func (c *crowd) share(member *connection) int {
 	if count := c.from[member.from]; count > c.fair {
 		return count
@@ -294,7 +296,7 @@ func (c *crowd) share(member *connection) int {
 	return 0
 }
 
-// needed reports whether closing a regular might cost a request.
+// needed reports whether closing a regular connection might lose a request.
 func (c *crowd) needed(member *connection, now time.Time) bool {
 	if now.UnixNano()-member.used.Load() >= int64(usedFor) {
 		return false

@@ -14,14 +14,14 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// maxWarning is the length to which API conventions hold a warning, in characters.
+// maxWarning is how long a warning should be at most, by the API conventions, in characters.
 const maxWarning = 120
 
-// maxWarnings is how many warnings an answer holds. There could be one for each ImagePullSecret.
+// maxWarnings is how many warnings an answer holds at most. There could be one for each ImagePullSecret.
 const maxWarnings = 10
 
 // validate refuses an ImagePullSecret whose spec cannot be understood, and warns of what is valid but probably a mistake. An
-// update that leaves the spec as it was passes: an object that is bad already can still be labelled and deleted.
+// update that does not change the spec is allowed: an object that is already bad can still be labelled and deleted.
 func validate(known Attachments, request *objectRequest) response {
 	asked := request.object
 	if asked.name == "" {
@@ -40,8 +40,8 @@ func validate(known Attachments, request *objectRequest) response {
 	return response{warnings: warnings(known, rule, asked.spec.Docker)}
 }
 
-// warnings do not depend on the credentials that others hold: callers are not authenticated, and an answer that told whether two
-// credentials are equal would let anybody try passwords here.
+// warnings returns the warnings about a rule. They do not depend on the credentials of others: callers are not authenticated, and an
+// answer that told whether two credentials are equal would let anybody guess passwords.
 func warnings(known Attachments, rule *pullsecret.Rule, credential v1.DockerCredential) []string {
 	var warnings []string
 	if strings.TrimRight(credential.Password, "\r\n") != credential.Password {
@@ -53,7 +53,8 @@ func warnings(known Attachments, rule *pullsecret.Rule, credential v1.DockerCred
 			switch {
 			case other.Name == rule.Name:
 			case other.Labelled:
-				warnings = append(warnings, warning("%q gives %s a credential too, and labels may make a namespace common", other.Name, called))
+				warnings = append(warnings,
+					warning("%q gives %s a credential too, and labels may bring both into one namespace", other.Name, called))
 			default:
 				warnings = append(warnings, warning("%q gives %s a credential too, in a common namespace", other.Name, called))
 			}
@@ -66,7 +67,7 @@ func warnings(known Attachments, rule *pullsecret.Rule, credential v1.DockerCred
 	return warnings
 }
 
-// warning cuts the text to what a client shows.
+// warning formats a warning and cuts it to maxWarning.
 func warning(format string, args ...any) string {
 	text := []rune(fmt.Sprintf(format, args...))
 	if len(text) > maxWarning {

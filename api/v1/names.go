@@ -1,32 +1,31 @@
 package v1
 
 const (
-	// FieldManager is the name under which what the manager writes is recorded in managedFields.
+	// FieldManager is the manager's name in managedFields.
 	FieldManager = "tcr-assistant"
-	// ManagedByLabel is the key of the mark on what the manager makes.
+	// ManagedByLabel is the key of the label that marks what the manager creates.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
-	// ManagedByValue is the mark's value.
+	// ManagedByValue is the value of that label.
 	ManagedByValue = "tcr-assistant"
-	// ExpiresAtAnnotation is the key of the annotation by which a Secret that an ImagePullSecret refers to says when the credential in
-	// it ends, as RFC 3339 writes times.
+	// ExpiresAtAnnotation is the key of the annotation with which a Secret that an ImagePullSecret refers to says when its credential
+	// expires, as an RFC 3339 time.
 	ExpiresAtAnnotation = "tcr.tencentcloudcr.com/expires-at"
-	// ServesPodsLabel is the key of the label of DerivedAttachments that give Secrets to pods which list pull secrets of their own. The
-	// admission policy for pods takes those alone for its parameters: without any, it costs a pod next to nothing.
+	// ServesPodsLabel is the key of the label of DerivedAttachments that give Secrets to pods that list pull secrets of their own. The
+	// admission policy for pods takes only those as its parameters: if there are none, it costs a pod next to nothing.
 	ServesPodsLabel = "tcr.tencentcloudcr.com/serves-pods"
-	// ServesPodsValue is the value with which they do.
+	// ServesPodsValue is the value of that label.
 	ServesPodsValue = "true"
-	// OptOutLabel is the key of the label by which whoever owns a Namespace or a ServiceAccount keeps it out, whatever
+	// OptOutLabel is the key of the label with which the owner of a Namespace or a ServiceAccount keeps it out, whatever
 	// ImagePullSecrets select.
 	OptOutLabel = "tcr.tencentcloudcr.com/opt-out"
-	// OptOutValue is the value with which it does.
+	// OptOutValue is the value that keeps it out.
 	OptOutValue = "true"
-	// OptInValue is as if there were no such label, and so is, with an event that tells of it, every other value.
+	// OptInValue means the same as no label. So does any other value, but then an event reports it.
 	OptInValue = "false"
 )
 
-// ManagedLabels returns the labels of what the manager makes.
+// ManagedLabels returns the labels of what the manager creates.
 func ManagedLabels() map[string]string { return map[string]string{ManagedByLabel: ManagedByValue} }
 
-// Managed reports whether an object with these labels bears the mark of what the manager makes. Only Secrets that bear it are ever
-// deleted.
+// Managed reports whether an object with these labels is marked as created by the manager. Only Secrets with that mark are ever deleted.
 func Managed(labels map[string]string) bool { return labels[ManagedByLabel] == ManagedByValue }

@@ -1,15 +1,15 @@
 package v1
 
-// LabelSelector selects by labels. It is written as, and means what, a label selector of Kubernetes does: all that it requires
-// must hold. It is a type of its own because its lists are bounded, which rules of a definition need.
+// LabelSelector selects by labels. It is written like a label selector of Kubernetes and means the same: every requirement must
+// be met. It is a type of its own because its lists are bounded, as the CEL rules of a CRD need them to be.
 type LabelSelector struct {
-	// MatchLabels are labels that are required with these values.
+	// MatchLabels are required labels, with their values.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
 	// +kubebuilder:validation:XValidation:rule="self.all(key, key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && !key.matches('^[^/]{254}'))",message="must be the key of a label: a name of at most 63 letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit, behind an optional DNS domain and \"/\""
 	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
-	// MatchExpressions are what else is required of labels.
+	// MatchExpressions are further requirements on labels.
 	//
 	// +optional
 	// +listType=atomic
@@ -17,7 +17,7 @@ type LabelSelector struct {
 	MatchExpressions []LabelRequirement `json:"matchExpressions,omitempty"`
 }
 
-// LabelRequirement is what is required of the label of one key.
+// LabelRequirement is a requirement on the label with one key.
 //
 // +kubebuilder:validation:XValidation:rule="self.operator in ['Exists', 'DoesNotExist'] ? !has(self.values) || size(self.values) == 0 : has(self.values) && size(self.values) > 0",message="must have values for the operators In and NotIn, and none for Exists and DoesNotExist",fieldPath=".values"
 type LabelRequirement struct {
@@ -25,7 +25,7 @@ type LabelRequirement struct {
 	//
 	// +required
 	Key LabelKey `json:"key"`
-	// Operator is In, NotIn, Exists or DoesNotExist. NotIn holds where there is no such label, too.
+	// Operator is In, NotIn, Exists or DoesNotExist. NotIn also holds if there is no such label.
 	//
 	// +required
 	Operator LabelOperator `json:"operator"`
@@ -55,7 +55,7 @@ type LabelValue string
 // +kubebuilder:validation:Enum=In;NotIn;Exists;DoesNotExist
 type LabelOperator string
 
-// The operators there are.
+// The label operators.
 const (
 	OperatorIn           LabelOperator = "In"
 	OperatorNotIn        LabelOperator = "NotIn"

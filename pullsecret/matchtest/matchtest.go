@@ -1,6 +1,6 @@
-// Package matchtest reads the tables of test/cases, on which everything must agree that says the same thing in a language of
-// its own: which entries a ServiceAccount is born with (the Go code, the webhook, the admission policy in the API server), and
-// what may be written into a spec (the Go code, the CRD, the chart). It is for tests.
+// Package matchtest reads the tables of test/cases. Each table is for rules that are stated in several languages, which must agree:
+// which entries a ServiceAccount is born with (the Go code, the webhook, the admission policy in the API server), and what may be
+// written into a spec (the Go code, the CRD, the chart). It is for tests.
 package matchtest
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// read reads a table of test/cases, which stands in the tests' folder or in one above it.
+// read reads a table of test/cases, which is in the tests' folder or in one above it.
 func read(name string, into any) error {
 	folder, err := os.Getwd()
 	for ; err == nil; folder = filepath.Dir(folder) {
@@ -39,12 +39,12 @@ func read(name string, into any) error {
 	return nil
 }
 
-// Case is one ServiceAccount, the ImagePullSecrets there are, and what it lists then.
+// Case is one ServiceAccount, the ImagePullSecrets that exist, and what the account then lists.
 type Case struct {
 	Name string
 	// Rules are the ImagePullSecrets.
 	Rules []*v1.ImagePullSecret
-	// Namespace, AccountName and GenerateName are the account's; one of the names is blank.
+	// Namespace, AccountName and GenerateName are the account's; either AccountName or GenerateName is blank.
 	Namespace, AccountName, GenerateName string
 	// Labels are the namespace's, AccountLabels the account's.
 	Labels, AccountLabels map[string]string
@@ -52,7 +52,7 @@ type Case struct {
 	Has, Want []string
 }
 
-// row is a Case as it stands in the table.
+// row is a Case in the form of the table.
 type row struct {
 	Name                  string
 	Rules                 map[string]string
@@ -115,7 +115,7 @@ func Cases(prefix string) ([]Case, error) {
 	return cases, nil
 }
 
-// list returns a list field as it is written; blank where it is left out, which it then is in JSON too.
+// list returns a list field as it is written; blank, which omits it from the JSON, where the table leaves it out as "-".
 func list(text string) string {
 	if strings.TrimSpace(text) == "-" {
 		return ""

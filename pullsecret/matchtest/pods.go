@@ -13,7 +13,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// PodCase is one pod, the ImagePullSecrets there are, and what it lists once it is created.
+// PodCase is one pod, the ImagePullSecrets that exist, and what the pod lists once it is created.
 type PodCase struct {
 	Name string
 	// Rules are the ImagePullSecrets.
@@ -27,7 +27,7 @@ type PodCase struct {
 	Has, Want []string
 }
 
-// podCase is a case as it stands in the table.
+// podCase is a PodCase in the form of the table.
 type podCase struct {
 	Name           string
 	Rules          map[string]string
@@ -48,7 +48,7 @@ type podCase struct {
 }
 
 // PodCases returns the cases of test/cases/pods.yaml. The names of their ImagePullSecrets begin with prefix and the number of the case,
-// so that all of them can exist side by side; what they select by the name of a namespace does not tell them apart.
+// so that all of them can exist side by side. Several cases may use the same names of namespaces.
 func PodCases(prefix string) ([]PodCase, error) {
 	var file struct{ Cases []podCase }
 	if err := read("pods.yaml", &file); err != nil {
@@ -98,7 +98,7 @@ func (read *podCase) made(named func(rule string) string) (PodCase, error) {
 	for _, reference := range c.Pod.Spec.ImagePullSecrets {
 		c.Has = append(c.Has, reference.Name)
 	}
-	if read.Annotations != nil { // else the API server would refuse the pod for what it lists itself
+	if read.Annotations != nil { // otherwise the API server would refuse the pod because of what it lists itself
 		c.Account.ImagePullSecrets = c.Pod.Spec.ImagePullSecrets
 	}
 	c.Want = slices.Clone(c.Has)

@@ -9,7 +9,7 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
-// Password stands in every spec that does not set another one. No message may hold it, nor anything else with "hidden" in it.
+// Password is in every spec that does not set another one. No message may hold it, or anything else with "hidden" in it.
 const Password = "hidden-password"
 
 // Spec is an ImagePullSecret that is accepted or refused.
@@ -17,21 +17,21 @@ type Spec struct {
 	Name string
 	// Manifest is the object as a user writes it, in JSON.
 	Manifest []byte
-	// Refused says whether Go refuses it, RefusedByCRD whether the CRD alone does.
+	// Refused says whether Go refuses it, RefusedByCRD whether the CRD by itself does.
 	Refused, RefusedByCRD bool
-	// Path is the field that a refusal names, Says what Go says, CRDSays what the API server says.
+	// Path is the field that a refusal names. A refusal by Go contains Says, one by the API server CRDSays.
 	Path, Says, CRDSays string
-	// Untyped says that Go's types cannot hold it.
+	// Untyped says that the Go types cannot hold it.
 	Untyped bool
 }
 
-// Object returns the object as Go's types hold it.
+// Object returns the object, decoded into the Go types.
 func (s *Spec) Object() (*v1.ImagePullSecret, error) {
 	var object v1.ImagePullSecret
 	return &object, json.Unmarshal(s.Manifest, &object)
 }
 
-// specCase is a case as it stands in the table.
+// specCase is a Spec in the form of the table.
 type specCase struct {
 	Name string
 	Set  map[string]any
@@ -42,7 +42,7 @@ type specCase struct {
 	Only string
 }
 
-// Specs returns the cases of test/cases/specs.yaml. Their objects are of that name unless a case is about names.
+// Specs returns the cases of test/cases/specs.yaml. Their objects have that name, unless a case is about names.
 func Specs(name string) ([]Spec, error) {
 	var file struct{ Cases []specCase }
 	if err := read("specs.yaml", &file); err != nil {
@@ -66,7 +66,7 @@ func Specs(name string) ([]Spec, error) {
 	return specs, nil
 }
 
-// manifest is a good object with some fields set otherwise.
+// manifest returns a valid object in which some fields are set to other values.
 func manifest(name string, set map[string]any) ([]byte, error) {
 	docker := map[string]any{"username": "robot", "password": Password, "server": "registry.example.com"}
 	ofDocker := []string{"username", "password", "server", "secretRef", "additionalServers"}
@@ -101,7 +101,7 @@ func manifest(name string, set map[string]any) ([]byte, error) {
 	})
 }
 
-// written is a value, with each text and each list that is described in it.
+// written returns a value in which each description of a text or a list is replaced by what it describes.
 func written(value any) (any, error) {
 	switch value := value.(type) {
 	case []any:
@@ -129,7 +129,7 @@ func written(value any) (any, error) {
 	return value, nil
 }
 
-// counted is the list, or the map, of so many entries that a value describes; nil where it describes none.
+// counted returns the list or the map that a value describes by its number of entries; nil where it describes none.
 func counted(value map[string]any) any {
 	count := func(kind string) (int, bool) { number, found := value[kind].(float64); return int(number), found }
 	if items, described := count("items"); described {
@@ -152,7 +152,7 @@ func counted(value map[string]any) any {
 	return nil
 }
 
-// described is the text that a value describes.
+// described returns the text that a value describes.
 func described(value map[string]any) (any, error) {
 	encoded, err := json.Marshal(value)
 	if err != nil {

@@ -23,19 +23,20 @@ type managed[Configuration latest.Kind] struct {
 	*latest.Object[Configuration]
 	name   string
 	kind   string
-	path   string // on which API servers call the webhook
+	path   string // the path on which API servers call the webhook
 	patch  func(context.Context, string, types.PatchType, []byte, metav1.PatchOptions, ...string) (Configuration, error)
 	caller func(Configuration) *admissionregistrationv1.WebhookClientConfig
 	render func(template Template, bundle []byte) Configuration
 
-	// writing is held while a write is under way: its echo may come before its answer, and is not somebody else's doing.
+	// writing is held while a write is under way: the watch may report our write before its answer arrives, and that must not pass
+	// for somebody else's.
 	writing sync.Mutex
 	written string // its resourceVersion after our last write
 
-	stale  atomic.Bool // it is to say something else than it did
-	led    atomic.Bool // it has led API servers here, since this process began
+	stale  atomic.Bool // its content should change
+	led    atomic.Bool // it has pointed API servers here, since this process began
 	mu     sync.Mutex
-	wanted []byte // the bundle that API servers are to trust; nil until we know one
+	wanted []byte // the bundle that API servers should trust; nil until one is known
 }
 
 // want sets the bundle to trust.
@@ -51,9 +52,11 @@ func (m *managed[Configuration]) bundle() []byte {
 	return m.wanted
 }
 
-// apply writes the configuration server-side, as current says that it is to be written now, and fails unless the answer shows
-// that it is stored with the bundle that is wanted.
-func (m *managed[Configuration]) apply(ctx context.Context, current func(ctx context.Context, name string) (Template, error)) (err error) {
+// apply writes the configuration by server-side apply, from the template that current returns. It fails unless the answer shows that
+// the configuration is stored with the wanted bundle.
+func (m *managed[Configuration]) apply(
+	ctx context.Context, current func(ctx context.Context, name string) (Template, error),
+) (err error) {
 	if m.stale.Swap(false) {
 		defer func() {
 			if err != nil {
@@ -73,7 +76,7 @@ func (m *managed[Configuration]) apply(ctx context.Context, current func(ctx con
 		return fmt.Errorf("encoding %s: %w", m.name, err)
 	}
 	stored, err := m.Write(func() (Configuration, error) {
-		// Force: the fields we apply are ours, whoever wrote them before.
+		// Force, since the fields that we apply are ours, whoever wrote them before.
 		options := metav1.PatchOptions{FieldManager: v1.FieldManager, Force: new(true)}
 		return m.patch(ctx, m.name, types.ApplyPatchType, body, options)
 	})
@@ -87,8 +90,8 @@ func (m *managed[Configuration]) apply(ctx context.Context, current func(ctx con
 	return nil
 }
 
-// outdated reports whether the configuration is to be written: someone else wrote it, or deleted it, since we last did, or it is to say
-// something else.
+// outdated reports whether the configuration must be written: somebody else has written or deleted it since our last write, or its
+// content should change.
 func (m *managed[Configuration]) outdated() bool {
 	if m.stale.Load() {
 		return m.bundle() != nil
@@ -98,10 +101,10 @@ func (m *managed[Configuration]) outdated() bool {
 	return m.bundle() != nil && m.Get().Version() != m.written
 }
 
-// outdate says that the configuration is to say something else.
+// outdate notes that the content of the configuration should change.
 func (m *managed[Configuration]) outdate() { m.stale.Store(true) }
 
-// client returns how API servers call our webhook; nothing where it is not in the configuration.
+// client returns how API servers call our webhook, by this configuration; the zero value if the webhook is not in it.
 func (m *managed[Configuration]) client(configuration Configuration) admissionregistrationv1.WebhookClientConfig {
 	if client := m.caller(configuration); client != nil {
 		return *client
@@ -109,7 +112,7 @@ func (m *managed[Configuration]) client(configuration Configuration) admissionre
 	return admissionregistrationv1.WebhookClientConfig{}
 }
 
-// current returns how API servers call our webhook; nothing where the configuration does not exist.
+// current returns how API servers call our webhook now; the zero value if the configuration does not exist.
 func (m *managed[Configuration]) current() admissionregistrationv1.WebhookClientConfig {
 	if seen := m.Get(); seen.Exists {
 		return m.client(seen.Object)
@@ -120,7 +123,7 @@ func (m *managed[Configuration]) current() admissionregistrationv1.WebhookClient
 // published returns the caBundle the API server holds; nil where the configuration does not exist.
 func (m *managed[Configuration]) published() []byte { return m.current().CABundle }
 
-// leadsHere returns nil when the API server calls the address that the template says, whatever it trusts.
+// leadsHere returns nil if API servers call the address that the template says, whatever certificates they trust.
 func (m *managed[Configuration]) leadsHere(template Template) error {
 	current, want := m.current(), template.clientConfig(m.path, nil)
 	if !equality.Semantic.DeepEqual(current.URL, want.URL) || !equality.Semantic.DeepEqual(current.Service, want.Service) {
@@ -130,7 +133,7 @@ func (m *managed[Configuration]) leadsHere(template Template) error {
 	return nil
 }
 
-// hasLed reports whether leadsHere once found that it does.
+// hasLed reports whether leadsHere has ever returned nil.
 func (m *managed[Configuration]) hasLed() bool { return m.led.Load() }
 
 // absent reports whether the configuration is known not to exist.
@@ -139,10 +142,10 @@ func (m *managed[Configuration]) absent() bool {
 	return seen.Known && !seen.Exists
 }
 
-// changes closes once the configuration has changed.
+// changes returns a channel that is closed once the configuration has changed.
 func (m *managed[Configuration]) changes() <-chan struct{} { return m.Get().Changed }
 
-// reference names the configuration, without a UID where it does not exist.
+// reference returns a reference to the configuration, without a UID if it does not exist.
 func (m *managed[Configuration]) reference() *corev1.ObjectReference {
 	reference := &corev1.ObjectReference{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: m.kind, Name: m.name}
 	if seen := m.Get(); seen.Exists {

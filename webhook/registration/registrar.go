@@ -17,9 +17,9 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
-// Registrar writes the webhook configurations and keeps them as they were written. It does so itself, once the webhook can
-// answer: an installation cannot race it, and no other tool sees a caBundle that drifts. Applied server-side, the
-// configurations keep the fields that others have added to them.
+// Registrar writes the webhook configurations and keeps them as written. The manager does that itself, once the webhook can answer: an
+// installation cannot race it, and no other tool sees a caBundle that drifts. Since they are applied server-side, the configurations
+// keep the fields that others have added to them.
 type Registrar struct {
 	log      *slog.Logger
 	template Template
@@ -28,13 +28,13 @@ type Registrar struct {
 
 	configurations []configuration // in the order in which they are written
 	restoring      chan struct{}   // holds a token when one of them has changed since restore looked
-	changed        chan struct{}   // and since Changed's reader looked
+	changed        chan struct{}   // the same for Changed's reader
 
-	mu      sync.Mutex // guards template.Pods, too
-	keeping bool       // this replica publishes
+	mu      sync.Mutex // guards keeping and template.Pods
+	keeping bool       // this replica keeps the configurations
 }
 
-// configuration is one webhook configuration, of whichever kind.
+// configuration is one webhook configuration, of either kind.
 type configuration interface {
 	Run(ctx context.Context)
 	CatchUp(ctx context.Context) error
@@ -50,9 +50,9 @@ type configuration interface {
 	reference() *corev1.ObjectReference
 }
 
-// NewRegistrar returns a registrar of the configurations that template describes. complete is asked at each write of one to set
-// what only the cluster knows: Self, and Owner, since one that was made anew is another one, and whatever names the old one is
-// collected at once. While it fails nothing is written.
+// NewRegistrar returns a registrar of the configurations that template describes. complete is called at each write of one to set what
+// only the cluster knows: Self and Owner. (An owner that was recreated has another UID, and what names the old one is garbage-collected
+// at once.) While complete fails, nothing is written.
 func NewRegistrar(
 	log *slog.Logger, client *clientset.Clientset, template Template,
 	complete func(ctx context.Context, configuration string, template *Template) error,
@@ -82,9 +82,9 @@ func NewRegistrar(
 	return r
 }
 
-// Assume begins to keep the configurations: from now on, until Withdraw, Run restores what others change in them. What an
-// earlier version or an earlier address of this process has left in them is brought up to date at once; which certificates
-// they trust is not touched.
+// Assume begins to keep the configurations: from now on, until Withdraw, Run restores what others change in them. What an earlier
+// version or an earlier address of this process has left in them is brought up to date at once. The certificates that they trust
+// stay as they are.
 func (r *Registrar) Assume(ctx context.Context) error {
 	for _, one := range r.configurations {
 		one.want(one.published())
@@ -99,23 +99,23 @@ func (r *Registrar) Assume(ctx context.Context) error {
 	return err
 }
 
-// Publish makes the configurations trust exactly bundle, and returns once the API server has answered that it stored them
-// like this.
+// Publish makes the configurations trust exactly bundle, and returns once the API server has confirmed that they are stored like
+// this.
 func (r *Registrar) Publish(ctx context.Context, bundle []byte) error {
 	for _, one := range r.configurations {
 		one.want(bundle)
 	}
 	for _, one := range r.configurations {
 		if err := one.apply(ctx, r.current); err != nil {
-			wake(r.restoring) // what others changed meanwhile is not left until the next try
+			wake(r.restoring) // restores at once what others changed meanwhile
 			return err
 		}
 	}
 	return nil
 }
 
-// AskAboutPods has the mutating webhook asked about pods that list pull secrets of their own, or not any more, as soon as Run gets to it.
-// Which of these is asked for here, so that whoever comes last knows the newest.
+// AskAboutPods makes API servers ask about pods that list pull secrets of their own, or stop asking, as soon as Run gets to it. wanted
+// says which of the two. It is called under a lock, so that of several callers the last one uses the newest answer.
 func (r *Registrar) AskAboutPods(wanted func() bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -130,16 +130,16 @@ func (r *Registrar) AskAboutPods(wanted func() bool) {
 	wake(r.restoring)
 }
 
-// Withdraw ends the keeping of the configurations: another replica does it from now on. They stay as they are.
+// Withdraw stops keeping the configurations, since another replica does so from now on. They stay as they are.
 func (r *Registrar) Withdraw() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keeping = false
 }
 
-// Registered returns nil when the configurations lead API servers here, and why not when they do not. One that does not exist is no
-// reason, since nobody is called by it, unless whole is set: then each must have led here once. One that was deleted after that
-// may have been by an update that goes on without it, during which the others are to be served.
+// Registered returns nil if the configurations point API servers here, and otherwise why they do not. One that does not exist is
+// ignored, since API servers call nobody because of it. With whole set, it is ignored only if it has pointed here before: then it may
+// have been deleted by an update that does without it, during which requests from the others must still be served.
 func (r *Registrar) Registered(whole bool) error {
 	template := r.rendered()
 	for _, one := range r.configurations {
@@ -171,17 +171,16 @@ func (r *Registrar) Published() [][]byte {
 	return bundles
 }
 
-// Changed holds a token once what Published returns may have changed, as long as Run runs. It has one reader.
+// Changed holds a token once what Published returns may have changed, while Run runs. It has one reader.
 func (r *Registrar) Changed() <-chan struct{} { return r.changed }
 
-// Reference names a configuration as the subject of events: the mutating webhook's, where there is one.
+// Reference returns the configuration that events are about: the mutating one, if there is one.
 func (r *Registrar) Reference() *corev1.ObjectReference {
 	return r.configurations[len(r.configurations)-1].reference()
 }
 
-// WaitForSync returns once the configurations, or their absence, are known as they are in the API now, or with an error
-// when ctx ends first. To keep them as a watch that is behind has shown them would undo what another replica
-// has published since.
+// WaitForSync returns once the current configurations, or their absence, are known, or with an error when ctx ends first. If they were
+// kept as a lagging watch has shown them, that would undo what another replica has published since.
 func (r *Registrar) WaitForSync(ctx context.Context) error {
 	for _, one := range r.configurations {
 		if err := one.CatchUp(ctx); err != nil {
@@ -191,7 +190,7 @@ func (r *Registrar) WaitForSync(ctx context.Context) error {
 	return nil
 }
 
-// Run watches the configurations until ctx ends, and restores them while this replica publishes them.
+// Run watches the configurations until ctx ends, and restores them while this replica keeps them.
 func (r *Registrar) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -213,7 +212,7 @@ func (r *Registrar) Run(ctx context.Context) {
 				break
 			}
 			r.log.Warn("webhook configurations were not restored", "error", err)
-			// Nothing shortens the pause: a change may be what our own write has made.
+			// A change does not shorten the pause: it may come from our own write.
 			backoff.Sleep(ctx, pauses.Step())
 		}
 	}
@@ -241,18 +240,18 @@ func wake(waiting chan struct{}) {
 	}
 }
 
-// writeRate and writeBurst bound the writes of configurations, in writes a second and in writes at once: with
-// somebody who undoes every write at once, neither side goes at full speed. Ten rotations in a row stay below.
+// writeRate and writeBurst bound the writes of configurations, in writes a second and in writes at once: if somebody undoes every
+// write at once, neither side goes at full speed. Ten rotations in a row stay below these bounds.
 const (
 	writeRate  = 2
 	writeBurst = 100
-	// firstPause and longestPause are those between failures.
+	// firstPause and longestPause bound the pauses between failures.
 	firstPause   = 100 * time.Millisecond
 	longestPause = 10 * time.Second
 )
 
-// restore applies each configuration that others wrote to since we did, or that is to say something else. That costs nothing but a request
-// where they left our fields alone.
+// restore applies each configuration that others have written since we did, or whose content should change. If others left our fields
+// alone, that costs only a request.
 func (r *Registrar) restore(ctx context.Context) error {
 	r.mu.Lock()
 	keeping := r.keeping
@@ -270,7 +269,7 @@ func (r *Registrar) restore(ctx context.Context) error {
 	return nil
 }
 
-// current returns the template as it is to be written into a configuration now, once it may be written.
+// current waits until a configuration may be written, and returns the template to write into it.
 func (r *Registrar) current(ctx context.Context, name string) (Template, error) {
 	template := r.rendered()
 	if err := r.limit.Wait(ctx); err != nil {
@@ -280,14 +279,14 @@ func (r *Registrar) current(ctx context.Context, name string) (Template, error) 
 	return template, err
 }
 
-// rendered returns the template of this moment.
+// rendered returns the current template.
 func (r *Registrar) rendered() Template {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.template
 }
 
-// mutatingClient returns how API servers call our webhook in the configuration; nil where it is not there.
+// mutatingClient returns how API servers call our webhook, by the configuration; nil if the webhook is not in it.
 func mutatingClient(configuration *admissionregistrationv1.MutatingWebhookConfiguration) *admissionregistrationv1.WebhookClientConfig {
 	for i := range configuration.Webhooks {
 		if configuration.Webhooks[i].Name == mutatingWebhook {
@@ -297,8 +296,10 @@ func mutatingClient(configuration *admissionregistrationv1.MutatingWebhookConfig
 	return nil
 }
 
-// validatingClient returns how API servers call our webhook in the configuration; nil where it is not there.
-func validatingClient(configuration *admissionregistrationv1.ValidatingWebhookConfiguration) *admissionregistrationv1.WebhookClientConfig {
+// validatingClient returns how API servers call our webhook, by the configuration; nil if the webhook is not in it.
+func validatingClient(
+	configuration *admissionregistrationv1.ValidatingWebhookConfiguration,
+) *admissionregistrationv1.WebhookClientConfig {
 	for i := range configuration.Webhooks {
 		if configuration.Webhooks[i].Name == validatingWebhook {
 			return &configuration.Webhooks[i].ClientConfig

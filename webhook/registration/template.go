@@ -25,33 +25,32 @@ const (
 	validatingWebhook = "imagepullsecrets.tcr.tencentcloudcr.com"
 )
 
-// serviceAccountPrefix begins the user names of ServiceAccounts, and of nobody else.
+// serviceAccountPrefix begins the user names of ServiceAccounts, and no others.
 const serviceAccountPrefix = "system:serviceaccount:"
 
-// Template is what the webhook configurations say besides the certificate to trust.
+// Template is what the webhook configurations say, without the certificates to trust.
 type Template struct {
-	// Namespace is where the Service stands.
+	// Namespace is the Service's namespace.
 	Namespace string
 	// URL, where set, is called instead of the Service: "https://host:port", for a manager outside the cluster.
 	URL string
 	// FailurePolicy of the mutating webhook. Under Ignore, reconciliation repairs what admission missed; under Fail, no
 	// ServiceAccount is created or changed while no replica answers.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
-	// ValidatingOnly leaves the mutating configuration out: an admission policy attaches what it would, inside the API server.
+	// ValidatingOnly leaves out the mutating configuration: an admission policy does its work, inside the API server.
 	ValidatingOnly bool
-	// Pods has the mutating webhook asked about pods that list pull secrets of their own, too.
+	// Pods adds a webhook for pods that list pull secrets of their own.
 	Pods bool
-	// Self is the user name of this process. Where it is that of a ServiceAccount the API server does not ask about what it
-	// writes: this process has planned that by the same rules. A human's name, as in the kubeconfig of a manager outside of
-	// the cluster, exempts nobody: what they write themselves was planned by no rules. It takes an API server that knows
-	// matchConditions, from 1.28 on.
+	// Self is the user name of this process. If it is a ServiceAccount's, API servers do not call the webhook for what this process
+	// writes: it has planned that by the same rules. A human's name, as in the kubeconfig of a manager outside of the cluster, exempts
+	// nobody, since what that user writes by hand follows no rules. It takes an API server that knows matchConditions, from 1.28 on.
 	Self string
-	// Owner, where set, is the object with which the configuration is to go: without it an uninstall, or an installation that
-	// goes on without the webhook, could leave behind one that nobody answers.
+	// Owner, where set, is the object that owns the configuration. Without it, an uninstall, or an update that drops the webhook,
+	// could leave behind a configuration that nobody answers.
 	Owner *metav1.OwnerReference
 }
 
-// Mutating returns the configuration of the webhooks that attach Secrets: to ServiceAccounts, and where it is asked for to pods.
+// Mutating returns the configuration of the webhooks that attach Secrets: to ServiceAccounts and, with Pods, to pods.
 func (t Template) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebhookConfiguration {
 	configuration := &admissionregistrationv1.MutatingWebhookConfiguration{
 		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"},
@@ -67,7 +66,7 @@ func (t Template) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebho
 			TimeoutSeconds:          new(int32(3)),
 			MatchConditions:         t.matchConditions(),
 			NamespaceSelector:       notOptedOut(),
-			// An update is asked about where the account was, or is, not opted out: the webhook looks at what it is.
+			// An update matches if either the old or the new account is not opted out. The webhook then looks at the new one.
 			ObjectSelector: notOptedOut(),
 		}},
 	}
@@ -77,8 +76,8 @@ func (t Template) Mutating(bundle []byte) *admissionregistrationv1.MutatingWebho
 	return configuration
 }
 
-// pods returns the webhook that is asked about pods that are created and list pull secrets of their own. No pod waits for it for long,
-// and none is refused because of it.
+// pods returns the webhook for pods that are being created and list pull secrets of their own. No pod waits for it for long, and none
+// is refused because of it.
 func (t Template) pods(bundle []byte) admissionregistrationv1.MutatingWebhook {
 	return admissionregistrationv1.MutatingWebhook{
 		Name:                    podsWebhook,
@@ -91,10 +90,11 @@ func (t Template) pods(bundle []byte) admissionregistrationv1.MutatingWebhook {
 		TimeoutSeconds:          new(int32(1)),
 		NamespaceSelector:       notOptedOut(),
 		ObjectSelector:          notOptedOut(),
-		// One, since the API server evaluates each of several, whatever those before it say; and most pods list nothing of their own.
+		// It is a single condition, since the API server evaluates all of them, whatever the first ones say; and most pods list nothing
+		// of their own.
 		MatchConditions: []admissionregistrationv1.MatchCondition{{
 			Name: "lists-pull-secrets-of-its-own-and-mirrors-no-static-pod",
-			// By now the API server has given a pod that listed none what its account lists. Where that is one of ours, it is all of ours.
+			// By now, a pod that listed none has got what its account lists. If that includes one of ours, it includes all of ours.
 			Expression: `has(object.spec.imagePullSecrets) && size(object.spec.imagePullSecrets) > 0 && ` +
 				`object.spec.imagePullSecrets.all(s, !has(s.name) || !s.name.startsWith("tcr.ips")) && ` +
 				`!(has(object.metadata.annotations) && "kubernetes.io/config.mirror" in object.metadata.annotations)`,
@@ -109,7 +109,7 @@ func notOptedOut() *metav1.LabelSelector {
 	}}}
 }
 
-// matchConditions leaves out what this process writes itself.
+// matchConditions exclude what this process writes itself.
 func (t Template) matchConditions() []admissionregistrationv1.MatchCondition {
 	if !strings.HasPrefix(t.Self, serviceAccountPrefix) {
 		return nil
@@ -129,10 +129,11 @@ func (t Template) Validating(bundle []byte) *admissionregistrationv1.ValidatingW
 			Name:                    validatingWebhook,
 			AdmissionReviewVersions: []string{"v1"},
 			ClientConfig:            t.clientConfig(webhook.ValidatePath, bundle),
-			Rules:                   rules(v1.GroupVersion.Group, v1.GroupVersion.Version, "imagepullsecrets", admissionregistrationv1.ClusterScope, written...),
-			FailurePolicy:           new(admissionregistrationv1.Fail),
-			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
-			TimeoutSeconds:          new(int32(5)),
+			Rules: rules(v1.GroupVersion.Group, v1.GroupVersion.Version, "imagepullsecrets",
+				admissionregistrationv1.ClusterScope, written...),
+			FailurePolicy:  new(admissionregistrationv1.Fail),
+			SideEffects:    new(admissionregistrationv1.SideEffectClassNone),
+			TimeoutSeconds: new(int32(5)),
 		}},
 	}
 }
@@ -156,10 +157,12 @@ func (t Template) clientConfig(path string, bundle []byte) admissionregistration
 	}
 }
 
-// written are the operations that change what an object says.
+// written are the operations that write an object.
 var written = []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update}
 
-func rules(group, version, resource string, scope admissionregistrationv1.ScopeType, operations ...admissionregistrationv1.OperationType) []admissionregistrationv1.RuleWithOperations {
+func rules(
+	group, version, resource string, scope admissionregistrationv1.ScopeType, operations ...admissionregistrationv1.OperationType,
+) []admissionregistrationv1.RuleWithOperations {
 	return []admissionregistrationv1.RuleWithOperations{{
 		Operations: operations,
 		Rule: admissionregistrationv1.Rule{

@@ -1,5 +1,5 @@
-// Package typed has the clients of tcr.tencentcloudcr.com/v1. It is apart from the types, so that who only needs to know what
-// an ImagePullSecret is does not link a client.
+// Package typed has the clients of tcr.tencentcloudcr.com/v1. It is separate from the types, so that code that only needs the
+// types does not link a client.
 package typed
 
 import (

@@ -13,7 +13,7 @@ import (
 // DerivedAttachments reads and writes DerivedAttachments objects.
 type DerivedAttachments struct {
 	*gentype.ClientWithList[*v1.DerivedAttachments, *v1.DerivedAttachmentsList]
-	// Metadata reads, watches, patches and deletes them too, and is answered with their metadata alone.
+	// Metadata also reads, watches, patches and deletes them, and receives only their metadata.
 	Metadata metadata.ResourceInterface
 }
 

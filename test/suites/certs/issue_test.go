@@ -196,6 +196,6 @@ func TestRequestsOfOthersAreNeverApproved(t *testing.T) {
 		last := r.converged(before, impatient)
 		assert.Equal(t, "tcr-assistant-webhook", last.Issuer.CommonName)
 		assert.Len(t, approved(), 3)
-		assert.True(t, r.log.has("fell back", "in place of one that kubernetes-admin made"))
+		assert.True(t, r.log.has("fell back", "in place of one that kubernetes-admin created"))
 	})
 }

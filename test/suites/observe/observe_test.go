@@ -387,7 +387,7 @@ func (w *world) fallback(t *testing.T) {
 	w.asks(`tcr_assistant_certificate_fallbacks_total`, 1)
 	w.Eventually("the event is there", func() error {
 		described := w.Kubectl("describe", "mutatingwebhookconfiguration", "tcr-assistant-mutating-webhook-configuration")
-		if !strings.Contains(described, "CertificateFellBack") || !strings.Contains(described, "signer example.com/nobody gave none") {
+		if !strings.Contains(described, "CertificateFellBack") || !strings.Contains(described, "signer example.com/nobody issued none") {
 			return fmt.Errorf("described as\n%s", described)
 		}
 		return nil
