@@ -246,7 +246,7 @@ func TestDaemonTellsWhichLineWins(t *testing.T) {
 	tells(http.StatusOK, `{"lines":[]}`)
 
 	r.reading.Lock()
-	tells(http.StatusServiceUnavailable, "somebody else is being answered: try again")
+	tells(http.StatusServiceUnavailable, "another request is being answered: try again")
 	r.reading.Unlock()
 	require.NoError(t, os.Truncate(r.hosts, maxFile+1))
 	code, body := r.get(t, LinesPath)
