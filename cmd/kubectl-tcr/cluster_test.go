@@ -311,7 +311,7 @@ func TestPlanOfFilesAsPeopleHaveThem(t *testing.T) {
 		"a field that is unknown": {kind + "metadata: {name: s}\nspec: {docker: {pasword: hush}}\n",
 			[]string{"s would be refused", `unknown field "spec.docker.pasword"`}, 1},
 		"another version": {"apiVersion: tcr.tencentcloudcr.com/v2\nkind: ImagePullSecret\nmetadata: {name: r}\n",
-			[]string{"ImagePullSecret r of tcr.tencentcloudcr.com/v2 is no ImagePullSecret of tcr.tencentcloudcr.com/v1",
+			[]string{"ImagePullSecret r of tcr.tencentcloudcr.com/v2 is not an ImagePullSecret of tcr.tencentcloudcr.com/v1",
 				"there is no ImagePullSecret in them"}, 2},
 		"nothing": {"", []string{"error: reading the files: "}, 2},
 	} {
