@@ -27,7 +27,7 @@ type Config struct {
 // Refusal says why one entry of a configuration has no effect.
 type Refusal struct {
 	Path   string // such as hosts[2].ip
-	Domain string // of the entry, as it is written; blank where it has none
+	Domain string // of the entry, as it is written; blank if it has none
 	Line   int    // in the configuration, counted from 1
 	Reason string // what is wrong and what to write instead
 }

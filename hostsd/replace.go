@@ -192,7 +192,7 @@ func (f file) replace(old snapshot) (err error) {
 	if f.displacedAWriter(old, ours, leased) {
 		if err := f.putBack(ours); err != nil {
 			stay = true
-			return fmt.Errorf("giving back the file of another writer: %w", err)
+			return fmt.Errorf("putting back the file of another writer: %w", err)
 		}
 		return ErrBusy
 	}

@@ -59,7 +59,7 @@ func (m *manager) authorities(ctx context.Context, name string) (*x509.CertPool,
 	return check.Authorities(full, secret)
 }
 
-// watchAuthorities returns a function that watches a Secret in the manager's namespace, and tells of its certificate authorities. Nothing
+// watchAuthorities returns a function that watches a Secret in the manager's namespace, and passes on its certificate authorities. Nothing
 // else of the Secret is kept.
 func (m *manager) watchAuthorities(answered func(verb string, err error)) func(context.Context, string, func(validity.Authorities)) {
 	return func(ctx context.Context, name string, tell func(validity.Authorities)) {

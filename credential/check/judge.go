@@ -88,7 +88,7 @@ func (g *guard) loggedIn() bool {
 	return false
 }
 
-// proxyError is a proxy that refused to connect.
+// proxyError is the answer of a proxy that refused a CONNECT request.
 type proxyError struct{ status int }
 
 func (e *proxyError) Error() string { return fmt.Sprintf("the proxy answered %d", e.status) }

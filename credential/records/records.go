@@ -98,7 +98,7 @@ func read(secret, key string, data []byte) (rotation.Record, error) {
 	return record, nil
 }
 
-// All returns every record. If some cannot be read, it returns the others along with the error.
+// All returns every record. If some cannot be decoded, it returns the others along with an error.
 func (s Store) All(ctx context.Context) ([]rotation.Record, error) {
 	var all []rotation.Record
 	var wrong error

@@ -193,7 +193,7 @@ func (f *Follower) unwatch() {
 	clear(f.known)
 }
 
-// take takes in what the watch tells of a Secret.
+// take takes in what the watch reports of a Secret.
 func (f *Follower) take(told found) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

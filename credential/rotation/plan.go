@@ -33,7 +33,7 @@ type Policy struct {
 	// Domain is the registry's default domain; blank if it was not asked for.
 	Domain string
 	Kind   Kind
-	// Key names the Secret of the keys to call with; blank for the manager's own identity.
+	// Key names the Secret with the keys for the cloud's API; blank for the manager's own identity.
 	Key string
 	// RotateAfter is the age at which a long-term token is replaced.
 	RotateAfter time.Duration

@@ -28,7 +28,7 @@ type Instance struct {
 // Place is a registry where tokens of an object may be, with the keys that revoke them.
 type Place struct {
 	Instance
-	// Key names the Secret of the keys to call with; blank for the manager's own identity.
+	// Key names the Secret with the keys for the cloud's API; blank for the manager's own identity.
 	Key string `json:"key,omitempty"`
 	// LongTerm says that there may be tokens that can be listed.
 	LongTerm bool `json:"longTerm,omitempty"`

@@ -119,7 +119,7 @@ func (k *Keeper) want(uid, name string) {
 	k.queue.Add(uid)
 }
 
-// sweep looks for the records of ImagePullSecrets that were deleted while nobody watched, again and again until ctx ends.
+// sweep looks for the records of ImagePullSecrets that were deleted while no manager watched, periodically until ctx ends.
 func (k *Keeper) sweep(ctx context.Context) {
 	for {
 		records, err := k.Records(ctx)

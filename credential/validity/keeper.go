@@ -272,7 +272,7 @@ func (k *Keeper) due(rule *pullsecret.Rule) (at time.Time, ours bool) {
 	seen := history{checked: one.checked, unknowns: one.unknowns, current: one.of.equal(subjectOf(rule))}
 	if ours = !one.checked.IsZero(); !ours {
 		if one.due && (k.Now().Sub(one.noted) < noting || checkedAt(status).Equal(one.noted)) {
-			return one.noted, false // the login that the status tells of is yet to be made
+			return one.noted, false // the login that the status announces is yet to be made
 		}
 		seen = before(status, created, k.began, k.Now(), rule.Generation)
 	}
