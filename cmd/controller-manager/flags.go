@@ -107,7 +107,7 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 		return nil, err
 	}
 	if flags.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q: there are only flags", flags.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q: all options are flags", flags.Arg(0))
 	}
 	if o.hostsUpdater == "" {
 		o.hostsUpdater = o.namespace

@@ -216,7 +216,7 @@ func (i *Issuer) create(ctx context.Context, action rotation.Create, record rota
 	defer cancel()
 	if !made.Expires.After(i.Now()) { // if it were stored, the next one would be created at once
 		discard(ctx, registry, made.ID)
-		return fmt.Errorf("creating a token of registry %s: it has already expired by this machine's clock: correct the clock", action.Place.ID)
+		return fmt.Errorf("creating a token of registry %s: it has expired by this machine's clock: correct the clock", action.Place.ID)
 	}
 	err = i.Records.Store(ctx, record.With(rotation.Token{
 		Kind: action.Kind, Instance: action.Place.Instance, ID: made.ID, Username: made.Username, Password: made.Password,

@@ -80,7 +80,7 @@ func foreign(status int) *Error {
 		return &Error{Reason: RateLimited, advice: "status 429: it is tried again"}
 	case status == http.StatusOK:
 		return &Error{Reason: BadAnswer,
-			advice: "the answer is truncated, or not the API's: check what is in between, such as a proxy (HTTPS_PROXY)"}
+			advice: "the answer is truncated, or not one of the API: check what is in between, such as a proxy (HTTPS_PROXY)"}
 	default:
 		return &Error{Reason: BadAnswer, advice: fmt.Sprintf("status %d, which the API never returns: check --tencentcloud-endpoint and "+
 			"what is in between, such as a proxy (HTTPS_PROXY) or a gateway", status)}
