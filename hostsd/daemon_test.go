@@ -251,7 +251,7 @@ func TestDaemonTellsWhichLineWins(t *testing.T) {
 	require.NoError(t, os.Truncate(r.hosts, maxFile+1))
 	code, body := r.get(t, LinesPath)
 	assert.Equal(t, http.StatusServiceUnavailable, code)
-	assert.Contains(t, body, "is no hosts file")
+	assert.Contains(t, body, "but a hosts file has at most")
 	require.NoError(t, os.Remove(r.hosts))
 	tells(http.StatusOK, `{"lines":[]}`)
 	require.NoError(t, os.Mkdir(r.hosts, 0o755))
