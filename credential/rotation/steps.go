@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// retirement is how long an old token stays valid after every Secret has the new one: running pulls finish, and kubelets read the Secrets
-// again.
+// retirement is how long an old token stays valid after every Secret has the new one: running pulls finish, and whatever reads the Secrets
+// reads them again.
 func (p Policy) retirement() time.Duration { return min(24*time.Hour, p.rotateAfter()/4) }
 
 // burial is how long a disabled token is kept, so that one that is still needed can be enabled by hand.
@@ -61,8 +61,8 @@ func (p *planner) isElsewhere(token Token) bool {
 	return p.Held > token.Serial || p.Held > 0 && token.isFound()
 }
 
-// isFree reports whether no Secret holds a token any more, or will. A Secret that was restored with it counts, too, as long as there is a
-// token to replace it with.
+// isFree reports whether no Secret holds a token any more, or will. A Secret that was restored with it counts as holding it, as long as
+// there is a token to replace it with.
 func (p *planner) isFree(token, current Token) bool {
 	return !token.Replaced.IsZero() && (current.Serial == 0 || p.isElsewhere(token))
 }

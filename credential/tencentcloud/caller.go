@@ -187,7 +187,7 @@ func (c *Caller) failed(source source, lacking []string, err error) error {
 	return failure
 }
 
-// given is a source of keys from a Secret, which may end in a line break.
+// given is a source of keys from a Secret, whose values may end in a line break.
 type given struct{ secretID, secretKey, from string }
 
 func (g given) name() string { return g.from }
