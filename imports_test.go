@@ -1,4 +1,4 @@
-// Package imports_test holds the packages that decide apart from those that act.
+// Package imports_test keeps the packages that decide apart from those that act.
 package imports_test
 
 import (
@@ -16,7 +16,7 @@ import (
 
 const module = "github.com/tcr-assistant/tcr-assistant/"
 
-// pure are the packages into which no client is linked, each with those of ours that it may import, all of them pure.
+// pure lists the packages that link no client, each with the packages of ours that it may import, which are pure, too.
 var pure = map[string][]string{
 	"api/v1":               nil,
 	"backoff":              nil,
@@ -35,13 +35,13 @@ var pure = map[string][]string{
 	"webhook":              {"api/v1", "pullsecret"},
 }
 
-// offline are those that link no HTTP either. (The API types do, for its status codes.)
+// offline lists those that link no HTTP either. (The API types link it for its status codes.)
 var offline = []string{"credential/rotation", "image", "privatenetwork"}
 
-// alone are those that import nothing of ours, although they act.
+// alone lists packages that import none of ours, although they are not pure.
 var alone = []string{"clientset", "crd", "hostsd"}
 
-// listed is a package as go list tells of it.
+// listed is a package as go list prints it.
 type listed struct {
 	ImportPath, Dir string
 	Imports, Deps   []string
@@ -69,7 +69,7 @@ func list(t *testing.T) map[string]listed {
 			return all
 		}
 		require.NoError(t, err)
-		_, err = os.ReadDir(one.Dir) // which tells go test what the answer depends on: it would take an earlier one otherwise
+		_, err = os.ReadDir(one.Dir) // so that go test knows what the result depends on, and does not use a cached one
 		require.NoError(t, err)
 		all[strings.TrimPrefix(one.ImportPath, module)] = one
 	}

@@ -1,6 +1,6 @@
-// Package credential says which credential a Secret gives: the one of type kubernetes.io/basic-auth that it is, or, of type
-// kubernetes.io/dockerconfigjson, the one that it holds for a server. It is pure. Whatever is wrong with a Secret is told with what to
-// write instead, and without anything of what it holds. Package reference follows the Secrets themselves.
+// Package credential says which credential a Secret gives: a Secret of type kubernetes.io/basic-auth is one itself, and one of type
+// kubernetes.io/dockerconfigjson may hold one for a server. It is pure. A message about a flaw of a Secret says what to write instead, and
+// never contains the Secret's data. Package reference watches the Secrets themselves.
 package credential
 
 import (
@@ -24,26 +24,26 @@ import (
 // Reasons why a Secret gives no credential.
 const (
 	ReasonSecretMissing   = "SecretMissing"
-	ReasonSecretOtherType = "SecretOtherType" // it is of a type that holds none
-	ReasonServerMissing   = "ServerMissing"   // it holds none for the server
-	ReasonSecretInvalid   = "SecretInvalid"   // what it holds is no credential, or none that can be issued
+	ReasonSecretOtherType = "SecretOtherType" // its type holds no credential
+	ReasonServerMissing   = "ServerMissing"   // it has no entry for the server
+	ReasonSecretInvalid   = "SecretInvalid"   // it holds no credential, or one that cannot be issued
 )
 
-// Reasons are all of them.
+// Reasons lists all of them.
 var Reasons = []string{ReasonSecretMissing, ReasonSecretOtherType, ReasonServerMissing, ReasonSecretInvalid}
 
-// Login is who one is to a registry. It is never to be printed.
+// Login is what one logs in to a registry with. It must never be printed.
 type Login struct{ Username, Password string }
 
-// flaw is what is wrong with a Secret.
+// flaw says what is wrong with a Secret.
 type flaw struct{ reason, message string }
 
 func invalid(format string, args ...any) *flaw {
 	return &flaw{ReasonSecretInvalid, fmt.Sprintf(format, args...)}
 }
 
-// Of returns the credential that the Secret of that name gives for the first of these servers, rendered for all of them. The Secret is
-// nil where there is none.
+// Of returns the credential that the Secret of that name gives for the first of these servers, rendered for all of them. A nil secret means
+// that it does not exist.
 func Of(name types.NamespacedName, secret *corev1.Secret, servers []string) pullsecret.Credential {
 	one, wrong := read(secret, servers[0])
 	if wrong != nil {
@@ -59,7 +59,7 @@ func Of(name types.NamespacedName, secret *corev1.Secret, servers []string) pull
 	return pullsecret.Credential{Config: config, Expiry: expiryOf(name, secret, one.Password)}
 }
 
-// LoginOf returns what the Secret of that name gives for a server, or why it gives nothing. The Secret is nil where there is none.
+// LoginOf returns what the Secret of that name gives for a server, or why it gives nothing. A nil secret means that it does not exist.
 func LoginOf(name types.NamespacedName, secret *corev1.Secret, server string) (Login, *pullsecret.Unread) {
 	one, wrong := read(secret, server)
 	if wrong != nil {
@@ -91,8 +91,8 @@ func holds(secret *corev1.Secret, server string) (Login, *flaw) {
 	case secret.Type == corev1.SecretTypeDockerConfigJson:
 		return find(secret.Data[corev1.DockerConfigJsonKey], server)
 	default:
-		return Login{}, &flaw{ReasonSecretOtherType, fmt.Sprintf("is of type %.100s, which nobody can change: delete it and create it anew, %s%s",
-			secret.Type, wanted, server)}
+		return Login{}, &flaw{ReasonSecretOtherType, fmt.Sprintf(
+			"is of type %.100s, which cannot be changed: delete it and create it again, %s%s", secret.Type, wanted, server)}
 	}
 }
 
@@ -102,7 +102,7 @@ type entry struct {
 	IdentityToken, RegistryToken string
 }
 
-// find returns what a .dockerconfigjson holds for a server. What it holds for others may be anything.
+// find returns what a .dockerconfigjson holds for a server. Entries for other servers are ignored.
 func find(config []byte, server string) (Login, *flaw) {
 	var parsed struct {
 		Auths map[string]json.RawMessage
@@ -130,8 +130,7 @@ func find(config []byte, server string) (Login, *flaw) {
 	return Login{one.Username, one.Password}, nil
 }
 
-// keyOf returns the key of a server's entry: the server itself, or one of the spellings that docker login has had, which kubelets know,
-// too.
+// keyOf returns the key of a server's entry: the server itself, or one of the older spellings of docker login, which kubelets accept, too.
 func keyOf(auths map[string]json.RawMessage, server string) (key string, found bool) {
 	if _, exact := auths[server]; exact {
 		return server, true
@@ -148,7 +147,7 @@ func keyOf(auths map[string]json.RawMessage, server string) (key string, found b
 	return slices.Min(keys), true
 }
 
-// Kept returns a key of "auths" as kubelets keep it: without scheme, and without the paths that stand for a whole registry.
+// Kept returns a key of "auths" as kubelets keep it: without its scheme, and without a path that means the whole registry.
 func Kept(key string) (*url.URL, bool) {
 	if !strings.HasPrefix(key, "https://") && !strings.HasPrefix(key, "http://") {
 		key = "https://" + key
@@ -166,7 +165,7 @@ func Kept(key string) (*url.URL, bool) {
 	return parsed, true
 }
 
-// decode reads the field "auth", which counts for more than the fields beside it.
+// decode reads the field "auth", which takes precedence over the fields beside it.
 func decode(auth, server string) (Login, *flaw) {
 	one, err := DecodeAuth(strings.TrimSpace(auth))
 	if err != nil {
@@ -176,7 +175,7 @@ func decode(auth, server string) (Login, *flaw) {
 	return one, nil
 }
 
-// DecodeAuth reads a field "auth" as kubelets do: it may lack its padding. Its errors hold nothing of it.
+// DecodeAuth decodes a field "auth" as kubelets do: the padding may be missing. Its errors contain nothing of the value.
 func DecodeAuth(auth string) (Login, error) {
 	encoding := base64.RawStdEncoding
 	if strings.HasSuffix(strings.TrimSpace(auth), "=") {
@@ -193,7 +192,7 @@ func DecodeAuth(auth string) (Login, error) {
 	return Login{username, password}, nil
 }
 
-// check holds a credential to what holds for one in a spec.
+// check applies the rules for a credential in a spec.
 func check(one Login) *flaw {
 	fields := []struct {
 		name, value string

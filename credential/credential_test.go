@@ -75,7 +75,7 @@ func TestSecretsThatGiveNone(t *testing.T) {
 				"or of type kubernetes.io/dockerconfigjson, with an entry for r.example.com:5000"},
 		"of another type": {&corev1.Secret{Type: corev1.SecretTypeOpaque,
 			Data: map[string][]byte{"username": []byte("robot"), "password": []byte("hidden")}}, "SecretOtherType",
-			"is of type Opaque, which nobody can change: delete it and create it anew"},
+			"is of type Opaque, which cannot be changed: delete it and create it again"},
 		"of a type as long as can be": {&corev1.Secret{Type: corev1.SecretType(strings.Repeat("x", 100000))}, "SecretOtherType",
 			"is of type xxxx"},
 		"basic-auth without a user":     {basic("", "hidden"), "SecretInvalid", "user name must not be blank"},

@@ -11,8 +11,8 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// expiryOf returns when the credential ends that a Secret of that name gives: as its annotation says, or else as the password does. An
-// annotation that cannot be read takes nothing away, and is not repeated: it may be anything.
+// expiryOf returns when the credential that a Secret gives expires: as its annotation says, or else as the password does. If the annotation
+// cannot be parsed, the password decides. The annotation is never quoted: it may contain anything.
 func expiryOf(name types.NamespacedName, secret *corev1.Secret, password string) pullsecret.Expiry {
 	expiry := pullsecret.ExpiryOf(password)
 	text, annotated := secret.Annotations[v1.ExpiresAtAnnotation]
@@ -21,14 +21,14 @@ func expiryOf(name types.NamespacedName, secret *corev1.Secret, password string)
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if at = at.UTC(); err != nil || at.IsZero() || at.Year() < 1 || at.Year() > 9999 {
-		expiry.Unread = fmt.Sprintf("the annotation %s of secret %s is no time as RFC 3339 writes it: write one such as 2027-01-31T12:00:00Z",
+		expiry.Unread = fmt.Sprintf("the annotation %s of secret %s is not an RFC 3339 time: write one such as 2027-01-31T12:00:00Z",
 			v1.ExpiresAtAnnotation, name)
 		return expiry
 	}
 	return pullsecret.Expiry{At: at}
 }
 
-// Referred returns what is taken in of a Secret that an ImagePullSecret refers to: all that Of reads of it.
+// Referred returns what is kept of a Secret that an ImagePullSecret refers to: all that Of reads of it.
 func Referred(secret *corev1.Secret) *corev1.Secret {
 	taken := &corev1.Secret{Type: secret.Type, Data: secret.Data}
 	if text, annotated := secret.Annotations[v1.ExpiresAtAnnotation]; annotated {

@@ -15,7 +15,7 @@ import (
 func TestASecretSaysWhenItsCredentialEnds(t *testing.T) {
 	const token = "a.eyJleHAiOjE4MDEzOTY4MDB9.c" // ends at noon of the last of January, 2027
 	ends, sooner := time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC), time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-	unread := "the annotation tcr.tencentcloudcr.com/expires-at of secret system/team-a is no time as RFC 3339 writes it: " +
+	unread := "the annotation tcr.tencentcloudcr.com/expires-at of secret system/team-a is not an RFC 3339 time: " +
 		"write one such as 2027-01-31T12:00:00Z"
 	for _, c := range []struct {
 		name, annotation, password string

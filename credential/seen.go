@@ -7,17 +7,17 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Seen are Secrets of the manager's namespace, as somebody saw them.
+// Seen is a snapshot of Secrets of the manager's namespace.
 type Seen struct {
 	Namespace string
-	// Secrets are those that were looked at, by name; nil is one that is not there.
+	// Secrets holds those that were read, by name; nil means that it does not exist.
 	Secrets map[string]*corev1.Secret
-	// Domains are the default ones of registry instances, by id, as far as they are known.
+	// Domains holds the default domains of registry instances, by id, as far as they are known.
 	Domains map[string]string
 }
 
-// Supply returns a rule with what the Secret that it refers to gives, or with the domain of its registry instance; the rule itself where
-// it refers to neither, or to what was not looked at.
+// Supply returns a rule with the credential of the Secret that it refers to, or with the domain of its registry instance. It returns the
+// rule itself if that refers to neither, or to a Secret that was not read.
 func (s Seen) Supply(rule *pullsecret.Rule) *pullsecret.Rule {
 	if rule.Registry != nil {
 		return rule.With(pullsecret.Credential{Renewal: pullsecret.Renewal{Domain: s.Domains[rule.Registry.ID]}})
@@ -29,7 +29,7 @@ func (s Seen) Supply(rule *pullsecret.Rule) *pullsecret.Rule {
 	return rule.With(Of(s.Name(rule.Reference), secret, rule.Servers))
 }
 
-// Name names a Secret of that namespace.
+// Name returns the full name of a Secret of that namespace.
 func (s Seen) Name(secret string) types.NamespacedName {
 	return types.NamespacedName{Namespace: s.Namespace, Name: secret}
 }

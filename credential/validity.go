@@ -10,39 +10,41 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// ReasonNotCheckedYet is that of a credential that nobody has logged in with: what was found out before was of another one, or was found
-// out in another way.
+// ReasonNotCheckedYet is the reason while nobody has logged in with the credential yet: the last result was of another credential, or of
+// another kind of check.
 const ReasonNotCheckedYet = "NotCheckedYet"
 
-// Validity is whether registries take the credential of an ImagePullSecret, as whoever logged in has found. It holds nothing of it.
+// Validity says whether registries take the credential of an ImagePullSecret, as the last login found. It contains nothing of the
+// credential.
 type Validity struct {
-	// Status is blank where nothing was found out yet.
+	// Status is blank as long as nothing is known.
 	Status          metav1.ConditionStatus
 	Reason, Message string
-	// CheckedAt is when somebody last logged in, or is about to; zero where nobody did.
+	// CheckedAt is when somebody last logged in, or is about to; zero if nobody has.
 	CheckedAt time.Time
-	// Generation is that of the spec which was checked.
+	// Generation is that of the spec that was checked.
 	Generation int64
 }
 
-// NotCheckedYet is what is known of a credential that has taken the place of another one.
+// NotCheckedYet returns what is known of a credential that has replaced another one.
 func NotCheckedYet(generation int64) Validity {
 	return Validity{
 		Status: metav1.ConditionUnknown, Reason: ReasonNotCheckedYet, Generation: generation,
-		Message: "the credential, or how it is checked, is another one since somebody last logged in: that follows within a minute or two",
+		Message: "the credential, or how it is checked, has changed since the last login: the next one follows within a minute or two",
 	}
 }
 
-// Stands reports whether what a status says of a credential's validity is of the credential that it tells of, and of the spec of that
-// generation: no Secret was first brought in line with it after somebody had last logged in.
+// Stands reports whether the validity in a status is that of the credential in the same status and of the spec of that generation: the
+// credential was not issued after the last login.
 func Stands(status v1.ImagePullSecretStatus, generation int64) bool {
 	condition := meta.FindStatusCondition(status.Conditions, v1.ConditionCredentialValid)
 	known := status.Credential
-	if condition == nil || condition.Reason == ReasonNotCheckedYet || condition.ObservedGeneration != generation || known == nil || known.CheckedAt == nil {
+	if condition == nil || condition.Reason == ReasonNotCheckedYet || condition.ObservedGeneration != generation ||
+		known == nil || known.CheckedAt == nil {
 		return false
 	}
 	if known.IssuedAt == nil {
-		return status.SecretsDesired == 0 // else all Secrets hold another one
+		return status.SecretsDesired == 0 // else all Secrets hold another credential
 	}
 	return !known.IssuedAt.After(known.CheckedAt.Time)
 }

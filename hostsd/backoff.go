@@ -3,7 +3,7 @@ package hostsd
 import "time"
 
 const (
-	// configDelay lets a folder's swap, which is several events, become one pass.
+	// configDelay makes one pass of the several events of a folder's swap.
 	configDelay = 50 * time.Millisecond
 	// repairDelay is the same for the hosts file, and the first pause between repairs.
 	repairDelay = 100 * time.Millisecond
@@ -16,8 +16,8 @@ const (
 	maxRetryDelay = 30 * time.Second
 )
 
-// repairBackoff decides when the next pass is due. Two instances that want different lines, or any
-// program that undoes ours, meet ever longer pauses: nobody keeps the processor busy by undoing.
+// repairBackoff decides when the next pass is due. If another instance wants different lines, or any program undoes ours, the pauses grow,
+// so that nobody can keep the processor busy by undoing.
 type repairBackoff struct {
 	resync     time.Duration
 	failures   int       // passes in a row that failed
@@ -26,8 +26,8 @@ type repairBackoff struct {
 	notBefore  time.Time // the earliest pass that a change of the hosts file may cause
 }
 
-// passed takes note of a pass and returns when the next is due if nothing happens. Jitter is
-// from 0 up to 1, and keeps the nodes of a cluster from working in step.
+// passed records a pass and returns when the next is due if nothing happens. jitter, in [0, 1), keeps the nodes of a cluster from working
+// in step.
 func (b *repairBackoff) passed(now time.Time, failed, repaired bool, jitter float64) time.Time {
 	if now.Sub(b.lastRepair) > backoffReset {
 		b.repairs = 0
@@ -53,10 +53,10 @@ func (b *repairBackoff) passed(now time.Time, failed, repaired bool, jitter floa
 	return due
 }
 
-// configChanged returns when a pass is due that the configuration's change asks for.
+// configChanged returns when a pass is due after a change of the configuration.
 func (b *repairBackoff) configChanged(now time.Time) time.Time { return now.Add(configDelay) }
 
-// fileChanged returns when a pass is due that the hosts file's change asks for.
+// fileChanged returns when a pass is due after a change of the hosts file.
 func (b *repairBackoff) fileChanged(now time.Time) time.Time {
 	due := now.Add(repairDelay)
 	if due.Before(b.notBefore) {

@@ -14,20 +14,20 @@ import (
 // ConfigFile is the key of the ConfigMap, and so the file's name in the mounted folder.
 const ConfigFile = "hosts.yaml"
 
-// Config is what a configuration asks for. ParseConfig makes it.
+// Config is what a configuration asks for. ParseConfig returns one.
 type Config struct {
 	// Entries are the valid ones that are not disabled, in the configuration's order.
 	Entries []Entry
-	// Refused are the invalid ones. They stop none of the others.
+	// Refused are the invalid ones. The others have effect nonetheless.
 	Refused []Refusal
 
 	retained map[string]bool // domains of refused entries that have no valid one
 }
 
-// Refusal tells why one entry of a configuration has no effect.
+// Refusal says why one entry of a configuration has no effect.
 type Refusal struct {
 	Path   string // such as hosts[2].ip
-	Domain string // of the entry, as it is written; blank where it has none
+	Domain string // of the entry, as it is written; blank if it has none
 	Line   int    // in the configuration, counted from 1
 	Reason string // what is wrong and what to write instead
 }
@@ -37,9 +37,8 @@ func (r Refusal) String() string {
 	return fmt.Sprintf("%s (line %d) %s", r.Path, r.Line, r.Reason)
 }
 
-// Desired returns the entries that file should hold: those of the configuration, and for a
-// domain whose only entries were refused, those that are in file already. A typo in an
-// address then leaves the last good one in effect.
+// Desired returns the entries that file should hold: those of the configuration, and for a domain whose only entries were refused, those
+// that are in file already: a typo in an address leaves the last good one in effect.
 func (c Config) Desired(file []byte) []Entry {
 	if len(c.retained) == 0 {
 		return c.Entries
@@ -55,9 +54,8 @@ func (c Config) Desired(file []byte) []Entry {
 	return entries
 }
 
-// ParseConfig reads a configuration: a YAML or JSON document with the one key hosts, a list
-// of mappings of domain, ip and disabled. An entry for one of nodeNames is refused, since a
-// node must find itself.
+// ParseConfig reads a configuration: a YAML or JSON document with the one key hosts, a list of mappings of domain, ip and disabled. An
+// entry for one of nodeNames is refused, since a node must resolve its own name.
 //
 // A document that is not of this form is an error as a whole, so that half a file, an empty
 // one or a misspelt key never reads as "no hosts". Only an explicit empty list does.
@@ -160,7 +158,7 @@ func (p *parser) entry(i int, node *yaml.Node) {
 	}
 	switch strings.ToLower(values["disabled"]) {
 	case "true":
-		return // nothing of a disabled entry has an effect, so nothing of it can be wrong
+		return // a disabled entry has no effect, so nothing in it can be wrong
 	case "false", "":
 	default:
 		refuse("disabled", `%q is neither true nor false: write one of them`, values["disabled"])
@@ -203,7 +201,7 @@ func fields(node *yaml.Node) (values map[string]string, badKey string, err error
 		case twice:
 			badKey, err = key, errors.New("is given twice: write it once")
 		case value.Kind != yaml.ScalarNode:
-			badKey, err = key, errors.New("must be a plain text")
+			badKey, err = key, errors.New("must be plain text")
 		case value.Tag == "!!null":
 			values[key] = ""
 		default:
@@ -213,8 +211,8 @@ func fields(node *yaml.Node) (values map[string]string, badKey string, err error
 	return values, badKey, err
 }
 
-// reservedNames returns the names in the form that parseDomain gives, each also without its
-// domain: a node's own name stands in hosts files both ways.
+// reservedNames returns the names in the form that parseDomain returns, each also without its domain: hosts files have a node's own name in
+// both forms.
 func reservedNames(names []string) map[string]bool {
 	reserved := map[string]bool{}
 	for _, name := range names {

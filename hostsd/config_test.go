@@ -66,7 +66,7 @@ func TestParseConfig(t *testing.T) {
 		{"a merge key is unknown", "hosts:\n- &a {domain: a.example, ip: 10.0.0.5}\n- {<<: *a, domain: b.example}\n",
 			[]string{"10.0.0.5 a.example"}, "hosts[1].<< (line 3) is unknown"},
 		{"a repeated key is refused", "hosts: [{domain: a.example, ip: 10.0.0.5, ip: 10.0.0.6}]", nil, "hosts[0].ip (line 1) is given twice"},
-		{"a list is no address", "hosts: [{domain: a.example, ip: [10.0.0.5]}]", nil, "hosts[0].ip (line 1) must be a plain text"},
+		{"a list is no address", "hosts: [{domain: a.example, ip: [10.0.0.5]}]", nil, "hosts[0].ip (line 1) must be plain text"},
 		{"a text is no entry", "hosts: ['10.0.0.5 a.example']", nil, "hosts[0] (line 1) must be a mapping"},
 		{"a missing address is refused", "hosts: [{domain: a.example}]", nil, "hosts[0].ip (line 1) is empty: write"},
 		{"a missing domain is refused", "hosts: [{ip: 10.0.0.5}]", nil, "hosts[0].domain (line 1) is empty: write"},

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// maxConfig bounds the configuration that is read, in bytes. A ConfigMap holds 1 MiB.
+// maxConfig is the maximum size of the configuration, in bytes. A ConfigMap holds 1 MiB.
 const maxConfig = 4 << 20
 
 // Options configure a Daemon.
@@ -25,42 +25,41 @@ type Options struct {
 	Config string
 	// HostsFile is the node's hosts file. Its whole folder must be mounted, not the file alone.
 	HostsFile string
-	// ResyncPeriod is the time between two passes that nothing calls for. Each differs from it
-	// by up to a tenth.
+	// ResyncPeriod is the time between two passes if nothing changes. Each wait differs from it by up to a tenth.
 	ResyncPeriod time.Duration
-	// NodeNames are the names of this node, which no entry may take.
+	// NodeNames are the names of this node, which no entry may have.
 	NodeNames []string
-	// Version is told by a metric.
+	// Version is reported by a metric.
 	Version string
 	Log     *slog.Logger
 }
 
-// Daemon keeps one hosts file as one configuration asks. Make it with New.
+// Daemon keeps one hosts file as one configuration asks. Create one with New.
 type Daemon struct {
 	opts    Options
 	metrics *metrics
 
 	config    *Config // the last good one, nil before it
 	data      []byte  // what config was parsed from
-	found     Config  // what was found besides
+	found     Config  // what the manager has found, in addition
 	foundData []byte  // what found was parsed from
-	foundOnce bool    // found was read, if only to say that there is nothing
-	effective Config  // both
+	foundOnce bool    // found was read, even if there was nothing
+	effective Config  // both together
 	inLine    bool    // the last pass left the file as config asks
 	conflicts []Conflict
 	overruled []Entry
-	wake      chan struct{} // holds one element where what was told has changed
+	wake      chan struct{} // holds one element if told, or lost, has changed
 
 	mu     sync.Mutex // guards what the probes read, and what is told
-	told   *[]byte    // what was found, as Tell has it; nil where the mounted file counts
-	lost   bool       // nobody says any more whether told is still so
-	left   *[]byte    // what was mounted at the first look after that
+	told   *[]byte    // what was found, as passed to Tell; nil if the mounted file counts
+	lost   bool       // told may be out of date
+	left   *[]byte    // what was mounted at the first look after it was lost
 	began  time.Time  // of the pass under way, else zero
 	passes int
 	errs   map[string]error // by part
-	wanted []Entry          // what the hosts file was to hold, when it was last looked at
+	wanted []Entry          // what the hosts file should hold, as of the last pass
 
-	reading sync.Mutex // is held by who reads the hosts file for somebody who asked
+	reading sync.Mutex // is held while a request for the lines is answered
 }
 
 // New returns a daemon that has done nothing yet.
@@ -69,7 +68,7 @@ func New(opts Options) *Daemon {
 	return &Daemon{opts: opts, metrics: newMetrics(opts.Version), errs: map[string]error{}, wake: make(chan struct{}, 1)}
 }
 
-// Report tells what one pass did.
+// Report says what one pass did.
 type Report struct {
 	// Config is why the configuration could not be read, and the last good one stays in effect.
 	Config error
@@ -79,7 +78,7 @@ type Report struct {
 	Refused []Refusal
 	// Mode is how the hosts file was written, empty if it was not.
 	Mode Mode
-	// Repaired is true if the file was written though the configuration had not changed.
+	// Repaired is true if the file was written although the configuration had not changed.
 	Repaired bool
 }
 
@@ -124,7 +123,7 @@ func (d *Daemon) Sync(ctx context.Context, now time.Time) Report {
 	return report
 }
 
-// readConfig reports whether there is another configuration than at the last pass, or something else was found.
+// readConfig reports whether the configuration, or what was found, has changed since the last pass.
 func (d *Daemon) readConfig() (changed bool, err error) {
 	changed, err = d.readFixed()
 	other, wrong := d.readFound()
@@ -137,7 +136,7 @@ func (d *Daemon) readConfig() (changed bool, err error) {
 	return changed || other, errors.Join(err, wrong)
 }
 
-// readFixed reads the configuration that somebody wrote.
+// readFixed reads the configuration that the user wrote.
 func (d *Daemon) readFixed() (changed bool, err error) {
 	path := d.opts.Config
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -193,8 +192,7 @@ func (d *Daemon) wrote(report Report, entries int) {
 	d.opts.Log.Info("wrote hosts file", "hostsFile", d.opts.HostsFile, "entries", entries, "mode", report.Mode)
 }
 
-// note keeps the conflicts, and logs those that are new: a file full of them does not fill the
-// log.
+// note keeps the conflicts, and logs only new ones, up to a limit: a file full of them must not flood the log.
 func (d *Daemon) note(conflicts []Conflict) {
 	const atMost = 20
 	type key struct{ domain, addr string }
@@ -214,7 +212,7 @@ func (d *Daemon) note(conflicts []Conflict) {
 	d.metrics.conflicts.Set(float64(len(conflicts)))
 }
 
-// passed takes in the outcome of a pass. An error is logged when it comes, changes and goes.
+// passed records the outcome of a pass. An error is logged when it appears, when it changes, and when it is gone.
 func (d *Daemon) passed(report Report, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -247,9 +245,8 @@ func (d *Daemon) passed(report Report, now time.Time) {
 	}
 }
 
-// Run does a pass at once, when the configuration or the hosts file changes, and every
-// Options.ResyncPeriod, until the context ends. It leaves the lines in place: an upgrade ends
-// it too. Nothing that can be wrong with either file ends it.
+// Run does a pass at once, when the configuration or the hosts file changes, and every Options.ResyncPeriod, until the context ends. It
+// leaves the lines in place, since an upgrade ends it, too. No fault of either file ends it.
 func (d *Daemon) Run(ctx context.Context) {
 	d.opts.Log.Info("started", "config", d.opts.Config, "hostsFile", d.opts.HostsFile, "version", d.opts.Version)
 	w := newWatch(d.opts)
@@ -267,8 +264,8 @@ func (d *Daemon) Run(ctx context.Context) {
 	d.opts.Log.Info("stopped", "hostsFile", d.opts.HostsFile)
 }
 
-// NodeNames returns the names of the node whose hosts file is given: the host name in the file
-// "hostname" beside it, and those of this process' surroundings. It is empty at worst.
+// NodeNames returns the names of the node whose hosts file is given: the host name in the file "hostname" beside it, and those that this
+// process knows from its environment. It may return none.
 func NodeNames(hostsFile string) []string {
 	var names []string
 	if name, err := os.ReadFile(filepath.Join(filepath.Dir(hostsFile), "hostname")); err == nil {

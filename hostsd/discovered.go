@@ -7,11 +7,11 @@ import (
 	"slices"
 )
 
-// DiscoveredFile is the name, in the folder of ConfigFile, of what the manager has found. There need not be one.
+// DiscoveredFile is the name of the file, beside ConfigFile, with the entries that the manager has found. It may be missing.
 const DiscoveredFile = "discovered.yaml"
 
-// ParseDiscovered reads what was found as ParseConfig does a configuration. Besides, it refuses every address that is not a private one:
-// whoever writes there can lead a domain into a private network, and nowhere else.
+// ParseDiscovered parses what was found as ParseConfig parses a configuration. It also refuses every address that is not private: whoever
+// can write that file can lead a domain into a private network, and nowhere else.
 func ParseDiscovered(data []byte, nodeNames ...string) (Config, error) {
 	config, err := ParseConfig(data, nodeNames...)
 	if err != nil {
@@ -29,14 +29,14 @@ func ParseDiscovered(data []byte, nodeNames ...string) (Config, error) {
 	return config, nil
 }
 
-// shared is for networks of providers, which no public route leads to (RFC 6598). What the manager writes is held to the same, apart
-// from here: nothing of the manager's is linked into the daemon.
+// shared is the shared address space of providers, which is not routed publicly (RFC 6598). The manager checks what it writes by the same
+// rule, in code of its own: none of the manager's code is linked into the daemon.
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 func isPrivate(addr netip.Addr) bool { return addr.IsPrivate() || shared.Contains(addr) }
 
-// With returns c together with what was found for domains that c has no entry for. Overruled are the entries that were found for one
-// that c leads elsewhere.
+// With returns c together with what was found for domains that c has no entry for. overruled are the found entries whose domain has other
+// addresses in c.
 func (c Config) With(found Config) (all Config, overruled []Entry) {
 	own := map[string][]netip.Addr{}
 	for _, e := range c.Entries {
@@ -59,7 +59,7 @@ func (c Config) With(found Config) (all Config, overruled []Entry) {
 	return all, overruled
 }
 
-// Keeping returns c together with the entries that file holds for domains that c has no entry for, as far as they can have been found.
+// Keeping returns c together with the entries that file holds for domains that c has no entry for, if the manager may have found them.
 func (c Config) Keeping(file []byte) Config {
 	held := Config{Entries: slices.DeleteFunc(Owned(file), func(e Entry) bool { return !isPrivate(e.addr) })}
 	all, _ := c.With(held)

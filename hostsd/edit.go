@@ -7,19 +7,18 @@ import (
 	"strings"
 )
 
-// Marker ends every line that Edit writes, and makes it ours.
+// Marker is at the end of every line that Edit writes, and marks it as ours.
 const Marker = "# managed by tcr hosts-updater"
 
 // Edit returns the hosts file with exactly the given entries as ours: one line for each, and
 // all other bytes as they were.
 //
-// Our lines stand first. A resolver takes the first line that names a host, so ours win over
-// foreign lines for the same domain without touching them; and since nothing is ever written
-// after a foreign byte, a last line without newline can be neither glued to nor lost.
+// Our lines come first. A resolver takes the first line that names a host, so ours win over foreign lines for the same domain without
+// touching them. And since nothing is ever written after a foreign byte, a last line without a newline is neither joined with ours nor
+// lost.
 //
-// For every file f and entries e, Edit(Edit(f, e), e) equals Edit(f, e), and
-// Edit(Edit(f, e), nil) equals f where f holds no line of ours. The order of entries does not
-// matter, repeated and zero ones are ignored. Neither argument is changed.
+// For every file f and entries e, Edit(Edit(f, e), e) equals Edit(f, e), and Edit(Edit(f, e), nil) equals f if f holds no line of ours. The
+// order of entries does not matter; duplicates and zero entries are ignored. Neither argument is changed.
 func Edit(file []byte, entries []Entry) []byte {
 	entries = slices.Clone(entries)
 	slices.SortFunc(entries, compareEntries)
@@ -50,9 +49,8 @@ func Owned(file []byte) []Entry {
 	return entries
 }
 
-// parseOwned reports whether line is ours: one address, one name, the marker, and nothing else.
-// Blanks may differ, and the line may end in CRLF, for an editor may have done that and the
-// line is in effect all the same. A line with our marker behind anything else is not ours.
+// parseOwned reports whether line is ours: one address, one name, the marker, and nothing else. Whitespace may differ, and the line may end
+// in CRLF: an editor may have done that, and the line is still in effect. Any other line that ends in our marker is not ours.
 func parseOwned(line []byte) (Entry, bool) {
 	text, ok := bytes.CutSuffix(bytes.TrimRight(line, " \t\r\n"), []byte(Marker))
 	if !ok {
@@ -73,8 +71,8 @@ func parseOwned(line []byte) (Entry, bool) {
 	return Entry{domain: domain, addr: addr}, true
 }
 
-// Conflict is a foreign line that gives one of our domains another address. Ours stands before
-// it and wins where a resolver takes the first match; one that gathers all matches returns both.
+// Conflict is a foreign line that gives one of our domains another address. Ours comes before it and wins if a resolver takes the first
+// match; a resolver that collects all matches returns both.
 type Conflict struct {
 	Line   int // counted from 1
 	Domain string
@@ -116,8 +114,7 @@ func Conflicts(file []byte, entries []Entry) []Conflict {
 
 func isBlank(r rune) bool { return r == ' ' || r == '\t' || r == '\r' || r == '\n' }
 
-// normalName drops one trailing dot and lowers ASCII letters alone: Unicode's rules would
-// turn a Kelvin sign into a k.
+// normalName drops one trailing dot and lowers only ASCII letters: Unicode's rules would turn a Kelvin sign into a k.
 func normalName(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'A' && r <= 'Z' {

@@ -14,16 +14,15 @@ const (
 	maxLabel  = 63
 )
 
-// Entry maps one domain to one address. Make one with ParseEntry: its domain is then a
-// lower-case DNS name without a trailing dot, and its address one that a client can connect
-// to. The zero Entry stands for nothing.
+// Entry maps one domain to one address. Create one with ParseEntry: its domain is then a lower-case DNS name without a trailing dot, and
+// its address one that a client can connect to. The zero Entry stands for nothing.
 type Entry struct {
 	domain string
 	addr   netip.Addr
 }
 
-// ParseEntry makes an Entry of a domain and an IP address as a user writes them. The error
-// says which of the two is wrong and what to write instead.
+// ParseEntry returns the Entry of a domain and an IP address as a user writes them. The error says which of the two is wrong and what to
+// write instead.
 func ParseEntry(domain, ip string) (Entry, error) {
 	d, err := parseDomain(domain)
 	if err != nil {
@@ -51,8 +50,7 @@ func compareEntries(a, b Entry) int {
 	return cmp.Or(strings.Compare(a.domain, b.domain), a.addr.Compare(b.addr))
 }
 
-// localNames are names that every hosts file gives a meaning of its own (RFC 6761, section
-// 6.3, and the files that Linux distributions ship).
+// localNames are names with a special meaning in every hosts file (RFC 6761, section 6.3, and the files that Linux distributions ship).
 var localNames = map[string]bool{
 	"localhost": true, "localhost4": true, "localhost6": true,
 	"localhost.localdomain": true, "localhost4.localdomain4": true, "localhost6.localdomain6": true,
@@ -61,7 +59,7 @@ var localNames = map[string]bool{
 	"broadcasthost": true,
 }
 
-// parseDomain returns the name in lower case, without surrounding blanks and one trailing dot.
+// parseDomain returns the name in lower case, without surrounding blanks and without one trailing dot.
 func parseDomain(s string) (string, error) {
 	name := normalName(strings.TrimFunc(s, isBlank))
 	switch {
@@ -85,8 +83,8 @@ func parseDomain(s string) (string, error) {
 	return name, nil
 }
 
-// checkName holds a lower-case name against RFC 1123. Ownership of a line is decided by this
-// rule and not by parseDomain's, so that a stricter release still removes what an older one wrote.
+// checkName checks a lower-case name against RFC 1123. This rule, and not parseDomain's, decides whether a line is ours, so that a stricter
+// release still removes what an older one wrote.
 func checkName(name string) error {
 	if len(name) > maxDomain {
 		return fmt.Errorf("has %d characters: a DNS name has at most %d", len(name), maxDomain)
@@ -127,7 +125,7 @@ func isAddr(s string) bool {
 	return err == nil
 }
 
-// parseAddr accepts a unicast address that means the same on every interface.
+// parseAddr accepts a unicast address that does not depend on an interface.
 func parseAddr(s string) (netip.Addr, error) {
 	text := strings.TrimFunc(s, isBlank)
 	if text == "" {

@@ -12,10 +12,10 @@ import (
 	"slices"
 )
 
-// Tell has the daemon go by data as what was found, nil for nothing, and no longer by the mounted file, which follows later.
+// Tell makes the daemon use data, nil for nothing, as what was found, instead of the mounted file, which is updated later.
 func (d *Daemon) Tell(data []byte) { d.tell(&data, false) }
 
-// Lose has the daemon know that nobody tells any more what was found: what was told counts until another file is mounted.
+// Lose says that there will be no more calls of Tell for now: what was told last counts until the mounted file changes.
 func (d *Daemon) Lose() {
 	d.mu.Lock()
 	told := d.told
@@ -23,7 +23,7 @@ func (d *Daemon) Lose() {
 	d.tell(told, true)
 }
 
-// Forget has the daemon go by the mounted file again.
+// Forget makes the daemon use the mounted file again.
 func (d *Daemon) Forget() { d.tell(nil, false) }
 
 func (d *Daemon) tell(told *[]byte, lost bool) {
@@ -32,17 +32,17 @@ func (d *Daemon) tell(told *[]byte, lost bool) {
 	d.told, d.lost, d.left = told, lost, nil
 	select {
 	case d.wake <- struct{}{}:
-	default: // it will look
+	default: // a wake-up is pending
 	}
 }
 
-// Finds reports whether there is a mounted file of what was found.
+// Finds reports whether a file of what was found is mounted.
 func (d *Daemon) Finds() bool {
 	_, err := os.Stat(filepath.Join(d.opts.Config, DiscoveredFile))
 	return err == nil
 }
 
-// readFound reads what was found, where something was. It is not for a configuration in a plain file.
+// readFound reads what was found, if anything. There is nothing if the configuration is a plain file.
 func (d *Daemon) readFound() (changed bool, err error) {
 	path := filepath.Join(d.opts.Config, DiscoveredFile)
 	data, err := d.foundNow(path)
@@ -59,7 +59,7 @@ func (d *Daemon) readFound() (changed bool, err error) {
 		}
 	}
 	if !d.foundOnce && data == nil {
-		d.foundOnce = true // without a word: there need not be anything
+		d.foundOnce = true // not logged: there may be nothing
 		return true, nil
 	}
 	d.found, d.foundData, d.foundOnce = found, data, true
@@ -68,8 +68,8 @@ func (d *Daemon) readFound() (changed bool, err error) {
 	return true, nil
 }
 
-// desired returns the entries that file should hold. Until it was once read what was found, those that file holds for domains of which
-// the configuration says nothing may be of that, and stay.
+// desired returns the entries that file should hold. Until what was found was read once, file's own entries stay for domains that the
+// configuration does not mention: the manager may have found them.
 func (d *Daemon) desired(file []byte) []Entry {
 	config := d.effective
 	if !d.foundOnce {
@@ -78,7 +78,7 @@ func (d *Daemon) desired(file []byte) []Entry {
 	return config.Desired(file)
 }
 
-// foundNow returns what was found, nil where nothing was.
+// foundNow returns what was found; nil if nothing was.
 func (d *Daemon) foundNow(path string) ([]byte, error) {
 	mounted, err := readMounted(path)
 	d.mu.Lock()
@@ -97,7 +97,7 @@ func (d *Daemon) foundNow(path string) ([]byte, error) {
 	return *d.told, nil
 }
 
-// readMounted returns what is mounted of what was found, nil where nothing is.
+// readMounted returns the mounted file of what was found; nil if there is none.
 func readMounted(path string) ([]byte, error) {
 	if !isDir(filepath.Dir(path)) {
 		return nil, nil
@@ -109,7 +109,7 @@ func readMounted(path string) ([]byte, error) {
 	return data, err
 }
 
-// noteOverruled keeps the entries that were found for domains that the configuration leads elsewhere, and logs those that are new.
+// noteOverruled keeps the found entries that the configuration overrules, and logs new ones.
 func (d *Daemon) noteOverruled(overruled []Entry) {
 	for _, e := range overruled {
 		if !slices.Contains(d.overruled, e) {

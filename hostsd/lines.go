@@ -8,17 +8,17 @@ import (
 	"net/netip"
 )
 
-// LinesPath is where a Daemon's Handler tells of the lines that are in effect, as Lines in JSON.
+// LinesPath is where a Daemon's Handler serves the lines in effect, as Lines in JSON.
 const LinesPath = "/lines"
 
-// maxLines is of how many domains Lines are told at most.
+// maxLines is the maximum number of domains in Lines.
 const maxLines = 1000
 
-// Lines is what a resolver takes from a hosts file for the domains that are to be led somewhere. Of other names it says nothing.
+// Lines is what a resolver takes from a hosts file for the managed domains. It says nothing of other names.
 type Lines struct {
-	// Lines are the first ones of the file that name these domains. A domain that none names is not among them.
+	// Lines has, for each domain, the first line of the file that names it. A domain that no line names is missing.
 	Lines []Line `json:"lines"`
-	// More is whether there are domains that were not looked for, being too many.
+	// More is whether there were too many domains to look for all of them.
 	More bool `json:"more,omitempty"`
 }
 
@@ -28,8 +28,8 @@ type Line struct {
 	IP     string `json:"ip"`
 }
 
-// ReadLines looks in a hosts file for the first line of each domain of entries. It keeps nothing of the file, however long its lines are,
-// and reads no further than it needs to.
+// ReadLines finds the first line of each domain of entries in a hosts file. It needs little memory, however long the lines are, and reads
+// no further than necessary.
 func ReadLines(file io.Reader, entries []Entry) (Lines, error) {
 	found := Lines{Lines: []Line{}}
 	wanted := map[string]bool{}
@@ -53,7 +53,7 @@ func ReadLines(file io.Reader, entries []Entry) (Lines, error) {
 			return Lines{}, fmt.Errorf("reading the hosts file: %w", err)
 		}
 		if first {
-			addr, _ = netip.ParseAddr(word) // of a line without an address, nothing counts
+			addr, _ = netip.ParseAddr(word) // a line without an address counts for nothing
 			continue
 		}
 		if domain := normalName(word); addr.IsValid() && wanted[domain] {
@@ -64,13 +64,13 @@ func ReadLines(file io.Reader, entries []Entry) (Lines, error) {
 	return found, nil
 }
 
-// words are those of a hosts file, without its comments.
+// words reads the words of a hosts file, without its comments.
 type words struct {
 	*bufio.Reader
 	inLine bool // a word of the line was returned
 }
 
-// maxWord is how much is kept of a word, in bytes: a longer one is no domain and no address.
+// maxWord is how much is kept of a word, in bytes: a longer one is neither a domain nor an address.
 const maxWord = maxDomain + 2
 
 // next returns the next word, and whether it is the first one of its line.

@@ -7,13 +7,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// The parts that a failure can lie in, as values of the label "part".
+// The parts that can fail, as values of the label "part".
 const (
 	partConfig = "config"
 	partFile   = "hosts_file"
 )
 
-// metrics are what the daemon tells about itself. No label has values that a user chooses.
+// metrics are the daemon's metrics. No label has values that a user chooses.
 type metrics struct {
 	registry    *prometheus.Registry
 	entries     prometheus.Gauge

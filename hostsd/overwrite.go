@@ -14,9 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// overwrite writes next over the bytes of the file, if they still are old. f.temp must hold
-// next. From the first byte written until the last is on disk and read back, f.backup holds
-// old and f.temp next, so that recover can end what a crash interrupts.
+// overwrite writes next over the content of the file, if that still is old. f.temp must hold next. From the first byte written until the
+// last is on disk and read back, f.backup holds old and f.temp next, so that recover can finish what a crash interrupts.
 func (f file) overwrite(old, next []byte) error {
 	if err := writeNew(f.backup, old, func(*os.File) error { return nil }); err != nil {
 		f.discard()
@@ -36,8 +35,8 @@ func (f file) overwrite(old, next []byte) error {
 		f.discard()
 		return errors.Join(err, ErrBusy)
 	}
-	// Reserves the blocks, so that a full disk shows before the first byte is written. Where a
-	// file system cannot reserve, the write below will tell.
+	// Reserves the blocks, so that a full disk shows before the first byte is written. If the file system cannot reserve, the write below
+	// fails instead.
 	err = unix.Fallocate(int(w.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, int64(len(next)))
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		f.discard()
@@ -46,7 +45,7 @@ func (f file) overwrite(old, next []byte) error {
 	if err := setContent(w, next); err != nil {
 		if now, read := (snapshot{file: w}).read(); read == nil && !bytes.Equal(now, next) && !torn(now, old, next) {
 			f.discard()
-			return ErrBusy // somebody else has written it since: what they wrote stays
+			return ErrBusy // another program has written it since: that stays
 		}
 		if undo := setContent(w, old); undo != nil {
 			return errors.Join(err, fmt.Errorf("restoring the content: %w", undo)) // both copies stay for recover
@@ -58,10 +57,9 @@ func (f file) overwrite(old, next []byte) error {
 	return syncDir(filepath.Dir(f.path))
 }
 
-// openExclusive opens the file for reading and writing. Programs that have it open get a
-// moment to close it; those that open it from then on wait until it is closed here, and so
-// never read half a file. A program that keeps it open stops neither: it may just read. (A
-// file that is a mount is never had alone: the mount itself holds it.)
+// openExclusive opens the file for reading and writing. Programs that have it open get a moment to close it. Those that open it later wait
+// until it is closed here, and so never read half a file. A program that keeps it open does not prevent the write: it may only read. (A
+// file that is a mount is never held exclusively: the mount itself holds it.)
 func openExclusive(path string) (*os.File, error) {
 	for range 20 {
 		w, err := openToWrite(path)
@@ -80,14 +78,13 @@ func openExclusive(path string) (*os.File, error) {
 func openToWrite(path string) (*os.File, error) {
 	w, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, ErrBusy // somebody has a lease on it
+		return nil, ErrBusy // another program has a lease on it
 	}
 	return w, err
 }
 
-// setContent writes content over the whole file and reads it back. It is one write: where
-// content is shorter, newlines fill it up, which are then cut off, so that in between the
-// file is content and blank lines.
+// setContent writes content over the whole file and reads it back. It is one write: shorter content is padded with newlines, which are then
+// cut off, so that in between the file is content and blank lines.
 func setContent(w *os.File, content []byte) error {
 	info, err := w.Stat()
 	if err != nil {
@@ -121,8 +118,8 @@ func (f file) discard() {
 	_ = os.Remove(f.temp)
 }
 
-// recover ends a write that a crash interrupted, and removes what it left. The caller holds
-// the folder's lock, so no write is under way.
+// recover finishes a write that a crash interrupted, and removes what it left. The caller holds the folder's lock, so no write is under
+// way.
 func (f file) recover() error {
 	old, err := os.ReadFile(f.backup)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -136,7 +133,7 @@ func (f file) recover() error {
 	}
 	next, err := os.ReadFile(f.temp)
 	if errors.Is(err, fs.ErrNotExist) {
-		return os.Remove(f.backup) // the write was not begun
+		return os.Remove(f.backup) // the write had not begun
 	} else if err != nil {
 		return err
 	}
@@ -158,8 +155,8 @@ func (f file) recover() error {
 	return nil
 }
 
-// torn reports whether now may be what a crash left of writing next over old: each byte from
-// one of the two. Anything else has been written by somebody since.
+// torn reports whether now may be what a crash left of writing next over old: each byte is from one of the two. Anything else was written
+// by another program since.
 func torn(now, old, next []byte) bool {
 	if len(now) < min(len(old), len(next)) || len(now) > max(len(old), len(next)) {
 		return false

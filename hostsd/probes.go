@@ -18,11 +18,10 @@ import (
 // that no longer answers. A pass waits for other writers for seconds at most.
 const stuck = time.Minute
 
-// Handler serves /metrics; LinesPath; /healthz, which fails only if a pass does not come to its end; and
-// /readyz, which tells why the hosts file is not as configured, and fails where the configuration
-// is to blame: it is the same on all nodes, and an update that cannot read it must not go on. A
-// hosts file that cannot be written is the node's own affair, and must not keep the other nodes
-// from an update. A restart helps with neither, so both leave /healthz alone.
+// Handler serves /metrics; LinesPath; /healthz, which fails only if a pass hangs; and /readyz, which says why the hosts file is not as
+// configured, and fails if that is because of the configuration: it is the same on all nodes, and a rollout that cannot read it must not go
+// on. A hosts file that cannot be written concerns one node alone, and must not stop the rollout to the others. A restart helps with
+// neither, so neither affects /healthz.
 func (d *Daemon) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{
@@ -40,10 +39,10 @@ func (d *Daemon) Handler() http.Handler {
 	return mux
 }
 
-// serveLines tells what a resolver takes from the hosts file now. One caller is answered at a time: nobody has to prove who they are.
+// serveLines serves what a resolver takes from the hosts file now. It answers one request at a time, since callers are not authenticated.
 func (d *Daemon) serveLines(w http.ResponseWriter, _ *http.Request) {
 	if !d.reading.TryLock() {
-		http.Error(w, "somebody else is being answered: try again", http.StatusServiceUnavailable)
+		http.Error(w, "another request is being answered: try again", http.StatusServiceUnavailable)
 		return
 	}
 	lines, err := d.lines()
@@ -53,17 +52,17 @@ func (d *Daemon) serveLines(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(lines) // who does not read it has gone
+	_ = json.NewEncoder(w).Encode(lines) // on an error the caller is gone
 }
 
-// want takes in what the hosts file is to hold.
+// want records what the hosts file should hold.
 func (d *Daemon) want(entries []Entry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.wanted = entries
 }
 
-// lines looks into the hosts file as it is now. A missing one has no lines.
+// lines reads the hosts file as it is now. A missing file has no lines.
 func (d *Daemon) lines() (Lines, error) {
 	d.mu.Lock()
 	wanted, passes := d.wanted, d.passes
@@ -104,7 +103,7 @@ func (d *Daemon) healthy(now time.Time) error {
 	return nil
 }
 
-// ready returns what is wrong with the hosts file, and why the daemon is not ready.
+// ready returns what is wrong with the hosts file, and the error that makes the daemon not ready.
 func (d *Daemon) ready() (degraded, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

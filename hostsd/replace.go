@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writeTemp makes f.temp, complete and on disk, with the attributes of old. It leaves the
-// file in place with errAttributes, and none with any other error.
+// writeTemp creates f.temp, complete and on disk, with the attributes of old. With errAttributes the file is left there; with any other
+// error it is not.
 func (f file) writeTemp(content []byte, old snapshot) error {
 	err := writeNew(f.temp, content, func(temp *os.File) error {
 		if old.missing() {
@@ -32,7 +32,7 @@ func (f file) writeTemp(content []byte, old snapshot) error {
 // writeNew writes a file that did not exist, and returns once it is on disk.
 func writeNew(path string, content []byte, prepare func(*os.File) error) error {
 	w, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) { // left by a process that died, for we hold the lock
+	if errors.Is(err, fs.ErrExist) { // left by a process that died, since we hold the lock
 		if err = os.Remove(path); err == nil {
 			w, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		}
@@ -129,7 +129,7 @@ func xattrs(fd int) (map[string]string, error) {
 	return attrs, nil
 }
 
-// quiet returns after how long whoever is at work on the file has shown: at once where a lease tells of them.
+// quiet returns how long to wait for another writer of the file to show: not at all with a lease, which reports it.
 func (s snapshot) quiet(leased bool) time.Duration {
 	switch {
 	case leased:
@@ -141,9 +141,9 @@ func (s snapshot) quiet(leased bool) time.Duration {
 	}
 }
 
-// replace puts f.temp in the place of old, as one compare-and-swap: the two names exchange
-// their files, and should the displaced one not be exactly old, or be open for writing, it
-// goes back. f.temp stays with errNoRename, and with an error about giving that file back.
+// replace puts f.temp in the place of old, as one compare-and-swap: the two names exchange their files, and if the displaced one is not
+// exactly old, or is open for writing, it goes back. f.temp is left there with errNoRename, and if the displaced file could not be put
+// back.
 func (f file) replace(old snapshot) (err error) {
 	stay := false
 	defer func() {
@@ -192,7 +192,7 @@ func (f file) replace(old snapshot) (err error) {
 	if f.displacedAWriter(old, ours, leased) {
 		if err := f.putBack(ours); err != nil {
 			stay = true
-			return fmt.Errorf("giving back the file of another writer: %w", err)
+			return fmt.Errorf("putting back the file of another writer: %w", err)
 		}
 		return ErrBusy
 	}
@@ -202,8 +202,8 @@ func (f file) replace(old snapshot) (err error) {
 	return syncDir(filepath.Dir(f.path))
 }
 
-// displacedAWriter reports whether somebody was at work on the file that ours took the place of. Without a lease such a one may have opened
-// it before, and write only now, when the processor is theirs again; who has written to the new file by then, too, is not undone.
+// displacedAWriter reports whether another program was writing the file that ours replaced. Without a lease, it may have opened that file
+// before the exchange and write only now. If the new file has been written by then, too, the exchange is not undone.
 func (f file) displacedAWriter(old snapshot, ours fs.FileInfo, leased bool) bool {
 	if !old.at(f.temp) {
 		return true
@@ -217,8 +217,8 @@ func (f file) displacedAWriter(old snapshot, ours fs.FileInfo, leased bool) bool
 	return untouched && !old.at(f.temp)
 }
 
-// putBack undoes an exchange that displaced somebody's newer file. Who writes while it works
-// displaces ours in turn, so it goes on until ours is what it has in hand.
+// putBack undoes an exchange that displaced another program's newer file. Programs that write meanwhile displace files in turn, so it goes
+// on until the file it gets back is ours.
 func (f file) putBack(ours fs.FileInfo) error {
 	expected := ours
 	for range 100 {
@@ -254,9 +254,8 @@ func rename(from, to string, flags uint) error {
 	return nil
 }
 
-// lease asks the kernel (fcntl(2), F_SETLEASE) to hold back every program that is about to
-// open the file in a way that the lease forbids, until release or until the file is closed. It returns
-// errHeldOpen if one has it open already, and false where the file system knows no leases.
+// lease asks the kernel (fcntl(2), F_SETLEASE) to hold back every program that opens the file in a way that conflicts with the lease, until
+// release or until the file is closed. It returns errHeldOpen if a program already has it open, and false if the file system has no leases.
 func lease(f *os.File, kind int) (bool, error) {
 	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, kind)
 	if errors.Is(err, unix.EAGAIN) {
@@ -265,7 +264,7 @@ func lease(f *os.File, kind int) (bool, error) {
 	return err == nil, nil
 }
 
-// release ends the lease, and lets those go on who wait for it.
+// release ends the lease, and lets waiting programs go on.
 func release(f *os.File) {
 	_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) // an error says that there is none
 }

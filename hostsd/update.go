@@ -21,18 +21,18 @@ import (
 type Mode string
 
 const (
-	// Rename puts a complete new file in the old one's place, in one step.
+	// Rename replaces the old file with a complete new one, atomically.
 	Rename Mode = "rename"
-	// InPlace overwrites the file's bytes. It serves where the file itself is a mount, which
-	// nothing can be renamed onto, or has attributes that a new file cannot be given.
+	// InPlace overwrites the file's content. It is used if the file itself is a mount, which nothing can be renamed onto, or has attributes
+	// that a new file cannot be given.
 	InPlace Mode = "in_place"
 )
 
-// Change is what Update found and made of it.
+// Change is what Update found and what it wrote.
 type Change struct {
 	Old, New []byte
-	Mode     Mode // empty where Old and New are equal, and nothing was written
-	// LostLinks counts the other names that the replaced file had. They go on naming the old content.
+	Mode     Mode // empty if Old and New are equal, and nothing was written
+	// LostLinks counts the other hard links of the replaced file. They still have the old content.
 	LostLinks uint64
 }
 
@@ -40,32 +40,29 @@ type Change struct {
 // losing what they write. Nothing was changed; try again later.
 var ErrBusy = errors.New("other programs keep writing to the file")
 
-// maxFile bounds the hosts file that Update reads, in bytes. Resolvers read the whole file for
-// every name, so a file beyond this is a fault, not a configuration.
+// maxFile is the maximum size of a hosts file, in bytes. Resolvers read the whole file for every name, so a file beyond this is a fault,
+// not a configuration.
 const maxFile = 16 << 20
 
 // busyFor is how long Update waits for other writers and for another instance of itself.
 const busyFor = 3 * time.Second
 
-// quietFor is how long a file must be quiet before it is replaced where the file system cannot
-// tell whether it is open.
+// quietFor is how long a file must be unchanged before it is replaced, if the file system cannot tell whether it is open.
 const quietFor = 20 * time.Millisecond
 
-// quietForEmpty is the same for an empty file. Whoever writes one anew empties it first, and on a busy machine may have to wait
-// for the processor in between: what they then wrote into the file that was replaced would be lost.
+// quietForEmpty is the same for an empty file. A program that rewrites a file truncates it first, and on a busy machine may be descheduled
+// in between: what it then wrote into the replaced file would be lost.
 const quietForEmpty = time.Second
 
-// Update replaces the content of the hosts file at path with edit(content), unless they are
-// equal. A missing file is empty, and made with mode 0644 if it is to hold anything.
+// Update replaces the content of the hosts file at path with edit(content), unless they are equal. A missing file counts as empty, and is
+// created with mode 0644 if there is anything to write.
 //
-// The file holds either the old or the new content at every moment, whenever the process or
-// the machine dies, and keeps its mode, owner and extended attributes. What other programs
-// write meanwhile is not lost: the new file takes the old one's place only while the old one
-// is what edit saw and nobody has it open for writing. Several processes may call Update on
-// one file. On an error the file is as it was.
+// At every moment the file holds either the old or the new content, even if the process or the machine dies. It keeps its mode, owner and
+// extended attributes. What other programs write meanwhile is not lost: the new file takes the old one's place only while the old one is
+// what edit saw and nobody has it open for writing. Several processes may call Update on one file. On an error the file is as it was.
 //
-// Where the file has to be written in place (see InPlace), a reader may see a half-written
-// file for an instant, and a crash in that instant is repaired by the next Update.
+// If the file has to be written in place (see InPlace), a reader may see a half-written file for an instant, and a crash in that instant is
+// repaired by the next Update.
 //
 // A symbolic link is followed, and stays, if it leads to a file below the folder of path.
 func Update(ctx context.Context, path string, edit func([]byte) []byte) (Change, error) {
@@ -81,7 +78,7 @@ func Update(ctx context.Context, path string, edit func([]byte) []byte) (Change,
 
 	f := newFile(target)
 	if err := f.recover(); err != nil {
-		return Change{}, fmt.Errorf("mending %s after an interrupted write: %w", target, err)
+		return Change{}, fmt.Errorf("repairing %s after an interrupted write: %w", target, err)
 	}
 	change, err := f.updateWhenQuiet(ctx, edit)
 	if err != nil {
@@ -90,8 +87,8 @@ func Update(ctx context.Context, path string, edit func([]byte) []byte) (Change,
 	return change, nil
 }
 
-// file is a hosts file and the two names beside it that a write may need. Whoever holds the
-// folder's lock owns both names, so nothing under them can pile up.
+// file is a hosts file and the two names beside it that a write may need. The holder of the folder's lock owns both names, so no leftovers
+// can pile up.
 type file struct {
 	path   string
 	temp   string // the complete new content
@@ -123,7 +120,7 @@ func (f file) updateWhenQuiet(ctx context.Context, edit func([]byte) []byte) (Ch
 		}
 		quiet = quiet && errors.Is(err, errHeldOpen) && bytes.Equal(first, change.Old)
 		if time.Since(start) > busyFor {
-			if quiet { // held open by a program that does not write: its file must stay its file
+			if quiet { // held open by a program that does not write: it must keep the same file
 				return f.update(edit, true)
 			}
 			return Change{}, err
@@ -136,7 +133,7 @@ func (f file) updateWhenQuiet(ctx context.Context, edit func([]byte) []byte) (Ch
 	}
 }
 
-// update tries once. Its Change holds Old even with an error.
+// update tries once. Its Change has Old even with an error.
 func (f file) update(edit func([]byte) []byte, inPlace bool) (Change, error) {
 	old, err := openSnapshot(f.path)
 	if err != nil {
@@ -184,9 +181,9 @@ func openSnapshot(path string) (snapshot, error) {
 	return s, nil
 }
 
-// openHosts opens a hosts file to read it, which no other kind of file is taken for.
+// openHosts opens a hosts file for reading. It refuses anything but a regular file of at most maxFile bytes.
 func openHosts(path string) (*os.File, fs.FileInfo, error) {
-	// Not blocking, for a FIFO would block an open until somebody writes to it.
+	// Not blocking: to open a FIFO would block until a program writes to it.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
@@ -197,11 +194,11 @@ func openHosts(path string) (*os.File, fs.FileInfo, error) {
 		case !info.Mode().IsRegular():
 			err = fmt.Errorf("it is not a regular file but %s: check the path of the hosts file", info.Mode().Type())
 		case info.Size() > maxFile:
-			err = fmt.Errorf("it has %d bytes, and more than %d is no hosts file: look who wrote them", info.Size(), maxFile)
+			err = fmt.Errorf("it has %d bytes, but a hosts file has at most %d: find out what wrote it", info.Size(), maxFile)
 		}
 	}
 	if err != nil {
-		_ = f.Close() // nothing was read of it
+		_ = f.Close() // nothing was read from it
 		return nil, nil, err
 	}
 	return f, info, nil
@@ -209,7 +206,7 @@ func openHosts(path string) (*os.File, fs.FileInfo, error) {
 
 func (s snapshot) missing() bool { return s.file == nil }
 
-// otherNames counts the hard links that the file still has once its own name is another file's.
+// otherNames returns how many hard links the file still has after its own name was taken by another file.
 func (s snapshot) otherNames() uint64 {
 	var st unix.Stat_t
 	if unix.Fstat(int(s.file.Fd()), &st) != nil {
@@ -228,8 +225,8 @@ func (s snapshot) read() ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(s.file, 0, maxFile+1))
 }
 
-// at reports whether the snapshot's file stands at path and has not been written since it was read: one that has the same content
-// again may have been emptied a second time.
+// at reports whether the snapshot's file is still at path and was not written since it was read. To compare the content alone is not
+// enough: a program may have truncated it once more.
 func (s snapshot) at(path string) bool {
 	info, err := os.Lstat(path)
 	if err != nil || !os.SameFile(info, s.info) || !info.ModTime().Equal(s.info.ModTime()) {
@@ -239,12 +236,12 @@ func (s snapshot) at(path string) bool {
 	return err == nil && bytes.Equal(now, s.content)
 }
 
-// explain adds what to do about an error that has a common cause on nodes.
+// explain adds what to do about errors that are common on nodes.
 func explain(path string, err error) error {
 	hint := ""
 	switch {
 	case errors.Is(err, unix.EROFS):
-		hint = "mount the node's /etc without readOnly, or see why its file system is read-only"
+		hint = "mount the node's /etc without readOnly, or check why its file system is read-only"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		hint = "free space on the node's root file system"
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
@@ -263,8 +260,8 @@ func explain(path string, err error) error {
 	return fmt.Errorf("%w (%s)", err, hint)
 }
 
-// followLinks returns the file that path leads to. Links are read as the node reads them: where
-// path is <root>/etc/hosts, an absolute link starts at <root>, not at this container's root.
+// followLinks returns the file that path leads to. Links are resolved as on the node: if path is <root>/etc/hosts, an absolute link starts
+// at <root>, not at this container's root.
 func followLinks(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -278,7 +275,7 @@ func followLinks(path string) (string, error) {
 	target := path
 	for range 10 {
 		link, err := os.Readlink(target)
-		if err != nil { // not a link, or nothing: reading it will tell
+		if err != nil { // not a link, or missing: the caller reads it
 			return target, insideFolder(folder, target)
 		}
 		if filepath.IsAbs(link) {
@@ -294,7 +291,7 @@ func followLinks(path string) (string, error) {
 	return "", fmt.Errorf("following the symbolic link %s: it leads to more than 10 others", path)
 }
 
-// insideFolder refuses a target whose own folder is reached through a link out of folder.
+// insideFolder returns an error if the target's own folder, once links are resolved, is outside of folder.
 func insideFolder(folder, target string) error {
 	if filepath.Dir(target) == folder {
 		return nil
@@ -310,8 +307,8 @@ func insideFolder(folder, target string) error {
 	return nil
 }
 
-// lockDir makes the caller the only Update in the folder. The lock is on the folder itself, so
-// it leaves no file behind and ends with the process.
+// lockDir locks the folder against other calls of Update. The lock is on the folder itself, so it leaves no file behind and ends with the
+// process.
 func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {

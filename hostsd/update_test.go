@@ -172,7 +172,7 @@ func TestUpdateRefuses(t *testing.T) {
 		path := write(t, "")
 		require.NoError(t, os.Truncate(path, maxFile+1))
 		_, err := set(t, path, demo)
-		require.ErrorContains(t, err, "is no hosts file")
+		require.ErrorContains(t, err, "but a hosts file has at most")
 	})
 	t.Run("a missing folder is named", func(t *testing.T) {
 		_, err := set(t, "/nonexistent/etc/hosts", demo)

@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pollPeriod is the time between two passes while the kernel cannot tell of changes, such as
-// on a node that has run out of inotify instances.
+// pollPeriod is the time between two passes while the kernel cannot report changes, such as on a node that has run out of inotify
+// instances.
 const pollPeriod = 10 * time.Second
 
-// watch tells of changes of the configuration and of the hosts file.
+// watch watches the configuration and the hosts file for changes.
 type watch struct {
 	opts    Options
 	watcher *fsnotify.Watcher // nil while there is none
@@ -26,7 +26,7 @@ type watch struct {
 
 func newWatch(opts Options) *watch { return &watch{opts: opts} }
 
-// refresh watches what there is to watch now: files and folders come, go, and are replaced.
+// refresh watches what exists now: files and folders come, go, and are replaced.
 func (w *watch) refresh(log *slog.Logger) {
 	missing := w.add()
 	switch {
@@ -42,7 +42,7 @@ func (w *watch) add() (missing string) {
 	if w.watcher == nil {
 		watcher, err := fsnotify.NewWatcher()
 		if err != nil {
-			return fmt.Sprintf("making an inotify instance: %v", err)
+			return fmt.Sprintf("creating an inotify instance: %v", err)
 		}
 		w.watcher = watcher
 	}
@@ -54,8 +54,8 @@ func (w *watch) add() (missing string) {
 	return missing
 }
 
-// paths returns the folders of both files, for a file that is replaced tells its old watchers
-// nothing. A hosts file that is itself a mount changes without its folder hearing of it.
+// paths returns the folders of both files, since a watch on a file does not report that it is replaced. If the hosts file is itself a
+// mount, a watch on its folder does not report its changes, so the file is watched, too.
 func (w *watch) paths() []string {
 	paths := []string{w.configFolder(), filepath.Dir(w.opts.HostsFile)}
 	target, err := followLinks(w.opts.HostsFile)
@@ -93,7 +93,7 @@ func (w *watch) close() {
 	}
 }
 
-// wait returns when the next pass is due: at the given time, or earlier if something changed, or something is told.
+// wait returns when the next pass is due: at the given time, or earlier if something changes, or something is told.
 func (w *watch) wait(ctx context.Context, p *repairBackoff, due time.Time, told <-chan struct{}) {
 	var events chan fsnotify.Event
 	var errs chan error
@@ -130,8 +130,7 @@ func (w *watch) wait(ctx context.Context, p *repairBackoff, due time.Time, told 
 	}
 }
 
-// isConfig reports whether a change of the file may be one of the configuration. In a mounted
-// ConfigMap that is a swap of the link ..data.
+// isConfig reports whether a change of the file may change the configuration. In a mounted ConfigMap, that is a swap of the link ..data.
 func (w *watch) isConfig(name string) bool {
 	folder := w.configFolder()
 	return name == w.opts.Config || folder == w.opts.Config && filepath.Dir(name) == folder || name == filepath.Join(folder, "..data")

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Merge puts together what several ImagePullSecrets found, by their names. Of two that lead one domain to different addresses the first by
-// name has it, and the answer of the other says so.
+// Merge combines the answers for several ImagePullSecrets, by their names. If two lead a domain to different addresses, the first by name
+// wins, and the answer for the other says so.
 func Merge(found map[string]Answer) (hosts []Host, told map[string]Answer) {
 	owners := map[string]string{}
 	addresses := map[string]netip.Addr{}

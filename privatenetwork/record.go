@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// Record is what an ImagePullSecret asked for last, and what the cloud told of it: all that its lines follow from. It is kept beside the
-// lines, so that they stay what they are while the cloud does not answer, also for the next process that keeps them.
+// Record is what an ImagePullSecret asked for last, and what the cloud answered: its lines depend on nothing else. It is stored beside the
+// lines, so that these stay as they are while the cloud does not answer, even if another process takes over.
 type Record struct {
 	// UID is that of the ImagePullSecret.
 	UID      string   `json:"uid"`
@@ -19,18 +19,18 @@ type Record struct {
 	VPC      string   `json:"vpcId,omitempty"`
 	Domains  []string `json:"domains,omitempty"`
 
-	// Domain is the registry's default one; blank where nothing was told yet.
+	// Domain is the registry's default domain; blank before the cloud's first answer.
 	Domain string `json:"domain,omitempty"`
 	Links  []Link `json:"links,omitempty"`
-	// Names are of the link that has NamesOf for an address.
+	// Names holds the DNS states for the link whose address is NamesOf.
 	Names   map[string]NameStatus `json:"names,omitempty"`
 	NamesOf string                `json:"namesOf,omitempty"`
 }
 
-// Told reports whether the cloud has told of the registry.
+// Told reports whether the cloud has answered about the registry.
 func (r Record) Told() bool { return r.Domain != "" }
 
-// Ask returns the record for what is asked for now: what was told of another registry is forgotten.
+// Ask returns the record for what is asked for now. Answers about another registry are dropped.
 func (r Record) Ask(uid, registry, region, vpc string, domains []string) Record {
 	if r.UID != uid || r.Registry != registry || r.Region != region {
 		r = Record{UID: uid, Registry: registry, Region: region}
@@ -39,7 +39,7 @@ func (r Record) Ask(uid, registry, region, vpc string, domains []string) Record 
 	return r
 }
 
-// Question returns what is to be answered of a record, where global.hosts has some addresses.
+// Question returns the question that a record asks. fixed are the addresses of global.hosts, by domain.
 func (r Record) Question(fixed map[string][]netip.Addr) Question {
 	q := Question{
 		Registry: r.Registry, Region: r.Region, VPC: r.VPC, Domain: r.Domain, Domains: r.Domains, Links: r.Links, Fixed: fixed,
@@ -50,7 +50,7 @@ func (r Record) Question(fixed map[string][]netip.Addr) Question {
 	return q
 }
 
-// Equal reports whether both are the same.
+// Equal reports whether both records are the same.
 func (r Record) Equal(other Record) bool {
 	return r.UID == other.UID && r.Registry == other.Registry && r.Region == other.Region && r.VPC == other.VPC &&
 		slices.Equal(r.Domains, other.Domains) && r.Domain == other.Domain && slices.Equal(r.Links, other.Links) &&
@@ -58,9 +58,9 @@ func (r Record) Equal(other Record) bool {
 }
 
 const (
-	// maxLinks is how many links are taken in: a registry has a handful.
+	// maxLinks is the maximum number of links that are read: a registry has a handful.
 	maxLinks = 64
-	// otherState stands for a state that is no word.
+	// otherState replaces a state that is not a single word.
 	otherState = "Unknown"
 )
 
@@ -71,8 +71,8 @@ var (
 	addressForm = regexp.MustCompile(`^[0-9a-fA-F:.]{0,45}$`)
 )
 
-// Plausible returns links without what is not of their form: whoever answers in the cloud's place must not have a say in what conditions
-// and logs tell.
+// Plausible returns links without anything that does not have the documented form: whoever answers in the cloud's place must not be able to
+// write texts into conditions and logs.
 func Plausible(links []Link) []Link {
 	var plausible []Link
 	for _, link := range links {
@@ -93,23 +93,24 @@ func Plausible(links []Link) []Link {
 	return plausible
 }
 
-// Encode returns records, by the names of their ImagePullSecrets, as a text.
+// Encode returns records, by the names of their ImagePullSecrets, as JSON.
 func Encode(records map[string]Record) string {
 	text, err := json.MarshalIndent(records, "", "  ")
-	if err != nil { // there is nothing in them that JSON cannot hold
+	if err != nil { // they contain nothing that JSON cannot represent
 		panic(err)
 	}
 	return string(text) + "\n"
 }
 
-// Decode reads what Encode wrote. What somebody else made of it is not believed: links are made plausible, and Resolve judges them anew.
+// Decode reads what Encode wrote. It does not trust the text, which others may have changed: it filters links by Plausible, and Resolve
+// checks them again.
 func Decode(text string) (map[string]Record, error) {
 	records := map[string]Record{}
 	if text == "" {
 		return records, nil
 	}
 	if err := json.Unmarshal([]byte(text), &records); err != nil {
-		return nil, fmt.Errorf("reading what was found: %w", err)
+		return nil, fmt.Errorf("reading the records of private addresses: %w", err)
 	}
 	for name, record := range records {
 		record.Links = Plausible(record.Links)

@@ -12,13 +12,13 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
-// The words for the registry's own domains; any other is a domain that is written out.
+// The words for the registry's own domains; anything else is a literal domain.
 const (
 	Default = "default"
 	VPC     = "vpc"
 )
 
-// Link is a way to a registry from a private network, as the cloud tells of it.
+// Link is a link from a private network to a registry, as the cloud describes it.
 type Link struct {
 	VPC     string `json:"vpcId"`
 	Subnet  string `json:"subnetId,omitempty"`
@@ -26,7 +26,7 @@ type Link struct {
 	Address string `json:"address,omitempty"`
 }
 
-// NameStatus is whether the cloud's DNS leads a domain to a link, in the cloud's words.
+// NameStatus is whether the cloud's DNS resolves a domain to a link, as the cloud spells it.
 type NameStatus struct {
 	VPC    string `json:"vpcId"`
 	Status string `json:"status"`
@@ -34,18 +34,18 @@ type NameStatus struct {
 
 // Question is what an ImagePullSecret asks for, and what the cloud answered.
 type Question struct {
-	// Registry is the id of the registry instance, and Region where it is.
+	// Registry is the id of the registry instance, and Region is where it is.
 	Registry, Region string
 	// VPC is the private network; blank for the only one that is linked.
 	VPC string
-	// Domain is the registry's default one.
+	// Domain is the registry's default domain.
 	Domain string
-	// Domains are Default, VPC or written out; none for these two.
+	// Domains are Default, VPC, or literal domains; if empty, they are Default and VPC.
 	Domains []string
 	Links   []Link
-	// Names holds what the cloud's DNS does with Default and VPC, as far as it was asked.
+	// Names holds the DNS states of Default and VPC, as far as the cloud was asked.
 	Names map[string]NameStatus
-	// Fixed are the addresses of global.hosts, which wins, by domain.
+	// Fixed are the addresses of global.hosts, by domain. They take precedence.
 	Fixed map[string][]netip.Addr
 }
 
@@ -58,7 +58,7 @@ type Host struct {
 // Reason is why the private network is ready, or is not.
 type Reason string
 
-// The reasons, of which Linked is the only good one.
+// The reasons. Only Linked means that it is ready.
 const (
 	Linked            Reason = "Linked"
 	LinkMissing       Reason = "LinkMissing"
@@ -71,20 +71,20 @@ const (
 	BadAnswer         Reason = "BadAnswer"
 )
 
-// Answer is what follows.
+// Answer is the answer to a Question.
 type Answer struct {
 	// Hosts are the lines, by domain.
 	Hosts []Host
-	// Link is what the status shows; zero without one.
+	// Link is the link that the status shows; zero if there is none.
 	Link Link
-	// Resolved are the domains that the cloud's own DNS leads to the link: they need no line.
+	// Resolved are the domains that the cloud's own DNS resolves to the link: they need no line.
 	Resolved []string
 	Reason   Reason
-	// Message says what to do where the Reason is not Linked.
+	// Message says what to do if the Reason is not Linked.
 	Message string
 }
 
-// Ready says whether every domain that was asked for leads to the link.
+// Ready reports whether every domain that was asked for leads to the link.
 func (a Answer) Ready() bool { return a.Reason == Linked }
 
 // Resolve answers a question.
@@ -96,7 +96,7 @@ func Resolve(q Question) Answer {
 	address, err := parseAddress(link.Address)
 	if err != nil {
 		return Answer{Link: link, Reason: AddressNotPrivate, Message: fmt.Sprintf(
-			"the link of registry %s from %s has an address that no line is written for: %v", q.Registry, link.VPC, err)}
+			"the link of registry %s from %s has an address that is not used: %v", q.Registry, link.VPC, err)}
 	}
 	answer := Answer{Link: link, Reason: Linked}
 	for _, word := range q.words() {
@@ -114,21 +114,20 @@ func compareHosts(a, b Host) int {
 	return cmp.Or(strings.Compare(a.Domain, b.Domain), a.Address.Compare(b.Address))
 }
 
-// Linked returns the link that the question is about; false where there is none that is up and has an address that lines are written for.
+// Linked returns the link that the question is about; false if none is up with a private address.
 func (q Question) Linked() (Link, bool) {
 	link, refused := q.link()
 	return link, refused == nil && link.rank() == 0
 }
 
-// Asked returns those of Default and VPC that lines are asked for: what the cloud's DNS does with a domain that is written out it does
-// not tell.
+// Asked returns which of Default and VPC the question is about: for a literal domain the cloud does not report a DNS state.
 func (q Question) Asked() []string {
 	return slices.DeleteFunc(q.words(), func(word string) bool { return word != Default && word != VPC })
 }
 
-// link returns the one from the private network, or why there is none.
+// link returns the link from the private network, or why there is none.
 func (q Question) link() (Link, *Answer) {
-	var links []Link // there may be several from one network, such as while one takes another's place
+	var links []Link // one network may have several, such as while one replaces another
 	var networks []string
 	for _, link := range q.Links {
 		if !slices.Contains(networks, link.VPC) {
@@ -156,7 +155,7 @@ func (q Question) link() (Link, *Answer) {
 		"registry %s in %s has no link from %s: create one under Network Access Control in the registry's console", q.Registry, q.Region, from)}
 }
 
-// compareLinks puts those first that are up and lead somewhere. The order in which the cloud tells of them makes no difference.
+// compareLinks sorts the links that are up and have a private address first. The order of the cloud's answer does not matter.
 func compareLinks(a, b Link) int {
 	return cmp.Or(a.rank()-b.rank(), strings.Compare(a.Address, b.Address), strings.Compare(a.Status, b.Status))
 }
@@ -168,24 +167,24 @@ func (l Link) rank() int {
 	return 0
 }
 
-// running returns a link that is up, or what it waits for.
+// running returns a link if it is up, or else what it waits for.
 func (q Question) running(link Link) (Link, *Answer) {
 	switch status := strings.ToLower(link.Status); {
 	case status == "running" && link.Address != "":
 		return link, nil
 	case status == "running":
 		return Link{}, &Answer{Link: link, Reason: LinkPending, Message: fmt.Sprintf(
-			"the link of registry %s from %s has no address yet: it is asked again every minute", q.Registry, link.VPC)}
+			"the link of registry %s from %s has no address yet: it is checked again every minute", q.Registry, link.VPC)}
 	case status == "pending" || status == "creating":
 		return Link{}, &Answer{Link: link, Reason: LinkPending, Message: fmt.Sprintf(
-			"the link of registry %s from %s is being created: it is asked again every minute", q.Registry, link.VPC)}
+			"the link of registry %s from %s is being created: it is checked again every minute", q.Registry, link.VPC)}
 	default:
 		return Link{}, &Answer{Link: link, Reason: LinkBroken, Message: fmt.Sprintf(
-			"the link of registry %s from %s is in state %.20q: create it anew in the registry's console", q.Registry, link.VPC, link.Status)}
+			"the link of registry %s from %s is in state %.20q: create it again in the registry's console", q.Registry, link.VPC, link.Status)}
 	}
 }
 
-// words returns what was asked for, each once.
+// words returns the domains that were asked for, without duplicates.
 func (q Question) words() []string {
 	if len(q.Domains) == 0 {
 		return []string{Default, VPC}
@@ -211,7 +210,7 @@ func (q Question) name(word string) string {
 	}
 }
 
-// add adds a domain. One that is refused keeps none of the others from being added.
+// add adds a domain. If it is refused, the others can still be added.
 func (a *Answer) add(q Question, word string, address netip.Addr) {
 	domain := q.name(word)
 	if !isDomain(domain) {
@@ -236,12 +235,12 @@ func (a *Answer) add(q Question, word string, address netip.Addr) {
 	switch strings.ToUpper(name.Status) {
 	case "ENABLED", "ENABLE":
 		a.Resolved = append(a.Resolved, domain)
-	default: // to a DNS that is in error or unknown, a line with the right address does no harm
+	default: // if the DNS fails or its state is unknown, a line with the right address does no harm
 		a.Hosts = append(a.Hosts, Host{domain, address})
 	}
 }
 
-// isDomain says whether hosts-updater writes a line for a domain.
+// isDomain reports whether hosts-updater writes a line for a domain.
 func isDomain(domain string) bool {
 	labels := strings.Split(domain, ".")
 	last := labels[len(labels)-1]
@@ -249,15 +248,15 @@ func isDomain(domain string) bool {
 		strings.Trim(last, "0123456789") != "" && !slices.ContainsFunc(labels, func(label string) bool { return len(label) > 63 })
 }
 
-// refuse tells of the first thing that is wrong.
+// refuse records a reason, unless an earlier one is recorded.
 func (a *Answer) refuse(reason Reason, format string, args ...any) {
 	if a.Reason == Linked {
 		a.Reason, a.Message = reason, fmt.Sprintf(format, args...)
 	}
 }
 
-// shared is for networks of providers, which no public route leads to (RFC 6598). On each node hostsd.ParseDiscovered refuses all but the
-// same addresses once more, in words of its own: it trusts whoever wrote them with no more, and imports nothing of ours.
+// shared is the shared address space of providers, which is not routed publicly (RFC 6598). On each node, hostsd.ParseDiscovered applies
+// the same rule once more, in code of its own: it does not trust the writer of the addresses, and imports no other package of ours.
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 func parseAddress(text string) (netip.Addr, error) {

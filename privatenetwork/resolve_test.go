@@ -79,7 +79,7 @@ func TestResolve(t *testing.T) {
 		{"the only link is meant", func(q *Question) { q.VPC = "" }, both, nil, Linked, ""},
 		{"of several one is to be named", func(q *Question) { q.VPC = ""; q.Links = []Link{link, {VPC: "vpc-b"}} }, nil, nil, LinkAmbiguous,
 			"vpc-a, vpc-b: write one of them"},
-		{"a link that is being created", links(Link{VPC: "vpc-a", Status: "Pending"}), nil, nil, LinkPending, "asked again"},
+		{"a link that is being created", links(Link{VPC: "vpc-a", Status: "Pending"}), nil, nil, LinkPending, "checked again"},
 		{"a link without an address yet", at(""), nil, nil, LinkPending, "has no address yet"},
 		{"one that is up beside one that is being deleted", links(link, Link{VPC: "vpc-a", Status: "Deleting", Address: "10.0.0.9"}),
 			both, nil, Linked, ""},

@@ -11,7 +11,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/uninstall"
 )
 
-// cleanUp removes what an uninstall would leave behind, and returns once there is nothing of it left.
+// cleanUp removes what an uninstall would leave behind, and returns once nothing of it is left.
 func cleanUp(ctx context.Context, log *slog.Logger, o *options) error {
 	client, imagePullSecrets, attachments, err := connect(o)
 	if err != nil {
@@ -35,8 +35,8 @@ func cleanUp(ctx context.Context, log *slog.Logger, o *options) error {
 	return nil
 }
 
-// revoke ends the tokens that the cloud has issued. An uninstall goes on where the cloud does not answer in time, or nobody may ask it:
-// what is left then is revoked by the next installation.
+// revoke revokes the tokens that the cloud has issued. If the cloud does not answer in time, or may not be asked, the uninstall goes on:
+// the next installation revokes what is left.
 func revoke(ctx context.Context, log *slog.Logger, client *clientset.Clientset, o *options) {
 	ctx, cancel := context.WithTimeout(ctx, o.revokeTimeout)
 	defer cancel()

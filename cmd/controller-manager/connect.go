@@ -11,8 +11,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/clientset"
 )
 
-// connect returns the clients of the built-in types, of ImagePullSecrets and of what is derived from them. They share
-// connections.
+// connect returns the clients of the built-in types, of ImagePullSecrets and of DerivedAttachments. They share connections.
 func connect(o *options) (*clientset.Clientset, *typed.Client, *typed.DerivedAttachments, error) {
 	config, err := restConfig(o)
 	if err != nil {
@@ -42,7 +41,7 @@ func restConfig(o *options) (*rest.Config, error) {
 	config.UserAgent = "tcr-assistant-controller-manager/" + version
 	config.QPS = -1 // no limit: the API server's priority and fairness is the real one
 	if o.qps > 0 {
-		config.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(float32(o.qps), o.burst) // of all clients together
+		config.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(float32(o.qps), o.burst) // for all clients together
 	}
 	return config, nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/crd"
 )
 
-// definitionsFit returns an error where the cluster's CustomResourceDefinitions lack fields of this release.
+// definitionsFit returns an error if the cluster's CustomResourceDefinitions lack fields of this release.
 func definitionsFit(ctx context.Context, log *slog.Logger, client *typed.Client) error {
 	return crd.NewChecker(log, client.GetClient()).Check(ctx, v1.GroupVersion,
 		crd.Of("ImagePullSecret", "imagepullsecrets", v1.ImagePullSecret{}),

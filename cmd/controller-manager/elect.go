@@ -15,8 +15,8 @@ import (
 // leaseName is the Lease that replicas compete for.
 const leaseName = "tcr-assistant-leader-election"
 
-// elect runs lead whenever this replica is elected, until ctx ends. A lost election is no reason to exit: admission goes on
-// being served, and this replica runs again.
+// elect runs lead whenever this replica is elected, until ctx ends. Losing the Lease is no reason to exit: this replica still serves
+// admission requests, and is a candidate again.
 func elect(
 	ctx context.Context, log *slog.Logger, client *clientset.Clientset, o *options, owner ownerLookup, lead func(context.Context),
 ) error {

@@ -22,7 +22,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/secretsrole"
 )
 
-// options is what the flags say.
+// options holds the values of the flags.
 type options struct {
 	kubeconfig    string
 	namespace     string
@@ -53,10 +53,10 @@ type options struct {
 	version       bool
 }
 
-// clusterIDForm is that of the cloud's clusters.
+// clusterIDForm matches the ID of a cluster of the cloud.
 var clusterIDForm = regexp.MustCompile(`^cls-[a-z0-9]{1,32}$`)
 
-// parseFlags reads the command line. Every mistake in it is reported, with the flag and what to write instead.
+// parseFlags reads the command line. Its error reports every mistake, with the flag and what to write instead.
 func parseFlags(args []string, output io.Writer) (*options, error) {
 	var o options
 	flags := flag.NewFlagSet("controller-manager", flag.ContinueOnError)
@@ -65,32 +65,32 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.StringVar(&o.namespace, "namespace", "tcr-assistant-system",
 		"`namespace` of the Lease, the certificate's Secret, the webhook's Service and the Secrets that ImagePullSecrets refer to")
 	flags.BoolVar(&o.webhook, "webhook", true,
-		"answer admission requests; false where an admission policy of the API server attaches Secrets: then there is no port, certificate and "+
+		"answer admission requests; false if an admission policy of the API server attaches Secrets: then there is no port, certificate or "+
 			"webhook configuration")
 	flags.BoolVar(&o.mutating, "webhook-mutating", true,
-		"attach Secrets to ServiceAccounts by the webhook; false where an admission policy of the API server does, and then there is no "+
+		"attach Secrets to ServiceAccounts by the webhook; false if an admission policy of the API server does: then there is no "+
 			"mutating webhook configuration")
 	flags.StringVar(&o.webhookBind, "webhook-bind-address", ":9443", "`address` to answer admission requests on")
 	flags.StringVar(&o.webhookURL, "webhook-url", "",
-		"`URL` by which the API server calls this process when it runs outside the cluster, such as https://127.0.0.1:9443; "+
+		"`URL` at which the API server calls this process if it runs outside the cluster, such as https://127.0.0.1:9443; "+
 			"empty for the Service")
 	flags.StringVar(&o.failurePolicy, "webhook-failure-policy", string(admissionregistrationv1.Ignore),
 		"what happens to a ServiceAccount while no replica answers: `Ignore` (written at once, repaired later) or Fail (refused)")
 	flags.StringVar(&o.webhookCA, "webhook-client-ca", "",
-		"`file` of the PEM certificates of the authorities that sign the API servers' client certificates: who shows the webhook none of "+
-			"theirs is refused; empty to answer everybody")
+		"`file` of PEM certificates of the authorities that sign the API servers' client certificates: the webhook refuses callers without "+
+			"one; empty to answer everybody")
 	flags.StringVar(&o.metricsBind, "metrics-bind-address", ":8080", "`address` to serve /metrics, /healthz and /readyz on")
 	flags.StringVar(&o.pprofBind, "pprof-bind-address", "",
 		"`address` to serve /debug/pprof on, such as 127.0.0.1:6060; empty for none. Profiles are private: bind to localhost")
-	flags.BoolVar(&o.leaderElect, "leader-elect", true, "let only one replica at a time write; false only where there is one")
+	flags.BoolVar(&o.leaderElect, "leader-elect", true, "let only one replica at a time write; false only if there is one")
 	flags.IntVar(&o.concurrency, "concurrency", 8, "`number` of namespaces reconciled at a time")
 	flags.DurationVar(&o.resyncPeriod, "resync-period", 10*time.Minute,
 		"`period` after which every namespace is compared again, without API calls")
 	flags.Float64Var(&o.qps, "kube-api-qps", 0, "requests a second to the API server; 0 for no client-side limit")
 	flags.IntVar(&o.burst, "kube-api-burst", 0,
-		"requests to the API server at once that --kube-api-qps lets pass; 0 where that is not limited")
+		"burst of requests to the API server that --kube-api-qps allows; 0 if that is not set")
 	flags.BoolVar(&o.keepSecrets, "keep-secrets-role", false, "list the Secrets that this process may read and change in the ClusterRole "+
-		secretsrole.Manager.Name+", or with --cleanup in "+secretsrole.Uninstall.Name+"; without, its own role grants them")
+		secretsrole.Manager.Name+", or with --cleanup in "+secretsrole.Uninstall.Name+"; if false, its own role grants them")
 	flags.StringVar(&o.certSigner, "cert-signer", certs.DefaultSigner, "`signer` to request the serving certificate from")
 	flags.DurationVar(&o.certDuration, "cert-duration", certs.DefaultDuration, "`lifetime` of the serving certificate, 10m at least")
 	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second,
@@ -101,13 +101,13 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	flags.BoolVar(&o.cleanup, "cleanup", false,
 		"delete every ImagePullSecret, remove its entry from every ServiceAccount, and exit: for an uninstall")
 	flags.DurationVar(&o.revokeTimeout, "revoke-timeout", time.Minute,
-		"how long --cleanup waits for the cloud to revoke the tokens that it has issued, before it goes on without")
+		"how long --cleanup waits for the cloud to revoke the tokens that it has issued, before it goes on regardless")
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	if flags.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q: everything is given by flags", flags.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q: all options are flags", flags.Arg(0))
 	}
 	if o.hostsUpdater == "" {
 		o.hostsUpdater = o.namespace
@@ -115,16 +115,17 @@ func parseFlags(args []string, output io.Writer) (*options, error) {
 	return &o, o.validate()
 }
 
-// cloudFlags defines those of the registry's cloud.
+// cloudFlags defines the flags of the registry's cloud.
 func (o *options) cloudFlags(flags *flag.FlagSet) {
 	flags.StringVar(&o.cloud.Endpoint, "tencentcloud-endpoint", tencentcloud.DefaultEndpoint,
-		"`URL` of the cloud's API, which issues the credentials of ImagePullSecrets with spec.tcr; {service} in it stands for the service's name")
+		"`URL` of the cloud's API, which issues the credentials of ImagePullSecrets with spec.tcr; {service} is replaced by the name of the "+
+			"service")
 	flags.StringVar(&o.cloud.MetadataEndpoint, "tencentcloud-metadata-endpoint", tencentcloud.DefaultMetadataEndpoint,
 		"`URL` of the cloud's metadata service, which has the node's role")
 	flags.StringVar(&o.cloud.CAFile, "tencentcloud-ca-file", "",
-		"`file` of PEM certificates that the cloud's API is trusted by, beside those of the system; empty for none")
+		"`file` of PEM certificates to trust for the cloud's API, in addition to those of the system; empty for none")
 	flags.StringVar(&o.clusterID, "tencentcloud-cluster-id", "",
-		"`id` by which the cloud knows this cluster, such as cls-xxxxxxxx, for the descriptions of tokens; empty for the UID of the namespace "+
+		"the cloud's `id` of this cluster, such as cls-xxxxxxxx, for the descriptions of tokens; empty for the UID of the namespace "+
 			"kube-system")
 	flags.StringVar(&o.hostsUpdater, "hosts-updater-namespace", "",
 		"`namespace` of hosts-updater, for which the private addresses of registries are published; empty for that of --namespace")
@@ -155,7 +156,7 @@ func (o *options) validate() error {
 	must(o.resyncPeriod >= time.Second, "resync-period", o.resyncPeriod.String(), "1s or more")
 	must(o.qps >= 0, "kube-api-qps", fmt.Sprint(o.qps), "0 (no limit) or more")
 	must(o.burst >= 1 || o.burst == 0 && o.qps == 0, "kube-api-burst", fmt.Sprint(o.burst),
-		"1 or more where --kube-api-qps is set, or 0 where it is not")
+		"1 or more if --kube-api-qps is set, or 0 if it is not")
 	must(o.shutdownDelay >= 0, "shutdown-delay", o.shutdownDelay.String(), "0s or more")
 	must(o.clusterID == "" || clusterIDForm.MatchString(o.clusterID), "tencentcloud-cluster-id", o.clusterID,
 		"the id of a cluster, such as cls-xxxxxxxx")
@@ -170,15 +171,15 @@ func (o *options) validate() error {
 	return errors.Join(errs...)
 }
 
-// level returns the level that is logged from on. The Kubernetes client libraries write into the log too, up to their verbosity 4
-// at level debug. From 8 on they would log the bodies of requests, and with them credentials, so no lower level is known.
+// level returns the lowest level that is logged. The Kubernetes client libraries write into the same log, up to their verbosity 4 at level
+// debug. From verbosity 8 they would log the bodies of requests, and with them credentials, so there is no lower level than debug.
 func (o *options) level() (level slog.Level, known bool) {
 	err := level.UnmarshalText([]byte(o.logLevel))
 	return level, err == nil && slices.Contains([]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}, level)
 }
 
-// logger returns the process' log, which the Kubernetes client libraries write into too. Go's own does not: its HTTP client logs what a
-// registry sends unasked, which may be what that was once sent. Servers have logs of their own.
+// logger returns the log of the process, which the Kubernetes client libraries use, too. Go's standard log is discarded: Go's HTTP client
+// logs what a registry sends without being asked, which may contain a password that it was sent before. Servers have logs of their own.
 func (o *options) logger(output io.Writer) *slog.Logger {
 	level, _ := o.level()
 	handlerOptions := &slog.HandlerOptions{Level: level}

@@ -18,20 +18,20 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
 )
 
-// The ClusterRoles of this process. Each owns what is written under it: once the role is deleted, by an uninstall or by an
-// installation that goes on without it, the cluster's garbage collector deletes that too, and this process needs no permission to.
+// The ClusterRoles of this process. Each owns what it permits to write: once the role is deleted, by an uninstall or by an upgrade that no
+// longer has it, the cluster's garbage collector deletes that, too, and this process needs no permission to delete it.
 const (
 	managerRole         = "tcr-assistant-manager-role"          // the Lease, what is derived
 	webhookRole         = "tcr-assistant-webhook-role"          // the validating configuration, the certificate
 	mutatingWebhookRole = "tcr-assistant-mutating-webhook-role" // the mutating configuration
 )
 
-// ownerLookup looks up a reference to the owner of what is written.
+// ownerLookup returns a reference to the owner of what is written.
 type ownerLookup = func(context.Context) (*metav1.OwnerReference, error)
 
-// ownership returns what looks up a reference to a ClusterRole of this process: nil where there is none, as for a process
-// that runs outside the cluster under an account of its own. Once there was one, it fails where there is none: whatever was
-// written then would be left behind by an uninstall. A role that was deleted and made anew is another owner.
+// ownership returns an ownerLookup for a ClusterRole of this process. It returns nil if the role does not exist, as for a process that runs
+// outside the cluster under an account of its own. Once the role has been seen, it fails if the role is missing: an uninstall would leave
+// behind what is written then. A role that was deleted and recreated is another owner.
 func ownership(log *slog.Logger, client *clientset.Clientset, clusterRole string) ownerLookup {
 	var known atomic.Bool
 	warn := sync.OnceFunc(func() {
@@ -51,7 +51,7 @@ func ownership(log *slog.Logger, client *clientset.Clientset, clusterRole string
 	}
 }
 
-// identity returns what tells a template who this process is to the API server, and what owns each configuration.
+// identity returns a function that fills in the user name of this process and the owner of each configuration in a template.
 func identity(
 	log *slog.Logger, client *clientset.Clientset, validating ownerLookup,
 ) func(context.Context, string, *registration.Template) error {
@@ -76,20 +76,20 @@ func identity(
 	}
 }
 
-// ownName returns the user name by which the API server knows this process; blank where it does not tell, as before 1.28.
+// ownName returns the user name of this process at the API server; blank if the API server does not report it, as before 1.28.
 func ownName(ctx context.Context, log *slog.Logger, client *clientset.Clientset) (string, error) {
 	review, err := client.SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err):
-		log.Info("own user name was not told: admission is asked about this process' own writes, too", "error", err)
+		log.Info("own user name was not found: the webhook is called for this process' own writes, too", "error", err)
 		return "", nil
 	case err != nil:
-		return "", fmt.Errorf("asking for the own user name: %w", err)
+		return "", fmt.Errorf("asking for the user name of this process: %w", err)
 	}
 	return review.Status.UserInfo.Username, nil
 }
 
-// certConfig names what API servers call this process by.
+// certConfig returns the certificate's configuration, with the names and addresses at which API servers call this process.
 func certConfig(log *slog.Logger, o *options, owner ownerLookup) certs.Config {
 	config := certs.Config{
 		Log: log, Namespace: o.namespace, Signer: o.certSigner, Duration: o.certDuration,

@@ -13,12 +13,12 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
-// knowledge is what admission is answered from: on the leader the rules, which are never older than what is derived from them, and
-// elsewhere what the leader has derived, which holds no credential.
+// knowledge is the source of answers to admission requests: on the leader the rules, which are never older than what is derived from them,
+// and elsewhere what the leader has derived, which contains no credential.
 type knowledge struct {
 	follower *derived.Follower
 	labels   *namespaces.Cache
-	attaches bool // admission requests of accounts are answered here
+	attaches bool // this replica answers admission requests about accounts
 
 	rules atomic.Pointer[pullsecret.Index] // while this replica leads, once it knows them all
 
@@ -34,12 +34,12 @@ func newKnowledge(follower *derived.Follower, labels *namespaces.Cache, attaches
 	return k
 }
 
-// needLabels has the labels of namespaces watched where accounts of which this replica is asked depend on them.
+// needLabels has the labels of namespaces watched if answers about accounts depend on them here.
 func (k *knowledge) needLabels() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	leads := k.rules.Load() != nil // then the term needs them, as the rules say
-	attached := k.follower.Get()   // asked for here, so that whoever comes last knows the newest
+	leads := k.rules.Load() != nil // then the term decides whether it needs them, by the rules
+	attached := k.follower.Get()   // under the lock, so that the last caller sees the newest
 	k.labels.Need(k, k.attaches && !leads && attached != nil && attached.Labelled())
 }
 
@@ -77,13 +77,13 @@ func (k *knowledge) turn(rules *pullsecret.Index) {
 	k.changed = make(chan struct{})
 }
 
-// lead has admission answered from the rules of this term, which must all be known.
+// lead answers admission requests from the rules of this term from now on. All rules must be known.
 func (k *knowledge) lead(rules *pullsecret.Index) {
 	k.turn(rules)
 	k.needLabels()
 }
 
-// follow forgets the rules of a term that has ended. What they attach stays known until it is known what another leader derives.
+// follow drops the rules of a term that has ended. What they attach is used until it is known what another leader derives.
 func (k *knowledge) follow(rules *pullsecret.Index) {
 	if k.rules.Load() == rules {
 		k.follower.Assume(rules.Rules().Attachments())
@@ -91,15 +91,14 @@ func (k *knowledge) follow(rules *pullsecret.Index) {
 		k.needLabels()
 	}
 	rules.Forget()
-	// What is garbage now is collected, and the pages that become free are returned to the system, which empties them. The next
-	// leader need not wait for that.
+	// Collects what is garbage now, and returns the free pages to the system, which clears them. The next leader need not wait for that.
 	go func() {
-		runtime.GC() // what is pooled is kept once
+		runtime.GC() // the first collection keeps what is pooled
 		debug.FreeOSMemory()
 	}()
 }
 
-// known returns why it is not known what is attached; nil when it is.
+// known returns why it is not known yet what is attached; nil once it is.
 func (k *knowledge) known() error {
 	if k.rules.Load() != nil {
 		return nil
@@ -107,7 +106,7 @@ func (k *knowledge) known() error {
 	return k.follower.Known()
 }
 
-// attachments returns what is attached at this moment.
+// attachments returns what is attached now.
 func (k *knowledge) attachments() webhook.Attachments {
 	if rules := k.rules.Load(); rules != nil {
 		return rules.Rules().Attaching()
@@ -115,7 +114,7 @@ func (k *knowledge) attachments() webhook.Attachments {
 	if attachments := k.follower.Get(); attachments != nil {
 		return attachments
 	}
-	return pullsecret.NewAttachments() // nobody is answered from it: see known
+	return pullsecret.NewAttachments() // no request is answered from it: see known
 }
 
 // Secrets returns the names of the Secrets that a service account should list.
@@ -123,8 +122,8 @@ func (k *knowledge) Secrets(namespace string, labels func() pullsecret.Labels, s
 	return k.attachments().Secrets(namespace, labels, serviceAccount)
 }
 
-// PodSecrets returns the names of the Secrets that a pod is given that lists pull secrets of its own. At the beginning of a term, while it
-// is not known which accounts' pods get nothing, it is what the leader of before has derived.
+// PodSecrets returns the names of the Secrets that are added to a pod that lists pull secrets of its own. At the beginning of a term, while
+// it is not known which accounts' pods get nothing, that is what the previous leader has derived.
 func (k *knowledge) PodSecrets(pod *pullsecret.Pod, labels func() pullsecret.Labels) []string {
 	if rules := k.rules.Load(); rules != nil && rules.Rules().BarredKnown() {
 		return rules.PodSecrets(pod, labels)
@@ -135,7 +134,7 @@ func (k *knowledge) PodSecrets(pod *pullsecret.Pod, labels func() pullsecret.Lab
 	return nil
 }
 
-// Sources returns the ImagePullSecrets that give a server a credential in some of these namespaces.
+// Sources returns the ImagePullSecrets that issue a credential for a server in some of these namespaces.
 func (k *knowledge) Sources(server string, namespaces pullsecret.Namespaces) []pullsecret.Source {
 	return k.attachments().Sources(server, namespaces)
 }

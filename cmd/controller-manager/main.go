@@ -12,7 +12,7 @@ import (
 	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
-	_ "golang.org/x/crypto/x509roots/fallback" // the image has no roots of its own: registries and the cloud are trusted by Mozilla's
+	_ "golang.org/x/crypto/x509roots/fallback" // the image has no CA certificates: those of Mozilla are trusted for registries and the cloud
 )
 
 // version is set by the linker.
@@ -40,8 +40,8 @@ func main() {
 	} else {
 		log.Info("controller manager started", "version", version)
 	}
-	// Close to nine tenths of what its container may hold, the process collects garbage more often instead of being killed.
-	// GOMEMLIMIT overrides it.
+	// Close to nine tenths of the container's memory limit, the process collects garbage more often, instead of being killed. GOMEMLIMIT
+	// overrides this.
 	if limit, err := memlimit.Set(); err != nil {
 		log.Debug("memory limit of the container was not found", "error", err)
 	} else {

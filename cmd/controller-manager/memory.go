@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	// restPeriod is how often it is looked whether the process rests.
+	// restPeriod is how often to look whether the process is idle.
 	restPeriod = 5 * time.Second
-	// restingBytes is what a process that rests allocates in that time at most, in bytes: it renews a Lease.
+	// restingBytes is the maximum that an idle process allocates in that time, in bytes: it renews a Lease.
 	restingBytes = 1 << 20
-	// burstBytes is what a burst of work has allocated at least for what it has left to be worth a collection.
+	// burstBytes is how much a burst of work must have allocated for a collection to be worthwhile, in bytes.
 	burstBytes = 32 << 20
 )
 
-// giveBack returns to the system, until ctx ends, what a burst of work has left in the heap, once it is over. The runtime would
-// wait for the next collection, which in a process that rests is minutes away, and keep the most that it ever needed.
+// giveBack returns free memory to the system after each burst of work, until ctx ends. The runtime would wait for the next collection,
+// which is minutes away in an idle process, and keep the most that it ever needed.
 func giveBack(ctx context.Context) {
 	allocated := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	tick := time.NewTicker(restPeriod)
@@ -39,7 +39,7 @@ func giveBack(ctx context.Context) {
 	}
 }
 
-// resting reports whether a burst of work is over, by what was allocated since the last look and since memory was last given back.
+// resting reports whether a burst of work is over, by how much was allocated since the last look and since memory was last returned.
 func resting(sinceLook, sinceGiven uint64) bool {
 	return sinceLook <= restingBytes && sinceGiven >= burstBytes
 }

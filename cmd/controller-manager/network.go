@@ -10,7 +10,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// network returns what publishes the private addresses of registries for a term of leadership.
+// network returns a Keeper that publishes the private addresses of registries in a term of leadership.
 func (m *manager) network(index *pullsecret.Index) *keeper.Keeper {
 	return keeper.New(keeper.Config{
 		Log: m.log, Index: index, ConfigMaps: m.client.ConfigMaps(m.options.hostsUpdater), Namespace: m.options.hostsUpdater,
@@ -19,7 +19,7 @@ func (m *manager) network(index *pullsecret.Index) *keeper.Keeper {
 	})
 }
 
-// addresses returns those that the ConfigMap of global.hosts has for each domain, as hosts-updater reads it.
+// addresses returns the addresses of each domain in the ConfigMap of global.hosts, as hosts-updater reads it.
 func addresses(data map[string]string) (map[string][]netip.Addr, error) {
 	config, err := hostsd.ParseConfig([]byte(data[hostsd.ConfigFile]))
 	if err != nil {

@@ -33,7 +33,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook/registration"
 )
 
-// manager is the process, wired.
+// manager holds the parts of the process.
 type manager struct {
 	log              *slog.Logger
 	options          *options
@@ -48,20 +48,20 @@ type manager struct {
 	known     *knowledge
 	registrar *registration.Registrar
 	serving   *certs.Serving
-	callers   *webhook.Callers // nil where anybody may call the webhook
+	callers   *webhook.Callers // nil if anybody may call the webhook
 	keeper    *certs.Keeper
 	counts    *metrics.Metrics
 	recorder  record.EventRecorder
 	draining  drain
 	fits      chan struct{} // closed once the cluster's definitions are known to keep what is written
-	complete  chan struct{} // closed once all else that is needed is known to be there, too
+	complete  chan struct{} // closed once everything else that is needed is known to exist, too
 	servers   *servers
 }
 
-// run wires the packages and runs them until ctx ends, or something fails for good: first leadership is handed
-// over, then, after the shutdown delay, the servers drain.
+// run wires the packages and runs them until ctx ends, or something fails for good. Then it hands over leadership, and after the shutdown
+// delay the servers drain.
 func run(ctx context.Context, log *slog.Logger, o *options) error {
-	// What admission needs lives until background ends, which is after the servers have drained.
+	// What admission needs runs until background ends, which is after the servers have drained.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -90,7 +90,7 @@ func run(ctx context.Context, log *slog.Logger, o *options) error {
 	return errors.Join(m.await(ctx, resign, checked, failed, elected), m.servers.shutdown())
 }
 
-// newManager wires the packages and opens the sockets. Events are recorded until ctx ends. It asks the API server for nothing.
+// newManager wires the packages and opens the sockets. Events are recorded until ctx ends. It makes no request to the API server.
 func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, error) {
 	client, imagePullSecrets, attachments, err := connect(o)
 	if err != nil {
@@ -131,9 +131,10 @@ func newManager(ctx context.Context, log *slog.Logger, o *options) (*manager, er
 	return m, err
 }
 
-// ready returns why API servers should call another replica; nil when they may call this one. Where they call none, a replica
-// is ready that could lead: an update then goes on only while the new ones find all that they need. What is not registered is up to
-// the leader. One of before an update that switches the webhook on leads until the new ones are ready, and never registers it.
+// ready returns why API servers should call another replica; nil if they may call this one. If they call none, a replica that could lead is
+// ready, so that a rollout goes on only while the new replicas find all that they need. A replica that does not lead does not wait for the
+// webhook to be registered, which is up to the leader: in a rollout that switches the webhook on, an old replica leads until the new ones
+// are ready, and never registers it.
 func (m *manager) ready() error {
 	switch leads := m.leads.Load(); {
 	case !m.options.webhook:
@@ -145,7 +146,7 @@ func (m *manager) ready() error {
 	}
 }
 
-// checked returns nil once the cluster is known to have all that is needed.
+// checked returns an error until the cluster is known to have all that is needed.
 func (m *manager) checked() error {
 	select {
 	case <-m.complete:
@@ -155,7 +156,7 @@ func (m *manager) checked() error {
 	}
 }
 
-// check checks whether the cluster's definitions keep what is written, and then whether everything else that is needed is there.
+// check checks whether the cluster's definitions keep what is written, and then whether everything else that is needed exists.
 func (m *manager) check(ctx context.Context) error {
 	if err := definitionsFit(ctx, m.log, m.imagePullSecrets); err != nil {
 		return err
@@ -168,7 +169,7 @@ func (m *manager) check(ctx context.Context) error {
 	return err
 }
 
-// preflight checks whether what is needed is there.
+// preflight checks whether what is needed exists.
 func (m *manager) preflight(ctx context.Context) error {
 	config := preflight.Config{
 		Log: m.log, Clients: m.client, Namespace: m.options.namespace, Role: managerRole, Owner: m.owner,
@@ -189,14 +190,14 @@ func (m *manager) preflight(ctx context.Context) error {
 	return preflight.Run(ctx, config)
 }
 
-// lead does what one replica does at a time, until ctx ends: a term of leadership.
+// lead is a term of leadership: it does, until ctx ends, what only one replica does at a time.
 func (m *manager) lead(ctx context.Context) {
 	m.leads.Store(true)
 	defer m.leads.Store(false)
 	if !wait(ctx, m.fits) {
 		return
 	}
-	// Credentials are known for as long as the term lasts.
+	// Credentials are known only as long as the term lasts.
 	index := pullsecret.NewIndex()
 	source := informer.New(m.log, m.imagePullSecrets, index)
 	defer m.labels.Need(index, false)
@@ -228,7 +229,7 @@ func (m *manager) lead(ctx context.Context) {
 		config.Grants = granted
 	}
 	controller = reconcile.NewController(config)
-	defer m.counts.Lead(controller.Progress)() // it leads until all of what follows has ended
+	defer m.counts.Lead(controller.Progress)() // it leads until all that follows has ended
 	var leading sync.WaitGroup
 	defer leading.Wait()
 	leading.Go(func() { source.Run(ctx) })
@@ -268,7 +269,7 @@ func (m *manager) keep(ctx context.Context, index *pullsecret.Index) {
 	m.keeper.Run(ctx)
 }
 
-// await returns once the process is to end and leadership is handed over: nil where ctx has ended, and else the reason.
+// await returns once the process must end and leadership is handed over: nil if ctx has ended, or else the reason.
 func (m *manager) await(ctx context.Context, resign context.CancelFunc, checked, failed, elected <-chan error) error {
 	for {
 		select {
@@ -277,7 +278,7 @@ func (m *manager) await(ctx context.Context, resign context.CancelFunc, checked,
 				resign()
 				return errors.Join(err, <-elected)
 			}
-			checked = nil // all is there
+			checked = nil // everything exists
 		case err := <-failed:
 			resign()
 			return errors.Join(err, <-elected)
@@ -289,7 +290,7 @@ func (m *manager) await(ctx context.Context, resign context.CancelFunc, checked,
 	}
 }
 
-// withdraw hands leadership over and goes on answering for as long as others may take to call another replica.
+// withdraw hands over leadership, and goes on answering for the shutdown delay, until API servers call another replica.
 func (m *manager) withdraw(elected, failed <-chan error) error {
 	m.log.Info("shutdown was requested")
 	m.draining.begin()
@@ -305,7 +306,7 @@ func wait(ctx context.Context, done <-chan struct{}) bool {
 	}
 }
 
-// sleep waits for the delay, unless a server fails in it.
+// sleep waits for the delay, unless a server fails meanwhile.
 func sleep(delay time.Duration, failed <-chan error) error {
 	select {
 	case <-time.After(delay):

@@ -18,7 +18,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/webhook"
 )
 
-// drain says whether this replica is on its way out.
+// drain says whether this replica is shutting down.
 type drain struct{ begun atomic.Bool }
 
 func (d *drain) begin() { d.begun.Store(true) }
@@ -30,16 +30,16 @@ func (d *drain) err() error {
 	return nil
 }
 
-// servers are the servers of the process, each with the socket it listens on.
+// servers holds the servers of the process, and the sockets that they listen on.
 type servers struct {
 	webhook, metrics, pprof *http.Server
 
-	webhooks  net.Listener // nil where there is no webhook
+	webhooks  net.Listener // nil if there is no webhook
 	scraping  net.Listener
-	profiling net.Listener // nil where no profiles are served
+	profiling net.Listener // nil if no profiles are served
 }
 
-// listen opens the sockets, so that a port in use is told before anything else happens.
+// listen opens the sockets, so that a port in use is reported before anything else happens.
 func listen(
 	log *slog.Logger, o *options, admission, metrics http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error),
 	ready func() error,
@@ -89,7 +89,7 @@ func (s *servers) close() error {
 	return errors.Join(errs...)
 }
 
-// serve starts the servers; the channel gets the error of one that fails.
+// serve starts the servers. If one fails, its error is sent to the channel.
 func (s *servers) serve(running *sync.WaitGroup) <-chan error {
 	failed := make(chan error, 3)
 	if s.webhooks != nil {
@@ -114,7 +114,7 @@ func (s *servers) serve(running *sync.WaitGroup) <-chan error {
 	return failed
 }
 
-// shutdown answers what is under way and closes the servers.
+// shutdown answers the requests under way, and closes the servers.
 func (s *servers) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -122,7 +122,7 @@ func (s *servers) shutdown() error {
 	return errors.Join(s.webhook.Shutdown(ctx), s.metrics.Shutdown(ctx), s.pprof.Close())
 }
 
-// profiles serves what Go's runtime tells of this process.
+// profiles serves the profiles of Go's runtime.
 func profiles() http.Handler {
 	router := chi.NewRouter()
 	router.Get("/debug/pprof/profile", pprof.Profile)

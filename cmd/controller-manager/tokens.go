@@ -24,20 +24,20 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reconcile"
 )
 
-// cloud is how the registry's cloud is asked for tokens.
+// cloud asks the registry's cloud for tokens.
 type cloud struct {
 	clients   *clientset.Clientset
 	namespace string
 	clusterID string
 	api       *tencentcloud.Client
-	ambient   *tencentcloud.Caller // as this process itself
+	ambient   *tencentcloud.Caller // the identity of this process itself
 	store     records.Store
 	issuer    *issuer.Issuer // of this term
 
 	mu sync.Mutex // guards issuer
 }
 
-// newCloud returns one that asks as the flags say. It asks for nothing yet.
+// newCloud returns a cloud as the flags configure it. It makes no request.
 func newCloud(client *clientset.Clientset, o *options) (*cloud, error) {
 	api, err := tencentcloud.New(o.cloud)
 	if err != nil {
@@ -49,12 +49,12 @@ func newCloud(client *clientset.Clientset, o *options) (*cloud, error) {
 	}, nil
 }
 
-// keeper returns what keeps tokens for a term of leadership.
+// keeper returns a Keeper of tokens for a term of leadership.
 func (c *cloud) keeper(
 	log *slog.Logger, imagePullSecrets *typed.Client, index *pullsecret.Index, controller *reconcile.Controller,
 ) *tokens.Keeper {
 	c.mu.Lock()
-	c.issuer = nil // what it has listed is of another term, after which somebody else may have created tokens
+	c.issuer = nil // its listings are of an earlier term, and another replica may have created tokens since
 	c.mu.Unlock()
 	return tokens.NewKeeper(tokens.Config{
 		Log: log, Index: index, Sync: c.sync, Records: c.store.All, Issued: controller.Issued, Now: time.Now,
@@ -62,7 +62,7 @@ func (c *cloud) keeper(
 	})
 }
 
-// live returns the UID of an ImagePullSecret as the API server has it; blank where there is none, or it is being deleted.
+// live asks the API server for the UID of an ImagePullSecret; blank if there is none, or it is being deleted.
 func live(ctx context.Context, imagePullSecrets *typed.Client, name string) (types.UID, error) {
 	list, err := imagePullSecrets.List(ctx, named(name))
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *cloud) sync(
 	return made.Sync(ctx, uid, policy, held)
 }
 
-// identified returns the issuer, which is made once it is known which cluster this is.
+// identified returns the issuer. It is created once it is known which cluster this is.
 func (c *cloud) identified(ctx context.Context) (*issuer.Issuer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,10 +109,10 @@ func (c *cloud) identified(ctx context.Context) (*issuer.Issuer, error) {
 	return c.issuer, nil
 }
 
-// keysTimeout is how long it may take to read a Secret of keys.
+// keysTimeout is how long it may take to read a Secret with keys.
 const keysTimeout = 10 * time.Second
 
-// registry returns the registry of a place, as whoever has the keys that it names sees it.
+// registry returns the registry of a place, with the keys that the place names.
 func (c *cloud) registry(place rotation.Place) (*tencentcloud.Registry, error) {
 	if place.Key == "" {
 		return c.api.Registry(c.ambient, place.Region, place.ID), nil
@@ -123,7 +123,7 @@ func (c *cloud) registry(place rotation.Place) (*tencentcloud.Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking up secret %s/%s: %w", c.namespace, place.Key, err)
 	}
-	var keys corev1.Secret // blank where there is none, which the caller says
+	var keys corev1.Secret // empty if there is none: the Caller reports that
 	if len(list.Items) > 0 {
 		keys = list.Items[0]
 	}
@@ -131,7 +131,7 @@ func (c *cloud) registry(place rotation.Place) (*tencentcloud.Registry, error) {
 	return c.api.Registry(caller, place.Region, place.ID), nil
 }
 
-// named selects the object of that name.
+// named returns list options that select the object of that name.
 func named(name string) metav1.ListOptions {
 	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()}
 }

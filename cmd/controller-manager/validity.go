@@ -21,7 +21,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
-// validity returns what checks credentials in a term of leadership.
+// validity returns a Keeper that checks credentials in a term of leadership.
 func (m *manager) validity(index *pullsecret.Index, source *informer.Informer) *validity.Keeper {
 	return validity.NewKeeper(validity.Config{
 		Log: m.log, Index: index, Roots: m.authorities, Login: check.Run, Now: time.Now,
@@ -33,10 +33,10 @@ func (m *manager) validity(index *pullsecret.Index, source *informer.Informer) *
 	})
 }
 
-// authoritiesTimeout is how long it may take to read a Secret of authorities.
+// authoritiesTimeout is how long it may take to read a Secret with certificate authorities.
 const authoritiesTimeout = 10 * time.Second
 
-// authorities returns those that the Secret of that name in the manager's namespace holds, or why they cannot be told.
+// authorities returns the certificate authorities in the Secret of that name in the manager's namespace, or why there are none.
 func (m *manager) authorities(ctx context.Context, name string) (*x509.CertPool, *check.Result) {
 	ctx, cancel := context.WithTimeout(ctx, authoritiesTimeout)
 	defer cancel()
@@ -45,12 +45,12 @@ func (m *manager) authorities(ctx context.Context, name string) (*x509.CertPool,
 	switch {
 	case apierrors.IsForbidden(err):
 		return nil, &check.Result{Verdict: check.Unknown, Reason: "AuthoritiesForbidden", Message: fmt.Sprintf(
-			"the manager may not read secret %s, which is to hold the registry's authorities: grant it the verb list on secrets there, by the Role %s",
-			full, reference.Role)}
+			"the manager may not read secret %s, which should hold the registry's authorities: grant it the verb list on secrets there, "+
+				"by the Role %s", full, reference.Role)}
 	case err != nil:
 		m.log.Debug("authorities of a registry were not read, trying again", "namespace", m.options.namespace, "secret", name, "error", err)
 		return nil, &check.Result{Verdict: check.Unknown, Reason: "AuthoritiesUnread", Message: fmt.Sprintf(
-			"secret %s, which is to hold the registry's authorities, could not be read: that is tried again", full)}
+			"secret %s, which should hold the registry's authorities, could not be read: it is tried again", full)}
 	}
 	var secret *corev1.Secret
 	if len(list.Items) > 0 {
@@ -59,7 +59,8 @@ func (m *manager) authorities(ctx context.Context, name string) (*x509.CertPool,
 	return check.Authorities(full, secret)
 }
 
-// watchAuthorities returns what watches a Secret in the manager's namespace for its authorities. Nothing else of it is kept.
+// watchAuthorities returns a function that watches a Secret in the manager's namespace, and passes on its certificate authorities. Nothing
+// else of the Secret is kept.
 func (m *manager) watchAuthorities(answered func(verb string, err error)) func(context.Context, string, func(validity.Authorities)) {
 	return func(ctx context.Context, name string, tell func(validity.Authorities)) {
 		secrets := m.client.Secrets(m.options.namespace)

@@ -21,26 +21,26 @@ import (
 )
 
 const (
-	// askFor bounds how long the end of the process waits for the API server. A node that shuts down gives its pods ten seconds.
+	// askFor is how long the process waits for the API server before it ends. A node that shuts down gives its pods ten seconds.
 	askFor = 8 * time.Second
-	// maxAnswer bounds what is read of an answer, in bytes.
+	// maxAnswer is the maximum length of an answer, in bytes.
 	maxAnswer = 4 << 20
-	// firstRetry and lastRetry are the pauses between two questions at the end.
+	// firstRetry and lastRetry are the shortest and the longest pause between two questions at the end.
 	firstRetry, lastRetry = 200 * time.Millisecond, 2 * time.Second
 )
 
-// daemonSet is the one that runs this process. A pod ends for many reasons that leave the lines wanted: an update, a reboot, an
-// eviction, a probe. They are no longer wanted once the DaemonSet is gone, and only the API server knows.
+// daemonSet is the DaemonSet that runs this process. A pod may end while its lines are still wanted: after an update, a reboot, an
+// eviction, or a failed probe. They are no longer wanted once the DaemonSet is gone, and only the API server knows that.
 type daemonSet struct {
 	namespace, name string
 	server          string // such as https://10.96.0.1:443
-	tokenFile       string // read anew for each question: the kubelet renews it
+	tokenFile       string // read for each question: the kubelet renews it
 	client          *http.Client
-	// withdrawn says that the ConfigMap of the lines was there, and has been deleted since.
+	// withdrawn says that the ConfigMap of the lines existed, and was deleted since.
 	withdrawn atomic.Bool
 }
 
-// newDaemonSet reads the credentials that the kubelet mounts into a pod. Reference is "namespace/name".
+// newDaemonSet reads the credentials that the kubelet mounts into a pod. reference is "namespace/name".
 func newDaemonSet(reference, account, host, port string) (*daemonSet, error) {
 	namespace, name, _ := strings.Cut(reference, "/")
 	if host == "" || port == "" {
@@ -49,19 +49,19 @@ func newDaemonSet(reference, account, host, port string) (*daemonSet, error) {
 	}
 	authority, err := os.ReadFile(filepath.Join(account, "ca.crt"))
 	if err != nil {
-		return nil, fmt.Errorf("reading whom to trust as the API server: %w", err)
+		return nil, fmt.Errorf("reading the CA certificate of the API server: %w", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(authority) {
-		return nil, fmt.Errorf("reading whom to trust as the API server: %s holds no certificate", filepath.Join(account, "ca.crt"))
+		return nil, fmt.Errorf("reading the CA certificate of the API server: %s holds no certificate", filepath.Join(account, "ca.crt"))
 	}
 	return &daemonSet{
 		namespace: namespace, name: name, server: "https://" + net.JoinHostPort(host, port), tokenFile: filepath.Join(account, "token"),
 		client: &http.Client{
-			// A watch and two questions in the life of a process are no reason to keep a connection.
+			// A process makes a watch and a few questions: that is no reason to keep connections.
 			Transport: &http.Transport{
 				TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true,
-				TLSHandshakeTimeout: lastOpening, ResponseHeaderTimeout: lastOpening, // a watch may say nothing for long, but begins at once
+				TLSHandshakeTimeout: lastOpening, ResponseHeaderTimeout: lastOpening, // a watch may be silent for long, but its header comes at once
 			},
 		},
 	}, nil
@@ -71,24 +71,25 @@ func newDaemonSet(reference, account, host, port string) (*daemonSet, error) {
 type answer struct {
 	status int
 	reason string // of a refusal
-	ending bool   // it has been deleted, and still has its dependents or finalizers
+	ending bool   // it is being deleted, and waits for its dependents or finalizers
 	retry  time.Duration
 }
 
-// there reports whether the object is there, and not going.
+// there reports whether the object exists, and is not being deleted.
 func (a answer) there() bool { return a.status == http.StatusOK && !a.ending }
 
-// gone reports whether the object is gone or going. A refusal says neither: an uninstall deletes account and role, but so does
-// whoever deletes a pod by force with its token, and an API server that has just started does not know them yet.
+// gone reports whether the object is gone or being deleted. A refusal does not say so: an uninstall deletes the account and its role, but a
+// refusal may also come of a pod that was deleted by force, which ends its token, or of an API server that has just started and does not
+// know them yet.
 func (a answer) gone() bool {
 	if a.status == http.StatusNotFound {
-		return a.reason == "NotFound" // said of the object, not of a path that somebody between does not know
+		return a.reason == "NotFound" // of the object, not of a path that a proxy does not know
 	}
 	return a.status == http.StatusOK && a.ending
 }
 
-// gone asks until the API server says whether the DaemonSet, or its namespace, is gone, or ctx ends. Where it does not say, what
-// counts is whether the configuration has been withdrawn: a watch that is open outlives the permission for it.
+// gone asks until the API server says whether the DaemonSet, or its namespace, is gone, or ctx ends. If it does not say, what counts is
+// whether the ConfigMap was deleted: an open watch outlives the permission for it.
 func (d *daemonSet) gone(ctx context.Context) (bool, error) {
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		set, namespace, err := d.ask(ctx)
@@ -110,7 +111,7 @@ func (d *daemonSet) gone(ctx context.Context) (bool, error) {
 	}
 }
 
-// retryAfter is how long the API server wants to be left alone.
+// retryAfter returns how long the API server asks its clients to wait.
 func retryAfter(header string) time.Duration {
 	seconds, err := strconv.Atoi(header)
 	if err != nil {
@@ -119,7 +120,7 @@ func retryAfter(header string) time.Duration {
 	return time.Duration(min(max(seconds, 0), int(askFor/time.Second))) * time.Second
 }
 
-// ask asks for the DaemonSet and for its namespace: where that is deleted, pods may go before their DaemonSet.
+// ask asks for the DaemonSet and for its namespace: if that is deleted, pods may be deleted before their DaemonSet.
 func (d *daemonSet) ask(ctx context.Context) (set, namespace answer, err error) {
 	if set, err = d.get(ctx, "/apis/apps/v1/namespaces/"+d.namespace+"/daemonsets/"+d.name); err != nil {
 		return set, namespace, err
@@ -153,7 +154,7 @@ func (d *daemonSet) get(ctx context.Context, path string) (answer, error) {
 	}, nil
 }
 
-// What is asked for of an object: all of it that counts, in a fraction of the bytes; or all.
+// The media types of an object: its metadata alone, in a fraction of the bytes; or all of it.
 const (
 	metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 	whole        = "application/json"
@@ -164,7 +165,7 @@ func (d *daemonSet) open(ctx context.Context, path string) (*http.Response, erro
 	return d.openAs(ctx, path, metadataOnly)
 }
 
-// openAs asks for an object in a form. The caller closes the body of the answer.
+// openAs asks for an object in that media type. The caller closes the body of the answer.
 func (d *daemonSet) openAs(ctx context.Context, path, form string) (*http.Response, error) {
 	token, err := os.ReadFile(d.tokenFile)
 	if err != nil {

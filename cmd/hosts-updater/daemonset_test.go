@@ -226,7 +226,7 @@ func TestNobodyToAskLeavesTheLines(t *testing.T) {
 		server.Listener.Close()
 		server.CloseClientConnections()
 		assert.Equal(t, kept, p.ends(t))
-		assert.Contains(t, p.log.String(), "kept lines in hosts file: whether the DaemonSet is gone was not told")
+		assert.Contains(t, p.log.String(), "kept lines in hosts file: it is unknown whether the DaemonSet is gone")
 	})
 	t.Run("a kill leaves them", func(t *testing.T) {
 		server := startAPIServer(t, notFound, there)

@@ -18,15 +18,15 @@ import (
 )
 
 const (
-	// discovered is the name of the ConfigMap of what the manager found. The kubelet mounts it, too, but follows it a minute later.
+	// discovered is the name of the ConfigMap of what the manager found. The kubelet mounts it, too, but updates it up to a minute later.
 	discovered = "updater-config-discovered"
-	// findPeriod is how often it is looked whether there is one.
+	// findPeriod is how often to look whether it is mounted.
 	findPeriod = 5 * time.Second
-	// grace is how long the API server may say nothing until a mounted file that changes counts for more than what was told.
+	// grace is how long the API server may be silent before a change of the mounted file takes precedence over its last answer.
 	grace = 2 * time.Minute
 )
 
-// finder is told what was found.
+// finder is what is told what the manager found. hostsd.Daemon is one.
 type finder interface {
 	Finds() bool
 	Tell(data []byte)
@@ -34,8 +34,8 @@ type finder interface {
 	Forget()
 }
 
-// find tells the daemon what the manager found as soon as it is published, until ctx ends. While nothing is mounted, nobody is asked: a
-// cluster that has no use for it has no watch of it.
+// find tells the daemon what the manager found as soon as it is published, until ctx ends. While nothing is mounted, it does not ask: a
+// cluster that does not use this has no watch of it.
 func (d *daemonSet) find(ctx context.Context, log *slog.Logger, daemon finder) {
 	told, warned := false, false
 	var heard time.Time
@@ -52,7 +52,7 @@ func (d *daemonSet) find(ctx context.Context, log *slog.Logger, daemon finder) {
 			}
 			if err != nil && pause == lastOpening && !warned {
 				warned = true
-				log.Warn("what was found was not watched, trying again", "error", err)
+				log.Warn("discovered entries were not watched, trying again", "error", err)
 			}
 			wait = pause/2 + rand.N(pause)
 		} else {
@@ -81,14 +81,14 @@ type found struct {
 
 func (f found) tell(daemon finder) { daemon.Tell([]byte(f.Data[hostsd.ConfigFile])) }
 
-// findOnce reads the ConfigMap and watches it until the API server ends the watch. Known says whether it was read.
+// findOnce reads the ConfigMap and watches it until the API server ends the watch. known says whether it was read.
 func (d *daemonSet) findOnce(ctx context.Context, daemon finder) (known bool, err error) {
 	now, err := d.readFound(ctx)
 	switch {
 	case err != nil:
 		return false, err
 	case now == nil:
-		daemon.Tell(nil) // before it is mounted no more
+		daemon.Tell(nil) // before the kubelet removes the mounted file
 		return true, nil
 	}
 	now.tell(daemon)
@@ -109,7 +109,7 @@ func (d *daemonSet) findOnce(ctx context.Context, daemon finder) (known bool, er
 			Object found
 		}
 		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
-			return true, fmt.Errorf("watching ConfigMap %s/%s: reading what is told: %w", d.namespace, discovered, err)
+			return true, fmt.Errorf("watching ConfigMap %s/%s: reading an event: %w", d.namespace, discovered, err)
 		}
 		switch event.Type {
 		case "ADDED", "MODIFIED":
@@ -117,7 +117,7 @@ func (d *daemonSet) findOnce(ctx context.Context, daemon finder) (known bool, er
 		case "DELETED":
 			daemon.Tell(nil)
 		case "ERROR":
-			return true, nil // it is read anew
+			return true, nil // it is read again
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -126,7 +126,7 @@ func (d *daemonSet) findOnce(ctx context.Context, daemon finder) (known bool, er
 	return true, nil
 }
 
-// readFound returns the ConfigMap as it is now; nil where there is none.
+// readFound returns the ConfigMap as it is now; nil if there is none.
 func (d *daemonSet) readFound(ctx context.Context) (*found, error) {
 	response, err := d.openAs(ctx, "/api/v1/namespaces/"+d.namespace+"/configmaps/"+discovered, whole)
 	if err != nil {

@@ -26,15 +26,15 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// One process on every node of a cluster: memory profiles, which nobody takes, are off.
+// Saves memory on every node: nobody takes memory profiles of this process.
 func init() { runtime.MemProfileRate = 0 }
 
 // Exit codes.
 const (
 	exitOK      = 0
-	exitFailed  = 1 // a file could not be read or written, or the address not be listened on
+	exitFailed  = 1 // a file could not be read or written, or the address could not be listened on
 	exitUsage   = 2 // the command line is wrong
-	exitRefused = 3 // with --once: done, but for entries that were refused
+	exitRefused = 3 // with --once: done, except for refused entries
 )
 
 type options struct {
@@ -47,7 +47,7 @@ type options struct {
 	daemonSet, account                string
 }
 
-// levels are those of the log, by what --log-level calls them.
+// levels are the log levels, by their names in --log-level.
 var levels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 
 func main() {
@@ -77,8 +77,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if o.cleanup {
 		return cleanUp(ctx, log, o.hostsFile)
 	}
-	// The live heap is a fraction of a megabyte; the default would let it grow to four before it
-	// is collected, on every node of a cluster.
+	// The live heap is a fraction of a megabyte. By default, it would grow to four before it is collected, on every node of a cluster.
 	debug.SetGCPercent(25)
 	daemon := hostsd.New(hostsd.Options{
 		Config:       o.config,
@@ -100,7 +99,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return keep(ctx, log, daemon, o)
 }
 
-// keep runs the daemon until ctx ends, and then removes its lines if nobody wants them any more.
+// keep runs the daemon until ctx ends, and then removes its lines if they are no longer wanted.
 func keep(ctx context.Context, log *slog.Logger, daemon *hostsd.Daemon, o options) int {
 	var runs *daemonSet
 	if o.daemonSet != "" {
@@ -109,7 +108,7 @@ func keep(ctx context.Context, log *slog.Logger, daemon *hostsd.Daemon, o option
 		if err != nil { // the lines matter more than their removal
 			log.Error("lines will stay when the DaemonSet goes", "error", err)
 		} else {
-			watching, end := context.WithCancel(context.WithoutCancel(ctx)) // until it is known whether to remove the lines
+			watching, end := context.WithCancel(context.WithoutCancel(ctx)) // lives until it is known whether to remove the lines
 			defer end()
 			go runs.watch(watching, log)
 			go runs.find(ctx, log, daemon)
@@ -132,13 +131,13 @@ func keep(ctx context.Context, log *slog.Logger, daemon *hostsd.Daemon, o option
 	}
 	daemon.Run(ctx)
 	if runs != nil {
-		// Beyond ctx, which has ended. The kubelet ends the process if this takes too long.
+		// Without ctx, which has ended. The kubelet kills the process if this takes too long.
 		return leave(context.WithoutCancel(ctx), log, runs, o.hostsFile)
 	}
 	return exitOK
 }
 
-// leave removes the lines if the DaemonSet that ran this process is gone. While that is not known they stay.
+// leave removes the lines if the DaemonSet that ran this process is gone. If that is not known, they stay.
 func leave(ctx context.Context, log *slog.Logger, runs *daemonSet, hostsFile string) int {
 	asking, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
@@ -147,15 +146,15 @@ func leave(ctx context.Context, log *slog.Logger, runs *daemonSet, hostsFile str
 	case gone:
 		return cleanUp(ctx, log, hostsFile)
 	case err != nil:
-		log.Warn("kept lines in hosts file: whether the DaemonSet is gone was not told", "hostsFile", hostsFile, "error", err)
+		log.Warn("kept lines in hosts file: it is unknown whether the DaemonSet is gone", "hostsFile", hostsFile, "error", err)
 	default:
 		log.Info("kept lines in hosts file: the DaemonSet is there", "hostsFile", hostsFile)
 	}
 	return exitOK
 }
 
-// cleanUpFor bounds how long other writers of the hosts file can keep its lines from being removed. With askFor it fits into
-// the thirty seconds that Kubernetes gives a pod to end.
+// cleanUpFor is how long other writers of the hosts file can delay the removal of the lines. Together with askFor it fits into the thirty
+// seconds that Kubernetes gives a pod to end.
 const cleanUpFor = 20 * time.Second
 
 // cleanUp removes our lines. While other programs keep writing to the file it tries again.
@@ -183,15 +182,15 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("hosts-updater", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // the caller prints the error
-	flags.StringVar(&o.config, "config", "/config", "the configuration: a file, or the folder that the ConfigMap updater-config is mounted as")
+	flags.StringVar(&o.config, "config", "/config", "the configuration: a file, or the folder where the ConfigMap updater-config is mounted")
 	flags.StringVar(&o.hostsFile, "hosts-file", "/host/etc/hosts",
 		"the node's hosts file; its whole folder must be mounted, not the file alone")
 	flags.DurationVar(&o.resync, "resync-period", 5*time.Minute, "time between two passes when nothing changes, at least 1s")
-	flags.BoolVar(&o.once, "once", false, "do one pass and exit: 0 done, 1 failed, 3 done but for refused entries")
+	flags.BoolVar(&o.once, "once", false, "do one pass and exit: 0 done, 1 failed, 3 done except for refused entries")
 	flags.BoolVar(&o.cleanup, "cleanup", false, "remove our lines from the hosts file and exit; the configuration is not read")
 	flags.StringVar(&o.daemonSet, "daemonset", "",
-		"the DaemonSet that runs this program, as namespace/name: our lines are removed when the program ends because that is gone; empty to "+
-			"leave them")
+		"the DaemonSet that runs this program, as namespace/name: our lines are removed when the program ends because the DaemonSet is gone; "+
+			"empty to leave them")
 	flags.StringVar(&o.account, "service-account", "/var/run/secrets/kubernetes.io/serviceaccount",
 		"with --daemonset: the folder with the token and ca.crt of the pod's account, which may get the DaemonSet and its namespace, and watch "+
 			"the ConfigMap updater-config")
@@ -220,7 +219,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	case !known:
 		return options{}, fmt.Errorf("--log-level=%q: must be debug, info, warn or error", o.logLevel)
 	case o.config == "" && !o.cleanup && !o.version:
-		return options{}, errors.New("--config is empty: name the configuration file or the folder it is mounted as")
+		return options{}, errors.New("--config is empty: name the configuration file, or the folder where it is mounted")
 	case o.daemonSet != "" && !isReference(o.daemonSet):
 		return options{}, fmt.Errorf("--daemonset=%q: must be a namespace and a name, such as tcr-assistant-system/hosts-updater", o.daemonSet)
 	case o.hostsFile == "":
@@ -229,7 +228,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	return o, nil
 }
 
-// isReference reports whether text is a namespace and a name of what both may consist of.
+// isReference reports whether text is "namespace/name", of valid characters.
 func isReference(text string) bool {
 	namespace, name, found := strings.Cut(text, "/")
 	odd := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' }

@@ -12,19 +12,19 @@ import (
 	"time"
 )
 
-// What the port for metrics and probes holds for its callers at a time, who do not prove who they are.
+// Limits of the port for metrics and probes, whose callers are not authenticated.
 const (
 	maxConnections = 64
 	maxHeader      = 16 << 10
-	socketBuffer   = 16 << 10 // of each direction, in the kernel
+	socketBuffer   = 16 << 10 // per direction, in the kernel
 )
 
 // newServer returns a server for a port that newPort returned.
 func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:  handler,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // callers decide how many there are
-		// No bound on the body: nobody reads one, and its timer would wake the process once more for each probe.
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // at level debug, since callers can cause any number of errors
+		// No timeout for the body: none is read, and its timer would wake the process once more for each probe.
 		ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -32,8 +32,8 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// port is a listener that holds so many connections. A new one is never turned away, so that the kubelet's probes are answered
-// whoever else holds on: instead the oldest is closed of the address that has most.
+// port is a listener with a limited number of open connections. It never refuses a new one, so that the kubelet's probes are always
+// answered. Instead, it closes the oldest connection of the address that has most.
 type port struct {
 	net.Listener
 
@@ -57,7 +57,7 @@ func (p *port) Accept() (net.Conn, error) {
 	}
 	c := &caller{Conn: conn, port: p}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetReadBuffer(socketBuffer) // where it is refused, the connection has just ended
+		_ = tcp.SetReadBuffer(socketBuffer) // if it fails, the connection has just ended
 		_ = tcp.SetWriteBuffer(socketBuffer)
 		if address, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
 			c.from = address.AddrPort().Addr()

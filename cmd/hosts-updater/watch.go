@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// configMap is the name of the ConfigMap of the lines, which comes and goes with the DaemonSet. It is watched in its stead: it
-	// changes when a host does, while the status of a DaemonSet changes with each of its pods, for all nodes to be told.
+	// configMap is the name of the ConfigMap of the lines, which is installed and deleted with the DaemonSet. It is watched instead: it
+	// changes only with its hosts, while the status of a DaemonSet changes with each of its pods, and all nodes would get these events.
 	configMap = "updater-config"
-	// firstOpening and lastOpening are the pauses before a watch is opened again.
+	// firstOpening and lastOpening are the shortest and the longest pause before a watch is opened again.
 	firstOpening, lastOpening = time.Second, time.Minute
 )
 
-// watch keeps withdrawn true to what becomes of the ConfigMap, until ctx ends. The API server ends a watch now and then, and it is
-// opened again; what happens in between is not told.
+// watch keeps withdrawn up to date with the ConfigMap, until ctx ends. The API server ends a watch from time to time, and it is opened
+// again; what happens in between is missed.
 func (d *daemonSet) watch(ctx context.Context, log *slog.Logger) {
 	told := false
 	for pause := firstOpening; ; pause = min(2*pause, lastOpening) {
@@ -31,14 +31,14 @@ func (d *daemonSet) watch(ctx context.Context, log *slog.Logger) {
 		if time.Since(began) > lastOpening {
 			pause = firstOpening
 		}
-		if err != nil && pause == lastOpening && !told { // a node that is starting up may not reach it for a while
+		if err != nil && pause == lastOpening && !told { // a node that starts up may not reach the API server for a while
 			told = true
 			log.Warn("own ConfigMap was not watched, trying again", "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause/2 + rand.N(pause)): // an API server that restarts is not asked by all nodes at once
+		case <-time.After(pause/2 + rand.N(pause)): // so that not all nodes ask a restarted API server at once
 		}
 	}
 }
@@ -55,7 +55,7 @@ func (d *daemonSet) watchOnce(ctx context.Context) error {
 	}
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, maxAnswer)
-	known := false // by this watch, which begins with what is there
+	known := false // seen by this watch, which begins with what exists
 	for lines.Scan() {
 		var event struct {
 			Type   string
@@ -64,7 +64,7 @@ func (d *daemonSet) watchOnce(ctx context.Context) error {
 			}
 		}
 		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
-			return fmt.Errorf("watching ConfigMap %s/%s: reading what is told: %w", d.namespace, configMap, err)
+			return fmt.Errorf("watching ConfigMap %s/%s: reading an event: %w", d.namespace, configMap, err)
 		}
 		switch event.Type {
 		case "ADDED", "MODIFIED":

@@ -37,11 +37,11 @@ func newCheck(o *options) *cobra.Command {
 		Short: "Log in to the registry of an ImagePullSecret, now and from here",
 		Long: `Log in to the registry of an ImagePullSecret, now and from here: with its credential, as a kubelet would, at each of its servers.
 
-It is tried as spec.check of the ImagePullSecret says, unless flags say something else; the flags' realms come besides. The credential is
-sent over HTTPS alone, to the registry's own domain and to the realms, and across no redirect. That it works from here does not say
-that it works from the nodes: kubectl tcr why says that.
+It follows spec.check of the ImagePullSecret, unless flags override it; the flags' realms are added to its realms. The credential is
+sent only over HTTPS, only to the registry's own domain and to the realms, and follows no redirect. That it works from here does not mean
+that it works from the nodes: for that, use kubectl tcr why.
 
-It ends with 0 where each server takes the credential, with 1 where one does not, and with 2 where nothing can be said.`,
+Exit codes: 0 if each server takes the credential, 1 if one refuses it, 2 if it could not find out.`,
 		Example: `  # Is the credential right?
   kubectl tcr check imagepullsecret-sample
 
@@ -59,11 +59,11 @@ It ends with 0 where each server takes the credential, with 1 where one does not
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return o.check(cmd, args[0], how) },
 	}
-	command.Flags().StringVar(&how.image, "image", "", "`image` that the credential should be able to pull; it is asked for at "+
-		"each server, or at the one that its name begins with")
+	command.Flags().StringVar(&how.image, "image", "", "`image` that the credential should be able to pull, requested from "+
+		"each server, or only from the one that its name begins with")
 	command.Flags().StringSliceVar(&how.realms, "realm", nil, "`host` of another domain that the registry may want the credential sent to")
 	command.Flags().StringVar(&how.caFile, "registry-ca-file", "",
-		"`file` of the PEM certificates of the authorities that the registry's is of, if not of the system's")
+		"`file` of PEM certificates of the registry's authorities, instead of those of the system")
 	return command
 }
 
@@ -75,7 +75,7 @@ type checked struct {
 	Servers []attempt `json:"servers"`
 }
 
-// attempt is what came of it at one server.
+// attempt is the result at one server.
 type attempt struct {
 	Server string `json:"server"`
 	check.Result
@@ -122,7 +122,7 @@ func (o *options) check(cmd *cobra.Command, name string, how trial) error {
 	return found.verdict()
 }
 
-// readLogins reads the credential of an object: where it stands, or, where the cloud issues it, in the Secret of a namespace.
+// readLogins reads the credential of an object at its source, or, if the cloud issues it, in the Secret of a namespace.
 func readLogins(
 	ctx context.Context, cluster *gather.Cluster, object *v1.ImagePullSecret, namespace string, how check.Login,
 ) ([]check.Login, []attempt, error) {
@@ -141,7 +141,7 @@ func readLogins(
 	return logins, nil, err
 }
 
-// loginsIn returns how the credential in a Secret is tried.
+// loginsIn returns the logins to try with the credential in a Secret.
 func loginsIn(secret *corev1.Secret, how check.Login) ([]check.Login, error) {
 	name := types.NamespacedName{Namespace: secret.Namespace, Name: secret.Name}
 	servers, err := diagnose.Read(secret.Data[corev1.DockerConfigJsonKey])
@@ -159,7 +159,7 @@ func loginsIn(secret *corev1.Secret, how check.Login) ([]check.Login, error) {
 	return logins, nil
 }
 
-// at returns the logins at the server that an image names; all where it names none.
+// at returns the logins at the server that an image names; all if it names none.
 func at(logins []check.Login, wanted string) []check.Login {
 	if i := slices.IndexFunc(logins, func(login check.Login) bool { return image.IsOf(wanted, login.Server) }); i >= 0 {
 		return logins[i : i+1]
@@ -167,7 +167,7 @@ func at(logins []check.Login, wanted string) []check.Login {
 	return logins
 }
 
-// verdict is how the command ends.
+// verdict returns the error that decides the exit code.
 func (c checked) verdict() error {
 	came := func(verdict check.Verdict) bool {
 		return slices.ContainsFunc(c.Servers, func(a attempt) bool { return a.Verdict == verdict })
@@ -182,8 +182,8 @@ func (c checked) verdict() error {
 	}
 }
 
-// loginsOf returns how an object's credential is tried, at each of its servers. Where the credential cannot be read where it stands, it
-// returns what came of that instead.
+// loginsOf returns the logins to try with an object's credential, one for each of its servers. If the credential cannot be read at its
+// source, it returns that result instead.
 func loginsOf(object *v1.ImagePullSecret, referred credential.Seen, how check.Login) ([]check.Login, []attempt, error) {
 	rule, errs := pullsecret.Parse(object)
 	if len(errs) > 0 {
@@ -204,8 +204,8 @@ func loginsOf(object *v1.ImagePullSecret, referred credential.Seen, how check.Lo
 	return logins, nil, nil
 }
 
-// login returns how the credential of an object is tried: as its spec says, and as the flags say in its place, or besides. Where that
-// cannot be known, it returns what is to be said of the credential.
+// login returns how to try the credential of an object: as its spec says, with what the flags override or add. If the authorities cannot be
+// read, it returns the result for the credential instead.
 func (t trial) login(ctx context.Context, cluster *gather.Cluster, object *v1.ImagePullSecret) (check.Login, *check.Result, error) {
 	login := check.Login{Image: t.image, Realms: t.realms}
 	if spec := object.Spec.Check; spec != nil {
@@ -222,7 +222,7 @@ func (t trial) login(ctx context.Context, cluster *gather.Cluster, object *v1.Im
 	return login, unknown, err
 }
 
-// roots are the authorities in the file that registries' certificates may be of.
+// roots returns the certificate authorities in the file.
 func (t trial) roots() (*x509.CertPool, error) {
 	text, err := os.ReadFile(t.caFile)
 	if err != nil {

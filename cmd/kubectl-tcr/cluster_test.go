@@ -300,7 +300,7 @@ func TestPlanOfFilesAsPeopleHaveThem(t *testing.T) {
 			strings.ReplaceAll(same, "\n", "\n  ") + "\n", []string{"r would change nothing"}, 0},
 		"several beside others": {same + "---\n" + kind + "metadata: {name: s}\n" + spec +
 			"---\napiVersion: v1\nkind: Secret\nmetadata: {name: x, namespace: other}\n",
-			[]string{"r would change nothing", "s would be created", "Secret x of v1 is no ImagePullSecret"}, 1},
+			[]string{"r would change nothing", "s would be created", "Secret x of v1 is not an ImagePullSecret"}, 1},
 		"a name of the server's": {kind + "metadata: {generateName: team-}\n" + spec, []string{"imagepullsecret team-… would be created\n"}, 1},
 		"no name": {kind + "metadata: {labels: {a: b}}\n" + spec, []string{"would be refused", "metadata.name: Required value"},
 			1},
@@ -311,7 +311,7 @@ func TestPlanOfFilesAsPeopleHaveThem(t *testing.T) {
 		"a field that is unknown": {kind + "metadata: {name: s}\nspec: {docker: {pasword: hush}}\n",
 			[]string{"s would be refused", `unknown field "spec.docker.pasword"`}, 1},
 		"another version": {"apiVersion: tcr.tencentcloudcr.com/v2\nkind: ImagePullSecret\nmetadata: {name: r}\n",
-			[]string{"ImagePullSecret r of tcr.tencentcloudcr.com/v2 is no ImagePullSecret of tcr.tencentcloudcr.com/v1",
+			[]string{"ImagePullSecret r of tcr.tencentcloudcr.com/v2 is not an ImagePullSecret of tcr.tencentcloudcr.com/v1",
 				"there is no ImagePullSecret in them"}, 2},
 		"nothing": {"", []string{"error: reading the files: "}, 2},
 	} {

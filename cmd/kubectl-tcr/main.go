@@ -25,9 +25,9 @@ var version = "dev"
 
 // The codes that the command ends with.
 const (
-	exitFine    = 0 // nothing is wrong, nothing would change
-	exitFound   = 1 // something is
-	exitBlocked = 2 // it could not look
+	exitFine    = 0 // nothing is wrong, or nothing would change
+	exitFound   = 1 // something is wrong, or something would change
+	exitBlocked = 2 // it could not find out
 )
 
 func main() {
@@ -39,11 +39,11 @@ func main() {
 // errFound ends the command with exitFound, and says nothing more.
 var errFound = errors.New("something was found")
 
-// errBlocked ends it with exitBlocked.
-var errBlocked = errors.New("what decides could not be seen")
+// errBlocked ends the command with exitBlocked, and says nothing more.
+var errBlocked = errors.New("the answer could not be found")
 
 func run(ctx context.Context, args []string, streams genericiooptions.IOStreams) int {
-	log.SetOutput(io.Discard) // Go's HTTP client logs what a registry sends unasked, which may be what that was once sent
+	log.SetOutput(io.Discard) // Go's HTTP client logs what a registry sends without being asked, such as a password that it was sent before
 	root := newRoot(streams)
 	root.SetArgs(args)
 	switch err := root.ExecuteContext(ctx); {
@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, streams genericiooptions.IOStreams)
 	}
 }
 
-// options are what all commands have in common.
+// options holds what all commands have in common.
 type options struct {
 	genericiooptions.IOStreams
 	config  *genericclioptions.ConfigFlags
@@ -74,10 +74,10 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 		Short: "Say why a pod cannot pull, what an ImagePullSecret would change, how all of them fare, and whether a registry takes a credential",
 		Long: `Say why a pod cannot pull, what an ImagePullSecret would change, how all of them fare, and whether a registry takes a credential.
 
-Of the cluster it only reads, as you: what you may not see it names, and tells what it could see. It prints no password. "check" alone
-asks something else, too: the registry.
+It only reads from the cluster, as you. It names what you may not see, and shows the rest. It prints no password. Only "check"
+also sends requests elsewhere: to the registry.
 
-It ends with 0 where nothing is wrong or would change, with 1 where something is, and with 2 where it could not look.`,
+Exit codes: 0 if nothing is wrong or would change, 1 if something is or would, 2 if it could not find out.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl tcr"},
 		Version:       version,
 		SilenceUsage:  true,
@@ -91,7 +91,7 @@ It ends with 0 where nothing is wrong or would change, with 1 where something is
 	o.config.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&o.product, "product-namespace", "tcr-assistant-system", "`namespace` that TCR Assistant is "+
 		"installed in")
-	root.PersistentFlags().StringVarP(&o.output, "output", "o", "", "`format` of what is printed: json or yaml; blank for text")
+	root.PersistentFlags().StringVarP(&o.output, "output", "o", "", "output `format`: json or yaml; blank for text")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return o.checkOutput() }
 	root.AddCommand(newWhy(o), newPlan(o), newStatus(o), newCheck(o))
 	cobra.CheckErr(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"},
@@ -103,7 +103,7 @@ It ends with 0 where nothing is wrong or would change, with 1 where something is
 	return root
 }
 
-// taking says, besides what is wrong with the arguments of a command, what to write instead.
+// taking adds what to write instead to the error about the arguments of a command.
 func taking(arguments cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		err := arguments(cmd, args)
@@ -117,7 +117,7 @@ func taking(arguments cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// connect returns the cluster that the flags and the kubeconfig name, and the namespace that they do.
+// connect returns the cluster and the namespace that the flags and the kubeconfig name.
 func (o *options) connect() (cluster *gather.Cluster, namespace string, err error) {
 	config, err := o.config.ToRESTConfig()
 	if err != nil {
@@ -126,7 +126,7 @@ func (o *options) connect() (cluster *gather.Cluster, namespace string, err erro
 	if err := o.checkCluster(config.Host); err != nil {
 		return nil, "", err
 	}
-	config.QPS, config.Burst = 50, 300 // as kubectl: the API server is who limits
+	config.QPS, config.Burst = 50, 300 // as kubectl does: the API server sets the limit
 	if namespace, _, err = o.config.ToRawKubeConfigLoader().Namespace(); err != nil {
 		return nil, "", fmt.Errorf("reading the namespace of the kubeconfig: %w", err)
 	}
@@ -134,10 +134,10 @@ func (o *options) connect() (cluster *gather.Cluster, namespace string, err erro
 	return cluster, namespace, err
 }
 
-// nowhere is what client-go calls where nothing says which cluster is meant.
+// nowhere is the address that client-go uses if nothing names a cluster.
 const nowhere = "http://localhost:8080"
 
-// checkCluster returns an error where nothing says which cluster is meant.
+// checkCluster returns an error if nothing names a cluster.
 func (o *options) checkCluster(host string) error {
 	loader := o.config.ToRawKubeConfigLoader()
 	known, err := loader.RawConfig()
@@ -151,7 +151,7 @@ func (o *options) checkCluster(host string) error {
 // completing is how long a shell waits for names.
 const completing = 2 * time.Second
 
-// complete offers the names of objects of a kind.
+// complete returns the names of objects of a kind, for the shell's completion.
 func (o *options) complete(cmd *cobra.Command, kind, namespace string) ([]string, cobra.ShellCompDirective) {
 	cluster, _, err := o.connect()
 	if err != nil {

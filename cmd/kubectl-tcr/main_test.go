@@ -297,7 +297,7 @@ func TestStatusTellsWhetherTheCredentialIsGood(t *testing.T) {
 	assert.Contains(t, text, "CredentialExpired r: its credential ended at 2026-01-01 11:00 UTC\n")
 	all, text = shown(metav1.ConditionTrue, v1.CredentialStatus{ExpiryUnread: "the annotation is none"})
 	assert.True(t, all.fine())
-	assert.Contains(t, text, "r: when its credential ends is not known: the annotation is none\n")
+	assert.Contains(t, text, "r: it is not known when its credential expires: the annotation is none\n")
 }
 
 func TestStatusTellsWhatIsNotReachedFromThePrivateNetwork(t *testing.T) {
@@ -397,7 +397,7 @@ func TestPlanAsText(t *testing.T) {
 	}}.text(page{Writer: &out})
 	assert.Equal(t, `imagepullsecret r would be changed
 ~ servers: +vpc.example.com -x.example.com
-~ credential: every Secret is written anew, in place
+~ credential: every Secret is rewritten in place
 ~ pods that came before the credential: Evict, which evicts those that wait for an image, from then on
 + namespace a: secret tcr.ipsr; serviceaccounts default builder
 - namespace b: secret tcr.ipsr; serviceaccounts default

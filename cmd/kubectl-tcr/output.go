@@ -52,7 +52,7 @@ type page struct {
 	colour bool
 }
 
-// isTerminal reports whether colours mean something there, and are wanted (no-color.org).
+// isTerminal reports whether out is a terminal, and colours are wanted (no-color.org).
 func isTerminal(out io.Writer) bool {
 	file, is := out.(*os.File)
 	return is && os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(file.Fd()))
@@ -67,7 +67,7 @@ const (
 	plain  colour = "\x1b[0m"
 )
 
-// painted is a text that is printed as it is.
+// painted is a text that printf prints as it is.
 type painted string
 
 func (p page) in(c colour, text string) painted {
@@ -78,7 +78,7 @@ func (p page) in(c colour, text string) painted {
 	return painted(string(c) + text + string(plain))
 }
 
-// printf prints a line. What it is given is of the cluster's, or of a file's, and does not steer the terminal.
+// printf prints a line. Its arguments come from the cluster, or from a file, and must not control the terminal.
 func (p page) printf(format string, args ...any) {
 	for i, arg := range args {
 		if text := reflect.ValueOf(arg); text.Kind() == reflect.String && text.Type() != reflect.TypeFor[painted]() {
@@ -88,7 +88,8 @@ func (p page) printf(format string, args ...any) {
 	fmt.Fprintf(p, format, args...)
 }
 
-// printable takes out of a text what would steer a terminal: begin a line, change colours, or turn the direction of what follows.
+// printable replaces the characters of a text that would control a terminal: that begin a line, change colours, or reverse the direction of
+// what follows.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -98,7 +99,7 @@ func printable(text string) string {
 	}, text)
 }
 
-// printableLines is printable for a text of several lines. None of them looks like one of ours.
+// printableLines is printable for a text of several lines. All but the first are indented, so that none looks like a line of ours.
 func printableLines(text string) string {
 	var lines []string
 	for line := range strings.Lines(text) {
@@ -107,7 +108,7 @@ func printableLines(text string) string {
 	return strings.Join(lines, "\n  ")
 }
 
-// merged returns what could not be looked at, each once.
+// merged returns what could not be seen, without duplicates.
 func merged(all, more []diagnose.Unseen) []diagnose.Unseen {
 	for _, one := range more {
 		if !slices.Contains(all, one) {
@@ -117,7 +118,7 @@ func merged(all, more []diagnose.Unseen) []diagnose.Unseen {
 	return all
 }
 
-// unseen tells what could not be looked at, once for each reason.
+// unseen prints what could not be seen, once for each reason.
 func (p page) unseen(all []diagnose.Unseen) {
 	told := map[string]bool{}
 	for _, one := range all {

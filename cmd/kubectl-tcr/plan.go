@@ -26,13 +26,13 @@ func newPlan(o *options) *cobra.Command {
 		Use:   "plan -f FILE",
 		Short: "Say what creating or changing an ImagePullSecret would do, without doing it",
 		Long: `Say what creating or changing an ImagePullSecret would do, without doing it: which namespaces and service accounts gain and
-lose, which Secrets stand in the way, which other ImagePullSecrets have another credential for the server, and what would be refused.
+lose, which Secrets are in the way, which other ImagePullSecrets have another credential for the server, and what would be refused.
 
-It ends with 0 where nothing would change, with 1 where something would, or would be refused, and with 2 where it could not look.`,
+Exit codes: 0 if nothing would change, 1 if something would, or would be refused, 2 if it could not find out.`,
 		Example: `  # What would this file do?
   kubectl tcr plan -f imagepullsecret.yaml
 
-  # The same of what another program writes
+  # The same for the output of another program
   cat imagepullsecret.yaml | kubectl tcr plan -f -
 
   # For a program
@@ -41,7 +41,7 @@ It ends with 0 where nothing would change, with 1 where something would, or woul
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.plan(cmd, files) },
 	}
 	command.Flags().StringSliceVarP(&files.Filenames, "filename", "f", nil,
-		"`file`, folder or address of the ImagePullSecrets; - for standard input")
+		"`file`, folder or URL of the ImagePullSecrets; - for standard input")
 	command.Flags().BoolVarP(&files.Recursive, "recursive", "R", false, "read folders within folders, too")
 	cobra.CheckErr(command.MarkFlagRequired("filename"))
 	return command
@@ -75,7 +75,7 @@ func (o *options) plan(cmd *cobra.Command, files resource.FilenameOptions) error
 	return nil
 }
 
-// document is an ImagePullSecret of a file, or what is wrong with it.
+// document is an ImagePullSecret from a file, or what is wrong with it.
 type document struct {
 	object  *v1.ImagePullSecret
 	refused []string
@@ -92,7 +92,7 @@ func (o *options) read(files resource.FilenameOptions) ([]document, error) {
 		object, is := info.Object.(*unstructured.Unstructured)
 		if !is || object.GroupVersionKind() != v1.Kind {
 			kind := info.Object.GetObjectKind().GroupVersionKind()
-			page{Writer: o.ErrOut}.printf("%s %s of %s is no ImagePullSecret of %s, and left out\n",
+			page{Writer: o.ErrOut}.printf("%s %s of %s is not an ImagePullSecret of %s: left out\n",
 				kind.Kind, info.Name, kind.GroupVersion(), v1.GroupVersion)
 			return nil
 		}
@@ -109,15 +109,15 @@ func (o *options) read(files resource.FilenameOptions) ([]document, error) {
 	return wanted, nil
 }
 
-// repeated is what errors repeat of a file, where a password that begins with "*" is taken for the name of an anchor, and of the address
-// that it is at.
+// repeated matches what errors quote of a file, and of its URL. Such a quote may be a password: YAML takes one that begins with "*" for the
+// name of an anchor.
 var repeated = regexp.MustCompile("`[^`]*`|'[^']*'" + `|//[^\s"/@]+@|\?[^\s"]+`)
 
-// parse reads an ImagePullSecret as the API server does. It repeats no value: any may be a password by mistake.
+// parse reads an ImagePullSecret as the API server does. It quotes no value: any may be a password by mistake.
 func parse(object *unstructured.Unstructured) (document, error) {
 	encoded, err := json.Marshal(object.Object)
 	if err != nil {
-		return document{}, fmt.Errorf("reading imagepullsecret %s: it is no JSON", object.GetName())
+		return document{}, fmt.Errorf("reading imagepullsecret %s: it is not JSON", object.GetName())
 	}
 	read := document{object: &v1.ImagePullSecret{}}
 	unknown, err := kjson.UnmarshalStrict(encoded, read.object)
@@ -126,7 +126,7 @@ func parse(object *unstructured.Unstructured) (document, error) {
 	case errors.As(err, &typed):
 		read.refused = append(read.refused, fmt.Sprintf("%s: Invalid value: must be a %s: write it in quotes", typed.Field, typed.Type))
 	case err != nil:
-		read.refused = append(read.refused, "it is not of the form of an ImagePullSecret")
+		read.refused = append(read.refused, "it cannot be decoded as an ImagePullSecret")
 	}
 	for _, err := range unknown {
 		read.refused = append(read.refused, err.Error())
@@ -160,7 +160,7 @@ func compare(cmd *cobra.Command, cluster *gather.Cluster, wanted []document) (pl
 	return found, cmd.Context().Err()
 }
 
-// replaced returns what there is once an object of a file is there: those after it are compared with that.
+// replaced returns the existing objects together with one from a file: the next ones in the file are compared with these.
 func replaced(existing []v1.ImagePullSecret, object v1.ImagePullSecret) []v1.ImagePullSecret {
 	others := slices.DeleteFunc(slices.Clone(existing), func(e v1.ImagePullSecret) bool { return e.Name == object.Name })
 	return append(others, object)
@@ -193,7 +193,7 @@ func textOf(p page, object preview.Preview) {
 		p.printf("~ servers: %s\n", servers)
 	}
 	if object.Credential {
-		p.printf("~ credential: every Secret is written anew, in place\n")
+		p.printf("~ credential: every Secret is rewritten in place\n")
 	}
 	if object.Pods != "" {
 		p.printf("~ pods that list pull secrets of their own: %s, for those that are created from then on\n", object.Pods)
@@ -215,7 +215,7 @@ func textOf(p page, object preview.Preview) {
 	}
 }
 
-// healed says what becomes of pods under a value of spec.healing.
+// healed says what happens to pods with a value of spec.healing.
 var healed = map[string]string{
 	v1.HealingEvict: "Evict, which evicts those that wait for an image, from then on",
 	v1.HealingNever: "Never, none is evicted from then on",
@@ -240,7 +240,7 @@ func (p page) effect(effect preview.Effect, name string) {
 	}
 	tones := map[preview.Op]colour{preview.Gain: green, preview.Lose: red, preview.Change: yellow}
 	accounts := signed(effect.Gain, effect.Lose)
-	if effect.Op != preview.Change { // its sign is that of all
+	if effect.Op != preview.Change { // its sign holds for all
 		accounts = strings.Join(slices.Concat(effect.Gain, effect.Lose), " ")
 	}
 	if accounts != "" {

@@ -22,10 +22,10 @@ import (
 func newStatus(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [NAME]",
-		Short: "Show how ImagePullSecrets, the manager and hosts-updater fare, on one screen",
-		Long: `Show how ImagePullSecrets, the manager and hosts-updater fare, on one screen.
+		Short: "Show the state of ImagePullSecrets, the manager and hosts-updater, on one screen",
+		Long: `Show the state of ImagePullSecrets, the manager and hosts-updater, on one screen.
 
-It ends with 0 where everything is as it should be, with 1 where something is not, and with 2 where it could not look.`,
+Exit codes: 0 if everything is as it should be, 1 if something is not, 2 if it could not find out.`,
 		Example: `  # All of them
   kubectl tcr status
 
@@ -51,7 +51,7 @@ It ends with 0 where everything is as it should be, with 1 where something is no
 	}
 }
 
-// overview is what "status" prints. It holds nothing of a spec but what is public.
+// overview is what "status" prints. It contains nothing secret of a spec.
 type overview struct {
 	Objects []row             `json:"objects"`
 	Manager managerRow        `json:"manager"`
@@ -59,11 +59,11 @@ type overview struct {
 	Unseen  []diagnose.Unseen `json:"unseen,omitempty"`
 
 	all     bool      // show every failure
-	now     time.Time // of the looking
-	product string    // the namespace where the manager was looked for
+	now     time.Time // when the cluster was read
+	product string    // the namespace in which it looked for the manager
 }
 
-// row is how one ImagePullSecret fares.
+// row is the state of one ImagePullSecret.
 type row struct {
 	Name            string       `json:"name"`
 	Servers         []string     `json:"servers"`
@@ -80,20 +80,20 @@ type row struct {
 	Failures        []v1.Failure `json:"failures,omitempty"`
 	// NotIssued is why the cloud does not issue or renew the credential.
 	NotIssued string `json:"notIssued,omitempty"`
-	// NotReached is why the registry is not reached from its private network.
+	// NotReached is why the registry is not reached over its private network.
 	NotReached string `json:"notReached,omitempty"`
-	// NotHealed is why no pod is evicted that came before the credential, although the object asks for it.
+	// NotHealed is why pods that came before the credential are not evicted, although the object asks for it.
 	NotHealed string `json:"notHealed,omitempty"`
-	// Unread is why the credential cannot be read where it stands, ExpiryUnread why its end cannot.
+	// Unread is why the credential cannot be read at its source, ExpiryUnread why its expiry cannot.
 	Unread       string `json:"unread,omitempty"`
 	ExpiryUnread string `json:"expiryUnread,omitempty"`
-	// Valid is whether the registry takes the credential, as the manager last found, and ValidMessage who said what; both are blank
-	// where it has not looked.
+	// Valid is whether the registry takes the credential, as the manager last found, and ValidMessage is who answered what; both are blank if
+	// the manager has not checked.
 	Valid        string `json:"valid,omitempty"`
 	ValidMessage string `json:"validMessage,omitempty"`
 }
 
-// managerRow is how the manager fares.
+// managerRow is the state of the manager.
 type managerRow struct {
 	Leads     bool  `json:"leads"`
 	Replicas  int32 `json:"replicas"`
@@ -144,7 +144,7 @@ func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
 		AccountsDesired: status.SAsDesired, AccountsSuccess: status.SAsSuccess,
 	}
 	if rule, errs := pullsecret.Check(object); len(errs) > 0 {
-		shown.Servers = []string{"(invalid)"} // what is written there may be a password
+		shown.Servers = []string{"(invalid)"} // they may contain a password by mistake
 	} else {
 		shown.Servers, shown.Source = rule.Servers, v1.SourceInline
 		if rule.Reference != "" {
@@ -180,7 +180,7 @@ func rowOf(object *v1.ImagePullSecret, referred credential.Seen) row {
 	return shown
 }
 
-// failed returns the message of a condition that is False of the spec as it is now, else nothing.
+// failed returns the message of a condition that is False for the present spec; blank otherwise.
 func failed(object *v1.ImagePullSecret, condition string) string {
 	found := meta.FindStatusCondition(object.Status.Conditions, condition)
 	if found == nil || found.Status != metav1.ConditionFalse || found.ObservedGeneration != object.Generation {
@@ -193,7 +193,7 @@ func (s overview) saw(part diagnose.Part) bool {
 	return !slices.ContainsFunc(s.Unseen, func(u diagnose.Unseen) bool { return u.Part == part })
 }
 
-// expired reports whether the object's credential has ended.
+// expired reports whether the object's credential has expired.
 func (r row) expired(now time.Time) bool { return !r.ValidUntil.IsZero() && r.ValidUntil.Before(now) }
 
 // fine reports whether everything that could be seen is as it should be.
@@ -207,7 +207,7 @@ func (s overview) fine() bool {
 	return ready && manager && hosts
 }
 
-// maxFailures is how many failures of each object are shown unless one object is asked for.
+// maxFailures is how many failures are shown for each object, unless one object is asked for.
 const maxFailures = 3
 
 func (s overview) text(p page) {
@@ -249,7 +249,7 @@ func (s overview) text(p page) {
 	p.unseen(s.Unseen)
 }
 
-// servers are the first one and how many more there are, unless one object is asked for.
+// servers returns the first server and how many more there are, or all of them if one object is asked for.
 func (s overview) servers(r row) string {
 	if more := len(r.Servers) - 1; more > 0 && !s.all {
 		return fmt.Sprintf("%s +%d", r.Servers[0], more)
@@ -284,7 +284,7 @@ func (s overview) troubles(p page, r row) {
 		p.printf("registry: %s\n", printable(r.ValidMessage))
 	}
 	if r.ExpiryUnread != "" {
-		p.printf("%s: when its credential ends is not known: %s\n", r.Name, printable(r.ExpiryUnread))
+		p.printf("%s: it is not known when its credential expires: %s\n", r.Name, printable(r.ExpiryUnread))
 	}
 	if r.OptedOut != nil && s.all {
 		p.printf("opted out: %d namespaces, %d service accounts\n", r.OptedOut.Namespaces, r.OptedOut.ServiceAccounts)

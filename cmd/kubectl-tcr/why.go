@@ -17,8 +17,8 @@ func newWhy(o *options) *cobra.Command {
 		Short: "Say why pods cannot pull their images",
 		Long: `Say why pods cannot pull their images: what is wrong, how that is known, and what to do.
 
-KIND is pod, deployment, statefulset, daemonset, replicaset, job or namespace. Without a name it is about every pod of the namespace.
-It ends with 0 and the finding Healthy where no pull has failed, with 1 where it found why, and with 2 where it could not look.`,
+KIND is pod, deployment, statefulset, daemonset, replicaset, job or namespace. Without an argument, it looks at every pod of the namespace.
+Exit codes: 0, with the finding Healthy, if no pull has failed, 1 if it found why one has, 2 if it could not find out.`,
 		Example: `  # Why does a pod not start?
   kubectl tcr why web-1 -n shop
 
@@ -75,7 +75,7 @@ func (o *options) why(cmd *cobra.Command, argument string) error {
 	return explained.verdict()
 }
 
-// explain puts together what is wrong with several pods.
+// explain combines what is wrong with several pods.
 func explain(target gather.Target, evidence []diagnose.Evidence) explanation {
 	var all explanation
 	healthy := 0
@@ -105,7 +105,7 @@ func explain(target gather.Target, evidence []diagnose.Evidence) explanation {
 	return all
 }
 
-// verdict is how the command ends.
+// verdict returns the error that decides the exit code.
 func (e explanation) verdict() error {
 	is := func(reason diagnose.Reason) func(diagnose.Finding) bool {
 		return func(f diagnose.Finding) bool { return f.Reason == reason }
@@ -120,10 +120,10 @@ func (e explanation) verdict() error {
 	}
 }
 
-// maxOthers is how many more objects with the same trouble are named.
+// maxOthers is how many more objects with the same finding are named.
 const maxOthers = 3
 
-// text prints each kind of trouble once, with one example.
+// text prints each kind of finding once, with one example.
 func (e explanation) text(p page) {
 	done := map[diagnose.Reason]bool{}
 	for _, finding := range e.Findings {

@@ -9,14 +9,15 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/jwt"
 )
 
-// compared returns what a login proves that was made with a token, beside what somebody gets who shows no credential: there are services
-// that give anybody a token, whatever password they are shown.
+// compared returns what a login with a token proves, compared with one without a credential: some services give anybody a token, whatever
+// the password.
 func (l *Login) compared(ctx context.Context, taken Result, path, token string) Result {
 	guard := l.guard()
 	status, err := l.attempt(ctx, guard, auth.EmptyCredential, path)
 	last := guard.last(status, err)
 	unknown := func(why Result) Result {
-		why.Message = fmt.Sprintf("%s took the credential%s, and whether it asks for one at all cannot be told: %s", l.Server, l.forImage(), why.Message)
+		why.Message = fmt.Sprintf("%s took the credential%s, but it is unknown whether it asks for one at all: %s",
+			l.Server, l.forImage(), why.Message)
 		return why
 	}
 	switch {
@@ -24,7 +25,7 @@ func (l *Login) compared(ctx context.Context, taken Result, path, token string) 
 		return taken
 	case err == nil && succeeded(status):
 		return Result{Unknown, "AnonymousAccess", fmt.Sprintf(
-			"%s lets in whoever shows no credential, too%s, which proves nothing: name an image that is private", l.Server, l.forImage())}
+			"%s also lets in clients without a credential%s, so this proves nothing: name an image that is private", l.Server, l.forImage())}
 	case guard.open:
 		return unknown(l.unreached(guard, err))
 	case fails(last.status):
@@ -34,7 +35,7 @@ func (l *Login) compared(ctx context.Context, taken Result, path, token string) 
 	}
 }
 
-// apart reports whether two tokens say of themselves that the first is of somebody whom the other is not of.
+// apart reports whether both tokens exist, and the first names a subject that the other does not name.
 func apart(token, other string) bool {
 	subject := jwt.Read(token).Subject
 	return subject != "" && other != "" && subject != jwt.Read(other).Subject

@@ -1,5 +1,5 @@
-// Package check logs in to a registry as a kubelet's container runtime would, and says what came of it. It repeats nothing that a
-// registry answers: what is sent back may hold what was sent.
+// Package check logs in to a registry as a kubelet's container runtime would, and reports the result. It never quotes a registry's answer:
+// that may contain what was sent, such as the password.
 package check
 
 import (
@@ -19,39 +19,39 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
-// Login is a credential, and what it is tried on.
+// Login is a credential, and where and how to try it.
 type Login struct {
 	// Server is the registry's host, as an ImagePullSecret has it.
 	Server             string
 	Username, Password string
-	// Image, where set, is one that the credential should be able to pull: as its name stands in a pod, or without the host. One of
-	// another host is asked for nowhere.
+	// Image, if set, is one that the credential should be able to pull: its name as in a pod, or without the host. If its host is another one,
+	// no request is made.
 	Image string
-	// Realms are the hosts beside the server's own domain that the credential may be sent to.
+	// Realms are the hosts outside of the server's own domain that the credential may be sent to.
 	Realms []string
-	// Roots, where set, are the authorities that the registry's certificate may be of; else those of the system.
+	// Roots, if set, are the certificate authorities to trust for the registry, instead of those of the system.
 	Roots *x509.CertPool
 }
 
 // Verdict is whether a registry takes a credential.
 type Verdict string
 
-// What may come of a check.
+// The verdicts of a check.
 const (
 	Valid   Verdict = "Valid"
 	Refused Verdict = "Refused"
 	Unknown Verdict = "Unknown"
 )
 
-// Result is what came of a check. It holds no part of a credential.
+// Result is the result of a check. It contains no part of a credential.
 type Result struct {
 	Verdict Verdict `json:"verdict"`
-	// Reason is a word for it, Message says who said what, and what to do.
+	// Reason is one word in CamelCase. Message says who answered what, and what to do.
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
 }
 
-// Bounds of what a registry may take.
+// Limits on a registry's answers.
 const (
 	patience   = 20 * time.Second
 	maxHeaders = 64 << 10
@@ -61,20 +61,20 @@ const (
 // hub is where Docker Hub answers.
 const hub = "registry-1.docker.io"
 
-// accepted are the kinds of manifests that a kubelet's container runtime asks for.
+// accepted lists the media types of manifests that a kubelet's container runtime asks for.
 var accepted = strings.Join([]string{
 	"application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json",
 	"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json",
 }, ", ")
 
-// Run logs in, and where a token service lets it in, asks once more without the credential, to compare. It sends the credential over HTTPS alone, to the server's own registrable domain and the realms that are listed, and
-// follows no redirect.
+// Run logs in. If a token service lets it in, Run asks again without the credential, to compare. It sends the credential only over HTTPS,
+// only to the server's own registrable domain and the listed realms, and follows no redirect.
 func Run(ctx context.Context, login Login) Result {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if host := image.HostOf(login.Image); host != "" && !image.IsOf(login.Image, login.Server) {
 		return Result{Unknown, "ImageElsewhere", fmt.Sprintf(
-			"the image %q is of %s, which is none of the servers: write one of them in front, or the path alone", login.Image, host)}
+			"the image %q is on %s, which is none of the servers: begin its name with one of them, or write the path alone", login.Image, host)}
 	}
 	path, err := login.path()
 	if err != nil {
@@ -89,12 +89,12 @@ func Run(ctx context.Context, login Login) Result {
 	return result
 }
 
-// guard returns one that no request has passed yet.
+// guard returns a new guard.
 func (l *Login) guard() *guard {
 	return &guard{next: l.transport(), host: l.host(), realms: l.Realms, password: l.Password}
 }
 
-// attempt asks for a path as somebody with that credential, through the guard.
+// attempt requests a path with that credential, through the guard.
 func (l *Login) attempt(ctx context.Context, guard *guard, as auth.Credential, path string) (status int, err error) {
 	client := &auth.Client{
 		Client:     &http.Client{Transport: guard, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
@@ -112,7 +112,7 @@ func (l *Login) attempt(ctx context.Context, guard *guard, as auth.Credential, p
 	return status, err
 }
 
-// transport returns one that no other check shares: each trusts authorities of its own.
+// transport returns a transport for this check alone: each check trusts its own certificate authorities.
 func (l *Login) transport() *http.Transport {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxResponseHeaderBytes, transport.DisableKeepAlives = maxHeaders, true
@@ -140,7 +140,7 @@ func ask(ctx context.Context, client *auth.Client, method, host, path string) (s
 	return response.StatusCode, errors.Join(err, response.Body.Close())
 }
 
-// host is who is asked.
+// host returns the host to ask.
 func (l *Login) host() string {
 	if l.Server == image.DockerHub || l.Server == "docker.io" {
 		return hub
@@ -148,14 +148,14 @@ func (l *Login) host() string {
 	return l.Server
 }
 
-// path is what is asked for: whether the API is there, or the manifest of the image.
+// path returns the path to ask for: the base of the API, or the manifest of the image.
 func (l *Login) path() (string, error) {
 	if l.Image == "" {
 		return "/v2/", nil
 	}
 	name, err := image.ParseAt(l.Image, l.Server)
 	if err != nil {
-		return "", fmt.Errorf("the image %q is no image's name: write one such as team/app:v1", l.Image)
+		return "", fmt.Errorf("%q is not an image name: write one such as team/app:v1", l.Image)
 	}
 	return "/v2/" + name.Path + "/manifests/" + name.Version, nil
 }

@@ -220,7 +220,7 @@ func TestRun(t *testing.T) {
 
 func TestAnImagesNameThatIsNoneIsAnsweredWithOneThatIs(t *testing.T) {
 	result := Run(t.Context(), Login{Server: "r.example.com", Image: "Team"})
-	assert.Equal(t, Result{Unknown, "ImageNameInvalid", `the image "Team" is no image's name: write one such as team/app:v1`}, result)
+	assert.Equal(t, Result{Unknown, "ImageNameInvalid", `"Team" is not an image name: write one such as team/app:v1`}, result)
 }
 
 func TestWhatIsSaidAfterHEADWasRefusedIsAboutGET(t *testing.T) {
@@ -374,10 +374,10 @@ func TestWhatIsWrongWithACertificateIsSaid(t *testing.T) {
 	result := Run(t.Context(), login)
 	assert.Equal(t, Unknown, result.Verdict)
 	assert.Equal(t, "CertificateUnknown", result.Reason)
-	assert.Contains(t, result.Message, "is of other names")
+	assert.Contains(t, result.Message, "is for other names")
 
 	for err, want := range map[error]string{
-		x509.CertificateInvalidError{Reason: x509.Expired}:            "has ended, or has not begun",
+		x509.CertificateInvalidError{Reason: x509.Expired}:            "has expired, or is not valid yet",
 		x509.CertificateInvalidError{Reason: x509.TooManyConstraints}: "is not trusted here",
 		x509.UnhandledCriticalExtension{}:                             "is not trusted here",
 	} {

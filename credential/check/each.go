@@ -10,11 +10,11 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
-// AuthoritiesKey is the key under which a Secret holds the authorities that a registry's certificate is of.
+// AuthoritiesKey is the key under which a Secret holds the certificate authorities of a registry.
 const AuthoritiesKey = "ca.crt"
 
-// Each returns how a credential is tried at each of these servers: as how says. An image whose name begins with one of them is asked for
-// at that one alone, and the others are logged in to.
+// Each returns a copy of how for each of these servers. If the image's name begins with one of them, only that one is asked for the image;
+// at the others it is a plain login.
 func Each(servers []string, how Login) []Login {
 	named := slices.IndexFunc(servers, func(server string) bool { return image.IsOf(how.Image, server) })
 	logins := make([]Login, len(servers))
@@ -28,8 +28,8 @@ func Each(servers []string, how Login) []Login {
 	return logins
 }
 
-// Authorities returns those that the Secret of that name holds, which is nil where there is none, or why there are none: then nothing
-// can be said of a credential.
+// Authorities returns the certificate authorities that the Secret of that name holds, or why there are none: then the result is Unknown. A
+// nil secret means that it does not exist.
 func Authorities(name string, secret *corev1.Secret) (*x509.CertPool, *Result) {
 	unknown := func(reason, format string) *Result {
 		return &Result{Unknown, reason, fmt.Sprintf(format, name, AuthoritiesKey)}

@@ -12,17 +12,17 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-// guard lets requests pass to where a credential may be sent, and notes what came of them.
+// guard lets requests pass only to where a credential may be sent, and records how they were answered.
 type guard struct {
 	next     http.RoundTripper
 	host     string
 	realms   []string
 	password string
-	// asked is the host that was asked last, open whether it has yet to answer.
+	// asked is the host that was asked last; open is whether it has not answered yet.
 	asked string
 	open  bool
 	hops  []hop
-	// token is what the credential was changed into, or nothing was.
+	// token is the bearer token that the registry's token service issued; blank if it issued none.
 	token string
 }
 
@@ -30,18 +30,18 @@ type guard struct {
 type hop struct {
 	host   string
 	status int
-	// login is whether it held the credential itself, token whether it held what the credential was changed into.
+	// login is whether it carried the credential itself, token whether it carried a token issued for it.
 	login, token bool
 }
 
-// elsewhereError is a request that was not sent, because it would have taken the credential to where it does not belong.
+// elsewhereError is a request that was not sent, because it would have taken the credential to another domain.
 type elsewhereError struct{ host string }
 
 func (e *elsewhereError) Error() string {
-	return fmt.Sprintf("the registry wants the credential sent to %s, which is of another domain", e.host)
+	return fmt.Sprintf("the registry wants the credential sent to %s, which is in another domain", e.host)
 }
 
-// plainError is a request that was not sent, because it would have taken the credential over the network in the clear.
+// plainError is a request that was not sent, because it would have sent the credential in clear text.
 type plainError struct{ host string }
 
 func (e *plainError) Error() string {
@@ -52,7 +52,7 @@ func (e *plainError) Error() string {
 func (g *guard) RoundTrip(request *http.Request) (*http.Response, error) {
 	switch {
 	case request.URL.Host == "":
-		return nil, errors.New("the registry names no host that the credential be sent to")
+		return nil, errors.New("the registry names no host to send the credential to")
 	case request.URL.Scheme != "https":
 		return nil, &plainError{g.named(request.URL.Host)}
 	case !g.allows(request.URL.Host):
@@ -84,7 +84,8 @@ func (g *guard) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// last returns the request that was answered last; a zero hop where none was. An answer that was taken for none is status.
+// last returns the request that was answered last; a zero hop if none was. Without an error, its status is the one that the client
+// returned.
 func (g *guard) last(status int, err error) hop {
 	last := hop{}
 	if len(g.hops) > 0 {
@@ -105,7 +106,7 @@ func (g *guard) allows(host string) bool {
 	return own != "" && own == theirs
 }
 
-// withPort returns a host with the port that it is asked at: that of HTTPS where it names none.
+// withPort returns a host with its port: 443 unless it names one.
 func withPort(host string) string {
 	if _, _, err := net.SplitHostPort(host); err == nil {
 		return host
@@ -113,7 +114,7 @@ func withPort(host string) string {
 	return host + ":443"
 }
 
-// domainOf returns the domain that somebody has registered; blank for an address, and for a name in no public domain.
+// domainOf returns the registrable domain of a host; blank for an address, and for a name under no public suffix.
 func domainOf(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -129,8 +130,8 @@ func domainOf(host string) string {
 	return domain
 }
 
-// public reports whether a name is in a domain of the public suffix list. Of what is not, such as cluster.local, the list takes the last
-// label for a public domain, and so all of a cluster's names for one's own.
+// public reports whether a name is under a suffix of the public suffix list. For others, such as cluster.local, the list treats the last
+// label as a public suffix, so all names of a cluster would count as one owner's.
 func public(host string) bool {
 	suffix, authority := publicsuffix.PublicSuffix(host)
 	return authority || strings.Contains(suffix, ".")

@@ -11,7 +11,7 @@ import (
 	"net/http"
 )
 
-// judge says what the answers of a registry mean.
+// judge returns what the answers of a registry mean.
 func (l *Login) judge(guard *guard, status int, err error) Result {
 	last := guard.last(status, err)
 	if err != nil && (guard.open || last.status < http.StatusMultipleChoices || !last.login) {
@@ -31,26 +31,26 @@ func (l *Login) judge(guard *guard, status int, err error) Result {
 	case code == http.StatusNotFound && l.Image != "":
 		return Result{Unknown, "ImageNotFound", fmt.Sprintf("%s: there is no %s, or the credential may not see it", said, l.Image)}
 	case code >= http.StatusMultipleChoices && code < http.StatusBadRequest:
-		return Result{Unknown, "Redirected", said + ", a redirect, across which no credential is sent: name the host that it leads to"}
+		return Result{Unknown, "Redirected", said + ", a redirect, which is not followed with a credential: name the host that it leads to"}
 	default:
-		return Result{Unknown, "NotUnderstood", said + ", which says nothing of the credential: look whether this is a registry"}
+		return Result{Unknown, "NotUnderstood", said + ", which says nothing about the credential: check whether this is a registry"}
 	}
 }
 
-// fails reports whether an answer is about the one who answers.
+// fails reports whether an answer is about the server's own state: 429 or 5xx.
 func fails(status int) bool {
 	return status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
 }
 
-// failure is what comes of an answer that fails.
+// failure returns the result of such an answer.
 func failure(status int, said string) Result {
 	if status == http.StatusTooManyRequests {
 		return Result{Unknown, "RateLimited", said + ": it wants fewer requests"}
 	}
-	return Result{Unknown, "RegistryFails", said + ", which is an error of its own"}
+	return Result{Unknown, "RegistryFails", said + ", which is an error on its side"}
 }
 
-// refuses reports whether an answer is about the credential: a 401 to it, or a 403 where an image was asked for.
+// refuses reports whether an answer refuses the credential: with a 401, or with a 403 if an image was asked for.
 func (l *Login) refuses(last hop) bool {
 	asked := last.login || last.token
 	return asked && (last.status == http.StatusUnauthorized || last.status == http.StatusForbidden && l.Image != "")
@@ -78,7 +78,7 @@ func (l *Login) forImage() string {
 	return " for " + l.Image
 }
 
-// loggedIn reports whether somebody took the credential itself.
+// loggedIn reports whether a host took the credential itself.
 func (g *guard) loggedIn() bool {
 	for _, hop := range g.hops {
 		if hop.login && succeeded(hop.status) {
@@ -88,12 +88,12 @@ func (g *guard) loggedIn() bool {
 	return false
 }
 
-// proxyError is a proxy that does not lead to where it was asked to.
+// proxyError is the answer of a proxy that refused a CONNECT request.
 type proxyError struct{ status int }
 
 func (e *proxyError) Error() string { return fmt.Sprintf("the proxy answered %d", e.status) }
 
-// unreached says why there is no answer that decides. It repeats nothing of an error whose words may be a registry's.
+// unreached returns why there is no decisive answer. It quotes no error whose text may come from a registry.
 func (l *Login) unreached(guard *guard, err error) Result {
 	asked := guard.named(cmp.Or(guard.asked, l.Server))
 	var elsewhere *elsewhereError
@@ -109,11 +109,11 @@ func (l *Login) unreached(guard *guard, err error) Result {
 	case errors.As(err, &elsewhere):
 		return Result{Unknown, "RealmElsewhere", elsewhere.Error() + ": if that is right, list it in the realms of the check"}
 	case errors.As(err, &address):
-		return Result{Unknown, "RealmAddress", address.Error() + ", to which it is not sent: have the registry name a host by its domain"}
+		return Result{Unknown, "RealmAddress", address.Error() + ": it is not sent there. Have the registry name the host by its domain name"}
 	case errors.As(err, &plain):
 		return Result{Unknown, "PlainHTTP", plain.Error() + ": it is not sent"}
 	case errors.As(err, &name):
-		return Result{Unknown, "NameNotResolved", fmt.Sprintf("%s has no address here", guard.named(name.Name))}
+		return Result{Unknown, "NameNotResolved", fmt.Sprintf("%s does not resolve here", guard.named(name.Name))}
 	case errors.As(err, &certificate):
 		return Result{Unknown, "CertificateUnknown", fmt.Sprintf("the certificate of %s %s", asked, flawOf(certificate.Err))}
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
@@ -127,7 +127,7 @@ func (l *Login) unreached(guard *guard, err error) Result {
 	case errors.As(err, &operation):
 		return Result{Unknown, "Unreachable", asked + " cannot be reached from here"}
 	default:
-		return Result{Unknown, "NotUnderstood", "what " + asked + " answers is not what a registry does"}
+		return Result{Unknown, "NotUnderstood", asked + " does not answer as a registry does"}
 	}
 }
 
@@ -137,10 +137,10 @@ func flawOf(err error) string {
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &name):
-		return "is of other names: ask by one of them, or have it renewed"
+		return "is for other names: use one of them, or have it reissued"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "has ended, or has not begun: have it renewed, or look at the clock here"
+		return "has expired, or is not valid yet: have it renewed, or check the clock here"
 	default:
-		return "is not trusted here: name the authority that it is of"
+		return "is not trusted here: name the authority that issued it"
 	}
 }

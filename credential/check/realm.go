@@ -9,19 +9,19 @@ import (
 	"strings"
 )
 
-// addressError is a request that was not sent, because the library does not send any to such an address.
+// addressError is a request that was not sent, because the library sends none to such an address.
 type addressError struct{ host string }
 
 func (e *addressError) Error() string {
-	return fmt.Sprintf("the registry wants the credential sent to %s, an address of a private network or a machine's own", e.host)
+	return fmt.Sprintf("the registry wants the credential sent to %s, a private or local address", e.host)
 }
 
 const challengeHeader = "WWW-Authenticate"
 
-// realmForm finds the realm of a challenge. It decides what is said and not what is sent: that is held to allows once more.
+// realmForm finds the realm of a challenge. It only affects the message: whether a request is sent is decided by allows.
 var realmForm = regexp.MustCompile(`(?i)[ ,]realm="([^"]*)"`)
 
-// settle leaves of the challenges in an answer the one that a container runtime prefers, and returns why it leads nowhere, if it does.
+// settle keeps only the challenge of an answer that a container runtime prefers, and returns an error if its realm must not be asked.
 func (g *guard) settle(answer http.Header) error {
 	var chosen string
 	for _, challenge := range answer.Values(challengeHeader) {
@@ -60,16 +60,16 @@ func schemeOf(challenge string) string {
 	return strings.ToLower(scheme)
 }
 
-// inward reports whether a host is an address that the library sends no credential to unless it is the registry's own.
+// inward reports whether a host is an address that the library sends no credential to, unless it is the registry's own.
 func inward(host string) bool {
 	ip := net.ParseIP(host)
 	return ip != nil && (ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || ip.IsPrivate() || ip.IsUnspecified())
 }
 
-// maxName is how long a host may be that is named: a domain's name, and a port.
+// maxName is the maximum length of a host in a message: a domain name and a port.
 const maxName = 253 + len(":65535")
 
-// named returns a host as it may be told: a registry that has once been sent a password could have it named as part of a host.
+// named returns a host as messages may show it: a registry that knows the password could return it as part of a host name.
 func (g *guard) named(host string) string {
 	secret := strings.ToLower(g.password)
 	if host != g.host && (len(host) > maxName || secret != "" && strings.Contains(strings.ToLower(host), secret)) {

@@ -1,5 +1,5 @@
-// Package issuer makes what rotation decides: it lists, creates and revokes tokens, and stores what is known of them before anything
-// else is done with it.
+// Package issuer carries out what package rotation decides: it lists, creates and revokes tokens, and stores what it knows of them before
+// it does anything else with it.
 package issuer
 
 import (
@@ -15,20 +15,20 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/credential/tencentcloud"
 )
 
-// ErrConflict is the error of a Store or Forget of a record that somebody else has stored meanwhile.
-var ErrConflict = errors.New("the record was stored by somebody else meanwhile")
+// ErrConflict is returned by Store and Forget if another process has stored the record meanwhile.
+var ErrConflict = errors.New("the record was stored by another process meanwhile")
 
-// Records keeps the records, each in a version.
+// Records keeps the records, each with a version.
 type Records interface {
-	// Load returns the record of an object; a zero one of a blank version where there is none.
+	// Load returns the record of an object and its version; both are zero if there is none.
 	Load(ctx context.Context, uid string) (record rotation.Record, version string, err error)
-	// Store stores it in place of a version, or ends with ErrConflict.
+	// Store replaces that version of it, or returns ErrConflict.
 	Store(ctx context.Context, record rotation.Record, version string) error
-	// Forget removes it in a version, or ends with ErrConflict.
+	// Forget removes it if it still has that version, or returns ErrConflict.
 	Forget(ctx context.Context, uid, version string) error
 }
 
-// Registry is what is asked of a registry instance. tencentcloud.Registry is one.
+// Registry has the calls that are made to a registry instance. tencentcloud.Registry is one.
 type Registry interface {
 	Domain(ctx context.Context) (string, error)
 	Tokens(ctx context.Context) ([]tencentcloud.Listed, error)
@@ -38,41 +38,41 @@ type Registry interface {
 	DeleteToken(ctx context.Context, id string) error
 }
 
-// Issuer makes what is decided. It keeps what registries have listed, and nothing else: another one can go on at any time.
+// Issuer carries out decisions. It keeps only the listings of registries, so another one can take over at any time.
 type Issuer struct {
 	Cluster rotation.Cluster
 	Records Records
-	// Registry returns the registry of a place, for the keys that the place names.
+	// Registry returns the registry of a place, with the keys that the place names.
 	Registry func(place rotation.Place) (Registry, error)
 	Now      func() time.Time
 
 	mu       sync.Mutex
 	listings map[view]rotation.Listing
-	// created is when something was last created, or may have been: what was listed before does not count.
+	// created is when a token was last created, or may have been: earlier listings are void.
 	created map[rotation.Instance]time.Time
 }
 
-// view is a registry as somebody sees it: other keys may see none, or not every token.
+// view is a registry as seen with certain keys: with others it may seem absent, or not to have every token.
 type view struct {
 	rotation.Instance
 	key string
 }
 
-// Outcome is what a Sync has come to.
+// Outcome is the result of a Sync.
 type Outcome struct {
-	// Issue is the token that every Secret is to hold; nil leaves them as they are.
+	// Issue is the token that every Secret should hold; nil leaves them as they are.
 	Issue *rotation.Token
-	// Domain is the default one of the registry that it is for; blank where it is not known.
+	// Domain is the default domain of its registry; blank if it is not known.
 	Domain string
-	// Again is when to sync again where nothing else happens; zero where nothing is left to do.
+	// Again is when to sync again if nothing else happens; zero if nothing is left to do.
 	Again time.Time
 }
 
-// maxRounds is how many decisions one Sync makes at most: to list, to store, to disable and to store that are four.
+// maxRounds is the maximum number of decisions in one Sync: to list, to store, to disable, and to store that takes four.
 const maxRounds = 12
 
-// Sync brings an object's tokens to what is asked for; a nil policy says that the object is gone. held returns the serial of the token
-// that each of the object's Secrets holds, or 0. Where a call fails, the outcome is good nonetheless, and the error is that of the first.
+// Sync brings an object's tokens in line with a policy; a nil one means that the object is gone. held returns the serial of the token that
+// all of the object's Secrets hold, or 0. If calls fail, the outcome is valid nonetheless, and the error is the first.
 func (i *Issuer) Sync(ctx context.Context, uid string, policy *rotation.Policy, held func(rotation.Record) int) (Outcome, error) {
 	var first error
 	closed := map[rotation.Instance]bool{}
@@ -95,7 +95,7 @@ func (i *Issuer) Sync(ctx context.Context, uid string, policy *rotation.Policy, 
 			first = missing
 		}
 		if missing != nil || len(decision.Actions) == 0 {
-			return outcome, first // a token of a registry without a name could not be issued
+			return outcome, first // without the registry's domain, a token could not be issued
 		}
 		made, err := i.make(ctx, decision.Actions, record, version, policy, closed)
 		if first == nil {
@@ -111,7 +111,7 @@ func (i *Issuer) Sync(ctx context.Context, uid string, policy *rotation.Policy, 
 	return Outcome{}, first
 }
 
-// located returns the policy with the domain of its registry, which is asked for once and then known from the record.
+// located returns the policy with the domain of its registry. The registry is asked for it once; then the record has it.
 func (i *Issuer) located(ctx context.Context, policy *rotation.Policy, record rotation.Record) (*rotation.Policy, error) {
 	if policy == nil || policy.Domain != "" || record.Domain(policy.Instance) != "" {
 		return policy, nil
@@ -129,7 +129,7 @@ func (i *Issuer) located(ctx context.Context, policy *rotation.Policy, record ro
 	return &located, nil
 }
 
-// make makes the actions. It returns how many were made, and the first error. After a conflict everything is decided anew.
+// make carries out the actions. It returns how many succeeded, and the first error. After a conflict, everything is decided again.
 func (i *Issuer) make(
 	ctx context.Context, actions []rotation.Action, record rotation.Record, version string, policy *rotation.Policy,
 	closed map[rotation.Instance]bool,
@@ -170,7 +170,7 @@ func (i *Issuer) do(ctx context.Context, action rotation.Action, record rotation
 	}
 }
 
-// list asks for the tokens of a place. A registry that is gone has none, unless it is the one that is asked for.
+// list asks for the tokens of a place. A registry that does not exist has none; but for the one in the policy that is an error.
 func (i *Issuer) list(ctx context.Context, place rotation.Place, policy *rotation.Policy) error {
 	registry, err := i.Registry(place)
 	if err != nil {
@@ -197,7 +197,7 @@ func (i *Issuer) create(ctx context.Context, action rotation.Create, record rota
 	if err != nil {
 		return err
 	}
-	// Whether or not an answer comes, what was asked for before is out of date.
+	// Even if no answer comes, earlier listings are out of date.
 	defer i.forget(action.Place.Instance)
 	var made tencentcloud.Token
 	if action.Kind == rotation.Temporary {
@@ -211,12 +211,12 @@ func (i *Issuer) create(ctx context.Context, action rotation.Create, record rota
 	if err != nil {
 		return err
 	}
-	// Whoever gives up now does not lose what there is.
+	// The token exists now: it must be stored even if ctx ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	if !made.Expires.After(i.Now()) { // to store it would be to create the next one at once
+	if !made.Expires.After(i.Now()) { // if it were stored, the next one would be created at once
 		discard(ctx, registry, made.ID)
-		return fmt.Errorf("creating a token of registry %s: it has expired by this machine's clock: set that", action.Place.ID)
+		return fmt.Errorf("creating a token of registry %s: it has expired by this machine's clock: correct the clock", action.Place.ID)
 	}
 	err = i.Records.Store(ctx, record.With(rotation.Token{
 		Kind: action.Kind, Instance: action.Place.Instance, ID: made.ID, Username: made.Username, Password: made.Password,
@@ -228,7 +228,7 @@ func (i *Issuer) create(ctx context.Context, action rotation.Create, record rota
 	return err
 }
 
-// makeRoom deletes a token that is disabled, ahead of its time, so that the next try finds room. Where it can't, somebody else has to.
+// makeRoom deletes a disabled token ahead of its time, so that the next try finds room. If it cannot, the user has to make room.
 func (i *Issuer) makeRoom(ctx context.Context, registry Registry) {
 	listed, err := registry.Tokens(ctx)
 	if err != nil {
@@ -243,14 +243,14 @@ func (i *Issuer) makeRoom(ctx context.Context, registry Registry) {
 	}
 }
 
-// isLost says whether a token is known not to be stored. Another process may have forgotten the record, and nobody would look for the
+// isLost reports whether a token is known not to be stored. Another process may have removed the record, and nothing else would find the
 // token.
 func (i *Issuer) isLost(ctx context.Context, uid, id string) bool {
 	record, _, err := i.Records.Load(ctx, uid)
 	return err == nil && !slices.ContainsFunc(record.Tokens, func(token rotation.Token) bool { return token.ID == id })
 }
 
-// discard revokes a token that nobody has got. Where that fails, it is found by its description.
+// discard revokes a token that was never issued. If that fails, the token is found later by its description.
 func discard(ctx context.Context, registry Registry, id string) {
 	if id != "" && registry.DisableToken(ctx, id) == nil {
 		_ = registry.DeleteToken(ctx, id)
@@ -260,7 +260,7 @@ func discard(ctx context.Context, registry Registry, id string) {
 // storeTimeout is how long it may take to store a token that was created.
 const storeTimeout = 10 * time.Second
 
-// revoke disables or deletes a token, and notes that in what was listed.
+// revoke disables or deletes a token, and updates the listings.
 func (i *Issuer) revoke(ctx context.Context, place rotation.Place, call func(Registry, context.Context, string) error, id string,
 	note func(rotation.Listing, string) rotation.Listing,
 ) error {
@@ -270,7 +270,7 @@ func (i *Issuer) revoke(ctx context.Context, place rotation.Place, call func(Reg
 	}
 	err = call(registry, ctx, id)
 	if is(err, tencentcloud.TokenNotFound) {
-		i.forget(place.Instance) // a list says which of the token and the registry is gone
+		i.forget(place.Instance) // a new listing tells whether the token or the registry is gone
 		return nil
 	}
 	if err != nil {
@@ -291,8 +291,9 @@ func is(err error, reason tencentcloud.Reason) bool {
 	return errors.As(err, &failure) && failure.Reason == reason
 }
 
-// known returns what was listed of an object's registries, for the keys that it names. That the one that it asks for is gone, as an object
-// was told that asks for it no more, counts for nothing: it may come back, and its tokens with it.
+// known returns the listings of an object's registries, by the keys that it names. For the registry in the policy, a listing that says that
+// it is gone does not count. Such a listing was made for an object that no longer asks for it, and the registry may come back, with its
+// tokens.
 func (i *Issuer) known(record rotation.Record, policy *rotation.Policy) map[rotation.Instance]rotation.Listing {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -310,7 +311,7 @@ func (i *Issuer) known(record rotation.Record, policy *rotation.Policy) map[rota
 	return known
 }
 
-// keep keeps what was listed, unless it was asked for before something was created.
+// keep keeps a listing, unless a token was created since it was asked for.
 func (i *Issuer) keep(seen view, listing rotation.Listing) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -322,7 +323,7 @@ func (i *Issuer) keep(seen view, listing rotation.Listing) {
 	}
 }
 
-// forget drops what was listed up to now.
+// forget drops all listings of a registry up to now.
 func (i *Issuer) forget(instance rotation.Instance) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -1,8 +1,8 @@
-// Package records keeps the records of tokens in Secrets of the manager's namespace. They outlive the objects that they are of, and say
-// what is to be revoked when those are gone.
+// Package records keeps the records of tokens in Secrets of the manager's namespace. A record outlives the object that its tokens were
+// issued for, and says what to revoke once that is gone.
 //
-// The Secrets are few and have fixed names, so that RBAC can name them. Each holds the records of many objects, under their UIDs; a
-// record has a version of its own, so that a change of one conflicts with no change of another.
+// The Secrets are few and have fixed names, so that RBAC can name them. Each holds the records of many objects, by UID. Each record has its
+// own version, so that changes of different records do not conflict.
 package records
 
 import (
@@ -27,11 +27,11 @@ import (
 )
 
 const (
-	// secrets is how many Secrets there are: one holds 1 MiB, some 250 records. It never changes, or records would not be found.
+	// secrets is how many Secrets there are: one holds 1 MiB, about 250 records. It must never change, or records would not be found.
 	secrets = 8
-	// suffix is that of a record's key.
+	// suffix is the suffix of a record's key.
 	suffix = ".json"
-	// attempts is how often a change is tried while others change the same Secret.
+	// attempts is how often a change is tried while others write the same Secret.
 	attempts = 8
 )
 
@@ -46,7 +46,7 @@ func Names() []string {
 
 func name(i uint32) string { return fmt.Sprintf("tcr-assistant-tokens-%d", i) }
 
-// nameFor returns the name of the Secret that has an object's record.
+// nameFor returns the name of the Secret that holds an object's record.
 func nameFor(uid string) string {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(uid)) // it never fails
@@ -63,7 +63,7 @@ type Secrets interface {
 	Delete(ctx context.Context, name string, options metav1.DeleteOptions) error
 }
 
-// Store keeps records. It remembers nothing: what it answers was just read.
+// Store keeps records. It caches nothing: what it returns was just read.
 type Store struct{ secrets Secrets }
 
 var _ issuer.Records = Store{}
@@ -71,7 +71,7 @@ var _ issuer.Records = Store{}
 // New returns a store in the namespace of a client.
 func New(secrets Secrets) Store { return Store{secrets} }
 
-// Load returns the record of an object; a zero one of a blank version where there is none.
+// Load returns the record of an object and its version; both are zero if there is none.
 func (s Store) Load(ctx context.Context, uid string) (rotation.Record, string, error) {
 	secret, err := s.get(ctx, nameFor(uid))
 	if err != nil || secret == nil {
@@ -85,20 +85,20 @@ func (s Store) Load(ctx context.Context, uid string) (rotation.Record, string, e
 	return record, version(data), err
 }
 
-// read reads the record that stands under a key.
+// read decodes the record under a key.
 func read(secret, key string, data []byte) (rotation.Record, error) {
 	record, err := rotation.Decode(data)
 	if err == nil && record.UID+suffix != key {
-		err = errors.New("it is another's")
+		err = errors.New("it is of another object")
 	}
 	if err != nil {
-		return rotation.Record{}, fmt.Errorf("reading %s of secret %s: %w: restore it, or remove that key and have a new token be created",
+		return rotation.Record{}, fmt.Errorf("reading %s of secret %s: %w: restore it, or remove that key, so that a new token is created",
 			strings.TrimSuffix(key, suffix), secret, err)
 	}
 	return record, nil
 }
 
-// All returns every record. One that cannot be read keeps none of the others from being returned.
+// All returns every record. If some cannot be decoded, it returns the others along with an error.
 func (s Store) All(ctx context.Context) ([]rotation.Record, error) {
 	var all []rotation.Record
 	var wrong error
@@ -122,17 +122,17 @@ func (s Store) All(ctx context.Context) ([]rotation.Record, error) {
 	return all, wrong
 }
 
-// Store stores a record in place of a version, or ends with issuer.ErrConflict.
+// Store replaces that version of a record, or returns issuer.ErrConflict.
 func (s Store) Store(ctx context.Context, record rotation.Record, version string) error {
 	return s.change(ctx, record.UID, version, func(data map[string][]byte) { data[record.UID+suffix] = rotation.Encode(record) })
 }
 
-// Forget removes a record in a version, or ends with issuer.ErrConflict. A Secret goes with its last record.
+// Forget removes a record if it still has that version, or returns issuer.ErrConflict. A Secret is deleted with its last record.
 func (s Store) Forget(ctx context.Context, uid, version string) error {
 	return s.change(ctx, uid, version, func(data map[string][]byte) { delete(data, uid+suffix) })
 }
 
-// version returns that of a record: what it is made of. A record never comes to be what it was before, since it counts its tokens.
+// version returns the version of a record: a hash of its content. No content ever recurs, since a record counts its tokens.
 func version(data []byte) string {
 	if data == nil {
 		return ""
@@ -141,7 +141,7 @@ func version(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// change changes the data of the Secret that has an object's record, as long as the record is in a version.
+// change changes the data of the Secret that holds an object's record, as long as the record has the expected version.
 func (s Store) change(ctx context.Context, uid, expected string, change func(map[string][]byte)) error {
 	name := nameFor(uid)
 	for range attempts {
@@ -176,7 +176,7 @@ func (s Store) change(ctx context.Context, uid, expected string, change func(map
 	return fmt.Errorf("storing %s in secret %s: it was changed by others %d times in a row", uid, name, attempts)
 }
 
-// begin creates a Secret without records. It is applied, and not posted: RBAC can then name what is created.
+// begin creates a Secret without records. It applies it instead of posting it: RBAC can restrict an apply to a name.
 func (s Store) begin(ctx context.Context, name string) error {
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": "v1", "kind": "Secret", "type": corev1.SecretTypeOpaque,
@@ -189,11 +189,11 @@ func (s Store) begin(ctx context.Context, name string) error {
 	return err
 }
 
-// write writes a Secret in place of the version that it was read in.
+// write updates a Secret, if it is still at the version that was read.
 func (s Store) write(ctx context.Context, secret *corev1.Secret) error {
 	switch {
 	case secret.ResourceVersion == "":
-		return nil // there is nothing, and nothing to write
+		return nil // there is no Secret, and nothing to write
 	case len(secret.Data) == 0:
 		return s.secrets.Delete(ctx, secret.Name, metav1.DeleteOptions{
 			Preconditions: &metav1.Preconditions{UID: &secret.UID, ResourceVersion: &secret.ResourceVersion},
@@ -204,7 +204,7 @@ func (s Store) write(ctx context.Context, secret *corev1.Secret) error {
 	}
 }
 
-// get returns a Secret; nil where there is none.
+// get returns a Secret; nil if it does not exist.
 func (s Store) get(ctx context.Context, name string) (*corev1.Secret, error) {
 	secret, err := s.secrets.Get(ctx, name, metav1.GetOptions{})
 	if clientset.Gone(err) {

@@ -26,14 +26,14 @@ const (
 	lookups = 4
 	// lookupTimeout is how long one may take.
 	lookupTimeout = 10 * time.Second
-	// doubtful is for how long nothing counts as refused: an API server that has just started knows of no roles.
+	// doubtful is how long a refusal does not count: an API server that has just started knows no roles yet.
 	doubtful = 3 * time.Second
 )
 
 // Role is the Role that permits what a Follower does, in the manager's namespace.
 const Role = "tcr-assistant-credentials-role"
 
-// ReasonForbidden is why a credential is not read that may not be.
+// ReasonForbidden is the reason if the manager may not read the Secret.
 const ReasonForbidden = string(metav1.StatusReasonForbidden)
 
 // Follower follows the Secrets that ImagePullSecrets refer to. It runs on the leader alone, once in a term.
@@ -53,13 +53,13 @@ type Follower struct {
 	}
 
 	mu sync.Mutex // guards what follows, and orders what is supplied
-	// era counts the watches: what was asked in one says nothing of the next. seen is the version of the last relist in it; 0
+	// era counts the watches: an answer to a request from one era is void in the next. seen is the version of the last relist in this era; 0
 	// before the first.
 	era  int
 	seen uint64
-	// known are the versions of the Secrets that were taken in since then, by name.
+	// known holds the versions of the Secrets that were taken in since then, by name.
 	known map[string]uint64
-	// refused is why the Secrets may not be watched; nil where they may. since is when that was answered first; zero where it was not.
+	// refused says why the Secrets may not be watched; nil if they may. since is when the API server first refused; zero if it does not.
 	refused *pullsecret.Unread
 	since   time.Time
 }
@@ -76,7 +76,7 @@ func NewFollower(log *slog.Logger, clients *clientset.Clientset, namespace strin
 	}
 }
 
-// Run follows until ctx ends.
+// Run follows the Secrets until ctx ends.
 func (f *Follower) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -136,16 +136,16 @@ func (f *Follower) referring() map[string][]*pullsecret.Rule {
 	return f.cache.byReference
 }
 
-// found is what is told of a Secret at a version.
+// found is what a list or watch says of a Secret at a version.
 type found struct {
 	name    string
 	version uint64
-	// secret has no more than what is read of it; it is nil where nobody refers to it, as it was told.
+	// secret has only the fields that are used; it is nil if no rule referred to the Secret at that time.
 	secret *corev1.Secret
 }
 
-// candidates selects the Secrets that can hold a credential, or be meant to. The others of the namespace, such as certificates and the
-// releases of Helm, with all values in them, are not even sent.
+// candidates selects the Secrets that hold a credential, or may be meant to. The API server does not even send the others, such as
+// certificates and Helm releases, which contain all values.
 func candidates(options *metav1.ListOptions) {
 	var others []fields.Selector
 	for _, kind := range []corev1.SecretType{"helm.sh/release.v1", corev1.SecretTypeTLS, corev1.SecretTypeServiceAccountToken} {
@@ -167,7 +167,7 @@ func (f *Follower) watch(ctx context.Context) {
 // put takes in a Secret as it is now.
 func (f *Follower) put(told found) {
 	if told.secret == nil {
-		f.lookUpReferred(told.name) // somebody may refer to it by now
+		f.lookUpReferred(told.name) // a rule may refer to it by now
 		return
 	}
 	f.take(told)
@@ -193,7 +193,7 @@ func (f *Follower) unwatch() {
 	clear(f.known)
 }
 
-// take takes in what the watch tells of a Secret.
+// take takes in what the watch reports of a Secret.
 func (f *Follower) take(told found) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -224,7 +224,7 @@ func (f *Follower) credentialOf(rule *pullsecret.Rule, secret *corev1.Secret) pu
 	return given
 }
 
-// hand gives the index credentials, and logs which are not read any more.
+// hand supplies the index with credentials, and logs those that can no longer be read.
 func (f *Follower) hand(credentials map[*pullsecret.Rule]pullsecret.Credential) {
 	for rule, given := range credentials {
 		if given.Unread != nil && !given.Unread.Equal(rule.Unread) {
@@ -239,7 +239,7 @@ func (f *Follower) hand(credentials map[*pullsecret.Rule]pullsecret.Credential) 
 	f.index.Supply(credentials)
 }
 
-// replace takes in all Secrets there are.
+// replace takes in a list of all Secrets.
 func (f *Follower) replace(all []found, at latest.Relist) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -258,7 +258,7 @@ func (f *Follower) replace(all []found, at latest.Relist) {
 		case f.known[name] > at.Version:
 			continue // what was listed by its name is newer
 		case exists && told.secret == nil:
-			f.queue.Add(name) // nobody referred to it yet
+			f.queue.Add(name) // no rule referred to it yet
 			continue
 		}
 		for _, rule := range rules {
@@ -274,7 +274,7 @@ func (f *Follower) replace(all []found, at latest.Relist) {
 	f.hand(credentials)
 }
 
-// answered takes in how the API server answers lists and watches. What is known stays so while they are refused.
+// answered takes in how the API server answers lists and watches. While it refuses, what is known is kept.
 func (f *Follower) answered(verb string, err error) {
 	f.forbidden(verb, err)
 	f.mu.Lock()
@@ -295,7 +295,7 @@ func (f *Follower) answered(verb string, err error) {
 	}
 }
 
-// refuse takes in why the Secrets may not be watched, nil where they may, and tells those who refer to some. f.mu is held.
+// refuse takes in why the Secrets may not be watched, nil if they may, and passes it to all rules that refer to one. f.mu is held.
 func (f *Follower) refuse(why *pullsecret.Unread) {
 	before := f.refused
 	f.refused = why
@@ -305,7 +305,7 @@ func (f *Follower) refuse(why *pullsecret.Unread) {
 	credentials := map[*pullsecret.Rule]pullsecret.Credential{}
 	for _, rules := range f.referring() {
 		for _, rule := range rules {
-			if rule.Unread == nil || rule.Unread.Equal(before) { // else it has a problem of its own
+			if rule.Unread == nil || rule.Unread.Equal(before) { // else the rule has another problem
 				credentials[rule] = pullsecret.Credential{Config: rule.Config, Expiry: rule.Expiry, Unread: why}
 			}
 		}

@@ -12,10 +12,10 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// errOvertaken says that a list is older than what is known by now.
-var errOvertaken = errors.New("it was overtaken")
+// errOvertaken says that a list is older than what is already known.
+var errOvertaken = errors.New("the answer is older than what is known")
 
-// lookUpReferred has a Secret listed by its name, if somebody refers to it.
+// lookUpReferred has a Secret listed by name, if a rule refers to it.
 func (f *Follower) lookUpReferred(name string) {
 	if len(f.referring()[name]) > 0 {
 		f.queue.Add(name)
@@ -39,7 +39,7 @@ func (f *Follower) work(ctx context.Context) {
 	}
 }
 
-// lookUp takes in a Secret as it is now. Before the watch has told what there is, that is left to it.
+// lookUp takes in a Secret as it is now. Before the first list of the watch it does nothing: that list brings the Secret.
 func (f *Follower) lookUp(ctx context.Context, name string) error {
 	era, watched := f.begin(name)
 	if !watched {
@@ -62,7 +62,7 @@ func (f *Follower) lookUp(ctx context.Context, name string) error {
 	defer f.mu.Unlock()
 	switch {
 	case era != f.era:
-		return nil // another watch tells of it, or none is needed
+		return nil // another watch brings it, or none is needed
 	case told.version < max(f.seen, f.known[name]):
 		return errOvertaken
 	}
@@ -70,7 +70,7 @@ func (f *Follower) lookUp(ctx context.Context, name string) error {
 	return nil
 }
 
-// begin reports whether the watch has told what there is, and in which era. Where it may not be watched, those who refer to the Secret
+// begin reports whether the watch has listed the Secrets, and in which era. If they may not be watched, the rules that refer to this one
 // are told so.
 func (f *Follower) begin(name string) (era int, watched bool) {
 	f.mu.Lock()

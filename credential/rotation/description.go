@@ -2,15 +2,15 @@ package rotation
 
 import "strings"
 
-// Cluster is how this cluster is known.
+// Cluster identifies this cluster.
 type Cluster struct {
-	// ID is the cloud's, such as cls-xxxxxxxx; blank where it is not known.
+	// ID is the cloud's ID of it, such as cls-xxxxxxxx; blank if it is not known.
 	ID string
 	// UID is that of the namespace kube-system.
 	UID string
 }
 
-// maxName is how much of an object's name stands in a description. The UID tells which it is.
+// maxName is how many bytes of an object's name are in a description. The UID identifies it.
 const maxName = 100
 
 func phrase(cluster string) string {
@@ -26,8 +26,8 @@ func (c Cluster) Describe(name, uid string) string {
 	return phrase(known) + name[:min(len(name), maxName)] + ", " + uid
 }
 
-// Spare returns the token that makes room where a registry has as many as it may: the oldest of this cluster's that are disabled, let
-// nobody in, and wait to be deleted.
+// Spare returns the token to delete if a registry has reached its quota: the oldest disabled one of this cluster, which only waits to be
+// deleted.
 func (c Cluster) Spare(tokens []Listed) (spare Listed, found bool) {
 	for _, listed := range tokens {
 		ours := strings.HasPrefix(listed.Description, phrase(c.UID)) && c.UID != "" ||
@@ -39,7 +39,7 @@ func (c Cluster) Spare(tokens []Listed) (spare Listed, found bool) {
 	return spare, found
 }
 
-// owns says whether a description is that of an object's tokens in this cluster.
+// owns reports whether a description is that of an object's tokens in this cluster.
 func (c Cluster) owns(description, uid string) bool {
 	if uid == "" {
 		return false

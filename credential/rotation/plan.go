@@ -7,22 +7,22 @@ import (
 )
 
 const (
-	// maxLive is how many long-term tokens an object has at most that let somebody in.
+	// maxLive is the maximum number of valid long-term tokens of an object.
 	maxLive = 2
-	// settling is how long after its creation a token may be missing from a listing: clocks differ by five minutes to either side, and a
-	// list may lag.
+	// settling is how long after its creation a token may be missing from a listing: clocks may differ by five minutes either way, and a
+	// listing may lag.
 	settling = 10 * time.Minute
-	// fresh is how old a listing may be for something to be created or revoked by it.
+	// fresh is how old a listing may be to create or revoke tokens by it.
 	fresh = time.Minute
 	// audit is how often the tokens are listed when nothing is due.
 	audit = 24 * time.Hour
 )
 
-// What the Secrets hold where it is no token of the record.
+// Values of State.Held that are no serial.
 const (
-	// Strange says that one of them holds something that the record does not explain: the record may have been lost.
+	// Strange says that a Secret holds something that the record does not explain: the record may have been lost.
 	Strange = -1
-	// Unseen says that it is not known yet what they hold.
+	// Unseen says that it is not known yet what the Secrets hold.
 	Unseen = -2
 )
 
@@ -30,32 +30,32 @@ const (
 type Policy struct {
 	UID, Name string
 	Instance  Instance
-	// Domain is the registry's default one; blank where that was not asked for.
+	// Domain is the registry's default domain; blank if it was not asked for.
 	Domain string
 	Kind   Kind
-	// Key names the Secret of the keys to call with; blank for the manager's own identity.
+	// Key names the Secret with the keys for the cloud's API; blank for the manager's own identity.
 	Key string
-	// RotateAfter is how long a long-term token is issued.
+	// RotateAfter is the age at which a long-term token is replaced.
 	RotateAfter time.Duration
 	// Keep leaves the tokens as they are when the object goes.
 	Keep bool
 }
 
-// Listed is what the cloud tells of a long-term token.
+// Listed is what the cloud says of a long-term token.
 type Listed struct {
 	ID, Description  string
 	Enabled          bool
 	Created, Expires time.Time
 }
 
-// Listing is what a registry was said to have.
+// Listing is the list of a registry's tokens.
 type Listing struct {
 	// At is when it was asked for, by the manager's clock.
 	At time.Time
 	// Gone says that the registry does not exist any more.
 	Gone   bool
 	Tokens []Listed
-	// deleted are those that were deleted since.
+	// deleted holds the tokens that were deleted since.
 	deleted map[string]bool
 }
 
@@ -79,18 +79,18 @@ func (l Listing) Deleted(id string) Listing {
 	return l
 }
 
-// State is all that is known.
+// State is all that a decision depends on.
 type State struct {
 	Cluster Cluster
 	// Policy is nil once the object is gone.
 	Policy *Policy
 	// Record is what is stored.
 	Record Record
-	// Listings are what registries were said to have, as far as they were asked.
+	// Listings holds the listings of the registries that were asked.
 	Listings map[Instance]Listing
-	// Closed are registries that could not be listed just now. Where another one is asked for, it does not wait for them.
+	// Closed holds the registries that could not be listed just now. A token at another one does not wait for them.
 	Closed map[Instance]bool
-	// Held is the serial of the token that each of the object's Secrets holds; 0 while they hold several of the record, or none. It may
+	// Held is the serial of the token that all of the object's Secrets hold; 0 while they hold different tokens of the record, or none. It may
 	// be Strange or Unseen.
 	Held int
 	Now  time.Time
@@ -102,8 +102,8 @@ type Action interface{ action() }
 type (
 	// List asks a registry for its tokens.
 	List struct{ Place Place }
-	// Create creates a token. It is put into the record with Record.With, and that is stored, before anything else is done with it.
-	// Where no answer comes, there may be one nonetheless: whatever comes of it, the registry's listing is to be forgotten.
+	// Create creates a token. It must be added to the record with Record.With, and the record stored, before anything else is done with it.
+	// Even without an answer there may be a new token, so the registry's listing must be dropped in any case.
 	Create struct {
 		Place       Place
 		Kind        Kind
@@ -111,12 +111,12 @@ type (
 	}
 	// Store stores the record in place of the version that the decision is based on.
 	Store struct{ Record Record }
-	// Disable has a token let nobody in any more.
+	// Disable disables a token, so that nobody can log in with it.
 	Disable struct {
 		Place Place
 		ID    string
 	}
-	// Delete deletes a token that is disabled.
+	// Delete deletes a disabled token.
 	Delete struct {
 		Place Place
 		ID    string
@@ -134,16 +134,16 @@ func (Forget) action()  {}
 
 // Decision is what to do now.
 type Decision struct {
-	// Actions are to be made in this order. That one fails holds up none of the others, but for a Store: what follows from that is
-	// decided anew.
+	// Actions are the actions to carry out, in this order. A failed action does not stop the others. After a Store everything is decided
+	// again.
 	Actions []Action
-	// Issue is the token that every Secret is to hold; nil leaves the Secrets as they are.
+	// Issue is the token that every Secret should hold; nil leaves the Secrets as they are.
 	Issue *Token
-	// Again is when to ask again where nothing else happens.
+	// Again is when to ask again if nothing else happens.
 	Again time.Time
 }
 
-// Plan decides what to do next. What is to be stored is stored before anything else is done.
+// Plan decides what to do next. If the record has to be stored, that comes first, alone.
 func Plan(s State) Decision {
 	p := planner{State: s, record: s.Record.clone()}
 	if s.Policy == nil {
@@ -157,31 +157,31 @@ func Plan(s State) Decision {
 		p.revoke()
 		p.create()
 	}
-	// What is said to be replaced in this very decision is not issued, either.
+	// A token that this very decision marks as replaced is not issued, either.
 	if current, found := p.record.Current(s.Now); found {
 		p.decision.Issue = &current
 	}
 	return p.decision
 }
 
-// planner is one decision in the making.
+// planner makes one decision.
 type planner struct {
 	State
 	record   Record
 	decision Decision
-	listing  map[Instance]bool // what is to be listed
+	listing  map[Instance]bool // the registries to list
 }
 
 func (p *planner) do(action Action) { p.decision.Actions = append(p.decision.Actions, action) }
 
-// look has the next decision be made at a time, unless another is earlier.
+// look schedules the next decision, unless it is already due earlier.
 func (p *planner) look(at time.Time) {
 	if p.decision.Again.IsZero() || at.Before(p.decision.Again) {
 		p.decision.Again = at
 	}
 }
 
-// list has a registry be listed, once.
+// list has a registry listed, once.
 func (p *planner) list(place Place) {
 	if p.listing == nil {
 		p.listing = map[Instance]bool{}
@@ -192,7 +192,7 @@ func (p *planner) list(place Place) {
 	}
 }
 
-// recent returns what a registry was said to have no longer ago than age.
+// recent returns a registry's listing, if it is younger than age.
 func (p *planner) recent(instance Instance, age time.Duration) (Listing, bool) {
 	listing, found := p.Listings[instance]
 	if !found || p.Now.Sub(listing.At) >= age || listing.At.After(p.Now) {
@@ -201,7 +201,7 @@ func (p *planner) recent(instance Instance, age time.Duration) (Listing, bool) {
 	return listing, true
 }
 
-// listed is recent, and has the registry listed where that is not known.
+// listed returns the same as recent. If there is no such listing, it has the registry listed.
 func (p *planner) listed(place Place, age time.Duration) (Listing, bool) {
 	listing, known := p.recent(place.Instance, age)
 	if !known {
@@ -210,7 +210,7 @@ func (p *planner) listed(place Place, age time.Duration) (Listing, bool) {
 	return listing, known
 }
 
-// header brings in line what the record says of the object, and where its tokens may be: before one is created there.
+// header updates what the record says of the object and of the places of its tokens, before a token is created there.
 func (p *planner) header() {
 	p.record.UID, p.record.Name, p.record.Keep = p.Policy.UID, p.Policy.Name, p.Policy.Keep
 	at := slices.IndexFunc(p.record.Places, func(place Place) bool { return place.Instance == p.Policy.Instance })
@@ -227,7 +227,7 @@ func (p *planner) header() {
 	}
 }
 
-// observe takes in what was heard.
+// observe takes what the Secrets hold, and the listings, into the record.
 func (p *planner) observe() {
 	for i := range p.record.Tokens {
 		token := &p.record.Tokens[i]
@@ -246,8 +246,8 @@ func (p *planner) observe() {
 	p.record.Places = slices.DeleteFunc(p.record.Places, p.isLeft)
 }
 
-// find returns what a listing says of a token. known is false where the listing may not have it yet; one that is abandoned or disabled
-// has been seen in one.
+// find returns the entry of a token in its registry's listing. known is false if the listing may not show it yet; an abandoned or disabled
+// token has been in a listing before.
 func (p *planner) find(token Token) (found *Listed, known bool) {
 	listing, is := p.Listings[token.Instance]
 	if !is || token.ID == "" {
@@ -265,16 +265,16 @@ func (p *planner) isDisabled(token Token) bool {
 	return known && (found == nil || !found.Enabled)
 }
 
-// isOver says whether nothing is left to be done about a token.
+// isOver reports whether nothing is left to do about a token.
 func (p *planner) isOver(token, current Token) bool {
-	if token.ID == "" { // whoever logs in with it has an hour
+	if token.ID == "" { // a temporary one, which ends by itself
 		return token.dead(p.Now) || current.Serial != 0 && p.Held == current.Serial
 	}
 	found, known := p.find(token)
 	return known && found == nil
 }
 
-// isLeft says whether a place has none of the object's tokens any more, and will get none.
+// isLeft reports whether a place has no more tokens of the object, and will get none.
 func (p *planner) isLeft(place Place) bool {
 	if p.Policy != nil && place.Instance == p.Policy.Instance ||
 		slices.ContainsFunc(p.record.Tokens, func(token Token) bool { return token.Instance == place.Instance }) {
@@ -284,8 +284,8 @@ func (p *planner) isLeft(place Place) bool {
 	return !place.LongTerm || found && (listing.Gone || p.Now.Sub(listing.At) <= fresh)
 }
 
-// abandon stores what is not stored: what was created by a process that ended then, or of which the record was lost. Where a Secret may
-// hold it, it is not abandoned, and goes as one that is replaced does.
+// abandon adds the object's listed tokens that are not in the record: the process that created one died, or its record was lost. If a
+// Secret may hold it, it is not marked as abandoned, and is revoked as a replaced token is.
 func (p *planner) abandon() {
 	if p.Held == Unseen {
 		return
@@ -309,12 +309,12 @@ func (p *planner) abandon() {
 	}
 }
 
-// isStored says whether the record has a token.
+// isStored reports whether the record has a token.
 func (p *planner) isStored(instance Instance, id string) bool {
 	return slices.ContainsFunc(p.record.Tokens, func(token Token) bool { return token.ID == id && token.Instance == instance })
 }
 
-// place returns that of a token.
+// place returns the place of a registry.
 func (p *planner) place(instance Instance) Place {
 	for _, place := range p.record.Places {
 		if place.Instance == instance {

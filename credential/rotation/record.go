@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Kind is a kind of token, in the API's words.
+// Kind is a kind of token, as the API spells it.
 type Kind string
 
 // The kinds.
 const (
 	// LongTerm tokens are listed and can be revoked.
 	LongTerm Kind = "longterm"
-	// Temporary ones live for an hour, and nothing lists or revokes them.
+	// Temporary tokens live for an hour, and can be neither listed nor revoked.
 	Temporary Kind = "temp"
 )
 
@@ -25,37 +25,38 @@ type Instance struct {
 	ID     string `json:"id"`
 }
 
-// Place is where tokens of an object may be, and by which key they are revoked.
+// Place is a registry where tokens of an object may be, with the keys that revoke them.
 type Place struct {
 	Instance
-	// Key names the Secret of the keys to call with; blank for the manager's own identity.
+	// Key names the Secret with the keys for the cloud's API; blank for the manager's own identity.
 	Key string `json:"key,omitempty"`
-	// LongTerm says whether there may be tokens that can be listed.
+	// LongTerm says that there may be tokens that can be listed.
 	LongTerm bool `json:"longTerm,omitempty"`
-	// Domain is the registry's default one; blank while it is not known. It is kept, so that a token is issued while the cloud is away.
+	// Domain is the registry's default domain; blank while it is not known. It is stored, so that a token can be issued while the cloud does
+	// not answer.
 	Domain string `json:"domain,omitempty"`
 }
 
-// Token is one that is stored.
+// Token is a token in a record.
 type Token struct {
 	// Serial grows with each token of a record.
 	Serial   int
 	Kind     Kind
 	Instance Instance
-	// ID is blank for temporary ones.
+	// ID is blank for temporary tokens.
 	ID                 string
 	Username, Password string
-	// Created is by the manager's clock.
+	// Created is when it was created, by the manager's clock.
 	Created, Expires time.Time
-	// Replaced is when every Secret was first seen to have a newer one; zero before.
+	// Replaced is when every Secret was first seen to hold a newer one; zero before.
 	Replaced time.Time
 	// Disabled is when it was first seen to be disabled, or gone; zero before.
 	Disabled time.Time
-	// Abandoned says that it was created and not stored by who did, so that no Secret has ever had it.
+	// Abandoned says that the process that created it did not store it, so that no Secret has ever held it.
 	Abandoned bool
 }
 
-// String returns it without what is secret.
+// String returns the token without its secrets.
 func (t Token) String() string { return fmt.Sprintf("%s token %d (%s)", t.Kind, t.Serial, t.ID) }
 
 // GoString is String.
@@ -64,15 +65,15 @@ func (t Token) GoString() string { return t.String() }
 // MarshalText is String: nothing prints a password by mistake.
 func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
-// isFound says whether it was found without its password, of which the record was lost. It cannot be issued.
+// isFound reports whether it was found in a listing, since its record was lost. Without its password it cannot be issued.
 func (t Token) isFound() bool { return t.ID != "" && t.Password == "" && !t.Abandoned }
 
-// dead says whether nobody can log in with it any more.
+// dead reports whether nobody can log in with it any more.
 func (t Token) dead(now time.Time) bool { return !t.Disabled.IsZero() || !now.Before(t.Expires) }
 
-// Record is what is stored of an ImagePullSecret's tokens, in a Secret that outlives it. The zero Record is of one that has none yet.
+// Record is what is stored of an ImagePullSecret's tokens, in a Secret that outlives it. The zero Record means that nothing is stored yet.
 type Record struct {
-	// UID and Name are the object's.
+	// UID and Name are those of the object.
 	UID, Name string
 	// Keep says that the tokens stay when the object goes.
 	Keep   bool
@@ -91,7 +92,7 @@ func (r Record) With(token Token) Record {
 	return r
 }
 
-// Domain returns the default one of a registry; blank where it is not known.
+// Domain returns the default domain of a registry; blank if it is not known.
 func (r Record) Domain(of Instance) string {
 	for _, place := range r.Places {
 		if place.Instance == of {
@@ -106,8 +107,8 @@ func (r Record) clone() Record {
 	return r
 }
 
-// Current returns the token that the Secrets are to hold: the newest that somebody can log in with. One that was replaced everywhere is
-// never issued again, since it may be disabled at any time.
+// Current returns the token that the Secrets should hold: the newest that is valid. One that was replaced everywhere is never issued again,
+// since it may be disabled at any time.
 func (r Record) Current(now time.Time) (Token, bool) {
 	for _, token := range slices.Backward(r.Tokens) {
 		if !token.Abandoned && !token.isFound() && !token.dead(now) && token.Replaced.IsZero() {
@@ -117,7 +118,7 @@ func (r Record) Current(now time.Time) (Token, bool) {
 	return Token{}, false
 }
 
-// equal compares what is stored of both.
+// equal reports whether both are stored alike.
 func (r Record) equal(other Record) bool {
 	return r.UID == other.UID && r.Name == other.Name && r.Keep == other.Keep && r.Last == other.Last &&
 		slices.Equal(r.Places, other.Places) && slices.EqualFunc(r.Tokens, other.Tokens, func(a, b Token) bool {
@@ -127,7 +128,7 @@ func (r Record) equal(other Record) bool {
 	})
 }
 
-// format is that of stored records.
+// format is the version of the format of stored records.
 const format = 1
 
 type storedRecord struct {
@@ -167,27 +168,27 @@ func Encode(r Record) []byte {
 	return data
 }
 
-// Decode reads what Encode has made. What it does not understand is an error that repeats none of it: to take it for an empty record
-// would forget tokens.
+// Decode reads what Encode returns. If it does not understand the data, it returns an error that quotes none of it: to take that for an
+// empty record would lose tokens.
 func Decode(data []byte) (Record, error) {
 	var stored storedRecord
 	if err := json.Unmarshal(data, &stored); err != nil {
 		return Record{}, errors.New("decoding a record of tokens: it is not JSON of a record")
 	}
 	if stored.Format != format {
-		return Record{}, fmt.Errorf("decoding a record of tokens: its format is %d, and this release knows %d", stored.Format, format)
+		return Record{}, fmt.Errorf("decoding a record of tokens: its format is %d, but this release knows only %d", stored.Format, format)
 	}
 	record := Record{UID: stored.UID, Name: stored.Name, Keep: stored.Keep, Places: stored.Places, Last: stored.Last}
 	serial := 0
 	for _, token := range stored.Tokens {
 		if token.Serial <= serial || token.Serial > stored.Last {
-			return Record{}, errors.New("decoding a record of tokens: its serials are in disorder")
+			return Record{}, errors.New("decoding a record of tokens: its serials are out of order")
 		}
 		serial = token.Serial
 		record.Tokens = append(record.Tokens, Token(token))
 	}
 	if record.UID == "" {
-		return Record{}, errors.New("decoding a record of tokens: it does not say whose it is")
+		return Record{}, errors.New("decoding a record of tokens: it does not say which object it is of")
 	}
 	return record, nil
 }

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// retirement is how long an old token is left after every Secret has the new one: running pulls end, and whoever reads Secrets reads them
-// again.
+// retirement is how long an old token stays valid after every Secret has the new one: running pulls finish, and whatever reads the Secrets
+// reads them again.
 func (p Policy) retirement() time.Duration { return min(24*time.Hour, p.rotateAfter()/4) }
 
-// burial is how long a disabled token is left, to be enabled again by hand where somebody has missed something.
+// burial is how long a disabled token is kept, so that one that is still needed can be enabled by hand.
 func (p Policy) burial() time.Duration { return min(7*24*time.Hour, p.rotateAfter()/2) }
 
-// rotateAfter is never so short that one rotation follows the other without a pause.
+// rotateAfter returns RotateAfter, but at least a minute, so that there is a pause between rotations.
 func (p Policy) rotateAfter() time.Duration { return max(p.RotateAfter, time.Minute) }
 
-// Due returns when a token is to be replaced.
+// Due returns when to replace a token.
 func (p Policy) Due(token Token) time.Time {
 	life := token.Expires.Sub(token.Created)
 	if token.Kind == Temporary {
-		life = min(life, time.Hour) // whatever is said of it
+		life = min(life, time.Hour) // whatever the API says
 	}
 	after := life / 2
 	if token.Kind == LongTerm {
@@ -28,7 +28,7 @@ func (p Policy) Due(token Token) time.Time {
 	return token.Created.Add(after)
 }
 
-// revoke disables and deletes what is neither held by a Secret nor to be.
+// revoke disables and deletes the tokens that no Secret holds or should hold.
 func (p *planner) revoke() {
 	current, _ := p.record.Current(p.Now)
 	for _, token := range p.record.Tokens {
@@ -56,21 +56,21 @@ func (p *planner) revoke() {
 	}
 }
 
-// isElsewhere says whether every Secret holds a token that came after this one, or, of one that was found, any that is known.
+// isElsewhere reports whether every Secret holds a newer token than this one, or, if this one was found, any other token of the record.
 func (p *planner) isElsewhere(token Token) bool {
 	return p.Held > token.Serial || p.Held > 0 && token.isFound()
 }
 
-// isFree says whether no Secret holds a token any more, nor will one. Secrets that somebody has restored count as well, as long as
-// there is something to issue to them.
+// isFree reports whether no Secret holds a token any more, or will. A Secret that was restored with it counts as holding it, as long as
+// there is a token to replace it with.
 func (p *planner) isFree(token, current Token) bool {
 	return !token.Replaced.IsZero() && (current.Serial == 0 || p.isElsewhere(token))
 }
 
-// retire disables a token that was replaced everywhere, and long enough ago.
+// retire disables a token that was replaced everywhere long enough ago.
 func (p *planner) retire(place Place, token, current Token) {
 	if !p.isFree(token, current) {
-		return // a change of the Secrets leads here again
+		return // decided again when the Secrets change
 	}
 	at := token.Replaced.Add(p.Policy.retirement())
 	if p.Now.Before(at) {
@@ -96,7 +96,7 @@ func (p *planner) bury(place Place, token Token, at time.Time) {
 	}
 }
 
-// create creates a token where there is none that is good, or where it is time for the next.
+// create creates a token if there is none that fits, or if the next one is due.
 func (p *planner) create() {
 	current, found := p.record.Current(p.Now)
 	fits := found && current.Instance == p.Policy.Instance && current.Kind == p.Policy.Kind
@@ -122,8 +122,8 @@ func (p *planner) create() {
 	p.do(Create{place, p.Policy.Kind, p.Cluster.Describe(p.Policy.Name, p.Policy.UID)})
 }
 
-// live counts the object's tokens that let somebody in: those that are listed, and those that are stored and not listed yet. Of a registry
-// that cannot be listed, and is not the one that is asked for, it counts what is stored.
+// live counts the object's valid tokens: those that are listed, and those that are stored and not listed yet. For a registry that cannot be
+// listed, and is not the one in the policy, it counts the stored ones.
 func (p *planner) live() (count int, known bool) {
 	known = true
 	for _, token := range p.record.Tokens {
@@ -147,10 +147,10 @@ func (p *planner) live() (count int, known bool) {
 	return count, known
 }
 
-// counts says whether a token that is stored is one that can be listed, and lets somebody in.
+// counts reports whether a stored token can be listed, and is valid.
 func (p *planner) counts(token Token) bool { return token.ID != "" && !token.dead(p.Now) }
 
-// isPending says whether a stored token that lets somebody in is not listed, and may be yet.
+// isPending reports whether a valid stored token is not listed yet, but may be soon.
 func (p *planner) isPending(token Token) bool {
 	_, listed := p.Listings[token.Instance]
 	found, known := p.find(token)
@@ -165,9 +165,9 @@ func (p *planner) isOurs(instance Instance, listed Listed) bool {
 	return p.isStored(instance, listed.ID) || p.Cluster.owns(listed.Description, p.record.UID)
 }
 
-// makeRoom disables, ahead of its time, an old token that no Secret holds: without it somebody who corrects the registry of an object
-// twice would wait for a day. Where none can be issued, one that was found has to go: the oldest of those that were found at once, and of
-// others the last, which was created in vain.
+// makeRoom disables an old token that no Secret holds, ahead of its time. Otherwise, a user who corrects the registry of an object twice
+// would wait for a day. If there is no token to issue, it disables one that was found in a listing: the one with the highest serial. That
+// is the oldest of those that were found together, or else the one found last, which was created in vain.
 func (p *planner) makeRoom(current Token) {
 	for _, token := range p.record.Tokens {
 		if token.ID != "" && token.Disabled.IsZero() && !token.Abandoned && p.isFree(token, current) {
@@ -183,7 +183,7 @@ func (p *planner) makeRoom(current Token) {
 	}
 }
 
-// gone ends what an object that is gone has left: every token is disabled, then deleted, then forgotten.
+// gone cleans up after an object that is gone: every token is disabled, then deleted, and then the record is removed.
 func (p *planner) gone() Decision {
 	if p.record.UID == "" {
 		return Decision{}

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// Keys are what requests are signed with.
+// Keys are the keys that sign requests.
 type Keys struct {
 	SecretID, SecretKey string
-	// Token goes with temporary ones.
+	// Token is the session token of temporary keys; blank for others.
 	Token string
-	// Expires is zero for keys that stay good.
+	// Expires is zero for keys that do not expire.
 	Expires time.Time
-	// Source says where they are from, in words.
+	// Source says in words where they are from.
 	Source string
 }
 
@@ -29,8 +29,8 @@ func (k Keys) GoString() string { return k.String() }
 // MarshalText is String: nothing prints a key by mistake.
 func (k Keys) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// source is a place where keys may be. It returns an absence where it has none; any other error is of one that is set up and does
-// not work.
+// source is a place where keys may be. It returns an absence if it has none; any other error means that it is configured, but does not
+// work.
 type source interface {
 	name() string
 	keys(ctx context.Context) (Keys, error)
@@ -41,7 +41,7 @@ type absence struct{ lacks string }
 
 func (a absence) Error() string { return a.lacks }
 
-// Caller is who calls the API. It keeps the keys, and gets new ones ahead of their expiry, once for all who wait.
+// Caller is an identity that calls the API. It keeps its keys, and gets new ones before they expire, once for all callers that wait.
 type Caller struct {
 	sources []source
 	now     func() time.Time
@@ -53,7 +53,7 @@ type Caller struct {
 	pending *fetch
 }
 
-// fetch is one attempt to get keys, which everybody waits for.
+// fetch is one attempt to get keys. All callers share it.
 type fetch struct {
 	done chan struct{}
 	keys Keys
@@ -61,7 +61,7 @@ type fetch struct {
 }
 
 const (
-	// renewalPause is how long keys that are still good are used before their renewal is tried again.
+	// renewalPause is how long valid keys are used after a failed renewal, before the next attempt.
 	renewalPause = 30 * time.Second
 	// spare is how long before their expiry keys are no longer used: a request takes its time.
 	spare = 30 * time.Second
@@ -69,8 +69,7 @@ const (
 	fetchTimeout = 30 * time.Second
 )
 
-// GivenCaller returns one that calls with these keys and with no others. from says where they are from, such as Secret
-// tcr-assistant-system/cam.
+// GivenCaller returns a Caller that uses these keys and no others. from says where they are from, such as Secret tcr-assistant-system/cam.
 func (c *Client) GivenCaller(secretID, secretKey, from string) *Caller {
 	return &Caller{
 		sources: []source{given{secretID, secretKey, from}}, now: c.now,
@@ -78,8 +77,8 @@ func (c *Client) GivenCaller(secretID, secretKey, from string) *Caller {
 	}
 }
 
-// AmbientCaller returns one that calls with what the manager runs with: the first that there is of the OIDC role, the environment and
-// the node's role. One that is set up and does not work is not passed over: nobody is to be surprised by who has called.
+// AmbientCaller returns a Caller that uses the manager's own identity: the first that exists of the OIDC role, the environment and the
+// node's role. One that is configured and does not work is not skipped: a call must not come from an unexpected identity.
 func (c *Client) AmbientCaller(getenv func(string) string) *Caller {
 	return &Caller{
 		sources: []source{oidcRole{c, getenv}, environment{getenv}, nodeRole{c}}, now: c.now,
@@ -87,7 +86,7 @@ func (c *Client) AmbientCaller(getenv func(string) string) *Caller {
 	}
 }
 
-// Keys returns keys that are good.
+// Keys returns valid keys.
 func (c *Caller) Keys(ctx context.Context) (Keys, error) {
 	c.mu.Lock()
 	if !c.renewAt.IsZero() && c.now().Before(c.renewAt) {
@@ -98,7 +97,7 @@ func (c *Caller) Keys(ctx context.Context) (Keys, error) {
 	if attempt == nil {
 		attempt = &fetch{done: make(chan struct{})}
 		c.pending = attempt
-		// Whoever gives up does not take the keys away from those who wait with them.
+		// If this caller gives up, the others that wait still get the keys.
 		go c.fetch(context.WithoutCancel(ctx), attempt)
 	}
 	c.mu.Unlock()
@@ -110,7 +109,7 @@ func (c *Caller) Keys(ctx context.Context) (Keys, error) {
 	}
 }
 
-// fetch gets keys, or, where that fails, leaves those that are still good.
+// fetch gets keys. If that fails, the present ones stay while they are valid.
 func (c *Caller) fetch(ctx context.Context, attempt *fetch) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -132,8 +131,8 @@ func (c *Caller) fetch(ctx context.Context, attempt *fetch) {
 	close(attempt.done)
 }
 
-// renewal returns when keys are to be replaced: after three quarters of what is left of their life. Those that stay good are looked
-// up again now and then, for somebody may have replaced them.
+// renewal returns when to replace keys: after three quarters of their remaining life. Keys that do not expire are read again every hour,
+// since the user may have replaced them.
 func renewal(keys Keys, now time.Time) time.Time {
 	if keys.Expires.IsZero() {
 		return now.Add(time.Hour)
@@ -141,7 +140,7 @@ func renewal(keys Keys, now time.Time) time.Time {
 	return now.Add(keys.Expires.Sub(now) * 3 / 4)
 }
 
-// forget lets the API's rejection of keys be known: the next call gets new ones.
+// forget drops keys that the API has rejected: the next call gets new ones.
 func (c *Caller) forget(rejected Keys) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,7 +171,7 @@ func (c *Caller) search(ctx context.Context) (Keys, error) {
 	}
 }
 
-// failed says which source does not work, and what those before it lacked.
+// failed returns an error that says which source does not work, and what those before it lacked.
 func (c *Caller) failed(source source, lacking []string, err error) error {
 	failure := &Error{Reason: CredentialRejected}
 	var known *Error
@@ -188,7 +187,7 @@ func (c *Caller) failed(source source, lacking []string, err error) error {
 	return failure
 }
 
-// given are keys that somebody wrote down, perhaps with a line break behind them.
+// given is a source of keys from a Secret, whose values may end in a line break.
 type given struct{ secretID, secretKey, from string }
 
 func (g given) name() string { return g.from }
@@ -200,7 +199,7 @@ func (g given) keys(context.Context) (Keys, error) {
 	return Keys{SecretID: strings.TrimSpace(g.secretID), SecretKey: strings.TrimSpace(g.secretKey)}, nil
 }
 
-// environment are keys in variables, which Tencent's tools read too.
+// environment is a source of keys from the variables that Tencent's tools read, too.
 type environment struct{ getenv func(string) string }
 
 func (e environment) name() string { return "environment" }
@@ -214,7 +213,7 @@ func (e environment) keys(context.Context) (Keys, error) {
 	return Keys{SecretID: values[id], SecretKey: values[key], Token: strings.TrimSpace(e.getenv(token))}, nil
 }
 
-// missing says which of some values are blank; blank where none is.
+// missing says which of these values are blank; it returns "" if none is.
 func missing(values map[string]string, names ...string) string {
 	var blank []string
 	for _, name := range names {

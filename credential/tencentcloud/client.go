@@ -24,34 +24,34 @@ import (
 )
 
 const (
-	// DefaultEndpoint is where the API is. What stands in braces is replaced by the name of the service.
+	// DefaultEndpoint is the URL of the API. {service} is replaced by the name of the service.
 	DefaultEndpoint = "https://{service}.tencentcloudapi.com"
-	// DefaultMetadataEndpoint is where a machine of the cloud finds what is known of it.
+	// DefaultMetadataEndpoint is the URL of the metadata service of a machine of the cloud.
 	DefaultMetadataEndpoint = "http://metadata.tencentyun.com"
 	// timeout is how long one call may take, from the connection to the last byte.
 	timeout = 15 * time.Second
-	// perSecond and burst are how often an action is called in a second, and at once.
+	// perSecond and burst limit the calls of an action, per second and at once.
 	perSecond, burst = 10, 5
 )
 
-// Options say how the API is reached. The zero value is right on a machine of the cloud.
+// Options say how to reach the API. The zero value is right on a machine of the cloud.
 type Options struct {
-	// Endpoint is the base URL of all services, DefaultEndpoint where it is blank. It may hold {service}.
+	// Endpoint is the base URL of all services; DefaultEndpoint if it is blank. It may contain {service}.
 	Endpoint string
-	// MetadataEndpoint is the base URL of the metadata service, DefaultMetadataEndpoint where it is blank.
+	// MetadataEndpoint is the base URL of the metadata service; DefaultMetadataEndpoint if it is blank.
 	MetadataEndpoint string
-	// CAFile names a file of PEM certificates that are trusted beside those of the system.
+	// CAFile names a file of PEM certificates that are trusted in addition to those of the system.
 	CAFile string
-	// Timeout is how long a call may take; 15 s where it is 0.
+	// Timeout is how long a call may take; 15 s if it is 0.
 	Timeout time.Duration
-	// PerSecond is how often an action is called in a second; 10 where it is 0. The cloud answers 20 calls of most actions, to all programs of
-	// an account together.
+	// PerSecond limits the calls of an action per second; 10 if it is 0. For most actions the cloud allows 20, for all programs of an account
+	// together.
 	PerSecond int
-	// Now is the clock; nil for that of the machine. Signatures always go by the machine's.
+	// Now is the clock; nil for the machine's. Signatures always use the machine's.
 	Now func() time.Time
 }
 
-// Client calls the API. It keeps connections, and no credential. Its methods may be called from several goroutines.
+// Client calls the API. It keeps connections, but no credential. Its methods are safe for concurrent use.
 type Client struct {
 	endpoint, metadata string
 	api, local         http.RoundTripper
@@ -63,8 +63,7 @@ type Client struct {
 	limits map[string]flowcontrol.RateLimiter // by action
 }
 
-// New returns a client. Proxies are those of the environment: HTTPS_PROXY and NO_PROXY. The metadata service is never asked through
-// one.
+// New returns a client. Its proxies are those of the environment: HTTPS_PROXY and NO_PROXY. It never uses one for the metadata service.
 func New(options Options) (*Client, error) {
 	c := &Client{
 		endpoint: options.Endpoint, metadata: options.MetadataEndpoint, timeout: options.Timeout, now: options.Now,
@@ -85,7 +84,7 @@ func New(options Options) (*Client, error) {
 	if c.now == nil {
 		c.now = time.Now
 	}
-	if err := checkBase(&c.endpoint, "https"); err != nil { // what it answers with are passwords
+	if err := checkBase(&c.endpoint, "https"); err != nil { // its answers contain passwords
 		return nil, fmt.Errorf("reading the endpoint of the cloud's API: %w, such as %s", err, DefaultEndpoint)
 	}
 	if err := checkBase(&c.metadata, "http", "https"); err != nil {
@@ -100,8 +99,8 @@ func New(options Options) (*Client, error) {
 	return c, nil
 }
 
-// checkBase holds a base URL to a scheme and a host, and takes a slash from its end. It does not repeat what it refuses, which may
-// hold a password.
+// checkBase checks that a base URL consists of a scheme and a host, and removes a trailing slash. Its error does not quote the URL, which
+// may contain a password.
 func checkBase(base *string, schemes ...string) error {
 	*base = strings.TrimSuffix(*base, "/")
 	parsed, err := url.Parse(strings.ReplaceAll(*base, "{service}", "tcr"))
@@ -112,7 +111,7 @@ func checkBase(base *string, schemes ...string) error {
 	return nil
 }
 
-// authorities returns the system's with those of a file; nil for the system's alone.
+// authorities returns the system's certificate authorities and those of a file; nil for the system's alone.
 func authorities(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
@@ -131,7 +130,7 @@ func authorities(file string) (*x509.CertPool, error) {
 	return trusted, nil
 }
 
-// apiTransport returns one that keeps few connections, for calls are rare.
+// apiTransport returns a transport that keeps few connections, since calls are rare.
 func apiTransport(trusted *x509.CertPool) *http.Transport {
 	proxy := httpproxy.FromEnvironment().ProxyFunc()
 	return &http.Transport{
@@ -151,17 +150,17 @@ func apiTransport(trusted *x509.CertPool) *http.Transport {
 // call is one request to the API.
 type call struct {
 	service, version, action, region string
-	// keys sign it; nil where it is not signed.
+	// keys sign it; nil if it is not signed.
 	keys       *Keys
 	parameters map[string]any
-	// resource is what it is about, for the message where it is refused.
+	// resource is what it acts on, for the message if it is refused.
 	resource string
 }
 
-// name is the action as policies spell it.
+// name returns the action as policies spell it.
 func (c call) name() string { return c.service + ":" + c.action }
 
-// send sends a request and decodes the answer into response, a pointer to what stands in Response.
+// send sends a request and decodes the field Response of the answer into response, which is a pointer.
 func (c *Client) send(ctx context.Context, made call, response any) error {
 	if err := c.wait(ctx, made); err != nil {
 		return err
@@ -192,7 +191,7 @@ func (c *Client) send(ctx context.Context, made call, response any) error {
 		err = json.Unmarshal(through.body, &struct{ Response any }{response})
 		if err != nil {
 			return &Error{Reason: BadAnswer, Action: made.name(),
-				advice: "the answer is not as documented: see what stands between, such as a proxy"}
+				advice: "the answer is not as documented: check what is in between, such as a proxy"}
 		}
 		return nil
 	}
@@ -210,12 +209,12 @@ func (c *Client) wait(ctx context.Context, made call) error {
 	c.mu.Unlock()
 	if err := limiter.Wait(ctx); err != nil {
 		return &Error{Reason: RateLimited, Action: made.name(), Region: made.region, cause: ctx.Err(),
-			advice: "other calls come first: it is tried again"}
+			advice: "too many calls are waiting: it is tried again"}
 	}
 	return nil
 }
 
-// explain turns what the SDK says into an error that may be shown.
+// explain turns an error of the SDK into one that may be shown.
 func (c *Client) explain(made call, through *exchange, err error) error {
 	if through.failure != nil {
 		through.failure.Action, through.failure.Region = made.name(), made.region
@@ -223,7 +222,7 @@ func (c *Client) explain(made call, through *exchange, err error) error {
 	}
 	var answered *sdkerrors.TencentCloudSDKError
 	if !errors.As(err, &answered) || strings.HasPrefix(answered.Code, "ClientError") {
-		return &Error{Reason: BadAnswer, Action: made.name(), Region: made.region, advice: "no answer of the API came"}
+		return &Error{Reason: BadAnswer, Action: made.name(), Region: made.region, advice: "no answer came from the API"}
 	}
 	skew := time.Duration(0)
 	if !through.date.IsZero() {
@@ -232,7 +231,7 @@ func (c *Client) explain(made call, through *exchange, err error) error {
 	return classify(made, answered.Code, answered.Message, answered.RequestId, skew)
 }
 
-// silence is where the SDK logs to.
+// silence is a logger for the SDK that logs nothing.
 type silence struct{}
 
 // Printf writes nothing.

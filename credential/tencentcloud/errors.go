@@ -9,12 +9,12 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/backoff"
 )
 
-// Reason is why a call got no answer, in a word that conditions and metrics use.
+// Reason is why a call failed, in one word that conditions and metrics use.
 type Reason string
 
 // The reasons.
 const (
-	// Unauthorized: the caller is known, and its policy does not allow the action on the resource.
+	// Unauthorized: the caller is known, but its policy does not allow the action on the resource.
 	Unauthorized Reason = "Unauthorized"
 	// InstanceNotFound: the region has no registry of this id.
 	InstanceNotFound Reason = "InstanceNotFound"
@@ -22,17 +22,17 @@ const (
 	InstanceNotRunning Reason = "InstanceNotRunning"
 	// TokenNotFound: the token is gone, or the registry is.
 	TokenNotFound Reason = "TokenNotFound"
-	// QuotaExceeded: the registry has as many long-term tokens as it may.
+	// QuotaExceeded: the registry has reached its quota of long-term tokens.
 	QuotaExceeded Reason = "QuotaExceeded"
-	// RateLimited: the account asks too often.
+	// RateLimited: the account calls too often.
 	RateLimited Reason = "RateLimited"
 	// ClockSkew: this machine's clock is off by more than five minutes.
 	ClockSkew Reason = "ClockSkew"
-	// NoRoute: the API was not reached, or the connection broke.
+	// NoRoute: the API could not be reached, or the connection broke.
 	NoRoute Reason = "NoRoute"
-	// BadAnswer: something answered that is not the API, or not as documented.
+	// BadAnswer: the answer was not the API's, or not as documented.
 	BadAnswer Reason = "BadAnswer"
-	// CredentialRejected: the keys, or the identity that asked for some, are wrong, revoked or expired.
+	// CredentialRejected: the keys, or the identity that asked for keys, are wrong, revoked or expired.
 	CredentialRejected Reason = "CredentialRejected"
 	// CredentialMissing: there are no keys to call with.
 	CredentialMissing Reason = "CredentialMissing"
@@ -42,7 +42,7 @@ const (
 	Internal Reason = "Internal"
 )
 
-// Error is the failure of a call. It holds no text that the other side wrote, but for a code and an id of the documented form.
+// Error is the failure of a call. It contains no text of the other side, except for a code and an ID of the documented form.
 type Error struct {
 	Reason Reason
 	// Action is what was called, such as tcr:CreateInstanceToken.
@@ -50,7 +50,7 @@ type Error struct {
 	// Resource is what an Unauthorized action was called on, as policies spell it.
 	Resource string
 	Region   string
-	// Skew is by how much this machine's clock is ahead, where the Reason is ClockSkew; negative where it is behind.
+	// Skew is how far this machine's clock is ahead if the Reason is ClockSkew; negative if it is behind.
 	Skew time.Duration
 	// Code and RequestID are those of the API's answer; blank without one.
 	Code, RequestID string
@@ -76,10 +76,10 @@ func (e *Error) Error() string {
 	return text.String()
 }
 
-// Unwrap returns an error of context, where one ended the call.
+// Unwrap returns the context's error if that ended the call.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Transient says whether the next try may succeed without anybody doing something.
+// Transient reports whether the next try may succeed without any action of the user.
 func (e *Error) Transient() bool {
 	switch e.Reason {
 	case RateLimited, NoRoute, BadAnswer, Internal, InstanceNotRunning:
@@ -89,8 +89,8 @@ func (e *Error) Transient() bool {
 	}
 }
 
-// Backoff says how long to wait before the next try after so many failures in a row, the first being 1. What passes by itself is tried
-// again within a minute, everything else within ten. random is from [0, 1), and spreads those who wait.
+// Backoff returns how long to wait before the next try after that many failures in a row, at least 1. Transient failures are retried within
+// a minute, all others within ten. random, in [0, 1), spreads the retries.
 func (e *Error) Backoff(failures int, random float64) time.Duration {
 	first, longest := 2*time.Second, 50*time.Second
 	if !e.Transient() {
@@ -106,7 +106,7 @@ var (
 	resourceForm = regexp.MustCompile(`resource \((qcs::[a-z]{2,20}:[a-z0-9-]{0,30}:(?:uin/[0-9]{1,20})?:[a-z]{1,20}/[a-z0-9*-]{1,60})\)`)
 )
 
-// classify says what an error of the API means. skew is by how much this machine's clock is ahead of the server's.
+// classify returns what an error of the API means. skew is how far this machine's clock is ahead of the server's.
 func classify(made call, code, message, requestID string, skew time.Duration) *Error {
 	failure := &Error{Action: made.name(), Region: made.region}
 	if codeForm.MatchString(code) {
@@ -142,7 +142,7 @@ func offBy(skew time.Duration) string {
 	return skew.String() + " ahead of the API's"
 }
 
-// reasonOf returns what a code stands for. The order matters: a full quota is spelled as an internal error.
+// reasonOf returns the reason for a code. The order matters: the API reports an exhausted quota as an internal error.
 func reasonOf(code string, made call) Reason {
 	family, detail, _ := strings.Cut(code, ".")
 	switch {
@@ -171,7 +171,7 @@ func reasonOf(code string, made call) Reason {
 	}
 }
 
-// adviceOf says what to do, for the reasons that need no more than the call to say so.
+// adviceOf returns what to do, for the reasons whose advice depends on the call alone.
 func adviceOf(reason Reason, made call) string {
 	id, _ := made.parameters["RegistryId"].(string)
 	switch reason {
@@ -182,14 +182,14 @@ func adviceOf(reason Reason, made call) string {
 	case TokenNotFound:
 		return fmt.Sprintf("the registry instance %q has no such token", id)
 	case QuotaExceeded:
-		return fmt.Sprintf("the registry instance %q has as many long-term access credentials as it may: delete some, or raise the quota", id)
+		return fmt.Sprintf("the registry instance %q has reached its quota of long-term access credentials: delete some, or raise the quota", id)
 	case RateLimited:
-		return "the account asks more often than it may: it is tried again"
+		return "the account exceeds the API's rate limit: it is tried again"
 	case CredentialRejected:
 		return "the caller's key or identity is wrong, disabled or expired: replace it"
 	case Internal:
 		return "an error of the API itself: it is tried again"
 	default:
-		return "the API refuses this request: correct spec.tcr, or report it with the request's id"
+		return "the API refuses this request: correct spec.tcr, or report it with the ID of the request"
 	}
 }

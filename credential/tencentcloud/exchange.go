@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// maxAnswer is how long an answer may be: a page of a hundred tokens takes some 30 KiB.
+// maxAnswer is the maximum length of an answer: a page of a hundred tokens takes about 30 KiB.
 const maxAnswer = 1 << 20
 
-// exchange sends one request. It lets an answer of the API pass to the SDK, and nothing else: whatever is not one becomes a failure of
-// its own, and no text of it goes further.
+// exchange sends one request. It passes only answers of the API on to the SDK: anything else becomes a failure, and none of its text is
+// passed on.
 type exchange struct {
 	next    http.RoundTripper
 	timeout time.Duration
@@ -28,8 +28,8 @@ type exchange struct {
 	failure *Error
 }
 
-// errNoAnswer is what the SDK hears.
-var errNoAnswer = errors.New("no answer of the API")
+// errNoAnswer is the error that the SDK gets.
+var errNoAnswer = errors.New("no answer from the API")
 
 // RoundTrip sends the request.
 func (e *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -71,30 +71,30 @@ func (e *exchange) fail(failure *Error) error {
 	return errNoAnswer
 }
 
-// foreign says of what status an answer is that the API has not made.
+// foreign returns the failure for an answer that is not the API's.
 func foreign(status int) *Error {
 	switch {
 	case status >= 500:
-		return &Error{Reason: Internal, advice: fmt.Sprintf("status %d without an answer of the API: it is tried again", status)}
+		return &Error{Reason: Internal, advice: fmt.Sprintf("status %d without an answer from the API: it is tried again", status)}
 	case status == http.StatusTooManyRequests:
 		return &Error{Reason: RateLimited, advice: "status 429: it is tried again"}
 	case status == http.StatusOK:
 		return &Error{Reason: BadAnswer,
-			advice: "the answer is cut or not one of the API: see what stands between, such as a proxy (HTTPS_PROXY)"}
+			advice: "the answer is truncated, or not one of the API: check what is in between, such as a proxy (HTTPS_PROXY)"}
 	default:
-		return &Error{Reason: BadAnswer, advice: fmt.Sprintf("status %d, which the API never answers with: see --tencentcloud-endpoint and "+
-			"what stands between, such as a proxy (HTTPS_PROXY) or a gateway", status)}
+		return &Error{Reason: BadAnswer, advice: fmt.Sprintf("status %d, which the API never returns: check --tencentcloud-endpoint and "+
+			"what is in between, such as a proxy (HTTPS_PROXY) or a gateway", status)}
 	}
 }
 
-// proxyRefusal is a proxy's answer that lets nothing through.
+// proxyRefusal is the answer of a proxy that does not let a request through.
 type proxyRefusal struct{ status int }
 
 func (p proxyRefusal) Error() string {
 	return fmt.Sprintf("the proxy answers with status %d", p.status)
 }
 
-// unreachable says why no answer came, out of the parts of an error that hold no text of others.
+// unreachable returns why no answer came. It uses only parts of an error that contain no text of the other side.
 func unreachable(ctx context.Context, err error, timeout time.Duration) *Error {
 	failure := &Error{Reason: NoRoute}
 	var (
@@ -106,25 +106,25 @@ func unreachable(ctx context.Context, err error, timeout time.Duration) *Error {
 	)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		failure.cause, failure.advice = context.Canceled, "it was given up"
+		failure.cause, failure.advice = context.Canceled, "the call was canceled"
 	case errors.As(err, &refusal):
 		failure.advice = fmt.Sprintf("the proxy of HTTPS_PROXY lets nothing through (status %d): allow it there, or set NO_PROXY", refusal.status)
 	case errors.As(err, &name):
-		failure.advice = fmt.Sprintf("the name %q is not resolved: see the cluster's DNS and --tencentcloud-endpoint", name.Name)
+		failure.advice = fmt.Sprintf("the name %q does not resolve: check the cluster's DNS and --tencentcloud-endpoint", name.Name)
 	case errors.As(err, &certificate):
-		failure.advice = "its certificate is not trusted: name the authority's with --tencentcloud-ca-file"
+		failure.advice = "its certificate is not trusted: pass its CA certificate with --tencentcloud-ca-file"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		failure.cause = context.DeadlineExceeded
-		failure.advice = fmt.Sprintf("no answer within %s: see network policies, routes and HTTPS_PROXY", timeout)
+		failure.advice = fmt.Sprintf("no answer within %s: check network policies, routes and HTTPS_PROXY", timeout)
 	case errors.As(err, &operation) && operation.Op == "dial" && operation.Addr != nil:
-		failure.advice = fmt.Sprintf("no connection to %s (%s): see network policies, routes and HTTPS_PROXY", operation.Addr, errnoText(err))
+		failure.advice = fmt.Sprintf("no connection to %s (%s): check network policies, routes and HTTPS_PROXY", operation.Addr, errnoText(err))
 	default:
 		failure.advice = "the connection ended without a whole answer: it is tried again"
 	}
 	return failure
 }
 
-// errnoText returns what the system says; never a text that somebody else made.
+// errnoText returns the operating system's text for an error, and no other text.
 func errnoText(err error) string {
 	var number syscall.Errno
 	if errors.As(err, &number) {

@@ -13,25 +13,25 @@ import (
 
 const version = "2019-09-24"
 
-// Registry is a registry instance, as a caller sees it.
+// Registry is a registry instance, as seen by a Caller.
 type Registry struct {
 	client     *Client
 	caller     *Caller
 	region, id string
 }
 
-// Registry returns the registry instance id of a region, which caller asks for.
+// Registry returns the registry instance id of a region; caller makes its calls.
 func (c *Client) Registry(caller *Caller, region, id string) *Registry {
 	return &Registry{client: c, caller: caller, region: region, id: id}
 }
 
-// Token is what somebody logs in with. ID is blank for a temporary one.
+// Token is a registry credential. ID is blank for a temporary one.
 type Token struct {
 	ID, Username, Password string
 	Expires                time.Time
 }
 
-// String returns it without what is secret.
+// String returns the token without its secrets.
 func (t Token) String() string {
 	return fmt.Sprintf("token %q, good until %s", t.ID, t.Expires.UTC().Format(time.RFC3339))
 }
@@ -39,17 +39,17 @@ func (t Token) String() string {
 // GoString is String.
 func (t Token) GoString() string { return t.String() }
 
-// MarshalText refuses: nothing prints one by mistake.
+// MarshalText is String: nothing prints a password by mistake.
 func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
-// Listed is what the API tells of a long-term token.
+// Listed is what the API says of a long-term token.
 type Listed struct {
 	ID, Description  string
 	Enabled          bool
 	Created, Expires time.Time
 }
 
-// call calls an action on the registry. Keys that are rejected are not used again.
+// call calls an action on the registry. Rejected keys are not used again.
 func (r *Registry) call(ctx context.Context, action string, parameters map[string]any, response any) error {
 	keys, err := r.caller.Keys(ctx)
 	if err != nil {
@@ -72,12 +72,13 @@ func (r *Registry) CreateLongTermToken(ctx context.Context, description string) 
 	return r.createToken(ctx, map[string]any{"RegistryId": r.id, "TokenType": "longterm", "Desc": description})
 }
 
-// CreateTemporaryToken creates one that is good for an hour, and that nothing can revoke.
+// CreateTemporaryToken creates a token that is valid for an hour and cannot be revoked.
 func (r *Registry) CreateTemporaryToken(ctx context.Context) (Token, error) {
 	return r.createToken(ctx, map[string]any{"RegistryId": r.id, "TokenType": "temp"})
 }
 
-// maxToken is how long a token may be: Secrets hold it once for every domain, in two forms, and records those of many objects.
+// maxToken is the maximum length of a token: a Secret holds it for every domain, in two forms, and a record Secret holds those of many
+// objects.
 const maxToken = 16 << 10
 
 func (r *Registry) createToken(ctx context.Context, parameters map[string]any) (Token, error) {
@@ -102,7 +103,7 @@ func (r *Registry) createToken(ctx context.Context, parameters map[string]any) (
 	return token, nil
 }
 
-// Limits of listing: a page, and how many pages and attempts are enough.
+// Limits of listing: tokens per page, pages per attempt, and attempts.
 const (
 	pageSize    = 100
 	maxPages    = 200
@@ -120,8 +121,8 @@ func (r *Registry) Tokens(ctx context.Context) ([]Listed, error) {
 	return nil, r.bad("DescribeInstanceToken", "the list of tokens changes faster than it is read: it is tried again")
 }
 
-// listTokens reads page by page, each from the last token of the one before; whole is false where the list changed meanwhile, so that one
-// may have been missed.
+// listTokens reads page by page; each page begins with the last token of the one before. whole is false if the list changed meanwhile, so
+// that a token may be missing.
 func (r *Registry) listTokens(ctx context.Context) (tokens []Listed, whole bool, err error) {
 	seen := map[string]bool{}
 	total, overlap := -1, ""
@@ -171,7 +172,7 @@ func (r *Registry) page(ctx context.Context, offset int) (tokens []Listed, total
 	if err := r.call(ctx, action, map[string]any{"RegistryId": r.id, "Limit": pageSize, "Offset": offset}, &page); err != nil {
 		return nil, 0, err
 	}
-	if page.TotalCount == nil { // an answer without anything would be one of no tokens
+	if page.TotalCount == nil { // else an empty answer would mean that there are no tokens
 		return nil, 0, r.bad(action, "the answer does not say how many tokens there are")
 	}
 	for _, token := range page.Tokens {
@@ -189,7 +190,7 @@ func (r *Registry) page(ctx context.Context, offset int) (tokens []Listed, total
 	return tokens, *page.TotalCount, nil
 }
 
-// DisableToken has a token let nobody in any more.
+// DisableToken disables a token, so that nobody can log in with it.
 func (r *Registry) DisableToken(ctx context.Context, id string) error {
 	return r.call(ctx, "ModifyInstanceToken", map[string]any{"RegistryId": r.id, "TokenId": id, "Enable": false, "ModifyFlag": 2}, &struct{}{})
 }
@@ -199,7 +200,7 @@ func (r *Registry) DeleteToken(ctx context.Context, id string) error {
 	return r.call(ctx, "DeleteInstanceToken", map[string]any{"RegistryId": r.id, "TokenId": id}, &struct{}{})
 }
 
-// domainForm is that of a default domain: -vpc is put behind the first of its labels, which leaves it room.
+// domainForm matches a default domain. Its first label leaves room for the suffix -vpc.
 var domainForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,57}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+$`)
 
 const maxDomain = 249
@@ -221,7 +222,7 @@ func (r *Registry) Domain(ctx context.Context) (string, error) {
 		}
 		domain := strings.ToLower(one.PublicDomain)
 		if len(domain) > maxDomain || !domainForm.MatchString(domain) {
-			return "", r.bad(action, fmt.Sprintf("the registry instance %q has no domain, or something else in its place: "+
+			return "", r.bad(action, fmt.Sprintf("the registry instance %q has no domain, or an invalid one: "+
 				"wait until it is created", r.id))
 		}
 		return domain, nil
@@ -233,26 +234,26 @@ func (r *Registry) Domain(ctx context.Context) (string, error) {
 		advice: adviceOf(InstanceNotFound, call{region: r.region, parameters: map[string]any{"RegistryId": r.id}})}
 }
 
-// another is the error of an answer that is not about the registry.
+// another returns the error for an answer about another registry.
 func (r *Registry) another(action string) error {
-	return r.bad(action, fmt.Sprintf("the answer is about another registry instance than %q: see what stands between, such as a proxy", r.id))
+	return r.bad(action, fmt.Sprintf("the answer is about another registry instance than %q: check what is in between, such as a proxy", r.id))
 }
 
-// bad is the error of an answer that is not as documented.
+// bad returns the error for an answer that is not as documented.
 func (r *Registry) bad(action, advice string) error {
 	return &Error{Reason: BadAnswer, Action: "tcr:" + action, Region: r.region, advice: advice}
 }
 
-// Link is a way to the registry from a private network.
+// Link is a link from a private network to the registry.
 type Link struct {
 	VPC, Subnet string
-	// Status is the API's word, such as Running.
+	// Status is as the API spells it, such as Running.
 	Status string
-	// Address is as it was answered; blank where there is none yet.
+	// Address is as the API returned it; blank if there is none yet.
 	Address string
 }
 
-// Links returns the ways to the registry from private networks.
+// Links returns the links from private networks to the registry.
 func (r *Registry) Links(ctx context.Context) ([]Link, error) {
 	const action = "DescribeInternalEndpoints"
 	var found struct {
@@ -264,7 +265,7 @@ func (r *Registry) Links(ctx context.Context) ([]Link, error) {
 	if err := r.call(ctx, action, map[string]any{"RegistryId": r.id}, &found); err != nil {
 		return nil, err
 	}
-	// An answer without anything would be one of no links.
+	// Else an empty answer would mean that there are no links.
 	if len(found.AccessVpcSet) == 0 && (found.TotalCount == nil || *found.TotalCount != 0) {
 		return nil, r.bad(action, "the answer does not say which links there are")
 	}
@@ -275,14 +276,14 @@ func (r *Registry) Links(ctx context.Context) ([]Link, error) {
 	return links, nil
 }
 
-// ResolvedName is what the cloud's DNS says in a private network.
+// ResolvedName is the state of a domain in the cloud's DNS in a private network.
 type ResolvedName struct {
 	VPC string
-	// Status is the API's word: ENABLED or ENABLE, DISABLED or DISABLE, ERROR.
+	// Status is as the API spells it: ENABLED or ENABLE, DISABLED or DISABLE, ERROR.
 	Status string
 }
 
-// NameStatus asks whether the cloud's own DNS leads the default domain to a link, or the -vpc one.
+// NameStatus asks whether the cloud's own DNS resolves the default domain, or else the -vpc domain, to a link.
 func (r *Registry) NameStatus(ctx context.Context, link Link, defaultDomain bool) ([]ResolvedName, error) {
 	const action = "DescribeInternalEndpointDnsStatus"
 	var found struct {
@@ -304,10 +305,10 @@ func (r *Registry) NameStatus(ctx context.Context, link Link, defaultDomain bool
 	return names, nil
 }
 
-// text is a JSON text or number: the documentation has both for one field.
+// text is a JSON string or number: the API's documentation has both for the same field.
 type text string
 
-// UnmarshalJSON takes null for blank.
+// UnmarshalJSON reads null as blank.
 func (t *text) UnmarshalJSON(data []byte) error {
 	var number json.Number
 	if string(data) == "null" {
@@ -324,11 +325,11 @@ func (t *text) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// end is the last time that anybody can write: JSON ends with the year 9999.
+// end is the last time that can be written in JSON, at the end of the year 9999.
 var end = time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC)
 
-// instant reads a time in milliseconds since 1970, or in seconds where it would otherwise be in that year's first months; zero where
-// it is neither. One that never comes is the end.
+// instant reads a time in milliseconds since 1970, or in seconds if it would otherwise be before March 1973; zero if it is neither. A time
+// too far off is read as end.
 func instant(number string) time.Time {
 	value, err := strconv.ParseInt(number, 10, 64)
 	switch {
@@ -343,7 +344,7 @@ func instant(number string) time.Time {
 	}
 }
 
-// date reads a time in one of the forms that the API writes; zero where it is none of them.
+// date reads a time in one of the forms that the API writes; zero if it is in none of them.
 func date(text string) time.Time {
 	for _, form := range []string{time.RFC3339Nano, "2006-01-02 15:04:05 -0700 MST", time.DateTime} {
 		if at, err := time.Parse(form, text); err == nil && at.UTC().Before(end) && at.UTC().Year() > 0 {

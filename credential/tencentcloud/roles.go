@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// oidcRole is the role that TKE lets a pod assume with the token that it projects into it.
+// oidcRole is the role that TKE lets a pod assume with the token that is projected into it.
 type oidcRole struct {
 	client *Client
 	getenv func(string) string
@@ -30,10 +30,10 @@ const (
 	envRole     = "TKE_ROLE_ARN"
 )
 
-// session is how long keys of a role are asked for, in seconds.
+// session is the requested lifetime of a role's keys, in seconds.
 const session = 7200
 
-// maxIdentity is how long a projected token may be.
+// maxIdentity is the maximum length of a projected token.
 const maxIdentity = 64 << 10
 
 func (o oidcRole) keys(ctx context.Context) (Keys, error) {
@@ -44,7 +44,7 @@ func (o oidcRole) keys(ctx context.Context) (Keys, error) {
 	if lacks := missing(values, envRegion, envProvider, envIdentity, envRole); lacks != "" {
 		return Keys{}, absence{lacks}
 	}
-	// The token is read anew each time: the kubelet replaces it.
+	// The token is read each time: the kubelet replaces it.
 	identity, err := readIdentity(values[envIdentity])
 	if err != nil {
 		return Keys{}, err
@@ -91,12 +91,12 @@ func readIdentity(path string) (string, error) {
 	return "", &Error{Reason: CredentialRejected, advice: fmt.Sprintf("file %s of %s: %s", path, envIdentity, why)}
 }
 
-// temporary checks keys that are good for a time.
+// temporary returns keys that expire, once it has checked them.
 func (c *Client) temporary(secretID, secretKey, token string, expires int64) (Keys, error) {
 	keys := Keys{SecretID: secretID, SecretKey: secretKey, Token: token, Expires: time.Unix(expires, 0)}
 	if secretID == "" || secretKey == "" || token == "" || !keys.Expires.After(c.now()) {
 		return Keys{}, &Error{Reason: BadAnswer,
-			advice: "the answer lacks a part of the keys, or they have expired: compare this machine's clock"}
+			advice: "the answer lacks a part of the keys, or they have expired: check this machine's clock"}
 	}
 	return keys, nil
 }
@@ -122,7 +122,7 @@ func (n nodeRole) keys(ctx context.Context) (Keys, error) {
 	role := strings.TrimSpace(string(text))
 	if !roleForm.MatchString(role) {
 		return Keys{}, &Error{Reason: BadAnswer,
-			advice: "the metadata service answers with something else than a role's name: see --tencentcloud-metadata-endpoint"}
+			advice: "the metadata service answers with something other than a role's name: check --tencentcloud-metadata-endpoint"}
 	}
 	text, err = n.get(ctx, role)
 	if err != nil {
@@ -134,18 +134,18 @@ func (n nodeRole) keys(ctx context.Context) (Keys, error) {
 	}
 	if json.Unmarshal(text, &granted) != nil || granted.Code != "Success" {
 		return Keys{}, &Error{Reason: BadAnswer,
-			advice: fmt.Sprintf("the metadata service has no keys for role %s: see whether the role still exists", role)}
+			advice: fmt.Sprintf("the metadata service has no keys for role %s: check whether the role still exists", role)}
 	}
 	return n.client.temporary(granted.TmpSecretID, granted.TmpSecretKey, granted.Token, granted.ExpiredTime)
 }
 
-// get asks the metadata service. Whoever is on no machine of the cloud has none, and so no role.
+// get asks the metadata service. On a machine that is not of the cloud there is none, and so no role.
 func (n nodeRole) get(ctx context.Context, role string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.client.metadata+credentialsPath+role, nil)
 	if err != nil {
-		return nil, absence{"the address of the metadata service cannot be read"}
+		return nil, absence{"the address of the metadata service is invalid"}
 	}
 	answer, err := n.client.local.RoundTrip(request)
 	if err != nil {
@@ -159,7 +159,7 @@ func (n nodeRole) get(ctx context.Context, role string) ([]byte, error) {
 	case answer.StatusCode != http.StatusOK:
 		return nil, &Error{Reason: Internal, advice: fmt.Sprintf("the metadata service answers with status %d", answer.StatusCode)}
 	case err != nil:
-		return nil, &Error{Reason: BadAnswer, advice: "the metadata service's answer is cut"}
+		return nil, &Error{Reason: BadAnswer, advice: "the metadata service's answer is truncated"}
 	}
 	return text, nil
 }

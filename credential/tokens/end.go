@@ -12,11 +12,11 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/credential/rotation"
 )
 
-// endPause is how long it takes until the end of all tokens is tried again.
+// endPause is the pause between two attempts to revoke all tokens.
 const endPause = 500 * time.Millisecond
 
-// End revokes the tokens of every record, for an uninstall after which no ImagePullSecret is left. A manager that still runs does the
-// same, and may be the one that is permitted to. It returns an error that says what is left once ctx ends, or at once where the records
+// End revokes the tokens of every record, in an uninstall, once no ImagePullSecret is left. A manager that still runs does the same, and it
+// may have the permissions that this process lacks. End returns an error that says what is left once ctx ends, or at once if the records
 // may not be read.
 func (c Config) End(ctx context.Context) error {
 	for {

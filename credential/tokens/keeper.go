@@ -22,17 +22,17 @@ import (
 )
 
 const (
-	// workers is how many ImagePullSecrets are brought in line at a time: the cloud counts how often an account asks.
+	// workers is how many ImagePullSecrets are brought in line at a time: the cloud limits the requests of an account.
 	workers = 2
-	// firstLook and lastLook are how often it is looked whether every Secret has got the token: ever more seldom.
+	// firstLook and lastLook are the first and the longest pause between two looks at whether every Secret holds the token.
 	firstLook, lastLook = 500 * time.Millisecond, time.Minute
-	// doubt is how long an ImagePullSecret is left alone of which it is not known what it asks for.
+	// doubt is how long an ImagePullSecret is left alone if it is not known what it asks for.
 	doubt = 30 * time.Second
 	// sweepPeriod is how often the records are searched for those of ImagePullSecrets that are gone.
 	sweepPeriod = time.Hour
-	// sweepRetry is when that is tried again where it has failed.
+	// sweepRetry is the pause after a search that failed.
 	sweepRetry = time.Minute
-	// syncTimeout is how long one Sync may take: a dozen calls at most, none of which is waited for in vain.
+	// syncTimeout is how long one Sync may take: at most a dozen calls, each with its own timeout.
 	syncTimeout = 2 * time.Minute
 )
 
@@ -42,17 +42,16 @@ type Config struct {
 	Index *pullsecret.Index
 	// Sync is issuer.Issuer's.
 	Sync func(ctx context.Context, uid string, policy *rotation.Policy, held func(rotation.Record) int) (issuer.Outcome, error)
-	// Records returns every record, and those that can be read beside an error.
+	// Records returns every record. If some cannot be read, it returns the others along with an error.
 	Records func(ctx context.Context) ([]rotation.Record, error)
-	// Issued returns the sums of what the Secrets of a rule hold now; false where it is not known.
+	// Issued returns the checksums of what the Secrets of a rule hold now; false if that is not known.
 	Issued func(rule *pullsecret.Rule) (sums map[[sha256.Size]byte]bool, known bool)
-	// Live returns the UID of the ImagePullSecret of that name, as the API server has it; blank where there is none, or it is being
-	// deleted.
+	// Live asks the API server for the UID of the ImagePullSecret of that name; blank if there is none, or it is being deleted.
 	Live func(ctx context.Context, name string) (types.UID, error)
 	Now  func() time.Time
 }
 
-// Keeper has tokens issued, renewed and revoked. It runs on the leader alone, once in a term.
+// Keeper has tokens issued, renewed and revoked. It runs on the leader alone, once per term.
 type Keeper struct {
 	Config
 	queue workqueue.TypedDelayingInterface[string] // of UIDs
@@ -61,12 +60,12 @@ type Keeper struct {
 	objects map[string]*object
 }
 
-// object is an ImagePullSecret that has tokens, had some, or is to have some.
+// object is an ImagePullSecret that has, had, or will have tokens.
 type object struct {
 	name string
-	// failures counts those in a row, and looks what has been looked for in vain.
+	// failures counts the failures in a row, looks the looks at Secrets that did not all hold the token yet.
 	failures, looks int
-	// told is the last failure that was logged.
+	// told is the failure that was logged last.
 	told string
 }
 
@@ -99,7 +98,7 @@ func (k *Keeper) Run(ctx context.Context) {
 func (k *Keeper) observe(change pullsecret.Change) {
 	before, after := change.Before, change.After
 	if before != nil && after != nil && before.Registry == after.Registry {
-		return // nothing that is asked for here: what we have supplied, for one
+		return // what is asked for is the same: it may be what we have supplied
 	}
 	for _, rule := range []*pullsecret.Rule{before, after} {
 		if rule != nil && rule.Registry != nil {
@@ -108,7 +107,7 @@ func (k *Keeper) observe(change pullsecret.Change) {
 	}
 }
 
-// want has an ImagePullSecret looked at now.
+// want has the tokens of an ImagePullSecret brought in line now.
 func (k *Keeper) want(uid, name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -120,7 +119,7 @@ func (k *Keeper) want(uid, name string) {
 	k.queue.Add(uid)
 }
 
-// sweep looks for the records of ImagePullSecrets that were deleted while nobody watched, again and again until ctx ends.
+// sweep looks for the records of ImagePullSecrets that were deleted while no manager watched, periodically until ctx ends.
 func (k *Keeper) sweep(ctx context.Context) {
 	for {
 		records, err := k.Records(ctx)
@@ -136,7 +135,7 @@ func (k *Keeper) sweep(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			level := slog.LevelWarn
 			if apierrors.IsForbidden(err) {
-				level = slog.LevelDebug // what is missing was told at the start, and nobody may ask for tokens
+				level = slog.LevelDebug // the missing permission was logged at the start, and without it no token is issued
 			}
 			k.Log.Log(ctx, level, "records of tokens were not read, trying again", "error", err)
 			pause = sweepRetry
@@ -147,7 +146,7 @@ func (k *Keeper) sweep(ctx context.Context) {
 	}
 }
 
-// jittered spreads those who wait for the same time.
+// jittered lengthens a wait at random, so that equal waits spread out.
 func jittered(wait time.Duration) time.Duration {
 	return wait + time.Duration(float64(min(wait/10, time.Minute))*rand.Float64())
 }
@@ -211,7 +210,7 @@ func (k *Keeper) issue(ctx context.Context, rule *pullsecret.Rule) time.Duration
 	return k.next(string(rule.UID), outcome, outcome.Issue == nil || outcome.Issue.Serial == serial)
 }
 
-// next returns when to look again after all went well.
+// next returns when to look again after a success.
 func (k *Keeper) next(uid string, outcome issuer.Outcome, settled bool) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -233,7 +232,7 @@ func (k *Keeper) next(uid string, outcome issuer.Outcome, settled bool) time.Dur
 	return wait
 }
 
-// failed returns when to try again, and logs what has not been logged yet.
+// failed returns when to try again, and logs a failure unless it was logged last.
 func (k *Keeper) failed(uid, name string, err error) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -241,17 +240,17 @@ func (k *Keeper) failed(uid, name string, err error) time.Duration {
 	one.failures++
 	if told := advice(err); told != one.told {
 		one.told = told
-		k.Log.Warn("credential was not brought in line by the cloud, trying again", "imagePullSecret", name, "error", err)
+		k.Log.Warn("tokens were not brought in line, trying again", "imagePullSecret", name, "error", err)
 	}
 	var failure *tencentcloud.Error
 	if !errors.As(err, &failure) {
-		failure = &tencentcloud.Error{Reason: tencentcloud.Internal} // the API server's, which pass by themselves
+		failure = &tencentcloud.Error{Reason: tencentcloud.Internal} // an error of the API server, which passes by itself
 	}
 	return failure.Backoff(one.failures, rand.Float64())
 }
 
-// revoke ends the tokens of an ImagePullSecret that is gone, or has its credential from elsewhere by now. One that cannot be read keeps
-// them, and so does one that was made anew, until every Secret has the new one's.
+// revoke revokes the tokens of an ImagePullSecret that is gone, or gets its credential from elsewhere by now. One that cannot be read keeps
+// them. If it was recreated, the tokens of the old one stay until every Secret holds the new credential.
 func (k *Keeper) revoke(ctx context.Context, uid, name string, rule *pullsecret.Rule) time.Duration {
 	live, err := k.Live(ctx, name)
 	switch {
@@ -281,7 +280,7 @@ func (k *Keeper) revoke(ctx context.Context, uid, name string, rule *pullsecret.
 	return doubt
 }
 
-// replaced reports whether every Secret of a rule has the credential that it has now.
+// replaced reports whether every Secret of a rule holds the rule's present credential.
 func (k *Keeper) replaced(rule *pullsecret.Rule) bool {
 	sums, known := k.Issued(rule)
 	for sum := range sums {
@@ -290,8 +289,8 @@ func (k *Keeper) replaced(rule *pullsecret.Rule) bool {
 	return known && rule.Known()
 }
 
-// held returns the serial of the token that every Secret of the ImagePullSecret of that name has, and whoever comes next gets; 0 where
-// they differ. Where one has what is not in the record, or that is not known, it says so.
+// held returns the serial of the token that every Secret of that ImagePullSecret holds, and that new Secrets get; 0 if they differ. It
+// returns rotation.Strange if one holds what is not in the record, and rotation.Unseen if that is not known.
 func (k *Keeper) held(name string, record rotation.Record) int {
 	rule := k.Index.Rules().Get(name)
 	if rule == nil || rule.Registry == nil {
@@ -307,7 +306,7 @@ func (k *Keeper) held(name string, record rotation.Record) int {
 			serials[sha256.Sum256(rule.Registry.Render(domain, token.Username, token.Password))] = token.Serial
 		}
 	}
-	serial := serials[rule.Sum] // 0 where its credential is not known
+	serial := serials[rule.Sum] // 0 if its credential is not known
 	for sum := range sums {
 		of, stored := serials[sum]
 		if !stored {
@@ -332,10 +331,10 @@ func policyOf(rule *pullsecret.Rule) *rotation.Policy {
 	return policy
 }
 
-// reasonNotStored is why a credential is not issued that the cloud would issue.
+// reasonNotStored is the reason if it was not the cloud that failed, but keeping the records.
 const reasonNotStored = "NotStored"
 
-// refusal returns why a rule's credential is not issued or renewed; nil where it is.
+// refusal returns why a rule's credential is not issued or renewed; nil if it is.
 func refusal(rule *pullsecret.Rule, err error) *pullsecret.Unread {
 	if err == nil {
 		return nil
@@ -348,7 +347,7 @@ func refusal(rule *pullsecret.Rule, err error) *pullsecret.Unread {
 	return refused
 }
 
-// advice returns what to do about an error, in words that are the same for the same failure: without the request's id.
+// advice returns what to do about an error, in the same words for the same failure: without the ID of the request.
 func advice(err error) string {
 	var failure *tencentcloud.Error
 	if !errors.As(err, &failure) {

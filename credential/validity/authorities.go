@@ -8,10 +8,11 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Authorities are those of a Secret by their checksum; zero where there are none.
+// Authorities is the checksum of the certificate authorities in a Secret; zero if there are none.
 type Authorities [sha256.Size]byte
 
-// authoritiesOf names the Secret whose authorities are needed to check a rule's credential; blank where there is no rule or none are.
+// authoritiesOf returns the name of the Secret whose certificate authorities are needed to check a rule's credential; blank if there is no
+// rule, or none are needed.
 func authoritiesOf(rule *pullsecret.Rule) string {
 	if rule == nil || rule.Trial.Disabled {
 		return ""
@@ -19,7 +20,7 @@ func authoritiesOf(rule *pullsecret.Rule) string {
 	return rule.Trial.CA
 }
 
-// followAuthorities watches the Secrets that rules name for authorities, each once, until ctx ends.
+// followAuthorities watches the Secrets that rules take certificate authorities from, each once, until ctx ends.
 func (k *Keeper) followAuthorities(ctx context.Context) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -63,8 +64,8 @@ func (k *Keeper) watchAuthorities(ctx context.Context, secret string) {
 	})
 }
 
-// renew has credentials checked again that the authorities in a Secret matter to. What is told first need not be news: it may be for
-// those alone that were read before.
+// renew has the credentials checked again that depend on the authorities in a Secret. The first event of a watch need not be a change: it
+// matters only where those authorities were read before.
 func (k *Keeper) renew(secret string, first bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -79,7 +80,7 @@ func (k *Keeper) renew(secret string, first bool) {
 	}
 }
 
-// reads takes in that the authorities for a rule are about to be read.
+// reads notes that the authorities for a rule are about to be read.
 func (k *Keeper) reads(rule *pullsecret.Rule) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

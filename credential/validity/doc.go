@@ -1,8 +1,8 @@
-// Package validity finds out whether registries take the credentials that are issued, and says so. It runs on the leader alone: it logs
-// in as a kubelet would, by package check, after each change of a credential or of the authorities that it is checked with, and then
-// again and again, and withholds nothing, whatever comes of it.
+// Package validity finds out whether registries take the credentials that are issued, and reports it. It runs on the leader alone. It logs
+// in as a kubelet would, by package check, after each change of a credential or of the certificate authorities that it is checked with, and
+// then periodically. Whatever the result, the credential is still issued.
 //
-// When to log in, and what the answers come to, is decided in plan.go, which is pure. A server of an ImagePullSecret is asked once a
-// minute at most, whatever happens: what this process has asked it remembers, and what another one has asked stands in the status, since
-// a login is made only once the status says so.
+// plan.go, which is pure, decides when to log in and what the answers mean. Each server of an ImagePullSecret is asked at most once a
+// minute, whatever happens: this process remembers its own logins, and those of another process are in the status, since a login is made
+// only once the status announces it.
 package validity

@@ -22,17 +22,17 @@ import (
 )
 
 const (
-	// workers is how many objects are checked at a time, each at all of its servers, which may not answer.
+	// workers is how many objects are checked at a time, each at all of its servers: some may not answer.
 	workers = 8
-	// perSecond is how many checks begin in a second, once the first few have: a leader that finds a thousand overdue takes minutes.
+	// perSecond is how many checks begin per second after the first few: a leader that finds a thousand overdue takes minutes.
 	perSecond = 2
 	// atOnce is how many begin without a pause.
 	atOnce = 8
-	// glance is how often it is looked whether what another process has checked is still what is issued.
+	// glance is how often the status is read again if another process made the last check: the credential may have changed since.
 	glance = 10 * time.Second
-	// looking is how soon it is looked at first whether the status says what it was to.
+	// looking is how soon the status is first read to see whether it announces the login.
 	looking = 50 * time.Millisecond
-	// settling is how long a change is left alone: another one often follows.
+	// settling is how long to wait after a change: another one often follows.
 	settling = time.Second
 )
 
@@ -40,50 +40,49 @@ const (
 type Config struct {
 	Log   *slog.Logger
 	Index *pullsecret.Index
-	// Status returns the status of the ImagePullSecret of that name, and when that was created, as it was last read; both zero where there
-	// is none.
+	// Status returns the status of the ImagePullSecret of that name and its creation time, as last read; both are zero if there is none.
 	Status func(imagePullSecret string) (status v1.ImagePullSecretStatus, created time.Time)
-	// Roots returns the authorities that stand in the Secret of that name in the manager's namespace, or why they cannot be told.
+	// Roots returns the certificate authorities in the Secret of that name in the manager's namespace, or why there are none.
 	Roots func(ctx context.Context, secret string) (*x509.CertPool, *check.Result)
-	// Watch tells what authorities stand in that Secret, once that is known and again whenever it may have changed, until ctx ends.
+	// Watch calls tell with the authorities in that Secret, once they are known and again whenever they may have changed, until ctx ends.
 	Watch func(ctx context.Context, secret string, tell func(Authorities))
 	// Login is check.Run.
 	Login func(ctx context.Context, login check.Login) check.Result
 	Now   func() time.Time
 }
 
-// Keeper knows whether registries take the credentials of all ImagePullSecrets. It runs on the leader alone, and is made anew for each
-// term.
+// Keeper finds out whether registries take the credentials of all ImagePullSecrets. It runs on the leader alone; each term has a new one.
 type Keeper struct {
 	Config
 	queue workqueue.TypedDelayingInterface[string] // of names
 	pace  *rate.Limiter
 	told  func(imagePullSecret string)
-	named chan struct{} // holds a token once other Secrets may be named for authorities
+	named chan struct{} // holds a token once the Secrets with authorities may be others
 
 	mu      sync.Mutex
 	began   time.Time
 	objects map[string]*object // by name
 }
 
-// object is what is remembered of an ImagePullSecret, and for a while of one that is gone.
+// object is what is remembered of an ImagePullSecret, for a while even after it is gone.
 type object struct {
-	// noted is when this process last meant to log in: what the status is to say before it does. due is whether it has yet to.
+	// noted is when this process last decided to log in; the status must show that time before it does. due is whether that login is yet to be
+	// made.
 	noted time.Time
 	due   bool
-	// turn is when it is to mean that; zero where it does not wait for its turn.
+	// turn is when it may decide that, because of the rate limit; zero if it does not wait.
 	turn time.Time
-	// checked is when this process last logged in; zero where it has not yet. of is what it logged in with, found what came of it.
+	// checked is when this process last logged in; zero if it has not yet. of is what it logged in with, found is the result.
 	checked  time.Time
 	of       subject
 	found    credential.Validity
 	unknowns int
-	// authorities is the Secret whose authorities this process last read for it, outdated whether they are others by now.
+	// authorities is the Secret whose authorities this process last read for it; outdated is whether they have changed since.
 	authorities string
 	outdated    bool
 }
 
-// subject is what is checked: another one is checked anew.
+// subject is what is checked: if it changes, it is checked again.
 type subject struct {
 	uid   types.UID
 	sum   [sha256.Size]byte
@@ -104,8 +103,8 @@ func NewKeeper(config Config) *Keeper {
 	}
 }
 
-// Validity returns what this process has found out about the credential of a rule, and when it last logged in or is about to; nil where
-// it has not looked yet.
+// Validity returns what this process has found out about the credential of a rule, and when it last logged in or is about to; nil if it has
+// neither logged in nor decided to.
 func (k *Keeper) Validity(rule *pullsecret.Rule) *credential.Validity {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -119,7 +118,7 @@ func (k *Keeper) Validity(rule *pullsecret.Rule) *credential.Validity {
 	case !looked:
 	case one.of.equal(subjectOf(rule)):
 		found = one.found
-		found.Generation = rule.Generation // another generation of the spec that is checked alike
+		found.Generation = rule.Generation // another generation of the spec, with the same check
 	default:
 		found = credential.NotCheckedYet(rule.Generation)
 	}
@@ -127,7 +126,7 @@ func (k *Keeper) Validity(rule *pullsecret.Rule) *credential.Validity {
 	return &found
 }
 
-// Run checks until ctx ends, and calls told for each ImagePullSecret of which something was found out. The Index must know all
+// Run checks until ctx ends, and calls told whenever Validity may have changed for an ImagePullSecret. The Index must know all
 // ImagePullSecrets.
 func (k *Keeper) Run(ctx context.Context, told func(imagePullSecret string)) {
 	k.told = told
@@ -147,7 +146,8 @@ func (k *Keeper) Run(ctx context.Context, told func(imagePullSecret string)) {
 	k.followAuthorities(ctx)
 }
 
-// observe takes in a change of the rules. It is called under the index's lock. What could not be read for a while has been let go of.
+// observe takes in a change of the rules. It is called under the index's lock. A change with Unknown set always counts: while the object
+// could not be read, it was no longer checked.
 func (k *Keeper) observe(change pullsecret.Change) {
 	if authoritiesOf(change.Before) != authoritiesOf(change.After) {
 		select {
@@ -210,8 +210,8 @@ func (k *Keeper) keep(ctx context.Context, name string) time.Duration {
 	return settling
 }
 
-// note has the status say that a login is about to be made, which any other process then knows of, and returns after how long to look
-// whether it does; 0 once it does.
+// note has the status announce that a login is about to be made, so that every other process knows. It returns after how long to see
+// whether the status does; 0 once it does.
 func (k *Keeper) note(name string) time.Duration {
 	status, _ := k.Status(name)
 	now := k.Now()
@@ -234,7 +234,7 @@ func (k *Keeper) note(name string) time.Duration {
 	return looking
 }
 
-// turn returns after how long it is an object's turn: only so many checks begin in a second. k.mu is held.
+// turn returns how long an object waits for its turn: only so many checks begin per second. k.mu is held.
 func (k *Keeper) turn(one *object, now time.Time) time.Duration {
 	if one.turn.IsZero() {
 		one.turn = now.Add(k.pace.ReserveN(now, 1).DelayFrom(now))
@@ -246,7 +246,8 @@ func (k *Keeper) turn(one *object, now time.Time) time.Duration {
 	return 0
 }
 
-// forget forgets an object that is gone once another one of its name may be checked, and returns after how long that is.
+// forget forgets an object that is gone, but only once another one of its name may be checked. It returns how long that takes; 0 once it is
+// forgotten.
 func (k *Keeper) forget(name string) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -261,8 +262,8 @@ func (k *Keeper) forget(name string) time.Duration {
 	return 0
 }
 
-// due returns when a credential is to be checked, and whether this process knows that by itself. What another process has checked is to be
-// looked at again and again: the status may come to say that another credential is issued.
+// due returns when to check a credential, and whether this process knows that by itself. Otherwise it depends on the status, which has to
+// be read again periodically: it may come to say that another credential is issued.
 func (k *Keeper) due(rule *pullsecret.Rule) (at time.Time, ours bool) {
 	status, created := k.Status(rule.Name)
 	k.mu.Lock()
@@ -271,7 +272,7 @@ func (k *Keeper) due(rule *pullsecret.Rule) (at time.Time, ours bool) {
 	seen := history{checked: one.checked, unknowns: one.unknowns, current: one.of.equal(subjectOf(rule))}
 	if ours = !one.checked.IsZero(); !ours {
 		if one.due && (k.Now().Sub(one.noted) < noting || checkedAt(status).Equal(one.noted)) {
-			return one.noted, false // the login that the status tells of is yet to be made
+			return one.noted, false // the login that the status announces is yet to be made
 		}
 		seen = before(status, created, k.began, k.Now(), rule.Generation)
 	}
@@ -279,13 +280,13 @@ func (k *Keeper) due(rule *pullsecret.Rule) (at time.Time, ours bool) {
 	return seen.next(rule.Trial.Interval, chanceOf(string(rule.UID), seen.checked)), ours
 }
 
-// check logs in at each server of a rule, and takes in what came of it.
+// check logs in at each server of a rule, and takes in the result.
 func (k *Keeper) check(ctx context.Context, rule *pullsecret.Rule) {
 	found := credential.Validity{Generation: rule.Generation}
 	k.reads(rule)
 	attempts := k.attempts(ctx, rule)
 	if ctx.Err() != nil {
-		return // what was cut short says nothing
+		return // an interrupted check says nothing
 	}
 	found.Status, found.Reason, found.Message = judge(attempts)
 	k.take(rule, found)
@@ -336,7 +337,7 @@ func (k *Keeper) take(rule *pullsecret.Rule, found credential.Validity) {
 	one.checked, one.of, one.found, one.due = k.Now(), subjectOf(rule), found, false
 }
 
-// roots returns the authorities in the Secret of that name; nil for those of the system where there is none.
+// roots returns the certificate authorities in the Secret of that name; nil, for those of the system, if the name is blank.
 func (k *Keeper) roots(ctx context.Context, secret string) (*x509.CertPool, *check.Result) {
 	if secret == "" {
 		return nil, nil

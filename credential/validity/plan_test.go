@@ -101,9 +101,9 @@ func TestJudge(t *testing.T) {
 		message  string
 	}{
 		{[]attempt{took}, metav1.ConditionTrue, "LoggedIn", "a said LoggedIn"},
-		{[]attempt{took, silent}, metav1.ConditionTrue, ReasonPartly, "a said LoggedIn; of others nothing is known from the manager: c said Timeout"},
+		{[]attempt{took, silent}, metav1.ConditionTrue, ReasonPartly, "a said LoggedIn; the manager cannot tell for others: c said Timeout"},
 		{[]attempt{took, silent, refused}, metav1.ConditionFalse, "Unauthorized", "b said Unauthorized"},
-		{[]attempt{silent, silent}, metav1.ConditionUnknown, "Timeout", "from the manager, nothing can be said of the credential: c said Timeout"},
+		{[]attempt{silent, silent}, metav1.ConditionUnknown, "Timeout", "the manager cannot tell whether the credential is valid: c said Timeout"},
 		{nil, metav1.ConditionUnknown, "NoServer", "no server is known"},
 	} {
 		status, reason, message := judge(c.attempts)

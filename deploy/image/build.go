@@ -20,22 +20,22 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// commands are in the image, each in the root folder and in a layer of its own.
+// commands are the commands in the image, each in the root folder and in a layer of its own.
 var commands = []string{"controller-manager", "hosts-updater"}
 
-// architectures of Linux that the image is for.
+// architectures are the architectures of Linux that the image is built for.
 var architectures = []string{"amd64", "arm64"}
 
-// user is who the image runs as: the one that distroless images call nonroot.
+// user is the user that the image runs as: the same as nonroot in distroless images.
 const user = "65532:65532"
 
 // spdxMediaType is the IANA media type of SPDX documents in JSON.
 const spdxMediaType = "application/spdx+json"
 
-// epoch is the time of everything: one commit makes one digest, whenever and wherever it is built.
+// epoch is the time of all files: one commit has one digest, whenever and wherever it is built.
 var epoch = time.Unix(0, 0).UTC()
 
-// built is an image for several platforms, with one bill of materials for each of them.
+// built is an image for several platforms, with one software bill of materials (SBOM) for each.
 type built struct {
 	index v1.ImageIndex
 	bills []v1.Image
@@ -43,7 +43,7 @@ type built struct {
 
 func emptyIndex() v1.ImageIndex { return mutate.IndexMediaType(empty.Index, types.OCIImageIndex) }
 
-// build compiles the commands and makes the image of them.
+// build compiles the commands, and builds the image from them.
 func build(ctx context.Context, source, version string) (*built, error) {
 	scratch, err := os.MkdirTemp("", "tcr-assistant-image-")
 	if err != nil {
@@ -58,7 +58,7 @@ func build(ctx context.Context, source, version string) (*built, error) {
 		}
 		image, err := imageOf(folder, architecture, version)
 		if err != nil {
-			return nil, fmt.Errorf("making the image for %s: %w", architecture, err)
+			return nil, fmt.Errorf("building the image for %s: %w", architecture, err)
 		}
 		b.index = mutate.AppendManifests(b.index, mutate.IndexAddendum{
 			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}},
@@ -72,7 +72,7 @@ func build(ctx context.Context, source, version string) (*built, error) {
 	return b, nil
 }
 
-// compile builds the commands into a folder, so that nothing of this machine is in them.
+// compile builds the commands into a folder. Nothing in them depends on this machine.
 func compile(ctx context.Context, source, folder, architecture, version string) error {
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X main.version=" + version, "-o",
 		folder + string(filepath.Separator)}
@@ -119,7 +119,7 @@ func imageOf(folder, architecture, version string) (v1.Image, error) {
 	return image, nil
 }
 
-// layerOf returns a layer of one file in the root folder, which everybody may run and nobody may write.
+// layerOf returns a layer of one file in the root folder that everybody may run and nobody may write.
 func layerOf(path string) (v1.Layer, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -140,7 +140,7 @@ func layerOf(path string) (v1.Layer, error) {
 	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil })
 }
 
-// billOf returns the list of what an image is made of, as an artifact that has the image as its subject.
+// billOf returns the SBOM of an image, as an artifact with the image as its subject.
 func billOf(folder, architecture, version string, image v1.Image) (v1.Image, error) {
 	digest, err := image.Digest()
 	if err != nil {

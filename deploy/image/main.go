@@ -1,6 +1,6 @@
-// Command image builds the container image of both commands, for every platform, without a container engine: static binaries
-// on nothing. It writes an OCI image layout, with a list of what each binary was made of, and pushes both when told to. Beside the
-// layout it leaves one archive that container runtimes load.
+// Command image builds the container image of both commands, for every platform, without a container engine: static binaries, without a
+// base image. It writes an OCI image layout with an SBOM for each platform, and pushes both if told to. Beside the layout it writes one
+// archive that container runtimes can load.
 package main
 
 import (
@@ -26,8 +26,8 @@ func main() {
 	defer stop()
 	source := flag.String("source", ".", "`folder` of the product's module")
 	version := flag.String("version", "dev", "`version` that the commands report")
-	out := flag.String("out", "dist/image", "`folder` to write the OCI layout to, and with .tar behind it the archive; both are replaced")
-	shown := flag.String("shown", "", "`folder` as it is told, where it is not --out: what runs this may run it elsewhere")
+	out := flag.String("out", "dist/image", "`folder` to write the OCI layout to; the archive has the same name with .tar; both are replaced")
+	shown := flag.String("shown", "", "`folder` to print instead of --out, if the caller sees it under another path")
 	push := flag.String("push", "",
 		"`reference` to push to as well, such as registry.example.com/tcr-assistant:v0.1.0, with the credentials of \"docker login\"")
 	flag.Parse()
@@ -40,7 +40,7 @@ func main() {
 	}
 }
 
-// run builds the image into the folder out, which it calls shown, and pushes it where push is a reference.
+// run builds the image into the folder out, which it prints as shown, and pushes it to the reference push, unless that is blank.
 func run(ctx context.Context, source, version, out, shown, push string) error {
 	var reference name.Reference
 	if push != "" {
@@ -79,8 +79,7 @@ func run(ctx context.Context, source, version, out, shown, push string) error {
 	return nil
 }
 
-// write replaces the folder by a layout of the image and its bills of materials. The layout's own index names the image by its
-// version.
+// write replaces the folder with a layout of the image and its SBOMs. The layout's own index names the image by its version.
 func (b *built) write(folder, version string) error {
 	if err := os.RemoveAll(folder); err != nil {
 		return err
@@ -104,7 +103,7 @@ func (b *built) write(folder, version string) error {
 	return nil
 }
 
-// push writes the image under the reference, and the bills of materials where their subjects are looked up.
+// push pushes the image to the reference, and the SBOMs as referrers of their images.
 func (b *built) push(ctx context.Context, reference name.Reference) error {
 	options := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}
 	if err := remote.WriteIndex(reference, b.index, options...); err != nil {
@@ -121,7 +120,7 @@ func (b *built) push(ctx context.Context, reference name.Reference) error {
 	return errors.Join(errs...)
 }
 
-// attach returns an image that is no program but a document about the subject.
+// attach returns the manifest of a document about the subject.
 func attach(document v1.Image, subject v1.Descriptor) (v1.Image, error) {
 	attached, ok := mutate.Subject(document, subject).(v1.Image)
 	if !ok {

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// document is an SPDX 2.3 document, as far as it is used: https://spdx.github.io/spdx-spec/v2.3/.
+// document is an SPDX 2.3 document, with the fields that are used: https://spdx.github.io/spdx-spec/v2.3/.
 type document struct {
 	Version       string         `json:"spdxVersion"`
 	DataLicense   string         `json:"dataLicense"`
@@ -51,7 +51,7 @@ type relationship struct {
 	Related string `json:"relatedSpdxElement"`
 }
 
-// spdx lists the modules that the linker put into each command of the folder, and the Go that made them.
+// spdx returns an SPDX document with the modules that are linked into each command of the folder, and the Go release that compiled it.
 func spdx(folder, version, digest string) ([]byte, error) {
 	doc := document{
 		Version: "SPDX-2.3", DataLicense: "CC0-1.0", ID: "SPDXRef-DOCUMENT",
@@ -61,7 +61,7 @@ func spdx(folder, version, digest string) ([]byte, error) {
 	for _, command := range commands {
 		info, err := buildinfo.ReadFile(filepath.Join(folder, command))
 		if err != nil {
-			return nil, fmt.Errorf("reading what %s was made of: %w", command, err)
+			return nil, fmt.Errorf("reading the build information of %s: %w", command, err)
 		}
 		binary := newPart(command, version)
 		doc.add(binary)
@@ -83,7 +83,7 @@ func spdx(folder, version, digest string) ([]byte, error) {
 	return json.MarshalIndent(doc, "", " ")
 }
 
-// add adds a part, unless it is there already.
+// add adds a part, unless the document has it already.
 func (d *document) add(p part) {
 	if !slices.ContainsFunc(d.Packages, func(have part) bool { return have.ID == p.ID }) {
 		d.Packages = append(d.Packages, p)
@@ -94,7 +94,7 @@ func (d *document) relate(element, kind, related string) {
 	d.Relationships = append(d.Relationships, relationship{element, kind, related})
 }
 
-// unsafe is what an SPDX identifier may not hold.
+// unsafe matches what an SPDX identifier must not contain.
 var unsafe = regexp.MustCompile(`[^a-zA-Z0-9.-]+`)
 
 func newPart(name, version string) part {
@@ -105,7 +105,7 @@ func newPart(name, version string) part {
 	}
 }
 
-// purl returns the package URL of a Go module, by which scanners look up what is known against it.
+// purl returns the package URL of a Go module, by which scanners look up its vulnerabilities.
 func purl(path, version string) []reference {
 	return []reference{{"PACKAGE-MANAGER", "purl", "pkg:golang/" + path + "@" + version}}
 }

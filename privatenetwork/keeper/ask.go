@@ -8,16 +8,16 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/privatenetwork"
 )
 
-// Registry is what is asked of a registry instance. It is tencentcloud.Registry's.
+// Registry has the calls that are made to a registry instance. tencentcloud.Registry is one.
 type Registry interface {
 	Domain(ctx context.Context) (string, error)
 	Links(ctx context.Context) ([]tencentcloud.Link, error)
 	NameStatus(ctx context.Context, link tencentcloud.Link, defaultDomain bool) ([]tencentcloud.ResolvedName, error)
 }
 
-// ask asks a registry what lines follow from, and returns the record with what it told. What it told before an error is in the record,
-// too: an address that has changed is not held up by a name that is not told of. known says that its domain need not be asked for: that
-// of a registry stays, but somebody may have changed what was published before this term.
+// ask asks a registry for all that lines depend on, and returns the record with its answers. Answers before an error are in the record,
+// too, so that a changed address takes effect even if the DNS state is not known. known says that the domain need not be asked for: it
+// never changes, but what was published before this term may have been edited.
 func ask(ctx context.Context, registry Registry, record privatenetwork.Record, known bool) (privatenetwork.Record, error) {
 	domain := record.Domain
 	if domain == "" || !known {
@@ -58,7 +58,7 @@ func plausible(links []tencentcloud.Link) []privatenetwork.Link {
 
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9-]{1,64}$`)
 
-// nameStatus returns the only answer to a question about one network; one of no network where there is another number of them.
+// nameStatus returns the only answer to a question about one network; a zero one if there is none, or more than one.
 func nameStatus(told []tencentcloud.ResolvedName) privatenetwork.NameStatus {
 	if len(told) != 1 || !nameForm.MatchString(told[0].VPC) || !nameForm.MatchString(told[0].Status) {
 		return privatenetwork.NameStatus{}

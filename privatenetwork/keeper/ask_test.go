@@ -152,7 +152,7 @@ func TestWhatIsTold(t *testing.T) {
 		"all is well":                         {good, true, nil, metav1.ConditionTrue, "Linked", link},
 		"a link is missing":                   {bad, true, nil, metav1.ConditionFalse, "LinkMissing", nil},
 		"nothing was ever told":               {privatenetwork.Answer{}, false, away, metav1.ConditionFalse, "NoRoute", nil},
-		"what was told last stays":            {good, true, away, metav1.ConditionUnknown, "NoRoute", link},
+		"the last answer stays in effect":     {good, true, away, metav1.ConditionUnknown, "NoRoute", link},
 		"there is nothing that could stay":    {bad, true, away, metav1.ConditionFalse, "NoRoute", nil},
 		"what was told does not reach anyone": {good, true, unpublished, metav1.ConditionFalse, "NotPublished", link},
 	} {
@@ -161,7 +161,8 @@ func TestWhatIsTold(t *testing.T) {
 		assert.Equal(t, test.reason, reach.Reason, name)
 		assert.Equal(t, test.link, reach.Link, name)
 	}
-	assert.Contains(t, tell(good, true, away).Message, "what was told last stays: registry tcr-demo0001 is reached from vpc-a at 10.0.0.5")
+	assert.Contains(t, tell(good, true, away).Message,
+		"the last answer stays in effect: registry tcr-demo0001 is reached from vpc-a at 10.0.0.5")
 	assert.Equal(t, away, refusalOf(failure("two")), "it is the same failure")
 	assert.Nil(t, refusalOf(nil))
 }

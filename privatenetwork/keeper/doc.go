@@ -1,9 +1,9 @@
-// Package keeper asks the cloud how registries are reached from private networks, and publishes what follows for hosts-updater: the
-// ConfigMap updater-config-discovered, beside that of the install value global.hosts, which it only reads.
+// Package keeper asks the cloud how to reach registries from private networks, and publishes the resulting lines for hosts-updater in the
+// ConfigMap updater-config-discovered. The ConfigMap of the install value global.hosts it only reads.
 //
 //	Index ──rules with a Network───┐                                 ┌──> ConfigMap ──> hosts-updater on each node
 //	cloud ──links, names, a minute─┼──> privatenetwork.Resolve, Merge ┤
 //	ConfigMap of global.hosts──────┘                                 └──> Reach ──> condition PrivateNetworkReady
 //
-// What the cloud told last is kept in the ConfigMap itself: a cloud that is away changes no line, and neither does another leader.
+// The cloud's last answers are stored in the ConfigMap itself, so neither a cloud that does not answer nor a new leader changes a line.
 package keeper

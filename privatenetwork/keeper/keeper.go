@@ -23,36 +23,37 @@ import (
 )
 
 const (
-	// Discovered is the ConfigMap of what is found.
+	// Discovered is the ConfigMap of the addresses that were found.
 	Discovered = "updater-config-discovered"
-	// Fixed is that of the install value global.hosts.
+	// Fixed is the ConfigMap of the install value global.hosts.
 	Fixed = "updater-config"
 
-	// period is how often the cloud is asked, at most: each time is up to a tenth earlier.
+	// period is the pause between two questions to the cloud about a registry. Each pause is shorter by up to a tenth.
 	period = time.Minute
 	// askTimeout is how long one registry may take to answer.
 	askTimeout = 30 * time.Second
-	// askers is how many registries are asked at a time: the cloud counts how often an account asks.
+	// askers is how many registries are asked at a time: the cloud limits the requests of an account.
 	askers = 4
-	// patience is how long the ConfigMap of global.hosts is waited for before lines are written without it: it wins on the nodes anyway.
+	// patience is how long to wait for the ConfigMap of global.hosts before lines are written without it: on the nodes it takes precedence
+	// anyway.
 	patience = 5 * time.Second
-	// firstRetry is after how long what was not published is tried again, at first.
+	// firstRetry is the first pause after publishing has failed.
 	firstRetry = time.Second
-	// writePause is the least time between two writes of the ConfigMap, whoever undoes them.
+	// writePause is the minimum time between two writes of the ConfigMap, even if somebody undoes them.
 	writePause = time.Second
 )
 
-// ConfigMaps are those of the namespace of hosts-updater.
+// ConfigMaps is the client of the ConfigMaps in hosts-updater's namespace.
 type ConfigMaps = gentype.ClientWithList[*corev1.ConfigMap, *corev1.ConfigMapList]
 
 // Config is what a Keeper needs.
 type Config struct {
 	Log   *slog.Logger
 	Index *pullsecret.Index
-	// ConfigMaps are those of Namespace, that of hosts-updater.
+	// ConfigMaps is the client of those in Namespace, which is hosts-updater's.
 	ConfigMaps *ConfigMaps
 	Namespace  string
-	// Owner returns what owns what is published, nil for nothing.
+	// Owner returns the owner of what is published; nil for none.
 	Owner func(context.Context) (*metav1.OwnerReference, error)
 	// Registry returns the registry of a place.
 	Registry func(place rotation.Place) (Registry, error)
@@ -62,21 +63,21 @@ type Config struct {
 	Recorder record.EventRecorder
 }
 
-// Keeper keeps what is published in line with what the cloud says. It runs on the leader alone, once in a term.
+// Keeper keeps what is published in line with what the cloud says. It runs on the leader alone, once per term.
 type Keeper struct {
 	Config
 	discovered, fixed *latest.Object[*corev1.ConfigMap]
-	wake              chan struct{} // holds one element where something may have changed
+	wake              chan struct{} // holds one element if something may have changed
 	slots             chan struct{} // one for each registry that is being asked
 	asking            sync.WaitGroup
 
-	// What follows is Run's alone.
+	// Only Run uses the fields that follow.
 	loaded   bool // whether what was published before is known
 	watching bool
 	seen     seen
 	written  time.Time
-	failing  string          // why nothing is published, as the log has said last; blank while all is
-	told     map[string]told // by name, what events and the log have said last
+	failing  string          // the error of publishing that was logged last; blank after a success
+	told     map[string]told // by name, what events and the log have reported last
 
 	mu      sync.Mutex // guards what follows
 	objects map[string]*object
@@ -84,19 +85,19 @@ type Keeper struct {
 	changed chan struct{} // closed once reach changes
 }
 
-// seen is what was known of both ConfigMaps at the beginning of a pass.
+// seen is what is known of both ConfigMaps at the beginning of a pass.
 type seen struct {
 	discovered, fixed latest.Snapshot[*corev1.ConfigMap]
-	parsed            string // the version of which addresses are
+	parsed            string // the version that addresses are from
 	addresses         map[string][]netip.Addr
 }
 
 // object is an ImagePullSecret that asks for a private network.
 type object struct {
 	record privatenetwork.Record
-	// registry is what is asked for; nil where all that is known is from before this term.
+	// registry is what is asked for; nil if all that is known is from before this term.
 	registry *pullsecret.Registry
-	known    bool // the cloud has told of registry in this term
+	known    bool // the cloud has answered about registry in this term
 	asking   bool
 	due      time.Time // to ask again
 	failures int
@@ -115,22 +116,22 @@ func New(config Config) *Keeper {
 	}
 }
 
-// Reached says how far a rule's registry is reached from its private network; nil where that is not known yet.
+// Reached returns whether a rule's registry is reached from its private network; nil if that is not known yet.
 func (k *Keeper) Reached(rule *pullsecret.Rule) *pullsecret.Reach {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.reach[rule.Name]
 }
 
-// Changed returns a channel that is closed once an answer of Reached changes.
+// Changed returns a channel that is closed once a result of Reached changes.
 func (k *Keeper) Changed() <-chan struct{} {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.changed
 }
 
-// Run keeps what is published until ctx ends. The Index must know all ImagePullSecrets. While none asks for a private network, it does
-// nothing but to remove, once, what is left from before.
+// Run keeps what is published until ctx ends. The Index must know all ImagePullSecrets. While none asks for a private network, all it does
+// is to remove, once, what is left from before.
 func (k *Keeper) Run(ctx context.Context) {
 	var watches sync.WaitGroup
 	defer watches.Wait()
@@ -167,11 +168,11 @@ func wanted(rules *pullsecret.Rules) bool {
 	return false
 }
 
-// stir has Run look again.
+// stir makes Run look again.
 func (k *Keeper) stir() {
 	select {
 	case k.wake <- struct{}{}:
-	default: // it will
+	default: // it will anyway
 	}
 }
 
@@ -205,7 +206,7 @@ func (k *Keeper) rest(ctx context.Context, again time.Duration) {
 	}
 }
 
-// pass asks those registries that are due, brings what is published in line, and tells of it. It returns when to look again.
+// pass asks the registries that are due, brings what is published in line, and reports it. It returns when to look again.
 func (k *Keeper) pass(ctx context.Context) (time.Duration, error) {
 	rules := k.Index.Rules()
 	err := k.load(ctx)
@@ -216,11 +217,11 @@ func (k *Keeper) pass(ctx context.Context) (time.Duration, error) {
 	}
 	switch {
 	case errors.Is(err, errJustWritten):
-		return writePause, nil // what is told follows what is published
+		return writePause, nil // reported only once it is published
 	case err == nil:
 		k.failing = ""
 	case ctx.Err() == nil && wanted(rules):
-		if k.failing != err.Error() { // each answer of the cloud leads here
+		if k.failing != err.Error() { // this is reached after each answer of the cloud
 			k.Log.Warn("private addresses were not published, trying again", "error", err)
 		}
 		k.failing = err.Error()
@@ -230,7 +231,7 @@ func (k *Keeper) pass(ctx context.Context) (time.Duration, error) {
 	return k.next(time.Now()), err
 }
 
-// look takes in what is known of both ConfigMaps now.
+// look reads what is known of both ConfigMaps now.
 func (k *Keeper) look() {
 	k.seen.discovered, k.seen.fixed = k.discovered.Get(), k.fixed.Get()
 	fixed := k.seen.fixed
@@ -249,7 +250,7 @@ func (k *Keeper) look() {
 	}
 }
 
-// follow brings the objects in line with the rules, and has those asked that are due.
+// follow brings the objects in line with the rules, and asks the registries that are due.
 func (k *Keeper) follow(ctx context.Context, rules *pullsecret.Rules, now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -283,7 +284,7 @@ func (k *Keeper) follow(ctx context.Context, rules *pullsecret.Rules, now time.T
 	}
 }
 
-// ask asks a registry, and takes in what it told.
+// ask asks a registry, and takes in its answers.
 func (k *Keeper) ask(ctx context.Context, rule *pullsecret.Rule, one *object, record privatenetwork.Record, known bool) {
 	defer k.stir()
 	select {
@@ -319,12 +320,12 @@ func (k *Keeper) ask(ctx context.Context, rule *pullsecret.Rule, one *object, re
 	one.failures++
 	var failure *tencentcloud.Error
 	if !errors.As(err, &failure) {
-		failure = &tencentcloud.Error{Reason: tencentcloud.Internal} // the API server's, which pass by themselves
+		failure = &tencentcloud.Error{Reason: tencentcloud.Internal} // an error of the API server, which passes by itself
 	}
 	one.due = time.Now().Add(failure.Backoff(one.failures, rand.Float64()))
 }
 
-// next returns after how long a registry is to be asked again.
+// next returns how long it takes until the next registry is due.
 func (k *Keeper) next(now time.Time) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -18,16 +18,16 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// The keys of the ConfigMap: what hosts-updater reads, and what that follows from.
+// The keys of the ConfigMap: what hosts-updater reads, and the records that it is computed from.
 const (
 	hostsKey = "hosts.yaml"
 	foundKey = "found.json"
 )
 
 // errJustWritten says that the ConfigMap was written a moment ago.
-var errJustWritten = errors.New("it was written a moment ago, and somebody has changed it since")
+var errJustWritten = errors.New("it was written a moment ago, and another client has changed it since")
 
-// load takes in what was published before, once.
+// load reads what was published before, once.
 func (k *Keeper) load(ctx context.Context) error {
 	if k.loaded {
 		return nil
@@ -42,7 +42,7 @@ func (k *Keeper) load(ctx context.Context) error {
 	}
 	records, err := privatenetwork.Decode(before.Object.Data[foundKey])
 	if err != nil {
-		k.Log.Warn("private addresses of before were not read: the cloud is asked", "error", err)
+		k.Log.Warn("published private addresses were not read: the cloud is asked", "error", err)
 		return nil
 	}
 	k.mu.Lock()
@@ -58,7 +58,7 @@ func (k *Keeper) load(ctx context.Context) error {
 	return nil
 }
 
-// answers returns what follows from all that is known, merged, and the records that it follows from.
+// answers returns the hosts and the merged answers that follow from all that is known, and the records that they are computed from.
 func (k *Keeper) answers() (
 	hosts []privatenetwork.Host, merged map[string]privatenetwork.Answer, records map[string]privatenetwork.Record,
 ) {
@@ -92,7 +92,7 @@ func (k *Keeper) publish(ctx context.Context) error {
 		return errJustWritten
 	}
 	k.written = time.Now()
-	if now.Exists && now.Object.Immutable != nil && *now.Object.Immutable { // somebody has made it so: there is no other way to change it
+	if now.Exists && now.Object.Immutable != nil && *now.Object.Immutable { // set by another client: there is no other way to change it
 		if err := k.remove(ctx, now.Object); err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (k *Keeper) publish(ctx context.Context) error {
 	return nil
 }
 
-// same reports whether a ConfigMap is as it should be. What others add to it nobody reads, and an apply leaves.
+// same reports whether a ConfigMap is as it should be. Keys that others add do not matter: nothing reads them, and an apply leaves them.
 func same(object *corev1.ConfigMap, data map[string]string) bool {
 	for key, text := range data {
 		if held, has := object.Data[key]; !has || held != text {
@@ -114,7 +114,7 @@ func same(object *corev1.ConfigMap, data map[string]string) bool {
 	return v1.Managed(object.Labels)
 }
 
-// remove deletes the ConfigMap in the version that was seen.
+// remove deletes the ConfigMap if it still has the version that was seen.
 func (k *Keeper) remove(ctx context.Context, object *corev1.ConfigMap) error {
 	err := k.ConfigMaps.Delete(ctx, object.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &object.UID, ResourceVersion: &object.ResourceVersion},
@@ -126,8 +126,8 @@ func (k *Keeper) remove(ctx context.Context, object *corev1.ConfigMap) error {
 	return k.discovered.Read(ctx)
 }
 
-// apply writes the ConfigMap. It is applied, and not posted: RBAC can then name what is created. It is owned by the manager's role, so
-// that it goes with an uninstall.
+// apply writes the ConfigMap. It applies it instead of posting it: RBAC can restrict an apply to a name. The manager's role owns it, so
+// that an uninstall deletes it.
 func (k *Keeper) apply(ctx context.Context, data map[string]string) error {
 	owner, err := k.Owner(ctx)
 	if err != nil {
@@ -148,10 +148,10 @@ func (k *Keeper) apply(ctx context.Context, data map[string]string) error {
 	return err
 }
 
-// report has the statuses say what there is to say, and records as events what has changed.
+// report passes the results on to the statuses, and records changes as events.
 func (k *Keeper) report(rules *pullsecret.Rules, failed error) {
 	_, merged, records := k.answers()
-	installed := !k.seen.fixed.Known || k.seen.fixed.Exists // it comes with its ConfigMap
+	installed := !k.seen.fixed.Known || k.seen.fixed.Exists // hosts-updater is installed with that ConfigMap
 	k.mu.Lock()
 	reach := map[string]*pullsecret.Reach{}
 	for name, one := range k.objects {

@@ -12,14 +12,13 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// reasonNotPublished is why the private network is not ready where its lines could not be handed to hosts-updater, or the Secret of the
-// keys could not be read.
+// reasonNotPublished is the reason if the lines could not be published for hosts-updater, or the Secret of the keys could not be read.
 const reasonNotPublished = "NotPublished"
 
-// refusal is why something is not as it should be.
+// refusal is a reason and a message that say why something is not as it should be.
 type refusal struct{ reason, message string }
 
-// refusalOf returns what to tell of an error of asking; nil where there is none. It is the same for the same failure.
+// refusalOf returns what to report for an error of the cloud; nil if there is none. It is the same for the same failure.
 func refusalOf(err error) *refusal {
 	var failure *tencentcloud.Error
 	switch {
@@ -34,8 +33,7 @@ func refusalOf(err error) *refusal {
 	}
 }
 
-// tell says how far a registry is reached: what follows from what the cloud told last, unless something keeps that from being known, or
-// from being in effect.
+// tell returns whether a registry is reached, by the cloud's last answer, unless refused says that this is not known, or not in effect.
 func tell(answer privatenetwork.Answer, told bool, refused *refusal) *pullsecret.Reach {
 	reach := &pullsecret.Reach{Ready: metav1.ConditionFalse}
 	if told {
@@ -49,21 +47,21 @@ func tell(answer privatenetwork.Answer, told bool, refused *refusal) *pullsecret
 	case refused == nil:
 	case told && len(answer.Hosts)+len(answer.Resolved) > 0 && refused.reason != reasonNotPublished:
 		reach.Ready, reach.Reason = metav1.ConditionUnknown, refused.reason
-		reach.Message = refused.message + "; what was told last stays: " + answer.Message
+		reach.Message = refused.message + "; the last answer stays in effect: " + answer.Message
 	default:
 		reach.Ready, reach.Reason, reach.Message = metav1.ConditionFalse, refused.reason, refused.message
 	}
 	return reach
 }
 
-// unfollowed has a reach say that no node has its lines while hosts-updater is not installed.
+// unfollowed adds to a reach that no node has its lines, if hosts-updater is not installed.
 func unfollowed(reach *pullsecret.Reach, installed bool, namespace string) {
 	if !installed && reach.Ready == metav1.ConditionTrue && reach.Link != nil && len(reach.Link.Domains) > 0 {
 		reach.Message += "; but hosts-updater is not installed in namespace " + namespace + ", and no node has the lines: set hostsUpdater.always"
 	}
 }
 
-// linkOf returns what the status shows of the link; nil where there is none.
+// linkOf returns what the status shows of the link; nil if there is none.
 func linkOf(answer privatenetwork.Answer) *v1.PrivateNetworkStatus {
 	if answer.Link.VPC == "" {
 		return nil
@@ -83,7 +81,7 @@ const (
 	eventNotReady = "PrivateNetworkNotReady"
 )
 
-// told is what of a private network makes an event when it changes.
+// told is the part of a private network's state whose changes are recorded as events.
 type told struct {
 	ready           metav1.ConditionStatus
 	reason, address string
@@ -97,7 +95,7 @@ func toldBy(reach *pullsecret.Reach) told {
 	return now
 }
 
-// tell records an event, and logs, where a private network is not what it was. A cloud that is away for a while has changed nothing.
+// tell records an event, and logs, if the state of a private network has changed. That the cloud does not answer for a while is no change.
 func (k *Keeper) tell(rule *pullsecret.Rule, reach *pullsecret.Reach) {
 	now := toldBy(reach)
 	if k.told[rule.Name] == now || reach.Ready == metav1.ConditionUnknown {

@@ -162,7 +162,7 @@ func TestOneThatIsSetUpAndDoesNotWorkIsNotPassedOver(t *testing.T) {
 			"getting keys from the node's role (OIDC role: TKE_REGION, TKE_PROVIDER_ID, TKE_WEB_IDENTITY_TOKEN_FILE and " +
 				"TKE_ROLE_ARN are not set; environment: "},
 		{"one that is none", standin.Failure{Status: 200, Body: "<html>a body of somebody's</html>"}, tencentcloud.BadAnswer,
-			"something else than a role's name"},
+			"something other than a role's name"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w.Fail("metadata", 1, test.failure)

@@ -163,8 +163,8 @@ func TestNobodyIsThere(t *testing.T) {
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())
 	for _, test := range []struct{ name, endpoint, says string }{
-		{"a closed port", "https://" + address, "no connection to " + address + " (connection refused): see network policies"},
-		{"no such name", "https://api.invalid", `the name "api.invalid" is not resolved`},
+		{"a closed port", "https://" + address, "no connection to " + address + " (connection refused): check network policies"},
+		{"no such name", "https://api.invalid", `the name "api.invalid" does not resolve`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := start(t, func(options *tencentcloud.Options) { options.Endpoint = test.endpoint })

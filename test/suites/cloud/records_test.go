@@ -102,7 +102,7 @@ func TestRecordsThatSomebodyHasEdited(t *testing.T) {
 	changed, err := secrets.Update(ctx, &secret, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	_, _, err = store.Load(ctx, uid)
-	require.ErrorContains(t, err, "it is another's")
+	require.ErrorContains(t, err, "it is of another object")
 	secret = *changed
 	secret.Data[uid+".json"] = mine
 	secret.Data[uid+".json"] = bytes.Replace(secret.Data[uid+".json"], []byte("{"), []byte(`{"secret1`), 1)
@@ -114,7 +114,7 @@ func TestRecordsThatSomebodyHasEdited(t *testing.T) {
 	_, _, err = store.Load(ctx, uid)
 	require.ErrorContains(t, err, "reading "+uid+" of secret "+secret.Name+": decoding a record of tokens: it is not JSON of a record")
 	good, err := store.All(ctx)
-	require.ErrorContains(t, err, "it is another's")
+	require.ErrorContains(t, err, "it is of another object")
 	require.ErrorContains(t, err, "it is not JSON of a record")
 	assert.NotContains(t, err.Error(), "secret1")
 	require.Len(t, good, 1)

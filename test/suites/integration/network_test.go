@@ -100,7 +100,7 @@ func TestThePrivateAddressIsPublished(t *testing.T) {
 	require.NoError(t, first.Stop())
 	w.RunManager(manager.Options{Binary: binary, Args: cloud.Args})
 	shown = w.network("linked", metav1.ConditionUnknown, "NoRoute",
-		"what was told last stays: registry tcr-demo0001 is reached from vpc-a1 at 10.0.0.6")
+		"the last answer stays in effect: registry tcr-demo0001 is reached from vpc-a1 at 10.0.0.6")
 	assert.Equal(t, "10.0.0.6", shown.Address)
 	require.NoError(t, w.published("10.0.0.6 "+suite.RegistryDomain))
 	w.edit("linked", func(spec *v1.ImagePullSecretSpec) { spec.TCR.PrivateNetwork.Domains = []string{"r.example.com"} })

@@ -267,7 +267,7 @@ func (w *world) showsTheEnd(t *testing.T) {
 	out, _ := command.Output() // some are refused, so it ends with 1
 	assert.Regexp(t, `annotated +True +2031-05-01 10:00 `, string(out))
 	assert.Contains(t, string(out), "CredentialRefused token-wrong: ")
-	assert.Contains(t, string(out), "misannotated: when its credential ends is not known: ")
+	assert.Contains(t, string(out), "misannotated: it is not known when its credential expires: ")
 }
 
 func (w *world) counts(t *testing.T, leader, follower *manager.Manager) {

@@ -177,7 +177,7 @@ func (r *registries) situations(t *testing.T) []situation {
 		{name: "token-elsewhere", server: tokens, user: "robot", password: secret, verdict: check.Unknown, reason: "RealmElsewhere", says: r.tokened.Realm},
 		{name: "open-right", server: r.opened.Host, user: "robot", password: secret, realms: []string{r.opened.Realm}, verdict: check.Valid, reason: "LoggedIn"},
 		{name: "open-wrong", server: r.opened.Host, user: "robot", password: secret + "-wrong", realms: []string{r.opened.Realm}, verdict: check.Unknown,
-			reason: "AnonymousAccess", says: "lets in whoever shows no credential"},
+			reason: "AnonymousAccess", says: "also lets in clients without a credential"},
 		{name: "open-wrong-image", server: r.opened.Host, user: "robot", password: secret + "-wrong", realms: []string{r.opened.Realm}, image: "team/app:v1",
 			verdict: check.Refused, reason: "InsufficientScope"},
 		{name: "stranger", server: with, user: "robot", password: secret, stranger: true, verdict: check.Unknown, reason: "CertificateUnknown"},
