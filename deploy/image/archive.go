@@ -17,12 +17,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 )
 
-// placeholder is the repository that the archive names an image by which is pushed nowhere. Nobody can own a name below
-// .invalid (RFC 6761), so nobody can be asked for the image either.
+// placeholder is the repository in the archive's name of an image that is not pushed. Nobody can own a name below .invalid (RFC 6761), so
+// the image cannot be pulled from anybody.
 const placeholder = "tcr-assistant.invalid/tcr-assistant"
 
-// archiveName returns what the image is called in its archive: where it is pushed to, else the placeholder with the version as
-// its tag.
+// archiveName returns the name of the image in its archive: where it is pushed to, or else the placeholder with the version as its tag.
 func archiveName(reference name.Reference, version string) (name.Tag, error) {
 	if tag, tagged := reference.(name.Tag); tagged {
 		return tag, nil
@@ -30,8 +29,8 @@ func archiveName(reference name.Reference, version string) (name.Tag, error) {
 	return name.NewTag(placeholder+":"+strings.ReplaceAll(version, "+", "-"), name.StrictValidation) // no tag may hold a "+"
 }
 
-// archive writes one file that every container runtime loads: an OCI layout of the image for all platforms, which containerd
-// reads, with the list that "docker load" looks for, of the image for this machine's.
+// archive writes one file that every container runtime can load: an OCI layout of the image for all platforms, which containerd reads, and
+// the manifest that "docker load" looks for, of the image for this machine's platform.
 func (b *built) archive(path string, tag name.Tag) (err error) {
 	folder, err := os.MkdirTemp(filepath.Dir(path), ".archive-")
 	if err != nil {
@@ -57,7 +56,7 @@ func (b *built) archive(path string, tag name.Tag) (err error) {
 	return pack(folder, path)
 }
 
-// dockerManifest names the parts of the image for this machine's platform, or for the first one, in the archive's layout.
+// dockerManifest lists the parts of the image for this machine's platform, or else for the first one, in the archive's layout.
 func (b *built) dockerManifest(tag name.Tag) ([]byte, error) {
 	manifest, err := b.index.IndexManifest()
 	if err != nil {
@@ -83,7 +82,7 @@ func (b *built) dockerManifest(tag name.Tag) ([]byte, error) {
 	return json.Marshal([]any{entry})
 }
 
-// pack writes the files of a folder into an archive, in the order of their names and with nothing of this machine in it.
+// pack writes the files of a folder into an archive, in the order of their names, with no traces of this machine.
 func pack(folder, path string) (err error) {
 	file, err := os.Create(path)
 	if err != nil {
@@ -123,7 +122,7 @@ func pack(folder, path string) (err error) {
 
 // loads says how to get the archive's image onto nodes, without a registry.
 func loads(path string, tag name.Tag) string {
-	return fmt.Sprintf(`%[1]s holds it as %[2]s. To load it into the nodes, and to install it from there:
+	return fmt.Sprintf(`%[1]s contains it as %[2]s. To load it into the nodes, and to install it from there:
   containerd  ctr --namespace k8s.io images import %[1]s
   kind        kind load image-archive %[1]s
   k3s         k3s ctr images import %[1]s

@@ -20,19 +20,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// commands are in the image, each in the root folder and in a layer of its own.
+// commands are the commands in the image, each in the root folder and in a layer of its own.
 var commands = []string{"controller-manager", "hosts-updater"}
 
-// architectures of Linux that the image is for.
+// architectures are those of Linux that the image is for.
 var architectures = []string{"amd64", "arm64"}
 
-// user is who the image runs as: the one that distroless images call nonroot.
+// user is the user that the image runs as: the one that distroless images call nonroot.
 const user = "65532:65532"
 
 // spdxMediaType is the IANA media type of SPDX documents in JSON.
 const spdxMediaType = "application/spdx+json"
 
-// epoch is the time of everything: one commit makes one digest, whenever and wherever it is built.
+// epoch is the time stamp of everything: one commit gives one digest, whenever and wherever it is built.
 var epoch = time.Unix(0, 0).UTC()
 
 // built is an image for several platforms, with one bill of materials for each of them.
@@ -43,7 +43,7 @@ type built struct {
 
 func emptyIndex() v1.ImageIndex { return mutate.IndexMediaType(empty.Index, types.OCIImageIndex) }
 
-// build compiles the commands and makes the image of them.
+// build compiles the commands and creates the image from them.
 func build(ctx context.Context, source, version string) (*built, error) {
 	scratch, err := os.MkdirTemp("", "tcr-assistant-image-")
 	if err != nil {
@@ -65,7 +65,7 @@ func build(ctx context.Context, source, version string) (*built, error) {
 		})
 		bill, err := billOf(folder, architecture, version, image)
 		if err != nil {
-			return nil, fmt.Errorf("listing what the image for %s is made of: %w", architecture, err)
+			return nil, fmt.Errorf("listing the contents of the image for %s: %w", architecture, err)
 		}
 		b.bills = append(b.bills, bill)
 	}
@@ -140,7 +140,7 @@ func layerOf(path string) (v1.Layer, error) {
 	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil })
 }
 
-// billOf returns the list of what an image is made of, as an artifact that has the image as its subject.
+// billOf returns the bill of materials of an image, as an artifact whose subject is the image.
 func billOf(folder, architecture, version string, image v1.Image) (v1.Image, error) {
 	digest, err := image.Digest()
 	if err != nil {

@@ -1,6 +1,6 @@
-// Command image builds the container image of both commands, for every platform, without a container engine: static binaries
-// on nothing. It writes an OCI image layout, with a list of what each binary was made of, and pushes both when told to. Beside the
-// layout it leaves one archive that container runtimes load.
+// Command image builds the container image of both commands, for every platform, without a container engine: static binaries without a
+// base image. It writes an OCI image layout, with a bill of materials for each binary, and pushes both if asked to. Beside the layout it
+// writes an archive that container runtimes can load.
 package main
 
 import (
@@ -26,8 +26,8 @@ func main() {
 	defer stop()
 	source := flag.String("source", ".", "`folder` of the product's module")
 	version := flag.String("version", "dev", "`version` that the commands report")
-	out := flag.String("out", "dist/image", "`folder` to write the OCI layout to, and with .tar behind it the archive; both are replaced")
-	shown := flag.String("shown", "", "`folder` as it is told, where it is not --out: what runs this may run it elsewhere")
+	out := flag.String("out", "dist/image", "`folder` to write the OCI layout to; the archive gets this name with .tar appended; both are replaced")
+	shown := flag.String("shown", "", "`folder` to print instead of --out, for callers that run this in another folder")
 	push := flag.String("push", "",
 		"`reference` to push to as well, such as registry.example.com/tcr-assistant:v0.1.0, with the credentials of \"docker login\"")
 	flag.Parse()
@@ -40,7 +40,7 @@ func main() {
 	}
 }
 
-// run builds the image into the folder out, which it calls shown, and pushes it where push is a reference.
+// run builds the image into the folder out, which it prints as shown, and pushes it if push is a reference.
 func run(ctx context.Context, source, version, out, shown, push string) error {
 	var reference name.Reference
 	if push != "" {

@@ -83,7 +83,7 @@ func spdx(folder, version, digest string) ([]byte, error) {
 	return json.MarshalIndent(doc, "", " ")
 }
 
-// add adds a part, unless it is there already.
+// add adds a part, unless the document already has it.
 func (d *document) add(p part) {
 	if !slices.ContainsFunc(d.Packages, func(have part) bool { return have.ID == p.ID }) {
 		d.Packages = append(d.Packages, p)
@@ -94,7 +94,7 @@ func (d *document) relate(element, kind, related string) {
 	d.Relationships = append(d.Relationships, relationship{element, kind, related})
 }
 
-// unsafe is what an SPDX identifier may not hold.
+// unsafe matches what an SPDX identifier must not contain.
 var unsafe = regexp.MustCompile(`[^a-zA-Z0-9.-]+`)
 
 func newPart(name, version string) part {
@@ -105,7 +105,7 @@ func newPart(name, version string) part {
 	}
 }
 
-// purl returns the package URL of a Go module, by which scanners look up what is known against it.
+// purl returns the package URL of a Go module, by which scanners look up its vulnerabilities.
 func purl(path, version string) []reference {
 	return []reference{{"PACKAGE-MANAGER", "purl", "pkg:golang/" + path + "@" + version}}
 }
