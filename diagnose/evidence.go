@@ -29,7 +29,7 @@ type Evidence struct {
 // Part is a part of the evidence that the caller may not be allowed to read.
 type Part string
 
-// The parts that there are.
+// The parts.
 const (
 	PartEvents           Part = "events"
 	PartNamespace        Part = "namespace"
@@ -164,7 +164,7 @@ type Node struct {
 // UpdaterState is the state of hosts-updater on a node.
 type UpdaterState string
 
-// The states that there are. Blank is unknown.
+// The states. Blank is unknown.
 const (
 	UpdaterReady    UpdaterState = "Ready"
 	UpdaterNotReady UpdaterState = "NotReady"

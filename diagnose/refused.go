@@ -11,7 +11,7 @@ import (
 // Refusal is whether a registry refused a pull for lack of a valid credential, as far as that is known.
 type Refusal uint8
 
-// The refusals that there are.
+// The values of Refusal.
 const (
 	// NotRefused is a pull that is not waiting, or that failed for another reason.
 	NotRefused Refusal = iota
