@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-# What the commands report: the tag that is checked out, else the one that an image is pushed under, else "dev".
+# The version that the commands report: the tag that is checked out, else the tag that an image is pushed with, else "dev".
 VERSION ?= $(or $(shell git describe --tags --exact-match --dirty 2>/dev/null),$(lastword $(subst :, ,$(notdir $(PUSH)))),dev)
 CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.22.0
 HELM := go run -trimpath helm.sh/helm/v4/cmd/helm@v4.3.1
@@ -27,18 +27,17 @@ unit: ## run the tests of the product module
 	go vet ./...
 	go test ./...
 
-# What is not about the webhook holds without it, too: these tests alone need one, its configurations or its certificate.
+# Only these tests need the webhook, its configurations or its certificate: all others must pass without it, too.
 WEBHOOK := ^Test(AFollowerIsSentNoCredential|ASecretInTheWayOfTheCertificateIsReplaced|AdmissionNeverFails|AnAPIServerThatShowsNoCertificateIsRefused|AnUpdateSwitchesTheWebhookOn|CallersWhoReadNoAnswersDoNotEndTheManager|EtcdIsRestored|Fight|HostileCallersNeitherEndTheManagerNorSilenceIt|KubectlShowsWhatIsWrong|Leadership|OnlyAPIServersCallTheWebhook|OwnWritesAreNotAskedAbout|OwnersWhereTheyAreEnforced|RoleMadeAnew|SpecsAreJudgedAlike|StartDuringAnOutage|TheCertificateComesFromTheClustersSigner|ThePasswordAppearsNowhere|TheWebhookConfigurationsAreKept|TheWebhookForPodsIsThereWhileItIsAskedFor)$$
 
-# Admission has no part in how a credential is had, kept, renewed and revoked, in private addresses, nor in healing: without the webhook
-# that is the same, and held once.
+# Admission plays no part in how a credential is obtained, kept, renewed and revoked, in private addresses, or in healing: these tests
+# are run once, with the webhook.
 ALIKE := ^Test(ACredentialStandsInASecret|ACredentialThatCannotBeRead|AFailingRenewalSaysWhatToDoAndTakesNothingAway|AnAnswerAboutAnotherInstanceIsRefused|AnUninstallRevokesTokens|APasswordThatIsPutRightReachesPodsDeepInTheirBackoff|AReferenceThatBreaksWhileNobodyLeads|AtMostFivePodsAreEvictedInASecond|CleanupWhileNoManagerRuns|ManyReferencesCostOneWatch|NobodyIsRefusedWhileTokensAreRotated|PodsAreHealedAfterTheAPIServerWasAway|ReferencesWithoutPermission|TheAPIServerTellsWhichPodsItEvicts|TheCloudIssuesTheCredential|TheNodesRoleCalls|ThePrivateAddressIsPublished|TokensGoWithTheirObject|WhatALineMustNotFollowFromIsRefusedAndTold|WhatIsStoredIsIssuedWhileTheCloudIsAway|WhatTheAPIServerDoesNotLetGoIsTriedAgainLater|WithoutThePermissionNoPodIsHealed)$$
 
-# What is started for a test alone lives for seconds, and collects no garbage before it holds 600 MiB. The product does as ever.
+# What is started only for a test lives for seconds, so it collects no garbage below 600 MiB. The product runs as always.
 FRUGAL := GOGC=off GOMEMLIMIT=600MiB
 
-# What holds bounds of less than half a minute is alone. The rest runs side by side, each test in a world of its own: most of its time
-# goes by in waiting.
+# Tests with time limits of less than half a minute run alone. The others run in parallel, each in a world of its own: they mostly wait.
 .PHONY: integration
 integration: controlplane prometheus registry ## run the tests against a real control plane
 	cd test && go vet ./... && $(FRUGAL) go test -p 1 -parallel 8 -count=1 -timeout 45m ./suites/integration
@@ -50,19 +49,19 @@ DURATION ?= 30s
 KEEP ?=
 
 .PHONY: chaos
-chaos: controlplane ## let chance look for faults; SEED=7,10-20 plays these, each with faults for DURATION=30s; KEEP=dir keeps what led to a failure
+chaos: controlplane ## look for bugs with random faults; SEED=7,10-20 plays these seeds, each for DURATION=30s; KEEP=dir keeps what led to a failure
 	cd test && go test -parallel 3 -count=1 -timeout 24h -v ./suites/chaos -args -seeds=$(SEED) -duration=$(DURATION) -keep=$(abspath $(KEEP))
 
 .PHONY: e2e
-e2e: node image ## tell the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
+e2e: node image ## run the whole story on a real node; needs root on Debian, see docs/testing-on-a-node.md
 	cd test && go test -p 1 -parallel 2 -count=1 -timeout 30m -v ./harness/machine ./harness/node ./suites/e2e
 
 .PHONY: node
-node: controlplane registry ## build and fetch what a node consists of, once; it is cached outside the checkout
+node: controlplane registry ## build and fetch the parts of a node, once; they are cached outside the checkout
 	@cd test && go run ./tools/build-kubernetes -node
 
 .PHONY: registry
-registry: ## fetch the registry that tests pull from, and what else of Debian's a node consists of, once; it is cached outside the checkout
+registry: ## fetch the registry that tests pull from, and the other Debian packages of a node, once; they are cached outside the checkout
 	@test/harness/machine/install
 
 .PHONY: controlplane
@@ -74,19 +73,19 @@ prometheus: ## fetch the prometheus that tests run, once; it is cached outside t
 	@test/harness/prometheus/install
 
 .PHONY: bench
-bench: controlplane ## measure everything next to bare writes of the same run; ONLY=memory,... measures only these
+bench: controlplane ## run the benchmarks and compare with bare writes of the same run; ONLY=memory,... runs only these
 	cd test && go run ./tools/bench -only "$(ONLY)" -json ../docs/benchmarks.json -plot ../docs/benchmarks.svg
 
 .PHONY: bench-check
-bench-check: controlplane ## fail where a ratio or a count is worse than test/tools/bench/baseline.json by more than 25 %
+bench-check: controlplane ## fail if a ratio or a count is worse than test/tools/bench/baseline.json by more than 25 %
 	cd test && go run ./tools/bench -short -baseline tools/bench/baseline.json
 
 .PHONY: bench-baseline
-bench-baseline: controlplane ## measure what bench-check compares with anew
+bench-baseline: controlplane ## measure again the baseline that bench-check compares with
 	cd test && go run ./tools/bench -short -json tools/bench/baseline.json
 
 .PHONY: fuzz
-fuzz: ## fuzz everything that can be fuzzed, a minute each
+fuzz: ## run every fuzz target, for a minute each
 	go test ./pullsecret -run '^$$' -fuzz FuzzParseSelector -fuzztime 1m
 	go test ./pullsecret -run '^$$' -fuzz FuzzCheckServer -fuzztime 1m
 	go test ./pullsecret -run '^$$' -fuzz FuzzEdits -fuzztime 1m
@@ -96,7 +95,7 @@ fuzz: ## fuzz everything that can be fuzzed, a minute each
 	go test ./hostsd -run '^$$' -fuzz FuzzEdit -fuzztime 1m
 	go test ./hostsd -run '^$$' -fuzz FuzzParseConfig -fuzztime 1m
 
-# test/harness/kubernetes is linted under the flags that it is built with, so that Kubernetes is not compiled a second time.
+# test/harness/kubernetes is linted with the flags that it is built with, so that Kubernetes is not compiled a second time.
 .PHONY: lint
 lint: ## lint every Go module
 	@set -e; for module in $$(git ls-files '*go.mod'); do \
@@ -107,13 +106,13 @@ lint: ## lint every Go module
 	done
 
 .PHONY: generate
-generate: ## write every generated file anew
+generate: ## regenerate every generated file
 	$(CONTROLLER_GEN) object paths=./api/...
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=deploy/chart/crds
 	$(MAKE) --no-print-directory manifests
 
 .PHONY: verify
-verify: generate ## fail where a generated file is not what it would be generated as
+verify: generate ## fail if a generated file is outdated
 	git diff --exit-code -- api deploy
 
 # --- chart and manifests ---
@@ -121,13 +120,13 @@ verify: generate ## fail where a generated file is not what it would be generate
 define NAMESPACE
 # Generated from deploy/chart by "make manifests".
 #
-# Before it is applied, put your image in place of tcr-assistant.invalid/tcr-assistant, of which nobody can own the name and nothing
-# is pulled: "make image PUSH=registry.example.com/tcr-assistant:v0.1.0" pushes one, "make image VERSION=v0.1.0" leaves an archive of
-# that name to be loaded into the nodes.
+# Before you apply it, replace tcr-assistant.invalid/tcr-assistant by your image: nobody can own that name, so nothing can be pulled from
+# it. "make image PUSH=registry.example.com/tcr-assistant:v0.1.0" pushes an image, "make image VERSION=v0.1.0" writes an archive with
+# that name, to be loaded into the nodes.
 #
 #   sed 's|tcr-assistant.invalid/tcr-assistant:|registry.example.com/tcr-assistant:|' tcr-assistant.yaml | kubectl apply -f -
 #
-# It holds no credential: create ImagePullSecrets once it is applied.
+# It contains no credentials: create ImagePullSecrets after you have applied it.
 apiVersion: v1
 kind: Namespace
 metadata:
@@ -139,7 +138,7 @@ endef
 export NAMESPACE
 
 .PHONY: manifests
-manifests: ## write the all-in-one manifests from the chart, and into the chart what stands elsewhere
+manifests: ## render the all-in-one manifests from the chart, and copy into the chart what has its source elsewhere
 	cp deploy/monitoring/prometheusrule.yaml deploy/chart/files/
 	{ printf '%s\n' "$$NAMESPACE" && $(HELM) template tcr-assistant deploy/chart --namespace tcr-assistant-system \
 		--set image.repository=tcr-assistant.invalid/tcr-assistant --kube-version v1.30.0 --include-crds --no-hooks; } > deploy/allinone/tcr-assistant.yaml.new
@@ -161,7 +160,7 @@ KREW_URL ?= https://tcr-assistant.invalid/$(VERSION)
 HOMEPAGE ?= https://tcr-assistant.invalid
 
 .PHONY: krew
-krew: ## build kubectl tcr for all platforms into dist/krew, with its manifest; KREW_URL=https://... says where the archives will be
+krew: ## build kubectl tcr for all platforms into dist/krew, with its manifest; KREW_URL=https://... is where the archives will be
 	@case $(VERSION) in v*) ;; *) echo "krew takes versions like v0.1.0: make krew VERSION=v0.1.0" >&2; exit 1;; esac
 	rm -rf dist/krew && mkdir -p dist/krew
 	sed -e 's|@VERSION@|$(VERSION)|; s|@URL@|$(KREW_URL)|; s|@HOMEPAGE@|$(HOMEPAGE)|' deploy/krew/tcr.yaml > dist/krew/tcr.yaml
@@ -178,6 +177,6 @@ krew: ## build kubectl tcr for all platforms into dist/krew, with its manifest; 
 # --- the oldest Kubernetes ---
 
 .PHONY: test-oldest
-test-oldest: ## run the tests against the oldest Kubernetes that is supported; its build takes minutes, once
+test-oldest: ## run the tests against the oldest supported Kubernetes; building that takes minutes, once
 	cd test && go run ./tools/build-kubernetes -version v1.30.14
 	cd test && TCR_ASSISTANT_KUBERNETES=v1.30.14 go test -p 1 -parallel 4 -count=1 -timeout 60m ./suites/integration ./suites/install

@@ -8,8 +8,8 @@ const (
 	maxBackoff   = 300 * time.Second
 )
 
-// Backoff returns how long a kubelet waits after so many failed pulls of an image for a pod before it tries again. It looks every ten
-// to fifteen seconds whether that is over.
+// Backoff returns how long a kubelet waits before it tries again, after so many failed pulls of an image for a pod. The kubelet
+// checks every ten to fifteen seconds whether that time is over.
 func Backoff(failures int) time.Duration {
 	wait := firstBackoff
 	for range failures - 1 {
@@ -28,7 +28,7 @@ func (p *Pull) nextTry() time.Time {
 	return p.FailedAt.Add(Backoff(p.Failures))
 }
 
-// triedAt returns when the kubelet read the Secrets for the pull that failed last, as well as its events tell; zero where they are gone. A
+// triedAt returns when the kubelet read the Secrets for the pull that failed last, as far as its events tell; zero if they are gone. A
 // pull that began later has not failed yet.
 func (p *Pull) triedAt() time.Time {
 	if p.BeganAt.IsZero() || p.BeganAt.After(p.FailedAt) {

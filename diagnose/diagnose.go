@@ -10,7 +10,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
-// Diagnose says what is wrong with the pulls of the pod.
+// Diagnose returns what is wrong with the pulls of the pod.
 func (e Evidence) Diagnose() Report {
 	var report Report
 	var failing []Pull
@@ -20,7 +20,7 @@ func (e Evidence) Diagnose() Report {
 		}
 	}
 	if len(failing) == 0 {
-		report.add(Finding{Reason: Healthy, Object: e.pod(), Message: "no image of it waits to be pulled"})
+		report.add(Finding{Reason: Healthy, Object: e.pod(), Message: "none of its images is waiting to be pulled"})
 		return report
 	}
 	broken := e.broken()
@@ -41,7 +41,7 @@ func (e Evidence) Diagnose() Report {
 	return report
 }
 
-// see takes in what could not be looked at and may matter to a failure of a class.
+// see adds what could not be read and may matter to a failure of a class.
 func (r *Report) see(unseen []Unseen, class class) {
 	for _, one := range unseen {
 		local := one.Part == PartNode || one.Part == PartEvents
@@ -62,7 +62,7 @@ func nextTry(failing []Pull, now time.Time) (next time.Time) {
 	return next
 }
 
-// failure is one pull that failed, seen with all else.
+// failure is one pull that failed, together with all evidence.
 type failure struct {
 	*Evidence
 	Pull
@@ -97,48 +97,48 @@ func (f failure) findings() []Finding {
 	}
 }
 
-// silent is a kubelet that tells that it waits, and not what for.
+// silent matches the message of a kubelet that says that it waits, but not why.
 var silent = regexp.MustCompile(`^Back-off pulling image "[^"]*"$`)
 
-// unexplained is a failure whose error is gone, or none that is known. Where the credential is not there, that is why.
+// unexplained returns the findings for a failure whose error is gone or unknown. If the credential is missing, that is the reason.
 func (f failure) unexplained() []Finding {
 	if f.Error == "" || silent.MatchString(f.Error) {
 		if found := f.refused(); found[0].Reason != CredentialRefused && found[0].Reason != NoCredentialForServer {
 			return found
 		}
-		return f.found(PullFailed, f.pod(), "pulling %s failed, and neither the pod nor its events say why: events last for an hour",
-			"delete the pod, or wait for its next attempt, and ask again", f.Image)
+		return f.found(PullFailed, f.pod(), "pulling %s failed, and neither the pod nor its events say why: events are kept for an hour",
+			"delete the pod, or wait for the next attempt, and ask again", f.Image)
 	}
 	return f.said()
 }
 
-// plain are the findings of failures that no credential and no hosts line would mend.
+// plain are the findings for failures that no credential and no hosts line would fix.
 var plain = map[class]struct {
 	reason Reason
 	action string
 }{
-	rateLimit: {RateLimited, "wait, pull less often (imagePullPolicy: IfNotPresent), or pull as a user of whom the registry takes more"},
+	rateLimit: {RateLimited, "wait, pull less often (imagePullPolicy: IfNotPresent), or pull as a user with a higher limit"},
 	certificate: {CertificateUnknown, "give the node's container runtime the registry's CA (containerd: " +
-		"certs.d/HOST/hosts.toml), or the registry a certificate of a known CA; an address in the hosts file must be the registry's"},
-	plainHTTP: {PlainHTTP, "serve the registry over HTTPS, or tell the node's container runtime that it is plain HTTP; look " +
+		"certs.d/HOST/hosts.toml), or the registry a certificate of a known CA; check that an address in the hosts file is the registry's"},
+	plainHTTP: {PlainHTTP, "serve the registry over HTTPS, or tell the node's container runtime that it is plain HTTP; check " +
 		"whether the port is right"},
-	notFound: {ImageNotFound, "look at the image's name and tag; some registries say so, too, of an image that the " +
-		"credential may not see"},
-	platform: {PlatformMissing, "push the image for the node's platform, too, or hold the pod to nodes of another one by a " +
-		"nodeSelector"},
-	throttled: {PullThrottled, "wait: the kubelet tries again by itself; its registryPullQPS bounds how many pulls it begins " +
-		"in a second"},
-	diskFull:      {NodeDiskFull, "make room on the node"},
-	registryFails: {RegistryFails, "look at the registry: it answers, with an error of its own"},
-	unknown:       {PullFailed, "see the message: it is the container runtime's"},
+	notFound: {ImageNotFound, "check the image's name and tag; some registries give the same answer for an image that the " +
+		"credential may not read"},
+	platform: {PlatformMissing, "push the image for the node's platform, too, or use a nodeSelector to run the pod on nodes of another " +
+		"platform"},
+	throttled: {PullThrottled, "wait: the kubelet tries again by itself; its registryPullQPS limits how many pulls it begins " +
+		"per second"},
+	diskFull:      {NodeDiskFull, "free disk space on the node"},
+	registryFails: {RegistryFails, "check the registry: it answers with an error of its own"},
+	unknown:       {PullFailed, "see the message, which is the container runtime's"},
 }
 
-// said is a finding that the error itself names.
+// said returns the finding that the error itself names.
 func (f failure) said() []Finding {
 	what := plain[f.class]
 	message := fmt.Sprintf("pulling %s%s ended in: %s", f.Image, f.onNode(), f.excerpt())
 	if f.class == notFound && !f.covered() {
-		message += fmt.Sprintf(". The pod has no credential for %s, so it asked as nobody", f.host)
+		message += fmt.Sprintf(". The pod has no credential for %s, so the request was anonymous", f.host)
 	}
 	return []Finding{{Reason: what.reason, Object: "image " + f.Image, Message: message, Action: what.action}}
 }
@@ -150,13 +150,13 @@ func (f failure) covered() bool {
 	})
 }
 
-// unreached is a registry that the node did not get to.
+// unreached returns the findings for a registry that the node could not reach.
 func (f failure) unreached() []Finding {
-	reason, action := Timeout, "look at the way from the node to the registry: routes, security groups, proxies; if the registry "+
-		"has a private address here, put it into global.hosts"
+	reason, action := Timeout, "check the network from the node to the registry: routes, security groups, proxies; if the registry "+
+		"has a private address here, add it to global.hosts"
 	if f.class == noSuchHost {
-		reason, action = NameNotResolved, "look at the node's DNS and at the image's name; if the registry has a private address "+
-			"here, put it into global.hosts"
+		reason, action = NameNotResolved, "check the node's DNS and the image's name; if the registry has a private address "+
+			"here, add it to global.hosts"
 	}
 	host := hostOf(f.host)
 	want, have := lineOf(f.Node.Configured, host), lineOf(f.Node.Lines, host)
@@ -166,8 +166,8 @@ func (f failure) unreached() []Finding {
 		return []Finding{{Reason: reason, Object: "image " + f.Image, Message: said, Action: action}}
 	case f.Node.Known && have == nil, !f.Node.Known && (f.Node.Updater == UpdaterMissing || f.Node.Updater == UpdaterNotReady):
 		return f.found(HostsLineMissing, "node "+f.node(), "its hosts file should give %s the address %s: %s. %s",
-			"kubectl get pods -n "+f.Node.Namespace+" -l app.kubernetes.io/component=hosts-updater -o wide, and the log of the "+
-				"one on this node",
+			"see kubectl get pods -n "+f.Node.Namespace+" -l app.kubernetes.io/component=hosts-updater -o wide, and the log of the "+
+				"pod on this node",
 			host, want.IP, f.updater(), said)
 	case f.overruled() != nil:
 		return f.found(HostsLineOverruled, "node "+f.node(), "its hosts file gives %s the address %s, before the line with %s. %s",
@@ -176,10 +176,10 @@ func (f failure) unreached() []Finding {
 			host, have.IP, want.IP, said)
 	}
 	return f.found(reason, "image "+f.Image, "%s. hosts-updater gives %s the address %s there",
-		"look whether that is still the registry's address, and at the way to it", said, host, want.IP)
+		"check whether that is still the registry's address, and whether the node can reach it", said, host, want.IP)
 }
 
-// overruled returns the line of the node's hosts file that wins over what is configured for the host; nil where none is known to.
+// overruled returns the line of the node's hosts file that wins over what is configured for the host; nil if no such line is known.
 func (f failure) overruled() *HostsLine {
 	host := hostOf(f.host)
 	have := lineOf(f.Node.Lines, host)
@@ -194,8 +194,8 @@ func (f failure) overruled() *HostsLine {
 	return have
 }
 
-// NeedsLines reports whether the lines of the node's hosts file decide about a failure: of a pull from a host that is to have one, and
-// that the node did not get to.
+// NeedsLines reports whether the lines of the node's hosts file matter: whether the node could not reach a registry for which a line
+// is configured.
 func (e *Evidence) NeedsLines() bool {
 	return slices.ContainsFunc(e.Pod.Pulls, func(pull Pull) bool {
 		if pull.Waiting == "" || !slices.Contains([]class{noSuchHost, timeout, certificate}, classify(pull)) {
@@ -212,7 +212,7 @@ func hostOf(host string) string {
 	return name
 }
 
-// lineOf returns the line that a resolver takes for a host: the first one.
+// lineOf returns the line that a resolver uses for a host: the first one.
 func lineOf(lines []HostsLine, host string) *HostsLine {
 	i := slices.IndexFunc(lines, func(line HostsLine) bool { return strings.EqualFold(line.Domain, host) })
 	if i < 0 {
@@ -235,15 +235,15 @@ func (f failure) updater() string {
 // maxExcerpt is how much of an error a finding repeats, in bytes.
 const maxExcerpt = 300
 
-// noise is what would break a line.
+// noise replaces characters that would break a line.
 var noise = strings.NewReplacer("\n", " ", "\t", " ")
 
-// preamble is what kubelets and container runtimes put before what went wrong.
+// preamble matches what kubelets and container runtimes put in front of the actual error.
 var preamble = regexp.MustCompile(`^(Back-off pulling image "[^"]*": |ErrImagePull: |Failed to pull image "[^"]*": |` +
 	`rpc error: code = \w+ desc = |` +
 	`failed to pull and unpack image "[^"]*": |failed to resolve reference "[^"]*": )+`)
 
-// excerpt is what the error says behind its preamble.
+// excerpt returns the error without its preamble.
 func (f failure) excerpt() string {
 	text := preamble.ReplaceAllString(noise.Replace(redacted(f.Error)), "")
 	text = strings.ToValidUTF8(text, "?")
@@ -292,11 +292,11 @@ func (s *Secret) covers(repository string) bool {
 	return s.Problem == "" && slices.ContainsFunc(s.Servers, func(server string) bool { return Covers(server, repository) })
 }
 
-// recreate says how to get a pod that copies its account's entries anew.
+// recreate says how to replace the pod by one that copies its account's entries again.
 func (e *Evidence) recreate() string {
 	command := fmt.Sprintf("kubectl delete pod -n %s %s", e.Pod.Namespace, e.Pod.Name)
 	if e.Pod.Owner == "" {
-		return command + ", and create it again: nothing does so by itself"
+		return command + ", and create it again: no controller does so"
 	}
-	return command + ": its " + strings.Fields(e.Pod.Owner)[0] + " makes a new one"
+	return command + ": its " + strings.Fields(e.Pod.Owner)[0] + " creates a new one"
 }

@@ -5,92 +5,93 @@ import (
 	"time"
 )
 
-// Reason is a word for what is wrong.
+// Reason is a CamelCase word for what is wrong.
 type Reason string
 
-// The reasons that there are. They keep their meaning; more may be added.
+// The reasons. They keep their meaning; more may be added.
 const (
-	// Healthy is that no pull of the pod has failed.
+	// Healthy means that no image of the pod is waiting to be pulled.
 	Healthy Reason = "Healthy"
-	// NotSelected is that an ImagePullSecret has the server's credential, and selects the pod's namespace or account not.
+	// NotSelected means that an ImagePullSecret has the server's credential, but does not select the pod's namespace or account.
 	NotSelected Reason = "NotSelected"
-	// OptedOut is that the namespace or the account bears the label that keeps everything away.
+	// OptedOut means that the namespace or the account has the opt-out label.
 	OptedOut Reason = "OptedOut"
-	// NoCredentialForServer is a refused pull from a host that no ImagePullSecret names.
+	// NoCredentialForServer means that a host that no ImagePullSecret names refused the pull.
 	NoCredentialForServer Reason = "NoCredentialForServer"
-	// EntryMissing is that the pod's account should list the Secret and does not.
+	// EntryMissing means that the pod's account should list the Secret, but does not.
 	EntryMissing Reason = "EntryMissing"
-	// PodOlderThanEntry is that the account lists the Secret, and did not when the pod was made.
+	// PodOlderThanEntry means that the account lists the Secret, but did not when the pod was created.
 	PodOlderThanEntry Reason = "PodOlderThanEntry"
-	// PodListsItsOwn is that the pod's own imagePullSecrets keep the account's away.
+	// PodListsItsOwn means that the pod has imagePullSecrets of its own, so it does not get the account's.
 	PodListsItsOwn Reason = "PodListsItsOwn"
-	// SecretMissing is that the pod lists a Secret that is not there.
+	// SecretMissing means that the pod lists a Secret that does not exist.
 	SecretMissing Reason = "SecretMissing"
-	// SecretForeign is that a Secret of our name is of another type.
+	// SecretForeign means that a Secret with our name has another type.
 	SecretForeign Reason = "SecretForeign"
-	// SecretStale is that the Secret is not what its ImagePullSecret issues now.
+	// SecretStale means that the Secret is not what its ImagePullSecret issues now.
 	SecretStale Reason = "SecretStale"
-	// CredentialUnread is that what an ImagePullSecret refers to gives no credential: what was issued before stays, and nothing new is.
+	// CredentialUnread means that the Secret that an ImagePullSecret refers to provides no credential. What was issued before stays, and
+	// nothing new is issued.
 	CredentialUnread Reason = "CredentialUnread"
-	// CredentialNotIssued is that the cloud does not issue or renew the credential of an ImagePullSecret: what was issued before stays.
+	// CredentialNotIssued means that the cloud does not issue or renew the credential of an ImagePullSecret. What was issued before stays.
 	CredentialNotIssued Reason = "CredentialNotIssued"
-	// SiblingSecretBroken is that a Secret which the pod lists cannot be read, for which a kubelet drops all of the pod's credentials.
+	// SiblingSecretBroken means that a Secret that the pod lists cannot be read, so the kubelet drops all of the pod's credentials.
 	SiblingSecretBroken Reason = "SiblingSecretBroken"
-	// CredentialRefused is that the registry refused the credential that the pod has.
+	// CredentialRefused means that the registry refused the credential that the pod has.
 	CredentialRefused Reason = "CredentialRefused"
-	// CredentialExpired is that it refused it after its end.
+	// CredentialExpired means that the registry refused the pod's credential, which has expired.
 	CredentialExpired Reason = "CredentialExpired"
-	// InsufficientScope is that it knows the credential, which may not pull this image.
+	// InsufficientScope means that the registry accepts the credential, but its user may not pull this image.
 	InsufficientScope Reason = "InsufficientScope"
-	// NameNotResolved is that the node found no address for the registry.
+	// NameNotResolved means that the node found no address for the registry.
 	NameNotResolved Reason = "NameNotResolved"
-	// Timeout is that the registry could not be reached from the node.
+	// Timeout means that the registry could not be reached from the node.
 	Timeout Reason = "Timeout"
-	// CertificateUnknown is that the node does not trust the registry's certificate.
+	// CertificateUnknown means that the node does not trust the registry's certificate.
 	CertificateUnknown Reason = "CertificateUnknown"
-	// ImageNotFound is that the registry has no such image, or hides it.
+	// ImageNotFound means that the registry has no such image, or hides it.
 	ImageNotFound Reason = "ImageNotFound"
-	// RateLimited is that the registry wants fewer pulls.
+	// RateLimited means that the registry limits the rate of pulls.
 	RateLimited Reason = "RateLimited"
-	// HostsLineMissing is that the node's hosts file lacks the line that is configured.
+	// HostsLineMissing means that the node's hosts file lacks the line that is configured.
 	HostsLineMissing Reason = "HostsLineMissing"
-	// HostsLineOverruled is that another line of the node's hosts file wins.
+	// HostsLineOverruled means that another line of the node's hosts file wins.
 	HostsLineOverruled Reason = "HostsLineOverruled"
-	// ManagerDown is that nothing mends what is missing, because no manager runs.
+	// ManagerDown means that nothing repairs what is missing, because no manager runs.
 	ManagerDown Reason = "ManagerDown"
-	// BackingOff is that what was wrong is mended, and the kubelet has not tried again yet.
+	// BackingOff means that what was wrong is fixed, but the kubelet has not tried again yet.
 	BackingOff Reason = "BackingOff"
-	// OtherRegistry is a refused pull from a host that no ImagePullSecret names, with a Secret of the pod's own.
+	// OtherRegistry means that a host that no ImagePullSecret names refused a Secret of the pod's own.
 	OtherRegistry Reason = "OtherRegistry"
 
-	// InvalidObject is that the ImagePullSecret for the server cannot be read.
+	// InvalidObject means that the spec of the ImagePullSecret for the server is invalid.
 	InvalidObject Reason = "InvalidObject"
-	// PlainHTTP is that the registry answers without TLS.
+	// PlainHTTP means that the registry answers without TLS.
 	PlainHTTP Reason = "PlainHTTP"
-	// RegistryFails is that the registry answered with an error of its own.
+	// RegistryFails means that the registry answered with an error of its own.
 	RegistryFails Reason = "RegistryFails"
-	// ImageNameInvalid is that the image's name cannot be read.
+	// ImageNameInvalid means that the image's name is invalid.
 	ImageNameInvalid Reason = "ImageNameInvalid"
-	// ImageNotOnNode is that the pull policy is Never, and the node lacks the image or the pod may not use it.
+	// ImageNotOnNode means that the pull policy is Never, and the node lacks the image or the pod may not use it.
 	ImageNotOnNode Reason = "ImageNotOnNode"
-	// PlatformMissing is that the image is not made for the node's platform.
+	// PlatformMissing means that the image does not support the node's platform.
 	PlatformMissing Reason = "PlatformMissing"
-	// PullThrottled is that the kubelet has more pulls to do than it may begin in a second.
+	// PullThrottled means that the kubelet has more pulls to do than it may begin per second.
 	PullThrottled Reason = "PullThrottled"
-	// NodeDiskFull is that the node has no room for the image.
+	// NodeDiskFull means that the node has no disk space for the image.
 	NodeDiskFull Reason = "NodeDiskFull"
-	// PullFailed is a failure that is none of the others.
+	// PullFailed means that the pull failed for none of the other reasons.
 	PullFailed Reason = "PullFailed"
-	// Undecided is that what decides could not be looked at.
+	// Undecided means that what the answer depends on could not be read.
 	Undecided Reason = "Undecided"
 )
 
 // Finding is one thing that is wrong.
 type Finding struct {
 	Reason Reason `json:"reason"`
-	// Object is what it is about: a kind and a name.
+	// Object is the kind and name of the object that the finding is about.
 	Object string `json:"object"`
-	// Message says what is wrong and how that is known, Action what to do.
+	// Message says what is wrong and how that is known. Action says what to do.
 	Message string `json:"message"`
 	Action  string `json:"action,omitempty"`
 }
@@ -98,9 +99,9 @@ type Finding struct {
 // Report is what is wrong with a pod, the most decisive first.
 type Report struct {
 	Findings []Finding `json:"findings"`
-	// NextTry is about when the kubelet pulls again by itself; zero where that is not known.
+	// NextTry is approximately when the kubelet tries again; zero if that is not known.
 	NextTry time.Time `json:"nextTry,omitzero"`
-	// Unseen is what could not be looked at.
+	// Unseen is what could not be read.
 	Unseen []Unseen `json:"unseen,omitempty"`
 }
 
@@ -109,7 +110,7 @@ func (r *Report) Healthy() bool {
 	return len(r.Findings) == 1 && r.Findings[0].Reason == Healthy
 }
 
-// Decided reports whether all that decides could be looked at.
+// Decided reports whether everything that the findings depend on could be read.
 func (r *Report) Decided() bool {
 	return !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Reason == Undecided })
 }

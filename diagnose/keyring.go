@@ -17,8 +17,8 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
-// Covers reports whether a kubelet sends the credential that is kept for a server to pull from a repository. Paths are prefixes, each
-// label of a host may be a pattern, and ports have to be the same.
+// Covers reports whether a kubelet uses the credential that is stored for a server to pull from a repository. Paths are prefixes,
+// each label of a host may be a pattern, and ports have to be equal.
 func Covers(server, repository string) bool {
 	kept, ok := credential.Kept(server)
 	if !ok {
@@ -53,7 +53,7 @@ func labels(hostport string) (labels []string, port string) {
 	return strings.Split(host, "."), port
 }
 
-// entry is one server's credential. A kubelet reads these fields, and no entry that has others is broken.
+// entry is one server's credential. A kubelet reads these fields; an entry with additional fields is not broken.
 type entry struct {
 	Username string `json:"username"`
 	Password string `json:"password"`
@@ -61,12 +61,12 @@ type entry struct {
 	Auth     string `json:"auth"`
 }
 
-// Read returns the servers that a .dockerconfigjson has credentials for, and an error where a kubelet cannot read it. Neither tells
+// Read returns the servers that a .dockerconfigjson has credentials for, or an error if a kubelet cannot read it. Neither reveals
 // anything of the credentials.
 func Read(config []byte) ([]string, error) {
 	var parsed struct {
 		Auths map[string]entry `json:"auths"`
-		// A kubelet reads these, too, and stumbles over them as well.
+		// A kubelet reads these, too, and fails if it cannot.
 		Headers map[string]string `json:"HttpHeaders"`
 	}
 	if err := json.Unmarshal(config, &parsed); err != nil {
@@ -102,14 +102,14 @@ func readAuths(auths map[string]entry) ([]string, error) {
 func problem(err error) error {
 	var typed *json.UnmarshalTypeError
 	if errors.As(err, &typed) {
-		// The field's path holds what the document calls its servers, and no value.
+		// The field's path may hold names of servers, but no value.
 		kind, _, _ := strings.Cut(typed.Value, " ")
 		return fmt.Errorf("its field %q is a JSON %s", typed.Field, kind)
 	}
-	return errors.New("it is no JSON")
+	return errors.New("it is not JSON")
 }
 
-// sum returns a checksum by which two credentials are compared.
+// sum returns the checksum by which credentials are compared.
 func sum(config []byte) string {
 	sum := sha256.Sum256(config)
 	return hex.EncodeToString(sum[:])

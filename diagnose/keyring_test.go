@@ -53,8 +53,8 @@ func TestReadTellsWhatAKubeletCannotRead(t *testing.T) {
 		`{"auths":{"a.example.com":{},"r.example.com":{"auth":"hush hush"}}}`: "the auth of r.example.com is no base64",
 		`{"auths":["hush"]}`:                             `its field "auths" is a JSON array`,
 		`{"auths":{"r.example.com":{"password":12345}}}`: `is a JSON number`,
-		`hush`: "it is no JSON",
-		``:     "it is no JSON",
+		`hush`: "it is not JSON",
+		``:     "it is not JSON",
 	} {
 		servers, err := Read([]byte(config))
 		if want == "" {

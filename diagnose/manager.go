@@ -2,7 +2,7 @@ package diagnose
 
 import "fmt"
 
-// managerSays is what the status tells of an object in the pod's namespace.
+// managerSays returns what the status of an ImagePullSecret says about an object in the pod's namespace.
 func (e *Evidence) managerSays(issuer Issuer, name string) string {
 	for _, failure := range issuer.Failures {
 		if failure.NamespacedName == e.Pod.Namespace+"/"+name {
@@ -12,14 +12,14 @@ func (e *Evidence) managerSays(issuer Issuer, name string) string {
 	return ""
 }
 
-// managerDown is a finding where no manager runs that would mend what is missing.
+// managerDown returns a finding if no manager runs that would repair what is missing.
 func (e *Evidence) managerDown() []Finding {
 	if !e.saw(PartManager) || e.Manager.LeaseUntil.After(e.Now) {
 		return nil
 	}
 	message := "no replica leads"
 	if !e.Manager.LeaseUntil.IsZero() {
-		message += " since " + e.Manager.LeaseUntil.UTC().Format("2006-01-02 15:04:05 MST")
+		message = "no replica has led since " + e.Manager.LeaseUntil.UTC().Format("2006-01-02 15:04:05 MST")
 	}
 	switch {
 	case e.Manager.Found:
@@ -29,6 +29,6 @@ func (e *Evidence) managerDown() []Finding {
 	}
 	return []Finding{{
 		Reason: ManagerDown, Object: "deployment " + e.Product + "/tcr-assistant-controller-manager", Message: message,
-		Action: "kubectl describe deployment -n " + e.Product + " tcr-assistant-controller-manager, and its pods' logs",
+		Action: "see kubectl describe deployment -n " + e.Product + " tcr-assistant-controller-manager, and the logs of its pods",
 	}}
 }

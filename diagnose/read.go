@@ -18,11 +18,11 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// running are the waits that are about something else than the image, which is there by then.
+// running are the reasons for waiting that have nothing to do with the image: it is there by then.
 var running = []string{"ContainerCreating", "PodInitializing", "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError",
 	"RunContainerError", "PreCreateHookError", "PreStartHookError", "PostStartHookError"}
 
-// ended reports whether nobody starts containers of a pod any more, whatever its status says of them.
+// ended reports whether no containers of a pod are started any more, whatever its status says about them.
 func ended(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
@@ -51,10 +51,10 @@ func ReadPod(pod *corev1.Pod, events []corev1.Event) Pod {
 	return read
 }
 
-// pulling is how kubelets name the image in what they tell of a pull.
+// pulling matches how kubelets name the image in messages about a pull.
 var pulling = regexp.MustCompile(`(?:Back-off pulling image|Failed to pull image) "([^"]+)"`)
 
-// failedOf returns the image that a pull was of: one that is mounted as a volume fails under the name of the container.
+// failedOf returns the image that could not be pulled: an image that is mounted as a volume is reported with the container's status.
 func failedOf(pod *corev1.Pod, pull Pull, events []corev1.Event) string {
 	if named := pulling.FindStringSubmatch(pull.Error); named != nil {
 		return named[1]
@@ -78,7 +78,7 @@ func failedOf(pod *corev1.Pod, pull Pull, events []corev1.Event) string {
 
 func quote(image string) string { return `"` + image + `"` }
 
-// imageOf returns the image as the pod's author wrote it: a status has it as the runtime calls it.
+// imageOf returns the image as the pod's author wrote it: a status has the runtime's name for it.
 func imageOf(pod *corev1.Pod, status corev1.ContainerStatus) string {
 	for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		if container.Name == status.Name {
@@ -93,7 +93,7 @@ func imageOf(pod *corev1.Pod, status corev1.ContainerStatus) string {
 	return status.Image
 }
 
-// take takes in what events tell of the pull. Kubelets before 1.30 tell a waiting container's error nowhere else.
+// take adds what events tell about the pull. Kubelets before 1.30 report a waiting container's error nowhere else.
 func (p *Pull) take(events []corev1.Event) {
 	prefix := "Failed to pull image " + quote(p.Image) + ": "
 	for _, event := range events {
@@ -115,7 +115,7 @@ func (p *Pull) take(events []corev1.Event) {
 	}
 }
 
-// seen returns how often what an event tells has happened.
+// seen returns how often the event has happened.
 func seen(event corev1.Event) int {
 	if event.Series != nil {
 		return int(max(event.Series.Count, event.Count, 1))
@@ -139,7 +139,7 @@ func ReadNamespace(namespace *corev1.Namespace) Namespace {
 	return Namespace{OptedOut: optedOut(namespace.Labels), Labels: pullsecret.PackLabels(namespace.Labels)}
 }
 
-// ReadAccount reads a ServiceAccount; nil is one that is not there.
+// ReadAccount reads a ServiceAccount; nil if it does not exist.
 func ReadAccount(account *corev1.ServiceAccount) Account {
 	if account == nil {
 		return Account{}
@@ -158,7 +158,7 @@ func names(entries []corev1.LocalObjectReference) (names []string) {
 	return names
 }
 
-// ReadSecret reads a Secret. Nothing of its credentials is kept but a checksum.
+// ReadSecret reads a Secret. Of its credentials only a checksum is kept.
 func ReadSecret(secret *corev1.Secret) Secret {
 	read := Secret{Name: secret.Name, Type: string(secret.Type)}
 	var err error
@@ -181,8 +181,8 @@ func ReadSecret(secret *corev1.Secret) Secret {
 	return read
 }
 
-// ReadIssuer reads an ImagePullSecret as it concerns a pod, in a namespace with these labels. What it refers to is among seen, where
-// somebody has looked. Nothing of its credential is kept but a checksum.
+// ReadIssuer reads an ImagePullSecret from the point of view of a pod, in a namespace with these labels. The Secret that it refers
+// to is in seen, if it was read. Of its credential only a checksum is kept.
 func ReadIssuer(object *v1.ImagePullSecret, seen credential.Seen, pod Pod, labels pullsecret.Labels) Issuer {
 	read := Issuer{Name: object.Name, Secret: pullsecret.SecretName(object.Name)}
 	for _, failure := range object.Status.Failures {
@@ -226,7 +226,7 @@ func ReadIssuer(object *v1.ImagePullSecret, seen credential.Seen, pod Pod, label
 	return read
 }
 
-// refusedOf returns what a registry said to the manager, where it refused the credential that is issued now.
+// refusedOf returns what a registry answered the manager, if it refused the credential that is issued now.
 func refusedOf(object *v1.ImagePullSecret) string {
 	condition := meta.FindStatusCondition(object.Status.Conditions, v1.ConditionCredentialValid)
 	if condition == nil || condition.Status != metav1.ConditionFalse || !credential.Stands(object.Status, object.Generation) {
@@ -235,7 +235,8 @@ func refusedOf(object *v1.ImagePullSecret) string {
 	return condition.Message
 }
 
-// endOf returns when the credential of an object ends: as that itself says, or else as the manager says.
+// endOf returns when the credential of an object expires: according to the credential itself, or else
+// according to the manager.
 func endOf(object *v1.ImagePullSecret, rule *pullsecret.Rule) time.Time {
 	known := object.Status.Credential
 	if ends := rule.Ends(); !ends.IsZero() || known == nil || known.ExpiresAt == nil || object.Status.ObservedGeneration != object.Generation {
@@ -244,7 +245,7 @@ func endOf(object *v1.ImagePullSecret, rule *pullsecret.Rule) time.Time {
 	return known.ExpiresAt.UTC()
 }
 
-// NotIssued returns what the manager says of why the cloud does not issue or renew the credential of an object; blank where it does.
+// NotIssued returns why the cloud does not issue or renew the credential of an object, according to the manager; blank if it does.
 func NotIssued(object *v1.ImagePullSecret) string {
 	issued := meta.FindStatusCondition(object.Status.Conditions, v1.ConditionCredentialIssued)
 	if object.Spec.TCR == nil || issued == nil || issued.Status != metav1.ConditionFalse || issued.ObservedGeneration != object.Generation {
@@ -253,8 +254,8 @@ func NotIssued(object *v1.ImagePullSecret) string {
 	return issued.Message
 }
 
-// told returns what the manager says of why it cannot read the Secret that an object refers to. Of one that can be read by now, that
-// it may not counts alone.
+// told returns why the manager cannot read the Secret that an object refers to, according to its status. If the Secret could be read
+// here, only a missing permission of the manager counts.
 func told(object *v1.ImagePullSecret, source types.NamespacedName, read bool) string {
 	for _, failure := range object.Status.Failures {
 		if failure.NamespacedName == source.Namespace+"/*" || !read && failure.NamespacedName == source.String() {

@@ -7,7 +7,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/image"
 )
 
-// class is what kind of failure a container runtime told of.
+// class is the kind of failure that a container runtime reported.
 type class string
 
 const (
@@ -29,27 +29,28 @@ const (
 	throttled     class = "throttled" // by the kubelet
 )
 
-// ofCredentials reports whether a credential decides about failures of a class.
+// ofCredentials reports whether failures of a class depend on a credential.
 func (c class) ofCredentials() bool { return c == unauthorized || c == scope || c == unreadable }
 
-// answered matches an answer's status, whatever words a server puts behind it: nginx has its own.
+// answered matches an answer's status, whatever text follows it: servers such as nginx use their own.
 func answered(status string) string {
 	return `(?:^|[:\[] |HTTP |status |code |registry )` + status + `(?:[ ,(]|$)`
 }
 
-// wordings are how kubelets, containerd, CRI-O and Docker tell of each class. An error may hold several: where a pod has several
-// credentials, it holds the failure of each. The first that fits decides.
+// wordings are the words in which kubelets, containerd, CRI-O and Docker report each class. An error may match several: if a pod
+// has several credentials, it holds the failure of each. The first match decides.
 var wordings = []struct {
 	class class
 	words *regexp.Regexp
 }{
-	// A kubelet says so at once; behind other words, it is what a registry answered that is no JSON.
+	// At the start of an error this is from the kubelet; behind other words it is about a registry's answer that is not JSON.
 	{unreadable, regexp.MustCompile(`^(?:Back-off pulling image "": )?(?:ErrImagePull: )?(?:illegal base64 data|json: cannot unmarshal|` +
 		`unable to parse auth field|invalid character .* (?:looking for|after|in)|unexpected end of JSON input)`)},
 	{rateLimit, regexp.MustCompile(answered("429") + `|toomanyrequests|pull rate limit|too many requests to registry`)},
 	{certificate, regexp.MustCompile(`x509: |tls: failed to verify certificate`)},
 	{plainHTTP, regexp.MustCompile(`server gave HTTP response to HTTPS client|first record does not look like a TLS handshake`)},
-	{noSuchHost, regexp.MustCompile(`no such host|server misbehaving|Temporary failure in name resolution|dial \w+: lookup |lookup .* i/o timeout`)},
+	{noSuchHost, regexp.MustCompile(`no such host|server misbehaving|Temporary failure in name resolution|dial \w+: lookup |` +
+		`lookup .* i/o timeout`)},
 	{scope, regexp.MustCompile(`insufficient_scope|` + answered("403") + `|requested access to the resource is denied|: denied: |^denied: `)},
 	{unauthorized, regexp.MustCompile(answered("401") + `|[Uu]nauthorized: |no basic auth credentials|invalid username/password|` +
 		`invalid_token|authentication required|incorrect username or password|authorization failed|pull access denied`)},
@@ -58,21 +59,22 @@ var wordings = []struct {
 		`code = DeadlineExceeded`)},
 	{platform, regexp.MustCompile(`no match for platform|no matching manifest for|image operating system .* cannot be used`)},
 	{diskFull, regexp.MustCompile(`no space left on device`)},
-	{notFound, regexp.MustCompile(`: not found|manifest unknown|MANIFEST_UNKNOWN|NAME_UNKNOWN|` + answered("404") + `|code = NotFound|name unknown`)},
+	{notFound, regexp.MustCompile(`: not found|manifest unknown|MANIFEST_UNKNOWN|NAME_UNKNOWN|` + answered("404") +
+		`|code = NotFound|name unknown`)},
 	{registryFails, regexp.MustCompile(answered("5[0-9][0-9]") + `|unexpected EOF|: EOF|did not include a token in the response|` +
 		`invalid character .* (?:looking for|after|in)|unexpected end of JSON input`)},
 	{throttled, regexp.MustCompile(`pull QPS exceeded`)},
 	{unauthorized, regexp.MustCompile(`failed to fetch (anonymous|oauth) token`)},
 }
 
-// What an error repeats of names and addresses: the words in it are not the error's own.
+// Names and addresses that an error repeats: the words in them are not the error's own.
 var (
 	quoted  = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 	address = regexp.MustCompile(`\w+://[^\s"]*[^\s",:;)]`)
 	version = regexp.MustCompile(`reading manifest \S+ in `)
 )
 
-// ownWords returns what an error says by itself about an image.
+// ownWords returns an error about an image without the names and addresses that it repeats.
 func ownWords(text, of string) string {
 	text = quoted.ReplaceAllString(text, `""`)
 	text = version.ReplaceAllString(address.ReplaceAllString(text, ""), "in ")
@@ -85,7 +87,7 @@ func ownWords(text, of string) string {
 	return strings.TrimSpace(text)
 }
 
-// classify says what kind of failure a pull's is.
+// classify returns the class of a pull's failure.
 func classify(pull Pull) class {
 	switch pull.Waiting {
 	case "ErrImageNeverPull":

@@ -8,18 +8,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Refusal is whether a registry refused a pull for want of a credential, as far as that is told.
+// Refusal is whether a registry refused a pull for lack of a valid credential, as far as that is known.
 type Refusal uint8
 
-// What may be told.
+// The values of Refusal.
 const (
-	// NotRefused is a pull that does not wait, or failed for another reason.
+	// NotRefused is a pull that is not waiting, or that failed for another reason.
 	NotRefused Refusal = iota
-	// RefusalUntold is one of which nothing seen so far says why it failed.
+	// RefusalUntold is a pull that failed for a reason that is not known yet.
 	RefusalUntold
-	// RefusedUser is one that was refused because the registry was shown no credential, or one that it does not take.
+	// RefusedUser is a pull that was refused because the registry got no credential, or one that it does not accept.
 	RefusedUser
-	// RefusedScope is one that was refused because whoever asked may not pull the image.
+	// RefusedScope is a pull that was refused because the user may not pull the image.
 	RefusedScope
 )
 
@@ -41,7 +41,7 @@ func (p Pull) Refusal() Refusal {
 	return NotRefused
 }
 
-// Told returns the pull with what events about its pod tell of it, too: of tries at which the registry was asked.
+// Told returns the pull, supplemented by events about its pod. Attempts at which the registry was not asked are left out.
 func (p Pull) Told(events []corev1.Event) Pull {
 	asked := slices.DeleteFunc(slices.Clone(events), func(event corev1.Event) bool {
 		return classify(Pull{Image: p.Image, Error: event.Message}) == throttled
@@ -50,11 +50,12 @@ func (p Pull) Told(events []corev1.Event) Pull {
 	return p
 }
 
-// BegunAt returns when a kubelet last began to pull an image, as events about a pod tell; zero where they do not. While it pulls, the
-// pod's status tells of the try before.
+// BegunAt returns when a kubelet last began to pull an image, according to events about a pod; zero if they do not tell. While the
+// kubelet pulls, the pod's status is about the attempt before.
 func BegunAt(image string, events []corev1.Event) (latest time.Time) {
 	for _, event := range events {
-		if at := lastSeen(event); event.Reason == "Pulling" && strings.Contains(event.Message, "Pulling image "+quote(image)) && at.After(latest) {
+		begins := event.Reason == "Pulling" && strings.Contains(event.Message, "Pulling image "+quote(image))
+		if at := lastSeen(event); begins && at.After(latest) {
 			latest = at
 		}
 	}

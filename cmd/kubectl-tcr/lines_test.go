@@ -91,9 +91,9 @@ func TestWhatTheHostsFileSaysMayBeHidden(t *testing.T) {
 		why    string
 	}{
 		{nil, "the answer was 404"},
-		{object{"lines": nil}, "the answer is none of hosts-updater's"},
-		{object{"lines": "\x1b[2J"}, "the answer is none of hosts-updater's"},
-		{object{"lines": []object{}, "more": true}, "it has too many lines to tell of all"},
+		{object{"lines": nil}, "the answer is not from hosts-updater"},
+		{object{"lines": "\x1b[2J"}, "the answer is not from hosts-updater"},
+		{object{"lines": []object{}, "more": true}, "it has too many lines to report all of them"},
 		{object{"lines": []object{{"domain": strings.Repeat("x", 2<<20)}}}, "the answer has more than 1048576 bytes"},
 	} {
 		objects := led(noRoute, "n1")

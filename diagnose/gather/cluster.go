@@ -1,5 +1,5 @@
-// Package gather reads of a cluster what diagnose judges. It only reads, asks for as little as will do, and goes on where it may
-// not look: what it could not see is told.
+// Package gather reads from a cluster what diagnose judges. It only reads, asks for as little as possible, and continues where
+// it lacks a permission: it reports what it could not read.
 package gather
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 )
 
-// What is read.
+// The resources that are read.
 var (
 	imagePullSecrets   = v1.GroupVersion.WithResource("imagepullsecrets")
 	derivedAttachments = v1.GroupVersion.WithResource("derivedattachments")
@@ -37,7 +37,7 @@ var (
 	policies = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingadmissionpolicies"}
 )
 
-// Cluster is read from.
+// Cluster is the cluster that is read.
 type Cluster struct {
 	client dynamic.Interface
 	proxy  *proxy
@@ -45,7 +45,7 @@ type Cluster struct {
 	product string
 }
 
-// New returns the cluster that config names, in which the product is installed in a namespace.
+// New returns the cluster that config names. product is the namespace in which the product is installed there.
 func New(config *rest.Config, product string) (*Cluster, error) {
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -66,16 +66,16 @@ func get[T any](ctx context.Context, c *Cluster, kind schema.GroupVersionResourc
 	}
 	read := new(T)
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, read); err != nil {
-		// What is wrong with the object may be said with a part of it.
-		return nil, fmt.Errorf("reading %s: it is not of its kind's form", title(kind, namespace, name))
+		// The error may repeat a part of the object.
+		return nil, fmt.Errorf("reading %s: it does not match its kind's schema", title(kind, namespace, name))
 	}
 	return read, nil
 }
 
-// silent leaves out of an error what it would repeat of an object: all of it, where that is of no kind.
+// silent replaces an error that would repeat an object: one about an object without a kind or version repeats all of it.
 func silent(err error) error {
 	if runtime.IsMissingKind(err) || runtime.IsMissingVersion(err) {
-		return errors.New("the answer is no object")
+		return errors.New("the answer is not an object")
 	}
 	return err
 }
@@ -84,7 +84,9 @@ func silent(err error) error {
 const pageSize = 500
 
 // list reads all objects of a kind that the options select.
-func list[T any](ctx context.Context, c *Cluster, kind schema.GroupVersionResource, namespace string, options metav1.ListOptions) ([]T, error) {
+func list[T any](
+	ctx context.Context, c *Cluster, kind schema.GroupVersionResource, namespace string, options metav1.ListOptions,
+) ([]T, error) {
 	var all []T
 	options.Limit = pageSize
 	for {
@@ -95,7 +97,7 @@ func list[T any](ctx context.Context, c *Cluster, kind schema.GroupVersionResour
 		for _, object := range page.Items {
 			var read T
 			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &read); err != nil {
-				return nil, fmt.Errorf("listing %s: %s is not of its kind's form", title(kind, namespace, ""), object.GetName())
+				return nil, fmt.Errorf("listing %s: %s does not match its kind's schema", title(kind, namespace, ""), object.GetName())
 			}
 			all = append(all, read)
 		}
@@ -118,7 +120,7 @@ func title(kind schema.GroupVersionResource, namespace, name string) string {
 	}
 }
 
-// stopped is an error where who asks waits no more: what was not read by then is not hidden.
+// stopped returns an error if the caller no longer waits: what was not read by then does not count as hidden.
 func stopped(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return fmt.Errorf("looking at the cluster: %w", err)
@@ -126,13 +128,13 @@ func stopped(ctx context.Context) error {
 	return nil
 }
 
-// lookup is what came of reading an object; nil without an error is one that is not there.
+// lookup is the result of reading an object; nil without an error if it does not exist.
 type lookup[T any] struct {
 	object *T
 	err    error
 }
 
-// once reads an object, and remembers what came of that, be it a refusal.
+// once reads an object, and remembers the result, even if it is an error.
 func once[T any](known map[string]lookup[T], name string, read func() (*T, error)) (*T, error) {
 	if _, looked := known[name]; !looked {
 		object, err := read()
@@ -144,10 +146,10 @@ func once[T any](known map[string]lookup[T], name string, read func() (*T, error
 	return known[name].object, known[name].err
 }
 
-// unseen collects what could not be looked at.
+// unseen collects what could not be read.
 type unseen []diagnose.Unseen
 
-// note takes in that a part could not be read.
+// note records that a part could not be read.
 func (u *unseen) note(part diagnose.Part, err error) {
 	why := err.Error()
 	if status := apierrors.APIStatus(nil); errors.As(err, &status) && apierrors.IsForbidden(err) {

@@ -18,7 +18,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Referred looks at the Secrets that ImagePullSecrets refer to, and returns which it could not see, too.
+// Referred reads the Secrets that ImagePullSecrets refer to. It also returns which it could not read.
 func (c *Cluster) Referred(ctx context.Context, objects ...v1.ImagePullSecret) (credential.Seen, []diagnose.Unseen) {
 	referred := c.noneSeen()
 	var hidden unseen
@@ -34,7 +34,7 @@ func (c *Cluster) Referred(ctx context.Context, objects ...v1.ImagePullSecret) (
 	return referred.seen, hidden
 }
 
-// Issued returns a Secret that an ImagePullSecret issues: that of a namespace, or else of any.
+// Issued returns a Secret that an ImagePullSecret issues: the one in a namespace, or else one in any namespace.
 func (c *Cluster) Issued(ctx context.Context, name, namespace string) (*corev1.Secret, error) {
 	secret, err := get[corev1.Secret](ctx, c, secrets, namespace, pullsecret.SecretName(name))
 	if err == nil && issued(secret) {
@@ -57,7 +57,7 @@ func issued(secret *corev1.Secret) bool {
 	return v1.Managed(secret.Labels) && secret.Type == corev1.SecretTypeDockerConfigJson
 }
 
-// domains returns the default domains of the registry instances of objects, by id. They stand in what the manager derives.
+// domains returns the default domains of the registry instances of objects, by id. It takes them from what the manager derives.
 func (c *Cluster) domains(ctx context.Context, objects []v1.ImagePullSecret) (map[string]string, error) {
 	if !slices.ContainsFunc(objects, func(object v1.ImagePullSecret) bool { return object.Spec.TCR != nil }) {
 		return nil, nil
@@ -77,9 +77,9 @@ func (c *Cluster) domains(ctx context.Context, objects []v1.ImagePullSecret) (ma
 		object := &objects[i]
 		rule, errs := pullsecret.Check(object)
 		server := servers[pullsecret.SecretName(object.Name)]
-		// What only a file holds is of no generation, and the manager has derived nothing of it.
+		// An object that is only in a file has no generation, and the manager has derived nothing from it.
 		derived := object.Generation > 0 && object.Status.ObservedGeneration == object.Generation && server != ""
-		if len(errs) == 0 && rule.Registry != nil && derived && server != rule.Servers[0] { // that stands for one that is not known
+		if len(errs) == 0 && rule.Registry != nil && derived && server != rule.Servers[0] { // which is a placeholder for an unknown domain
 			domains[rule.Registry.ID] = server
 		}
 	}
@@ -90,7 +90,7 @@ func (c *Cluster) domains(ctx context.Context, objects []v1.ImagePullSecret) (ma
 type referred struct {
 	*Cluster
 	secrets map[string]lookup[corev1.Secret]
-	// seen are those that could be seen.
+	// seen are those that could be read.
 	seen credential.Seen
 }
 
@@ -99,7 +99,7 @@ func (c *Cluster) noneSeen() *referred {
 		seen: credential.Seen{Namespace: c.product, Secrets: map[string]*corev1.Secret{}}}
 }
 
-// look looks at what an object refers to. What an invalid one names may be anything, and is not asked for.
+// look reads the Secret that an object refers to. An invalid object may name anything: its reference is not followed.
 func (r *referred) look(ctx context.Context, object *v1.ImagePullSecret) error {
 	rule, errs := pullsecret.Check(object)
 	if len(errs) > 0 || rule.Reference == "" {
@@ -114,7 +114,7 @@ func (r *referred) look(ctx context.Context, object *v1.ImagePullSecret) error {
 	return err
 }
 
-// Authorities returns those that an object names for its registry, nil where it names none, or what is wrong with them.
+// Authorities returns the CAs that an object names for its registry, nil if it names none, or what is wrong with them.
 func (c *Cluster) Authorities(ctx context.Context, object *v1.ImagePullSecret) (*x509.CertPool, *check.Result, error) {
 	if object.Spec.Check == nil || object.Spec.Check.CASecretRef == nil {
 		return nil, nil, nil

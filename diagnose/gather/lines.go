@@ -22,11 +22,11 @@ import (
 )
 
 const (
-	// linesTimeout is how long a pod of hosts-updater may take to answer, which may be on a node that nobody gets to.
+	// linesTimeout is how long a pod of hosts-updater may take to answer: its node may be unreachable.
 	linesTimeout = 5 * time.Second
-	// maxUnanswered is how many of these pods may fail to answer before no more are asked: where nobody gets to them, each takes its time.
+	// maxUnanswered is how many of these pods may fail to answer before no more are asked: each that is unreachable takes its time.
 	maxUnanswered = 3
-	// maxAnswer bounds what is read of an answer, in bytes.
+	// maxAnswer is how much of an answer is read, in bytes.
 	maxAnswer = 1 << 20
 )
 
@@ -46,7 +46,7 @@ func newProxy(config *rest.Config) (*proxy, error) {
 		return nil, err
 	}
 	client := *shared
-	// A pod answers, which must not have the user's token sent elsewhere.
+	// A pod answers, and it must not be able to redirect the user's token elsewhere.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &proxy{client: &client, base: base}, nil
 }
@@ -82,8 +82,8 @@ func (p *proxy) get(ctx context.Context, namespace, pod string, port int32, path
 	return nil, fmt.Errorf("the answer was %d", response.StatusCode)
 }
 
-// readLines returns the lines of a node's hosts file for the domains that are configured, as the pod of hosts-updater there has them;
-// nil where there is none.
+// readLines returns the lines of a node's hosts file for the configured domains, as the pod of hosts-updater there reports them; nil
+// if there is no such pod.
 func (c *Cluster) readLines(ctx context.Context, found hosts, node string) (*[]diagnose.HostsLine, error) {
 	asked, runs := found.nodes[node]
 	if !runs {
@@ -99,9 +99,9 @@ func (c *Cluster) readLines(ctx context.Context, found hosts, node string) (*[]d
 	var answer hostsd.Lines
 	switch err := json.Unmarshal(body, &answer); {
 	case err != nil || answer.Lines == nil:
-		return nil, fmt.Errorf("asking for %s: the answer is none of hosts-updater's", title)
+		return nil, fmt.Errorf("asking for %s: the answer is not from hosts-updater", title)
 	case answer.More:
-		return nil, fmt.Errorf("asking for %s: it has too many lines to tell of all", title)
+		return nil, fmt.Errorf("asking for %s: it has too many lines to report all of them", title)
 	}
 	lines := []diagnose.HostsLine{}
 	for _, line := range answer.Lines {
@@ -115,7 +115,7 @@ func (c *Cluster) readLines(ctx context.Context, found hosts, node string) (*[]d
 	return &lines, nil
 }
 
-// addLines adds to evidence the lines of the pod's node, where they decide.
+// addLines adds the lines of the pod's node to evidence, if they matter.
 func (g *gatherer) addLines(ctx context.Context, evidence *diagnose.Evidence, hidden *unseen) {
 	if !evidence.NeedsLines() {
 		return
@@ -127,7 +127,7 @@ func (g *gatherer) addLines(ctx context.Context, evidence *diagnose.Evidence, hi
 		lines, err := g.readLines(ctx, g.common.hosts, evidence.Pod.Node)
 		switch {
 		case apierrors.IsForbidden(err):
-			g.unanswered, g.noLines = maxUnanswered, err // so it is of each pod
+			g.unanswered, g.noLines = maxUnanswered, err // every pod would be refused
 		case err != nil:
 			g.unanswered, g.noLines = g.unanswered+1, err
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Namespaces returns what a preview of some ImagePullSecrets needs of every namespace, and what of it could not be seen. It is an error
-// where not even the namespaces' names could be.
+// Namespaces returns what a preview of ImagePullSecrets needs to know about every namespace, and what of that could not be read. It
+// returns an error if not even the namespaces could be listed.
 func (c *Cluster) Namespaces(ctx context.Context) ([]preview.Namespace, []diagnose.Unseen, error) {
 	found, err := list[corev1.Namespace](ctx, c, namespaces, "", metav1.ListOptions{})
 	if err != nil {
@@ -44,7 +44,7 @@ func (c *Cluster) Namespaces(ctx context.Context) ([]preview.Namespace, []diagno
 	return all, hidden, nil
 }
 
-// Occupied fills in, for each namespace, the Secret that stands where an ImagePullSecret's belongs.
+// Occupied fills in, for each namespace, the existing Secret with the name that an ImagePullSecret issues.
 func (c *Cluster) Occupied(ctx context.Context, name string, all []preview.Namespace) ([]preview.Namespace, []diagnose.Unseen) {
 	var hidden unseen
 	selector := fields.OneTermEqualSelector("metadata.name", pullsecret.SecretName(name)).String()

@@ -18,7 +18,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/hostsd"
 )
 
-// The names of what is installed.
+// The names of the product's objects.
 const (
 	managerName       = "tcr-assistant-controller-manager"
 	leaseName         = "tcr-assistant-leader-election"
@@ -30,7 +30,7 @@ const (
 	updaterPodsAre    = "app.kubernetes.io/name=tcr-assistant,app.kubernetes.io/component=hosts-updater"
 )
 
-// manager reads how the manager fares, and what of it could not be seen.
+// manager reads the state of the manager. It also returns what of it could not be read.
 func (c *Cluster) manager(ctx context.Context) (diagnose.Manager, []diagnose.Unseen) {
 	var manager diagnose.Manager
 	var hidden unseen
@@ -69,7 +69,7 @@ func (c *Cluster) attaches(ctx context.Context, hidden *unseen) bool {
 	return false
 }
 
-// until returns until when whoever holds the Lease is known to lead.
+// until returns when the Lease of its holder expires.
 func until(lease *coordinationv1.Lease) time.Time {
 	if lease == nil || lease.Spec.RenewTime == nil {
 		return time.Time{}
@@ -81,10 +81,10 @@ func until(lease *coordinationv1.Lease) time.Time {
 	return lease.Spec.RenewTime.Add(time.Duration(seconds) * time.Second).UTC()
 }
 
-// hosts is what hosts-updater is to keep, and where it does.
+// hosts is what hosts-updater should maintain, and on which nodes it runs.
 type hosts struct {
 	configured []diagnose.HostsLine
-	namespace  string // that hosts-updater is in; blank where it is not installed
+	namespace  string // of hosts-updater; blank if it is not installed
 	nodes      map[string]updater
 }
 
@@ -92,10 +92,10 @@ type hosts struct {
 type updater struct {
 	state diagnose.UpdaterState
 	name  string
-	port  int32 // that it tells of itself on
+	port  int32 // of its metrics and lines
 }
 
-// on returns what is known of a node.
+// on returns what is known about a node.
 func (h hosts) on(node string) diagnose.Node {
 	if node == "" || h.namespace == "" {
 		return diagnose.Node{}
@@ -136,8 +136,8 @@ func (c *Cluster) hosts(ctx context.Context) (hosts, error) {
 	return found, nil
 }
 
-// discovered returns what the manager has found for hosts-updater, in a namespace that the caller may read ConfigMaps of. What
-// hosts-updater cannot read counts for nothing.
+// discovered returns what the manager has found for hosts-updater, in a namespace whose ConfigMaps the caller may read. What
+// hosts-updater could not parse is ignored.
 func (c *Cluster) discovered(ctx context.Context, namespace string) (hostsd.Config, error) {
 	read := func() (*corev1.ConfigMap, error) { return c.listedConfig(ctx, namespace, updaterDiscovered) }
 	if namespace == c.product {
@@ -159,7 +159,7 @@ func (c *Cluster) discovered(ctx context.Context, namespace string) (hostsd.Conf
 	return config, nil
 }
 
-// updaterConfig returns what hosts-updater is configured with; nil where it is not installed. It may be in another namespace than the rest.
+// updaterConfig returns the ConfigMap of hosts-updater; nil if it is not installed. It may be in another namespace than the manager.
 func (c *Cluster) updaterConfig(ctx context.Context) (*corev1.ConfigMap, error) {
 	config, err := get[corev1.ConfigMap](ctx, c, configMaps, c.product, updaterConfig)
 	if !apierrors.IsNotFound(err) {
@@ -168,7 +168,7 @@ func (c *Cluster) updaterConfig(ctx context.Context) (*corev1.ConfigMap, error) 
 	return c.listedConfig(ctx, "", updaterConfig)
 }
 
-// listedConfig returns the ConfigMap of a name in a namespace, blank for any; nil where there is none.
+// listedConfig returns the ConfigMap with a name in a namespace, blank for any; nil if there is none.
 func (c *Cluster) listedConfig(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
 	selector := fields.OneTermEqualSelector("metadata.name", name).String()
 	found, err := list[corev1.ConfigMap](ctx, c, configMaps, namespace, metav1.ListOptions{FieldSelector: selector})
@@ -187,7 +187,7 @@ func stateOf(pod *corev1.Pod) diagnose.UpdaterState {
 	return diagnose.UpdaterNotReady
 }
 
-// portOf returns the port that a pod of hosts-updater tells of itself on.
+// portOf returns the port on which a pod of hosts-updater serves metrics and lines.
 func portOf(pod *corev1.Pod) int32 {
 	for _, container := range pod.Spec.Containers {
 		for _, port := range container.Ports {

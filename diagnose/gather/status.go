@@ -14,7 +14,7 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/diagnose"
 )
 
-// Overview is how the product fares.
+// Overview is the state of the product.
 type Overview struct {
 	Objects []v1.ImagePullSecret
 	// Referred are the Secrets that they refer to.
@@ -24,16 +24,16 @@ type Overview struct {
 	Unseen   []diagnose.Unseen
 }
 
-// Hosts is how hosts-updater fares.
+// Hosts is the state of hosts-updater.
 type Hosts struct {
 	Installed bool                 `json:"installed"`
 	Lines     []diagnose.HostsLine `json:"lines,omitempty"`
-	// Nodes is how many it is to run on, Ready on how many it is.
+	// Nodes is on how many nodes it should run, Ready on how many it is ready.
 	Nodes int32 `json:"nodes"`
 	Ready int32 `json:"ready"`
 }
 
-// Overview reads how the product fares. It is an error where the ImagePullSecrets cannot be read, or the one of that name.
+// Overview reads the state of the product. It returns an error if the ImagePullSecrets, or the one with that name, cannot be read.
 func (c *Cluster) Overview(ctx context.Context, name string) (Overview, error) {
 	var found Overview
 	var hidden unseen
@@ -70,7 +70,7 @@ func (c *Cluster) Overview(ctx context.Context, name string) (Overview, error) {
 	return found, stopped(ctx)
 }
 
-// Names returns the names of the objects of a kind that completion offers; none where they cannot be read.
+// Names returns the names of the objects of a kind, for completion; none if they cannot be read.
 func (c *Cluster) Names(ctx context.Context, kind, namespace string) (names []string) {
 	known := map[string]schema.GroupVersionResource{"imagepullsecrets": imagePullSecrets, "pods": pods, "namespaces": namespaces}
 	found, err := list[metav1.PartialObjectMetadata](ctx, c, known[kind], namespace, metav1.ListOptions{})

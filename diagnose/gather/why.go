@@ -18,14 +18,14 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 )
 
-// Target is what is asked about: a pod, the pods of a workload, or those of a namespace where Name is blank.
+// Target is what the question is about: a pod, the pods of a workload or, if Name is blank, those of a namespace.
 type Target struct {
 	Kind      string
 	Namespace string
 	Name      string
 }
 
-// String names the target as findings name objects.
+// String names the target the way that findings name objects.
 func (t Target) String() string {
 	if t.Name == "" {
 		return "namespace " + t.Namespace
@@ -33,7 +33,7 @@ func (t Target) String() string {
 	return t.Kind + " " + t.Namespace + "/" + t.Name
 }
 
-// workloads are the kinds that have pods, by each name that kubectl knows them by.
+// workloads are the kinds that have pods, by every name that kubectl has for them.
 var workloads = map[string]schema.GroupVersionResource{
 	"deployment": deployments, "deployments": deployments, "deploy": deployments,
 	"daemonset": daemonSets, "daemonsets": daemonSets, "ds": daemonSets,
@@ -69,13 +69,13 @@ func ParseTarget(argument, namespace string) (Target, error) {
 	}
 	workload, known := workloads[kind]
 	if !known {
-		return Target{}, fmt.Errorf("reading %q: a %s has no pods that are known: write pod, deployment, statefulset, daemonset, "+
+		return Target{}, fmt.Errorf("reading %q: %s is not a kind that is supported: write pod, deployment, statefulset, daemonset, "+
 			"replicaset, job or namespace", argument, kind)
 	}
 	return Target{Kind: strings.TrimSuffix(workload.Resource, "s"), Namespace: namespace, Name: name}, nil
 }
 
-// Evidence reads all that concerns the pods of a target.
+// Evidence reads everything that concerns the pods of a target.
 func (c *Cluster) Evidence(ctx context.Context, target Target, now time.Time) ([]diagnose.Evidence, error) {
 	found, err := c.podsOf(ctx, target)
 	if err != nil {
@@ -117,16 +117,16 @@ func (c *Cluster) podsOf(ctx context.Context, target Target) ([]corev1.Pod, erro
 	}
 	selector, err := metav1.LabelSelectorAsSelector(&found.Spec.Selector)
 	if err != nil || selector.Empty() {
-		return nil, fmt.Errorf("looking at the pods of %s: its selector selects none", target)
+		return nil, fmt.Errorf("looking at the pods of %s: its selector is empty or invalid", target)
 	}
 	selected, err := list[corev1.Pod](ctx, c, pods, target.Namespace, metav1.ListOptions{LabelSelector: selector.String()})
 	if err == nil && len(selected) == 0 && (found.Spec.Replicas == nil || *found.Spec.Replicas > 0) {
-		err = fmt.Errorf("looking at the pods of %s: there are none: kubectl describe says why", target)
+		err = fmt.Errorf("looking at the pods of %s: there are none; kubectl describe says why", target)
 	}
 	return selected, err
 }
 
-// gatherer reads what several pods have in common once, and what only a pod with trouble needs not before there is one.
+// gatherer reads what several pods have in common only once, and what only a failing pod needs only when there is one.
 type gatherer struct {
 	*Cluster
 	now      time.Time
@@ -134,7 +134,7 @@ type gatherer struct {
 	accounts map[string]lookup[corev1.ServiceAccount]
 	secrets  map[string]lookup[corev1.Secret]
 	lines    map[string]lookup[[]diagnose.HostsLine] // by node
-	// unanswered counts the nodes of which lines were not told, noLines is why the last of them were not.
+	// unanswered counts the nodes whose lines could not be read. noLines is the last error of these.
 	unanswered int
 	noLines    error
 	referred   *referred
@@ -143,7 +143,7 @@ type gatherer struct {
 	hidden unseen // of the namespace
 }
 
-// common is what does not depend on the pod.
+// common is what is the same for all pods.
 type common struct {
 	events    []corev1.Event
 	namespace diagnose.Namespace
@@ -174,7 +174,7 @@ func (g *gatherer) of(ctx context.Context, pod *corev1.Pod) diagnose.Evidence {
 	evidence.Account = diagnose.ReadAccount(account)
 	for i := range g.common.objects {
 		object := &g.common.objects[i]
-		// Where the pod does not list what it issues, what it would issue decides nothing.
+		// If the pod does not list its Secret, it does not matter what that should hold.
 		if slices.Contains(evidence.Pod.Entries, pullsecret.SecretName(object.Name)) {
 			if err := g.referred.look(ctx, object); err != nil {
 				hidden.note(diagnose.PartCredentials, err)
@@ -226,14 +226,14 @@ func (g *gatherer) inCommon(ctx context.Context) *common {
 	return found
 }
 
-// account returns an account; nil where it is not there.
+// account returns an account; nil if it does not exist.
 func (g *gatherer) account(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
 	return once(g.accounts, name, func() (*corev1.ServiceAccount, error) {
 		return get[corev1.ServiceAccount](ctx, g.Cluster, serviceAccounts, namespace, name)
 	})
 }
 
-// secret returns a Secret; nil where it is not there.
+// secret returns a Secret; nil if it does not exist.
 func (g *gatherer) secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 	return once(g.secrets, name, func() (*corev1.Secret, error) {
 		return get[corev1.Secret](ctx, g.Cluster, secrets, namespace, name)

@@ -1,17 +1,19 @@
 {{/*
-How the cloud is reached that issues credentials, for the manager and for the job of an uninstall, which revokes what it has issued. Each
-of these comes to nothing where nothing is set.
+How to reach the cloud that issues credentials, for the manager and for the uninstall job, which has them revoked. Each of these is empty
+if nothing is set.
 */}}
 {{- define "tcr-assistant.cloud.annotations" -}}
 {{- with (.Values.global.tcr | default dict).roleArn -}}
-# By these TKE lets the pods of an account assume a CAM role.
+# With these, TKE lets the pods of a service account assume a CAM role.
 tke.cloud.tencent.com/role-arn: {{ . | toJson }}
 tke.cloud.tencent.com/audience: sts.cloud.tencent.com
 tke.cloud.tencent.com/token-expiration: "86400"
 {{- end -}}
 {{- end -}}
 
-{{/* What pods have from their start on, and only others have anew: the certificates, and what TKE adds to a pod for its role. */}}
+{{/*
+A checksum of what pods get only when they start, so that a change replaces them: the CA certificates, and what TKE adds for a role.
+*/}}
 {{- define "tcr-assistant.cloud.started" -}}
 {{- with .Values.global.tcr -}}
 {{- if or .ca .roleArn -}}
@@ -37,8 +39,8 @@ tcr.tencentcloudcr.com/tencentcloud: {{ printf "%s\n%s" (.roleArn | default "") 
 {{- end -}}
 
 {{/*
-The environment. Without the keys the manager starts nonetheless, for not every credential is the cloud's. The cluster's API server is
-never asked through the proxy: the kubelet puts its address in place of the variable.
+The environment. The manager also starts without the keys, since not every credential comes from the cloud. The cluster's API server is
+never called through the proxy: the kubelet substitutes its address for the variable.
 */}}
 {{- define "tcr-assistant.cloud.env" -}}
 {{- $cloud := .Values.global.tcr | default dict -}}
@@ -56,7 +58,7 @@ never asked through the proxy: the kubelet puts its address in place of the vari
 {{- end }}
 {{- end -}}
 
-{{/* Whether certificates are mounted: "true", or nothing. */}}
+{{/* Whether CA certificates are mounted: "true", or nothing. */}}
 {{- define "tcr-assistant.cloud.trusts" -}}
 {{- with .Values.global.tcr -}}
 {{- if or .ca .caConfigMapRef .caSecretRef -}}true{{- end -}}
@@ -69,7 +71,7 @@ never asked through the proxy: the kubelet puts its address in place of the vari
 {{- end -}}
 {{- end -}}
 
-{{/* The certificates, given the root context and whether a pod starts without them, too. */}}
+{{/* The volume with the CA certificates, given the root context and whether a pod may start without it. */}}
 {{- define "tcr-assistant.cloud.volumes" -}}
 {{- $cloud := (index . 0).Values.global.tcr | default dict -}}{{- $optional := index . 1 -}}
 {{- if $cloud.ca -}}

@@ -8,7 +8,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The labels that select the pods of a component. The names of all objects are fixed, so there is one release in a cluster. */}}
+{{/* The labels that select the pods of a component. The names of all objects are fixed, so there is only one release per cluster. */}}
 {{- define "tcr-assistant.selector" -}}
 app.kubernetes.io/name: tcr-assistant
 app.kubernetes.io/component: {{ . }}
@@ -20,7 +20,7 @@ app.kubernetes.io/component: {{ . }}
 app.kubernetes.io/version: {{ (index . 1).Chart.AppVersion | quote }}
 {{- end -}}
 
-{{/* What pod security "restricted" asks of a container. */}}
+{{/* What the pod security level "restricted" requires of a container. */}}
 {{- define "tcr-assistant.restricted" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -39,7 +39,7 @@ seccompProfile:
 {{- end -}}
 
 {{/*
-A text that may have been typed as a number. Helm keeps the digits of --set, and those alone: see tcr-assistant.validate.text.
+A string that may have been written as a number. Helm keeps the digits only of numbers passed by --set: see tcr-assistant.validate.text.
 */}}
 {{- define "tcr-assistant.text" -}}
 {{- if kindIs "float64" . }}{{ printf "%.0f" . }}{{ else if not (kindIs "invalid" .) }}{{ . }}{{ end -}}
@@ -49,7 +49,7 @@ A text that may have been typed as a number. Helm keeps the digits of --set, and
 {{ .Values.hostsUpdater.namespace | default .Release.Namespace }}
 {{- end -}}
 
-{{/* Whether hosts-updater runs: "true", or nothing. It does where there are hosts, or may be found some. */}}
+{{/* Whether hosts-updater runs: "true", or nothing. It does if there are hosts, or if the manager may find some. */}}
 {{- define "tcr-assistant.hostsUpdater.runs" -}}
 {{- $runs := or .Values.global.hosts .Values.hostsUpdater.always -}}
 {{- range .Values.global.imagePullSecretsCrs -}}
@@ -58,7 +58,7 @@ A text that may have been typed as a number. Helm keeps the digits of --set, and
 {{- if $runs }}true{{ end -}}
 {{- end -}}
 
-{{/* The names of the Secrets that the values ask for, as a JSON list. */}}
+{{/* The names of the Secrets for the credentials in the values, as a JSON list. */}}
 {{- define "tcr-assistant.secrets" -}}
 {{- $names := list -}}
 {{- range .Values.global.imagePullSecretsCrs }}{{ $names = append $names (printf "tcr.ips%s" (include "tcr-assistant.text" .name)) }}{{ end -}}
@@ -66,8 +66,8 @@ A text that may have been typed as a number. Helm keeps the digits of --set, and
 {{- end -}}
 
 {{/*
-Whether the API server serves the kind of policy that attaches Secrets: "true", or nothing. A tool that renders without a cluster claims
-every API that Helm knows: the version is asked for too.
+Whether the API server serves the kind of policy that attaches Secrets: "true", or nothing. The version is checked too, because a tool
+that renders without a cluster claims to have every API that Helm knows.
 */}}
 {{- define "tcr-assistant.servesPolicy" -}}
 {{- if and (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") (semverCompare ">=1.36.0-0" .Capabilities.KubeVersion.Version) }}true{{ end -}}
@@ -85,7 +85,7 @@ every API that Helm knows: the version is asked for too.
 {{- if and .Values.webhook.enabled (or (eq $mutating "true") (and (eq $mutating "auto") (not (include "tcr-assistant.attaches" .)))) }}true{{ end -}}
 {{- end -}}
 
-{{/* The Secrets of the manager's namespace in which the records of tokens are, as a JSON list. */}}
+{{/* The names of the Secrets that hold the records of tokens, as a JSON list. */}}
 {{- define "tcr-assistant.tokens" -}}
 {{- $names := list -}}
 {{- range until 8 -}}{{- $names = append $names (printf "tcr-assistant-tokens-%d" .) -}}{{- end -}}
@@ -93,8 +93,8 @@ every API that Helm knows: the version is asked for too.
 {{- end -}}
 
 {{/*
-Whether a permission of rbac is granted, given the root context and its name: "true", or nothing. It is where nothing is said: Helm puts
-the values that a release has in place of the chart's with --reuse-values, and those of before lack it.
+Whether a permission of rbac is granted, given the root context and its name: "true", or nothing. A missing value counts as true: with
+--reuse-values Helm uses the values of the old release instead of the chart's, and older releases lack it.
 */}}
 {{- define "tcr-assistant.rbac" -}}
 {{- if ne "false" (toString (index (index . 0).Values.rbac (index . 1))) }}true{{ end -}}

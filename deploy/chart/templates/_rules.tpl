@@ -1,6 +1,7 @@
 {{/*
-What the CRD says of one value: a text, a list of texts, or an object, of whose members the names in the values come with it. Helm makes objects of kinds that it does not know last: a value that only the API server refused would
-leave a release with everything else in it. So the chart judges first, and by the CRD that lies in crds/: no rule stands here.
+Checks one value by the CRD: a string, a list of strings, or an object, which comes with the names that its members have in the values.
+Helm creates objects of kinds that it does not know last: if only the API server refused a value, that would leave a release with
+everything else in it. So the chart checks first, by the CRD in crds/, and has no rules of its own.
 */}}
 {{- define "tcr-assistant.rules" -}}
 {{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $value := index . 2 -}}{{- $schema := index . 3 -}}
@@ -21,10 +22,10 @@ leave a release with everything else in it. So the chart judges first, and by th
 {{- end -}}
 
 {{/*
-Whether a value keeps a rule, "T" or "F". A rule is a CEL expression of calls and comparisons of "self", joined by !, &&, || and ?:.
-Of an object it asks which members there are, or whether one is in another, and of a list whether a value stands in it twice.
-Each of those is replaced by what it is, and then the expression by its value, from the innermost parentheses outwards. A rule that
-uses anything else fails every install of credentials, and the tests with them.
+Whether a value satisfies a rule, "T" or "F". A rule is a CEL expression of calls and comparisons of "self", joined by !, &&, || and ?:.
+For an object it asks which members exist, or whether one is contained in another; for a list, whether it contains a value twice.
+Each of these is replaced by its result, and then the expression by its value, from the innermost parentheses outwards. A rule that
+uses anything else fails every install with credentials, and so the tests.
 */}}
 {{- define "tcr-assistant.rule" -}}
 {{- $rule := replace "self.metadata.name" "self" (index . 0) -}}{{- $self := index . 1 -}}
@@ -67,6 +68,6 @@ uses anything else fails every install of credentials, and the tests with them.
 {{- $value = regexReplaceAll `\(F( \|\| F)*\)` (regexReplaceAll `\(([TF] \|\| )*T( \|\| [TF])*\)` $value "T") "F" -}}
 {{- $value = regexReplaceAll `\(F \? [TF] : ([TF])\)` (regexReplaceAll `\(T \? ([TF]) : [TF]\)` $value "${1}") "${1}" -}}
 {{- end -}}
-{{- if not (has $value (list "T" "F")) -}}{{- fail (printf "the rule %q of the CRD is beyond this chart: it comes to %q" (index . 0) $value) -}}{{- end -}}
+{{- if not (has $value (list "T" "F")) -}}{{- fail (printf "the chart cannot evaluate the rule %q of the CRD: what remains is %q" (index . 0) $value) -}}{{- end -}}
 {{- $value -}}
 {{- end -}}

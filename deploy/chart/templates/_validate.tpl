@@ -1,26 +1,26 @@
 {{/*
-What is wrong with the values, besides what values.schema.json says of them. Every fault is told, before anything is installed, with
-the value's path and what to write instead. No message holds a password, or a value in which one may stand by mistake.
+Checks the values beyond what values.schema.json can. All faults are reported at once, before anything is installed, with the value's
+path and what to write instead. No message repeats a password, or a value that may hold one by mistake.
 */}}
 {{- define "tcr-assistant.validate" -}}
 {{- $faults := dict "list" (list) -}}
 {{- if not .Values.image.repository -}}
-{{- include "tcr-assistant.fault" (list $faults "image.repository" "must be set, and has no default, since whoever owned that would own the cluster: write where you pushed the image to, such as registry.example.com/tcr-assistant (make image PUSH=registry.example.com/tcr-assistant:v0.1.0), or the name under which you loaded its archive into the nodes (make image)") -}}
+{{- include "tcr-assistant.fault" (list $faults "image.repository" "must be set. There is no default, because whoever owned a default name would own the cluster: write where you pushed the image to, such as registry.example.com/tcr-assistant (make image PUSH=registry.example.com/tcr-assistant:v0.1.0), or the name under which you loaded its archive into the nodes (make image)") -}}
 {{- end -}}
 {{- include "tcr-assistant.validate.image" (list $faults .Values.image) -}}
 {{- include "tcr-assistant.validate.webhook" (list $faults .) -}}
 {{- include "tcr-assistant.validate.signer" (list $faults .Values.webhook.certSigner) -}}
 {{- include "tcr-assistant.validate.duration" (list $faults .Values.webhook.certDuration) -}}
 {{- if and (eq .Values.rbac.secrets "narrowed") (not .Values.admissionPolicies.restrictManager) -}}
-{{- include "tcr-assistant.fault" (list $faults "rbac.secrets" "must not be narrowed where admissionPolicies.restrictManager is false: the manager lists in a role itself which Secrets it may read, and nothing but that policy keeps it from writing anything there. Write admissionPolicies.restrictManager: true, or rbac.secrets: all, or named") -}}
+{{- include "tcr-assistant.fault" (list $faults "rbac.secrets" "must not be narrowed if admissionPolicies.restrictManager is false: the manager itself lists in a role which Secrets it may read, and only that policy keeps it from writing anything else there. Write admissionPolicies.restrictManager: true, or rbac.secrets: all, or named") -}}
 {{- end -}}
 {{- include "tcr-assistant.validate.authority" (list $faults "webhook.clientCA" .Values.webhook.clientCA "the authority that signs the API servers' client certificates") -}}
 {{- include "tcr-assistant.validate.cloud" (list $faults (.Values.global.tcr | default dict)) -}}
 {{- $namespace := .Values.hostsUpdater.namespace -}}
 {{- if and $namespace (not (kindIs "string" $namespace)) -}}
-{{- include "tcr-assistant.fault" (list $faults "hostsUpdater.namespace" "is a number, which may have lost how it was written: write it in quotes, or pass it by --set-string instead of --set") -}}
+{{- include "tcr-assistant.fault" (list $faults "hostsUpdater.namespace" "is a number, which Helm may have changed: write it in quotes, or pass it by --set-string instead of --set") -}}
 {{- else if and $namespace (not (regexMatch "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$" $namespace)) -}}
-{{- include "tcr-assistant.fault" (list $faults "hostsUpdater.namespace" (printf "%q is no name of a namespace: write one of lower case letters, digits and \"-\", such as kube-system" $namespace)) -}}
+{{- include "tcr-assistant.fault" (list $faults "hostsUpdater.namespace" (printf "%q is not a valid namespace name: write one of lower case letters, digits and \"-\", such as kube-system" $namespace)) -}}
 {{- end -}}
 {{- $budget := .Values.manager.podDisruptionBudget.maxUnavailable -}}
 {{- if and (kindIs "string" $budget) (not (regexMatch "^[0-9]+%$" $budget)) -}}
@@ -28,13 +28,13 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- end -}}
 {{- $nodes := .Values.hostsUpdater.maxUnavailable -}}
 {{- if and (kindIs "string" $nodes) (not (regexMatch "^(100|[1-9][0-9]?)%$" $nodes)) -}}
-{{- include "tcr-assistant.fault" (list $faults "hostsUpdater.maxUnavailable" (printf "%q must be a number from 1 on, or a percentage from 1%% to 100%%" $nodes)) -}}
+{{- include "tcr-assistant.fault" (list $faults "hostsUpdater.maxUnavailable" (printf "%q must be a number of at least 1, or a percentage from 1%% to 100%%" $nodes)) -}}
 {{- end -}}
 {{- $labels := dict "manager.podLabels" .Values.manager.podLabels "hostsUpdater.podLabels" .Values.hostsUpdater.podLabels "monitoring.serviceMonitor.labels" .Values.monitoring.serviceMonitor.labels "monitoring.prometheusRule.labels" .Values.monitoring.prometheusRule.labels -}}
 {{- range $path := keys $labels | sortAlpha -}}
 {{- range $key := keys (get $labels $path | default dict) | sortAlpha -}}
 {{- if has $key (list "app.kubernetes.io/name" "app.kubernetes.io/component" "app.kubernetes.io/version") -}}
-{{- include "tcr-assistant.fault" (list $faults $path (printf "must not hold %q, which is the chart's own: selectors name it" $key)) -}}
+{{- include "tcr-assistant.fault" (list $faults $path (printf "must not contain %q, which the chart sets itself: selectors depend on it" $key)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -52,7 +52,7 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- include "tcr-assistant.validate.text" (list $faults (printf "%s.name" $path) $cr.name (dig "metadata" "name" "" $existing)) -}}
 {{- include "tcr-assistant.validate.text" (list $faults (printf "%s.dockerUsername" $path) $cr.dockerUsername (dig "spec" "docker" "username" "" $existing)) -}}
 {{- if not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" $name) -}}
-{{- include "tcr-assistant.fault" (list $faults (printf "%s.name" $path) (printf "%q is no name of an object: write one of lower case letters, digits, \"-\" and \".\", such as team-a" $name)) -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s.name" $path) (printf "%q is not a valid object name: write one of lower case letters, digits, \"-\" and \".\", such as team-a" $name)) -}}
 {{- end -}}
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.name" $path) $name $object) -}}
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.namespaces" $path) ($cr.namespaces | default "") $spec.namespaces) -}}
@@ -63,7 +63,7 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- include "tcr-assistant.validate.credential" (list $faults $path $cr $object.properties.spec) -}}
 {{- include "tcr-assistant.validate.fields" (list $faults (printf "%s.check" $path) $cr.check $spec.check) -}}
 {{- if hasKey $names $name -}}
-{{- include "tcr-assistant.fault" (list $faults (printf "%s.name" $path) (printf "%q is the name of %s already: write another" $name (get $names $name))) -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s.name" $path) (printf "%q is already the name of %s: write another one" $name (get $names $name))) -}}
 {{- end -}}
 {{- $_ := set $names $name $path -}}
 {{- end -}}
@@ -79,8 +79,8 @@ the value's path and what to write instead. No message holds a password, or a va
 {{- end -}}
 
 {{/*
-The credential of an entry: each value, and all together. What the CRD says of spec.docker beside spec.tcr is asked of the values of both,
-which have no spec.docker about them.
+Checks the credential of an entry: each value, and all of them together. The rules of the CRD about spec.docker and spec.tcr are applied
+to the values for both, which are not nested in spec.docker here.
 */}}
 {{- define "tcr-assistant.validate.credential" -}}
 {{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $cr := index . 2 -}}{{- $spec := index . 3 -}}{{- $docker := $spec.properties.docker -}}
@@ -97,7 +97,7 @@ which have no spec.docker about them.
 {{- if not (kindIs "invalid" $cr.dockerPassword) -}}
 {{- $_ := set $set "password" $cr.dockerPassword -}}
 {{- if not (kindIs "string" $cr.dockerPassword) -}}
-{{- include "tcr-assistant.fault" (list $faults (printf "%s.dockerPassword" $path) "must be a text: write it in quotes, or pass it by --set-string instead of --set") -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "%s.dockerPassword" $path) "must be a string: write it in quotes, or pass it by --set-string instead of --set") -}}
 {{- else -}}
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.dockerPassword" $path) $cr.dockerPassword $docker.properties.password) -}}
 {{- $auths := dict -}}
@@ -141,7 +141,7 @@ which have no spec.docker about them.
 {{- end -}}
 {{- end -}}
 
-{{/* The fields of an object, each by the rules that the CRD has for it. A map is a reference to a Secret. */}}
+{{/* Checks the fields of an object, each by the CRD's rules for it. A map is a reference to a Secret. */}}
 {{- define "tcr-assistant.validate.fields" -}}
 {{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $schema := index . 3 -}}
 {{- range $key, $value := index . 2 | default dict -}}
@@ -159,7 +159,7 @@ which have no spec.docker about them.
 {{- end -}}
 {{- end -}}
 
-{{/* The private network of an entry. */}}
+{{/* Checks the private network of an entry. */}}
 {{- define "tcr-assistant.validate.network" -}}
 {{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $network := index . 2 -}}{{- $schema := index . 3 -}}{{- $domains := $network.domains | default list -}}
 {{- include "tcr-assistant.rules" (list $faults (printf "%s.vpcId" $path) ($network.vpcId | default "") $schema.vpcId) -}}
@@ -178,7 +178,7 @@ which have no spec.docker about them.
 {{- $_ := set $faults "list" (append $faults.list (printf "%s: %s" (index . 1) (index . 2))) -}}
 {{- end -}}
 
-{{/* Where the image is: the repository, and the tag or the digest of it. */}}
+{{/* Checks where the image is: its repository, tag and digest. */}}
 {{- define "tcr-assistant.validate.image" -}}
 {{- $faults := index . 0 -}}{{- $image := index . 1 -}}{{- $repository := $image.repository -}}{{- $at := "image.repository" -}}
 {{- if contains "://" $repository -}}
@@ -191,16 +191,16 @@ which have no spec.docker about them.
 {{- include "tcr-assistant.fault" (list $faults $at (printf "%q must be a registry's host and a path of lower case letters, digits and \".\", \"_\", \"-\", such as registry.example.com/tcr-assistant" $repository)) -}}
 {{- end -}}
 {{- if or (kindIs "float64" $image.tag) (kindIs "int64" $image.tag) -}}
-{{- include "tcr-assistant.fault" (list $faults "image.tag" "is a number, which may have lost how it was written: write it in quotes, or pass it by --set-string instead of --set") -}}
+{{- include "tcr-assistant.fault" (list $faults "image.tag" "is a number, which Helm may have changed: write it in quotes, or pass it by --set-string instead of --set") -}}
 {{- else if not (regexMatch "^([A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?$" ($image.tag | default "")) -}}
 {{- include "tcr-assistant.fault" (list $faults "image.tag" (printf "%q must be a tag: at most 128 letters, digits and \".\", \"_\", \"-\", such as v0.1.0" $image.tag)) -}}
 {{- end -}}
 {{- if not (regexMatch "^(sha256:[0-9a-f]{64})?$" ($image.digest | default "")) -}}
-{{- include "tcr-assistant.fault" (list $faults "image.digest" (printf "%q must be sha256: and 64 digits and letters from a to f, as the registry shows it" $image.digest)) -}}
+{{- include "tcr-assistant.fault" (list $faults "image.digest" (printf "%q must be sha256: and 64 digits or letters from a to f, as the registry shows it" $image.digest)) -}}
 {{- end -}}
 {{- end -}}
 
-{{/* Accounts must be born with their entries: by the webhook, or by the admission policy. */}}
+{{/* Accounts must be born with their entries: through the webhook or the admission policy. */}}
 {{- define "tcr-assistant.validate.webhook" -}}
 {{- $faults := index . 0 -}}{{- $root := index . 1 -}}{{- $webhook := $root.Values.webhook -}}
 {{- $off := and $webhook.enabled (eq (toString $webhook.mutating) "false") -}}
@@ -208,40 +208,40 @@ which have no spec.docker about them.
 {{- $at := ternary "webhook.mutating" "webhook.enabled" $off -}}
 {{- $instead := ternary "auto" "true" $off -}}
 {{- if not (include "tcr-assistant.servesPolicy" $root) -}}
-{{- include "tcr-assistant.fault" (list $faults $at (printf "must not be false on this API server, %s, which cannot attach Secrets by itself: it has no MutatingAdmissionPolicy in admissionregistration.k8s.io/v1, as there is from Kubernetes 1.36 on. Write %s: %s; or, if this was rendered for another cluster, name its version and its API (--kube-version 1.36.0 --api-versions admissionregistration.k8s.io/v1/MutatingAdmissionPolicy)" $root.Capabilities.KubeVersion.Version $at $instead)) -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "must not be false on this API server, %s, which cannot attach Secrets by itself: it has no MutatingAdmissionPolicy in admissionregistration.k8s.io/v1, which exists from Kubernetes 1.36 on. Write %s: %s; or, if this is rendered for another cluster, pass that cluster's version and API (--kube-version 1.36.0 --api-versions admissionregistration.k8s.io/v1/MutatingAdmissionPolicy)" $root.Capabilities.KubeVersion.Version $at $instead)) -}}
 {{- else if not (include "tcr-assistant.attaches" $root) -}}
-{{- include "tcr-assistant.fault" (list $faults $at (printf "must not be false where admissionPolicies.attach is: nothing would attach Secrets to new ServiceAccounts. Write %s: %s, or admissionPolicies.attach: auto" $at $instead)) -}}
+{{- include "tcr-assistant.fault" (list $faults $at (printf "must not be false if admissionPolicies.attach is false: nothing would attach Secrets to new ServiceAccounts. Write %s: %s, or admissionPolicies.attach: auto" $at $instead)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{/* The PEM text of an authority, which may be left blank. */}}
+{{/* Checks the PEM text of a CA, which may be blank. */}}
 {{- define "tcr-assistant.validate.authority" -}}
 {{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $text := index . 2 | default "" -}}{{- $whose := index . 3 -}}
 {{- if contains "PRIVATE KEY" $text -}}
-{{- include "tcr-assistant.fault" (list $faults $path "holds a private key: write the authority's certificate alone, and replace that key") -}}
+{{- include "tcr-assistant.fault" (list $faults $path "holds a private key: write only the CA's certificate, and replace that key") -}}
 {{- else if and $text (not (contains "-----BEGIN CERTIFICATE-----" $text)) -}}
 {{- include "tcr-assistant.fault" (list $faults $path (printf "holds no certificate: write the PEM text of %s, or pass its file by --set-file %s=ca.crt" $whose $path)) -}}
 {{- end -}}
 {{- end -}}
 
-{{/* How the cloud is reached, as the manager checks it. An address is not repeated: it may hold a password. */}}
+{{/* Checks how the cloud is reached, as the manager does. No address is repeated: it may hold a password. */}}
 {{- define "tcr-assistant.validate.cloud" -}}
 {{- $faults := index . 0 -}}{{- $cloud := index . 1 -}}
 {{- $host := "([A-Za-z0-9._-]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})?/?$" -}}
 {{- if not (regexMatch (printf "^$|^https://%s" $host) ($cloud.endpoint | default "" | replace "{service}" "tcr")) -}}
-{{- include "tcr-assistant.fault" (list $faults "global.tcr.endpoint" "must be a URL of https and a host alone: write one such as https://{service}.internal.tencentcloudapi.com") -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.endpoint" "must be an https URL with nothing but a host: write one such as https://{service}.internal.tencentcloudapi.com") -}}
 {{- end -}}
 {{- if not (regexMatch (printf "^$|^https?://%s" $host) ($cloud.metadataEndpoint | default "")) -}}
-{{- include "tcr-assistant.fault" (list $faults "global.tcr.metadataEndpoint" "must be a URL of http or https and a host alone: write one such as http://metadata.tencentyun.com") -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.metadataEndpoint" "must be an http or https URL with nothing but a host: write one such as http://metadata.tencentyun.com") -}}
 {{- end -}}
 {{- if not (regexMatch (printf "^$|^https?://%s" $host) ($cloud.httpsProxy | default "")) -}}
-{{- include "tcr-assistant.fault" (list $faults "global.tcr.httpsProxy" "must be a URL of http or https and a host alone, without a password, which everybody could read in the Deployment: write one such as http://proxy.example.com:3128") -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.httpsProxy" "must be an http or https URL with nothing but a host, and without a password, which everybody could read in the Deployment: write one such as http://proxy.example.com:3128") -}}
 {{- end -}}
 {{- if not (regexMatch "^[^\\s,$]*(, ?[^\\s,$]+)*$" ($cloud.noProxy | default "")) -}}
-{{- include "tcr-assistant.fault" (list $faults "global.tcr.noProxy" "must be hosts, domains and networks, separated by \",\": write some such as .example.com,10.0.0.0/8") -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.noProxy" "must be hosts, domains and networks, separated by \",\": write a list such as .example.com,10.0.0.0/8") -}}
 {{- else if and $cloud.noProxy (not $cloud.httpsProxy) -}}
-{{- include "tcr-assistant.fault" (list $faults "global.tcr.noProxy" "has no effect where there is no proxy: write global.tcr.httpsProxy, or leave it blank") -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.noProxy" "has no effect without a proxy: write global.tcr.httpsProxy, or leave it blank") -}}
 {{- end -}}
 {{- if not (regexMatch "^(cls-[a-z0-9]{1,32})?$" ($cloud.clusterId | default "")) -}}
 {{- include "tcr-assistant.fault" (list $faults "global.tcr.clusterId" (printf "%q must be the id of a cluster, such as cls-xxxxxxxx" $cloud.clusterId)) -}}
@@ -250,7 +250,7 @@ which have no spec.docker about them.
 {{- include "tcr-assistant.fault" (list $faults "global.tcr.roleArn" (printf "%q must be the name of a CAM role as its page shows it: write one such as qcs::cam::uin/100000000001:roleName/tcr-assistant" $cloud.roleArn)) -}}
 {{- end -}}
 {{- if and $cloud.roleArn $cloud.credentialsSecretRef -}}
-{{- include "tcr-assistant.fault" (list $faults "global.tcr.credentialsSecretRef" "would not be used beside global.tcr.roleArn, which goes before it: write one of the two") -}}
+{{- include "tcr-assistant.fault" (list $faults "global.tcr.credentialsSecretRef" "has no effect together with global.tcr.roleArn, which takes precedence: set only one of the two") -}}
 {{- end -}}
 {{- include "tcr-assistant.validate.authority" (list $faults "global.tcr.ca" $cloud.ca "the authority that signs the certificate of the cloud's API, or of a proxy") -}}
 {{- $sources := list -}}
@@ -258,18 +258,18 @@ which have no spec.docker about them.
 {{- if get $cloud $key -}}{{- $sources = append $sources (printf "global.tcr.%s" $key) -}}{{- end -}}
 {{- end -}}
 {{- if gt (len $sources) 1 -}}
-{{- include "tcr-assistant.fault" (list $faults (last $sources) (printf "must not stand beside %s: write the certificates in one place" (first $sources))) -}}
+{{- include "tcr-assistant.fault" (list $faults (last $sources) (printf "must not be set together with %s: write the certificates in one place" (first $sources))) -}}
 {{- end -}}
 {{- range $key := list "caConfigMapRef" "caSecretRef" "credentialsSecretRef" -}}
 {{- with get $cloud $key -}}
 {{- if not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" (.name | default "")) -}}
-{{- include "tcr-assistant.fault" (list $faults (printf "global.tcr.%s.name" $key) (printf "%q is no name of an object: write that of one in the release's namespace" (.name | default ""))) -}}
+{{- include "tcr-assistant.fault" (list $faults (printf "global.tcr.%s.name" $key) (printf "%q is not a valid object name: write the name of one in the release's namespace" (.name | default ""))) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{/* The signer, as the manager checks it. */}}
+{{/* Checks the signer, as the manager does. */}}
 {{- define "tcr-assistant.validate.signer" -}}
 {{- $faults := index . 0 -}}{{- $signer := index . 1 -}}{{- $at := "webhook.certSigner" -}}
 {{- $part := "[a-z0-9]([-a-z0-9]{0,251}[a-z0-9])?" -}}
@@ -280,7 +280,7 @@ which have no spec.docker about them.
 {{- end -}}
 {{- end -}}
 
-{{/* The lifetime, as the manager reads it: numbers, each with its unit, whose sum is within bounds. */}}
+{{/* Checks the lifetime, as the manager reads it: numbers with units, whose sum is within bounds. */}}
 {{- define "tcr-assistant.validate.duration" -}}
 {{- $faults := index . 0 -}}{{- $text := index . 1 | default "" -}}
 {{- $seconds := 0.0 -}}
@@ -299,18 +299,18 @@ which have no spec.docker about them.
 {{- end -}}
 
 {{/*
-A text that may be a number. Of one in a file nobody knows how it was written: 1e5, 12.0, 1_000 and 0100012345670 have become other
-numbers before they arrive here. One by --set has kept its digits, unless it was kept in the release meanwhile: --reuse-values
-reads it from there as if from a file. Then it is what the cluster has.
+Checks a string that may be a number. Of a number in a file it is not known how it was written: 1e5, 12.0, 1_000 and 0100012345670 are
+other numbers by the time they arrive here. A number passed by --set keeps its digits, unless --reuse-values reads it from the release,
+as if from a file. It is accepted then if it equals what the cluster has.
 */}}
 {{- define "tcr-assistant.validate.text" -}}
 {{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $value := index . 2 -}}{{- $known := index . 3 -}}
 {{- if and (kindIs "float64" $value) (ne (include "tcr-assistant.text" $value) $known) -}}
-{{- include "tcr-assistant.fault" (list $faults $path "is a number, which may have lost how it was written: write it in quotes") -}}
+{{- include "tcr-assistant.fault" (list $faults $path "is a number, which Helm may have changed: write it in quotes") -}}
 {{- end -}}
 {{- end -}}
 
-{{/* A comma list in which a name stands twice. No rule of the API server's says that of a long list at a bearable cost. */}}
+{{/* Refuses a comma-separated list that names something twice. In a rule of the CRD, that would cost too much for a long list. */}}
 {{- define "tcr-assistant.validate.once" -}}
 {{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $seen := dict -}}
 {{- range splitList "," (index . 2 | default "") -}}
@@ -323,8 +323,8 @@ reads it from there as if from a file. Then it is what the cluster has.
 {{- end -}}
 
 {{/*
-Which namespaces an entry selects besides by their names, and which not: what the CRD says of it, in its words. The rules that are
-about more than one value are put here by hand.
+Checks the selector and the exclusions of an entry by the CRD's rules, and reports faults in the CRD's words. The rules about more than
+one value are repeated here by hand.
 */}}
 {{- define "tcr-assistant.validate.selection" -}}
 {{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $cr := index . 2 -}}{{- $spec := index . 3 -}}
@@ -365,7 +365,7 @@ about more than one value are put here by hand.
 {{- end -}}
 {{- end -}}
 
-{{/* One line of a hosts file. That ip is an address is said by the schema. */}}
+{{/* Checks one line of a hosts file. The schema checks that ip is an address. */}}
 {{- define "tcr-assistant.validate.host" -}}
 {{- $faults := index . 0 -}}{{- $path := index . 1 -}}{{- $host := index . 2 -}}{{- $taken := index . 3 -}}
 {{- $domain := trimSuffix "." (lower (trim $host.domain)) -}}

@@ -138,7 +138,7 @@ func managersTries(ctx context.Context, w *world) map[string][]try {
 		}
 	}
 	return map[string][]try{
-		"read somebody else's Secret, outside of the manager's namespace":          tries(foreignReads(ctx)...),
+		"read somebody else's Secret, outside the manager's namespace":             tries(foreignReads(ctx)...),
 		"read the Secrets of the manager's namespace":                              {asks(ctx, "list", "", "secrets", manager.Namespace, "")},
 		"read the credentials in ImagePullSecrets":                                 {asks(ctx, "list", ipsGroup, "imagepullsecrets", "", "")},
 		"create, change or delete somebody else's Secret":                          foreign,

@@ -20,14 +20,14 @@ func TestTextsSayWhatToWrite(t *testing.T) {
 		{"image.repository", "registry.example.com/a@sha256:1", "names a digest: write that in image.digest"},
 		{"image.repository", "https://registry.example.com/a", "must be without a scheme: write registry.example.com/a"},
 		{"image.repository", "registry.example.com/A", "must be a registry's host and a path of lower case letters"},
-		{"image.tag", "20260101", "is a number, which may have lost how it was written: write it in quotes, or pass it by --set-string"},
+		{"image.tag", "20260101", "is a number, which Helm may have changed: write it in quotes, or pass it by --set-string"},
 		{"image.tag", "a b", "must be a tag: at most 128 letters"},
 		{"image.digest", "sha256:1", "must be sha256: and 64 digits"},
-		{"hostsUpdater.namespace", "123", "is a number, which may have lost how it was written: write it in quotes, or pass it by --set-string"},
-		{"hostsUpdater.namespace", "Nodes", "is no name of a namespace: write one of lower case letters"},
+		{"hostsUpdater.namespace", "123", "is a number, which Helm may have changed: write it in quotes, or pass it by --set-string"},
+		{"hostsUpdater.namespace", "Nodes", "is not a valid namespace name: write one of lower case letters"},
 		{"manager.podDisruptionBudget.maxUnavailable", "half", "must be a number, or a percentage such as 50%"},
-		{"hostsUpdater.maxUnavailable", "0%", "must be a number from 1 on, or a percentage from 1% to 100%"},
-		{"hostsUpdater.maxUnavailable", "101%", "must be a number from 1 on, or a percentage from 1% to 100%"},
+		{"hostsUpdater.maxUnavailable", "0%", "must be a number of at least 1, or a percentage from 1% to 100%"},
+		{"hostsUpdater.maxUnavailable", "101%", "must be a number of at least 1, or a percentage from 1% to 100%"},
 	} {
 		out, err := w.tryHelm("template", "x", chart, "--kube-version", "v1.30.0", "--set", bad.path+"="+bad.value)
 		require.Error(t, err, bad.value)

@@ -296,7 +296,7 @@ func TestTheWebhookIsRefusedToGo(t *testing.T) {
 		{"off, before 1.36, whatever else is said", "v1.35.4", "webhook.enabled=false,admissionPolicies.attach=true",
 			"Write webhook.enabled: true"},
 		{"off, without the policy", "v1.36.0", "webhook.enabled=false,admissionPolicies.attach=false",
-			"webhook.enabled: must not be false where admissionPolicies.attach is: nothing would attach Secrets to new ServiceAccounts. Write " +
+			"webhook.enabled: must not be false if admissionPolicies.attach is false: nothing would attach Secrets to new ServiceAccounts. Write " +
 				"webhook.enabled: true, or admissionPolicies.attach: auto"},
 		{"validating alone, before 1.36", "v1.35.4", "webhook.mutating=false", "webhook.mutating: must not be false on this API server"},
 		{"validating alone, without the policy", "v1.36.0", "webhook.mutating=false,admissionPolicies.attach=false",

@@ -65,7 +65,7 @@ spec:
 		assert.Equal(t, 1, code)
 	}
 	out, _ := p.ask("", "why", "app", "-n", "blue")
-	assert.Contains(t, out, "asks for (color=red)")
+	assert.Contains(t, out, "spec.namespaceSelector (color=red)")
 	p.referred(t)
 }
 
