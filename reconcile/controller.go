@@ -24,15 +24,9 @@ import (
 	"github.com/tcr-assistant/tcr-assistant/reflector"
 )
 
-const (
-	// headStart lets the API server's own watch of namespaces get ahead of ours: the API server delays writes into a namespace that it has
-	// not seen yet by 50 ms (missingNamespaceWait in its NamespaceLifecycle plugin). Without the head start, that happens to one new
-	// namespace in thirty.
-	headStart = 200 * time.Microsecond
-	// restoreDelay is how long to wait before a Secret that vanished is restored: a namespace that is being deleted loses its Secrets before
-	// its deletion is known everywhere.
-	restoreDelay = 100 * time.Millisecond
-)
+// restoreDelay is how long to wait before a Secret that vanished is restored: a namespace that is being deleted loses its Secrets before
+// its deletion is known everywhere.
+const restoreDelay = 100 * time.Millisecond
 
 // Config is what a Controller needs to run.
 type Config struct {
@@ -215,7 +209,7 @@ func (c *Controller) watchNamespaces(ctx context.Context, synced func()) {
 				c.forget(namespace.Name)
 			}
 			if changed {
-				c.queue.AddAfter(plan.NamespaceKey(namespace.Name), headStart)
+				c.queue.AddNew(namespace.Name)
 				c.enqueueStatuses(namespace.Name)
 			}
 		},
@@ -288,7 +282,7 @@ func (c *Controller) ruleChanged(ctx context.Context, change pullsecret.Change) 
 func (c *Controller) labelsChanged(news namespaces.News) {
 	rules := c.Index.Rules()
 	for _, change := range news.Changes {
-		c.queue.AddAfter(plan.NamespaceKey(change.Namespace), headStart)
+		c.queue.AddNew(change.Namespace)
 		for _, labels := range []pullsecret.Labels{change.Before, change.After} {
 			for _, rule := range rules.In(change.Namespace, labels) {
 				if rule.Namespaces.Labelled() {

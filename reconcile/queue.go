@@ -15,7 +15,8 @@ type queue struct {
 	namespaces workqueue.TypedInterface[string]
 	// later are the objects with a time of their own: the delay of an object that fails depends on its own failures, whatever else happens
 	// in its namespace.
-	later workqueue.TypedRateLimitingInterface[plan.ObjectKey]
+	later     workqueue.TypedRateLimitingInterface[plan.ObjectKey]
+	newcomers *newcomers
 }
 
 // newQueue returns a queue in which namespaces that urgent reports overtake the rest: a new namespace does not wait until a new password
@@ -38,6 +39,7 @@ func newQueue(urgent func(namespace string) bool, metrics workqueue.MetricsProvi
 				}),
 			}),
 	}
+	q.newcomers = newNewcomers(q.Add)
 	go q.forward()
 	return q
 }
@@ -62,6 +64,9 @@ func (q *queue) AddObject(key plan.ObjectKey) {
 	q.agenda.Add(key)
 	q.namespaces.Add(key.Namespace)
 }
+
+// AddNew queues a whole namespace that the API server itself may not have seen yet.
+func (q *queue) AddNew(namespace string) { q.newcomers.Add(namespace) }
 
 // AddAfter enqueues an object, or all of a namespace, after a pause.
 func (q *queue) AddAfter(key plan.ObjectKey, pause time.Duration) { q.later.AddAfter(key, pause) }
@@ -89,6 +94,7 @@ func (q *queue) Len() int { return q.namespaces.Len() }
 
 // ShutDown makes Get report that the queue has stopped, once it is empty.
 func (q *queue) ShutDown() {
+	q.newcomers.end()
 	q.later.ShutDown()
 	q.namespaces.ShutDown()
 }

@@ -128,7 +128,7 @@ func (d *derivation) describesItself() {
 	assert.NotContains(d.T, text, "f:x", "nothing is said of each namespace in its managed fields")
 	explained := strings.Join(strings.Fields(d.Kubectl("explain", "derivedattachments")), " ")
 	assert.Contains(d.T, explained, "is not meant to be edited")
-	assert.Contains(d.T, explained, "every object of this kind that the manager did not make is deleted")
+	assert.Contains(d.T, explained, "every object of this kind that the manager did not create is deleted")
 }
 
 func (d *derivation) comesBack() {

@@ -212,7 +212,7 @@ func TestOptingOut(t *testing.T) {
 	w.label("in", "builder", v1.OptOutLabel, "True")
 	for _, asked := range [][]string{{"events", "--for=namespace/in"}, {"describe", "serviceaccount", "builder", "-n", "in"}} {
 		w.Eventually("an odd value is told of", func() error {
-			if out := w.Kubectl(asked...); !strings.Contains(out, `write "true" to opt out, or "false"`) {
+			if out := w.Kubectl(asked...); !strings.Contains(out, `write "true" to opt this object out, or "false"`) {
 				return fmt.Errorf("%s", out)
 			}
 			return nil
