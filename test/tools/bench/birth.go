@@ -95,15 +95,18 @@ func birth(ctx context.Context, r *report, binary string, p birthProgram) (err e
 	if err != nil {
 		return err
 	}
-	var held births
-	if p.among == 0 {
-		confined, err := w.confined(ctx)
-		if err != nil {
+	confined, err := w.confined(ctx)
+	if err != nil {
+		return err
+	}
+	if p.among > 0 {
+		if _, err := confined.bareIssue(ctx, bareSecret); err != nil {
 			return err
 		}
-		if held, err = confined.bareBirths(ctx, "held", (p.births+1)/2, p.perSecond, pullsecret.SecretName("floor-birth")); err != nil {
-			return err
-		}
+	}
+	held, err := confined.birthsOfBare(ctx, p, "held")
+	if err != nil {
+		return err
 	}
 	born.figures(r, p, before.and(after), held)
 	return nil
@@ -136,7 +139,7 @@ const bareSecret = "floor"
 // birthsOfBare measures half as many births, which a bare loop answers, while another one writes into every other namespace where the program says so.
 func (w *world) birthsOfBare(ctx context.Context, p birthProgram, prefix string) (born births, err error) {
 	own := func() (err error) {
-		born, err = w.bareBirths(ctx, prefix, (p.births+1)/2, p.perSecond, "floor-birth")
+		born, err = w.bareBirths(ctx, prefix, (p.births+1)/2, p.perSecond)
 		return err
 	}
 	if p.among == 0 {

@@ -39,10 +39,8 @@ func (b births) figures(r *report, p birthProgram, bare, held births) {
 	}
 	add("p50 over a bare answer's", ratio, b.secret(50)/bare.secret(50)).atMost(birthGoalP50)
 	add("p99 over a bare answer's", ratio, b.secret(99)/bare.secret(99)).atMost(birthGoalP99)
-	if len(held.secrets) > 0 {
-		add("p50 over a bare answer's that the policies hold, too", ratio, b.secret(50)/held.secret(50))
-		add("p99 over a bare answer's that the policies hold, too", ratio, b.secret(99)/held.secret(99))
-	}
+	add("p50 over a bare answer's that the policies hold, too", ratio, b.secret(50)/held.secret(50))
+	add("p99 over a bare answer's that the policies hold, too", ratio, b.secret(99)/held.secret(99))
 	add("p50 until the Secret is seen", milliseconds, b.secret(50))
 	add("p99 until the Secret is seen", milliseconds, b.secret(99))
 	add("p50 until the account is seen", milliseconds, percentile(b.accounts, 50))
@@ -199,7 +197,8 @@ func (w *world) bear(ctx context.Context, names []string, rate int) (map[string]
 }
 
 // bareBirths is births where all there is is a watch of namespaces and a POST of a ready-made Secret for each.
-func (w *world) bareBirths(ctx context.Context, prefix string, n, rate int, name string) (births, error) {
+func (w *world) bareBirths(ctx context.Context, prefix string, n, rate int) (births, error) {
+	name := w.prefix + "floor-birth"
 	body, err := protobuf(w.floorSecret(name, 0))
 	if err != nil {
 		return births{}, err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 )
@@ -105,12 +104,11 @@ func (w *world) heldFloor(ctx context.Context, r *report, n int, suffix string, 
 	if err != nil {
 		return err
 	}
-	name := pullsecret.SecretName("floor")
-	issue, err := confined.bareIssue(ctx, name)
+	issue, err := confined.bareIssue(ctx, "floor")
 	if err != nil {
 		return err
 	}
-	apply, err := confined.bareApply(ctx, name, 1)
+	apply, err := confined.bareApply(ctx, "floor", 1)
 	if err != nil {
 		return err
 	}

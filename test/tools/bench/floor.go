@@ -57,6 +57,7 @@ func (w *world) bareIssue(ctx context.Context, name string) (cost, error) {
 	if err != nil {
 		return cost{}, err
 	}
+	name = w.prefix + name
 	body, err := protobuf(w.floorSecret(name, 0))
 	if err != nil {
 		return cost{}, err
@@ -105,6 +106,7 @@ func (w *world) bareApply(ctx context.Context, name string, generation int) (cos
 	if err != nil {
 		return cost{}, err
 	}
+	name = w.prefix + name
 	body, err := json.Marshal(w.floorSecret(name, generation))
 	if err != nil {
 		return cost{}, err

@@ -81,7 +81,7 @@ func (w *world) heldIssue(ctx context.Context) (cost, error) {
 	if err != nil {
 		return cost{}, err
 	}
-	return confined.bareIssue(ctx, pullsecret.SecretName("floor"))
+	return confined.bareIssue(ctx, "floor")
 }
 
 // scaleUp has a manager bring all in line, and ends it.

@@ -22,6 +22,7 @@ import (
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/api/v1/typed"
+	"github.com/tcr-assistant/tcr-assistant/pullsecret"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
 )
@@ -39,7 +40,8 @@ type world struct {
 	client kubernetes.Interface
 	peer   rest.Interface // for bare writes: what the manager may, since the API server does more for it than for an administrator
 	ips    *typed.Client
-	owner  *corev1.Namespace // of what bare writes leave behind
+	prefix string            // of the names of what bare writes leave behind
+	owner  *corev1.Namespace // of that
 	args   []string          // of managers, beside the usual ones
 }
 
@@ -136,7 +138,7 @@ func (w *world) asPeer(ctx context.Context, name string) (rest.Interface, error)
 func (w *world) confined(ctx context.Context) (*world, error) {
 	peer, err := w.asPeer(ctx, manager.User)
 	confined := *w
-	confined.peer = peer
+	confined.peer, confined.prefix = peer, pullsecret.SecretPrefix // which the policies demand
 	return &confined, err
 }
 
