@@ -194,7 +194,7 @@ func TestBadValuesFailTheInstall(t *testing.T) {
 				w.refuses(t, write(t, map[string]any{"global": map[string]any{
 					"imagePullSecretsCrs": []any{goodCredential(), goodCredential()},
 					"hosts":               []any{goodHost(), map[string]any{"domain": "A.example.com.", "ip": "10.0.0.6"}},
-				}}), `global.imagePullSecretsCrs[1].name: "a" is the name of global.imagePullSecretsCrs[0] already`,
+				}}), `global.imagePullSecretsCrs[1].name: "a" is already the name of global.imagePullSecretsCrs[0]`,
 					`global.hosts[1].domain: "A.example.com." has an address of this kind from global.hosts[0] already`)
 			})
 		})
