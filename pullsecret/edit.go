@@ -3,8 +3,6 @@ package pullsecret
 import (
 	"slices"
 
-	"k8s.io/apimachinery/pkg/util/validation/field"
-
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 )
 
@@ -38,7 +36,7 @@ func (r *Rules) edit() *edit {
 
 func (e *edit) put(object *v1.ImagePullSecret) {
 	if object.DeletionTimestamp != nil {
-		e.set(object.Name, nil, nil)
+		e.set(object.Name, nil, invalid{})
 		return
 	}
 	is := identify(object)
@@ -49,15 +47,16 @@ func (e *edit) put(object *v1.ImagePullSecret) {
 	if before, valid := e.byName.get(object.Name); valid && rule != nil {
 		rule.inherits(before)
 	}
-	e.set(object.Name, rule, errs)
+	e.set(object.Name, rule, invalid{errs: errs, uid: object.UID})
 	e.index.seen[object.Name] = is
 }
 
-func (e *edit) set(name string, rule *Rule, errs field.ErrorList) {
+// set takes in a rule, or what is wrong with its ImagePullSecret, or neither if that is gone.
+func (e *edit) set(name string, rule *Rule, wrong invalid) {
 	delete(e.index.seen, name)
 	before, valid := e.byName.get(name)
 	broken, wasInvalid := e.invalid.get(name)
-	if rule == nil && len(errs) == 0 && !valid && !wasInvalid {
+	if rule == nil && len(wrong.errs) == 0 && !valid && !wasInvalid {
 		return // it was not there before either
 	}
 	change := Change{Name: name, Before: before, After: rule}
@@ -68,8 +67,9 @@ func (e *edit) set(name string, rule *Rule, errs field.ErrorList) {
 	e.invalid.delete(name)
 	if rule != nil {
 		e.byName.set(name, rule)
-	} else if len(errs) > 0 {
-		e.invalid.set(name, invalid{errs, change.Before})
+	} else if len(wrong.errs) > 0 {
+		wrong.last = change.Before
+		e.invalid.set(name, wrong)
 	}
 	if before != nil {
 		e.unlist(before)
@@ -135,7 +135,7 @@ func (e *edit) commit() {
 		return
 	}
 	next := e.done()
-	next.attaching = next.andLast()
+	next.attaching = e.attaching(next)
 	e.index.current.Store(next)
 	for _, change := range e.changes {
 		for observe := range e.index.observers {
@@ -153,23 +153,38 @@ func (e *edit) done() *Rules {
 	}
 }
 
-// andLast returns these rules and the last valid ones of objects that cannot be read; nil where there are none of the latter.
-func (r *Rules) andLast() *Rules {
-	var e *edit
-	for name, broken := range r.invalid.all() {
-		if broken.last == nil {
-			continue
-		}
-		if e == nil {
-			e = r.edit()
-		}
-		e.byName.set(name, broken.last)
-		e.list(broken.last)
-	}
-	if e == nil {
+// attaching returns next together with the last valid rules of objects that cannot be read; nil where there are no such objects. It
+// starts from what attached before, so that its cost does not depend on how many of them there are.
+func (e *edit) attaching(next *Rules) *Rules {
+	if next.invalid.size == 0 {
 		return nil
 	}
-	return e.done()
+	attaching := e.now.Attaching().edit()
+	attaching.invalid = next.invalid.draft()
+	for _, change := range e.changes {
+		rule, valid := next.byName.get(change.Name)
+		if broken, _ := next.invalid.get(change.Name); !valid {
+			rule = broken.gives()
+		}
+		attaching.replace(change.Name, rule)
+	}
+	return attaching.done()
+}
+
+// replace replaces the rule with that name, if there is one; nil takes it out.
+func (e *edit) replace(name string, rule *Rule) {
+	before, _ := e.byName.get(name)
+	if before == rule {
+		return
+	}
+	if before != nil {
+		e.byName.delete(name)
+		e.unlist(before)
+	}
+	if rule != nil {
+		e.byName.set(name, rule)
+		e.list(rule)
+	}
 }
 
 // listed returns a list with its changes applied: the same list where there are none.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -29,8 +30,18 @@ type Rules struct {
 // invalid is an ImagePullSecret that cannot be read.
 type invalid struct {
 	errs field.ErrorList
+	uid  types.UID // of the object
 	// last is the rule that it was before it became invalid; nil where that is not known.
 	last *Rule
+}
+
+// gives returns the rule that still gives entries; nil where there is none. The last rule of another object, which was deleted and
+// recreated under the same name, gives none: its Secrets are deleted with it.
+func (i invalid) gives() *Rule {
+	if i.last == nil || i.last.UID != i.uid {
+		return nil
+	}
+	return i.last
 }
 
 // All returns the rules, in no order.
@@ -231,7 +242,7 @@ func (i *Index) Replace(objects []*v1.ImagePullSecret) {
 	}
 	for _, name := range i.Rules().Names() {
 		if !listed[name] {
-			edit.set(name, nil, nil)
+			edit.set(name, nil, invalid{})
 		}
 	}
 	edit.commit()
@@ -242,6 +253,6 @@ func (i *Index) Remove(name string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	edit := i.edit()
-	edit.set(name, nil, nil)
+	edit.set(name, nil, invalid{})
 	edit.commit()
 }
