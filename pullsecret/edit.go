@@ -44,11 +44,21 @@ func (e *edit) put(object *v1.ImagePullSecret) {
 		return // only its status or metadata changed
 	}
 	rule, errs := Parse(object)
-	if before, valid := e.byName.get(object.Name); valid && rule != nil {
-		rule.inherits(before)
+	if rule != nil {
+		rule.inherits(e.predecessor(rule))
 	}
 	e.set(object.Name, rule, invalid{errs: errs, uid: object.UID})
 	e.index.seen[object.Name] = is
+}
+
+// predecessor returns the rule from which a new one may inherit its credential; nil where there is none. An object that was invalid
+// meanwhile keeps the token that the cloud has issued for it, but nobody has followed the Secret that it refers to.
+func (e *edit) predecessor(rule *Rule) *Rule {
+	before, valid := e.byName.get(rule.Name)
+	if broken, _ := e.invalid.get(rule.Name); !valid && rule.Registry != nil {
+		return broken.last
+	}
+	return before
 }
 
 // set takes in a rule, or what is wrong with its ImagePullSecret, or neither if that is gone.
