@@ -256,7 +256,7 @@ func (w *world) foreignSecret(t *testing.T) {
 	w.firing("TCRAssistantSecretsMissing", true)
 	told := w.tells("other", "ForeignSecret")
 	require.Len(t, told, 1)
-	assert.Contains(t, told[0], "Warning x1 taken/tcr.ipsother: a Secret of this name and another type")
+	assert.Contains(t, told[0], "Warning x1 taken/tcr.ipsother: a Secret of this name is in the way")
 
 	require.NoError(t, w.Client.CoreV1().Secrets("taken").Delete(w.Ctx, "tcr.ipsother", metav1.DeleteOptions{}))
 	w.ready("other")
