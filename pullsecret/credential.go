@@ -96,7 +96,7 @@ func (i *Index) Supply(credentials map[*Rule]Credential) {
 			continue
 		}
 		seen := i.seen[rule.Name] // the ImagePullSecret itself has not changed
-		edit.set(rule.Name, next, nil)
+		edit.set(rule.Name, next, invalid{})
 		i.seen[rule.Name] = seen
 	}
 	edit.commit()

@@ -71,7 +71,9 @@ func TestEdits(t *testing.T) {
 					both(func(i *Index) { i.Put(changed) })
 				}
 			}
-			require.Equal(t, at(valid.Rules(), 1).Parts(), at(index.Rules().Attaching(), 1).Parts(), "what is invalid counts as it was last")
+			attaching, want := index.Rules().Attaching(), valid.Rules()
+			require.Equal(t, at(want, 1).Parts(), at(attaching, 1).Parts(), "what is invalid counts as it was last")
+			require.Equal(t, []int{want.size, want.labelled, want.asking}, []int{attaching.size, attaching.labelled, attaching.asking})
 			for number := 1; number <= maxParts; number *= 2 {
 				earlier, derived := at(before, number), at(index.Rules().Attaching(), number)
 				were := earlier.Parts()

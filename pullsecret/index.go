@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
@@ -29,8 +30,18 @@ type Rules struct {
 // invalid is an ImagePullSecret that cannot be read.
 type invalid struct {
 	errs field.ErrorList
+	uid  types.UID // of the object
 	// last is the rule that it was before it became invalid; nil where that is not known.
 	last *Rule
+}
+
+// gives returns the rule that still gives entries; nil where there is none. The last rule of another object, which was deleted and
+// recreated under the same name, gives none: its Secrets are deleted with it.
+func (i invalid) gives() *Rule {
+	if i.last == nil || i.last.UID != i.uid {
+		return nil
+	}
+	return i.last
 }
 
 // All returns the rules, in no order.
@@ -231,7 +242,7 @@ func (i *Index) Replace(objects []*v1.ImagePullSecret) {
 	}
 	for _, name := range i.Rules().Names() {
 		if !listed[name] {
-			edit.set(name, nil, nil)
+			edit.set(name, nil, invalid{})
 		}
 	}
 	edit.commit()
@@ -242,188 +253,6 @@ func (i *Index) Remove(name string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	edit := i.edit()
-	edit.set(name, nil, nil)
+	edit.set(name, nil, invalid{})
 	edit.commit()
-}
-
-// edit is a change of the rules that is not committed yet. Its index is locked.
-type edit struct {
-	index      *Index // nil where none does
-	now        *Rules // as they are without it
-	byName     draft[*Rule]
-	invalid    draft[invalid]
-	filed      draft[[]*Rule]
-	everywhere map[string]*Rule // changes of Rules.everywhere, by name; nil takes a rule out
-	selecting  map[string]*Rule // changes of Rules.selecting
-	labelled   int
-	asking     int
-	size       int // of what all attach
-	changes    []Change
-}
-
-func (i *Index) edit() *edit {
-	e := i.Rules().edit()
-	e.index = i
-	return e
-}
-
-func (r *Rules) edit() *edit {
-	return &edit{
-		now: r, byName: r.byName.draft(), invalid: r.invalid.draft(), filed: r.filed.draft(),
-		everywhere: map[string]*Rule{}, selecting: map[string]*Rule{}, labelled: r.labelled, asking: r.asking, size: r.size,
-	}
-}
-
-func (e *edit) put(object *v1.ImagePullSecret) {
-	if object.DeletionTimestamp != nil {
-		e.set(object.Name, nil, nil)
-		return
-	}
-	is := identify(object)
-	if e.index.seen[object.Name] == is {
-		return // only its status or metadata changed
-	}
-	rule, errs := Parse(object)
-	if before, valid := e.byName.get(object.Name); valid && rule != nil {
-		rule.inherits(before)
-	}
-	e.set(object.Name, rule, errs)
-	e.index.seen[object.Name] = is
-}
-
-func (e *edit) set(name string, rule *Rule, errs field.ErrorList) {
-	delete(e.index.seen, name)
-	before, valid := e.byName.get(name)
-	broken, wasInvalid := e.invalid.get(name)
-	if rule == nil && len(errs) == 0 && !valid && !wasInvalid {
-		return // it was not there before either
-	}
-	change := Change{Name: name, Before: before, After: rule}
-	if wasInvalid {
-		change.Before, change.Unknown = broken.last, true
-	}
-	e.byName.delete(name)
-	e.invalid.delete(name)
-	if rule != nil {
-		e.byName.set(name, rule)
-	} else if len(errs) > 0 {
-		e.invalid.set(name, invalid{errs, change.Before})
-	}
-	if before != nil {
-		e.unlist(before)
-	}
-	if rule != nil {
-		e.list(rule)
-	}
-	e.changes = append(e.changes, change)
-}
-
-func (e *edit) unlist(rule *Rule) {
-	e.size -= ruleSize(rule)
-	e.file(rule, nil)
-	if rule.Namespaces.Labelled() {
-		e.labelled--
-	}
-	if rule.Pods != "" {
-		e.asking--
-	}
-	for _, key := range rule.Namespaces.filed() {
-		others, _ := e.filed.get(key)
-		others = slices.DeleteFunc(slices.Clone(others), func(other *Rule) bool { return other.Name == rule.Name })
-		if len(others) == 0 {
-			e.size -= listSize(key)
-			e.filed.delete(key)
-			continue
-		}
-		e.filed.set(key, others)
-	}
-}
-
-func (e *edit) list(rule *Rule) {
-	e.size += ruleSize(rule)
-	e.file(rule, rule)
-	if rule.Namespaces.Labelled() {
-		e.labelled++
-	}
-	if rule.Pods != "" {
-		e.asking++
-	}
-	for _, key := range rule.Namespaces.filed() {
-		others, listed := e.filed.get(key)
-		if !listed {
-			e.size += listSize(key)
-		}
-		i, _ := slices.BinarySearchFunc(others, rule.Name, (*Rule).compare)
-		e.filed.set(key, slices.Insert(slices.Clip(others), i, rule))
-	}
-}
-
-// file notes what a rule becomes in the lists everywhere and selecting; nil takes it out.
-func (e *edit) file(rule, becomes *Rule) {
-	if rule.Namespaces.everywhere() {
-		e.everywhere[rule.Name] = becomes
-	}
-	if rule.Namespaces.selecting() {
-		e.selecting[rule.Name] = becomes
-	}
-}
-
-func (e *edit) commit() {
-	if len(e.changes) == 0 {
-		return
-	}
-	next := e.done()
-	next.attaching = next.andLast()
-	e.index.current.Store(next)
-	for _, change := range e.changes {
-		for observe := range e.index.observers {
-			(*observe)(change)
-		}
-	}
-}
-
-// done returns the changed rules.
-func (e *edit) done() *Rules {
-	return &Rules{
-		byName: e.byName.done(), invalid: e.invalid.done(), filed: e.filed.done(),
-		everywhere: listed(e.now.everywhere, e.everywhere), selecting: listed(e.now.selecting, e.selecting),
-		labelled: e.labelled, asking: e.asking, barred: e.now.barred, size: e.size,
-	}
-}
-
-// andLast returns these rules and the last valid ones of objects that cannot be read; nil where there are none of the latter.
-func (r *Rules) andLast() *Rules {
-	var e *edit
-	for name, broken := range r.invalid.all() {
-		if broken.last == nil {
-			continue
-		}
-		if e == nil {
-			e = r.edit()
-		}
-		e.byName.set(name, broken.last)
-		e.list(broken.last)
-	}
-	if e == nil {
-		return nil
-	}
-	return e.done()
-}
-
-// listed returns a list with its changes applied: the same list where there are none.
-func listed(rules []*Rule, become map[string]*Rule) []*Rule {
-	if len(become) == 0 {
-		return rules
-	}
-	rules = slices.DeleteFunc(slices.Clone(rules), func(rule *Rule) bool {
-		_, changed := become[rule.Name]
-		return changed
-	})
-	for _, rule := range become {
-		if rule != nil {
-			rules = append(rules, rule)
-		}
-	}
-	slices.SortFunc(rules, func(a, b *Rule) int { return a.compare(b.Name) })
-	return rules
 }

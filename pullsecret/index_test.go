@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -123,6 +124,42 @@ func TestIndexOfWhatCannotBeRead(t *testing.T) {
 		require.NotNil(t, last.Before)
 		assert.Equal(t, []string{"x"}, last.Before.Namespaces.Names())
 		assert.True(t, last.Unknown, "what was to be removed when it was broken may still stand")
+	})
+	t.Run("it gives its entries as before, unless it is another one of its name", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		gives := func() []string { return index.Secrets("x", nil, "y") }
+		index.Put(imagePullSecret("a", "*", 1))
+		index.Put(imagePullSecret("a", "x,x", 2))
+		assert.Equal(t, []string{"tcr.ipsa"}, gives())
+		another := imagePullSecret("a", "x,x", 1)
+		another.UID = "2"
+		index.Replace([]*v1.ImagePullSecret{another})
+		assert.Empty(t, gives(), "the Secrets of the one before are deleted with it")
+		another = imagePullSecret("a", "x", 2)
+		another.UID = "2"
+		index.Put(another)
+		assert.Equal(t, []string{"tcr.ipsa"}, gives())
+	})
+	t.Run("a change costs no more while many cannot be read", func(t *testing.T) {
+		index := pullsecret.NewIndex()
+		var names []string
+		for i := range 200 {
+			names = append(names, "team-"+strconv.Itoa(i))
+		}
+		for i := range 100 {
+			index.Put(imagePullSecret(strconv.Itoa(i), strings.Join(names, ","), 1))
+			index.Put(imagePullSecret(strconv.Itoa(i), "x,x", 2))
+		}
+		index.BarExactly(nil)
+		bar, generation := false, int64(0)
+		assert.Less(t, testing.AllocsPerRun(10, func() {
+			bar = !bar
+			index.Bar("team-1", "default", bar)
+		}), 100.0)
+		assert.Less(t, testing.AllocsPerRun(10, func() {
+			generation++
+			index.Put(imagePullSecret("other", "x", generation))
+		}), 1000.0)
 	})
 	t.Run("what one selected that could not be read when it was first seen is not known", func(t *testing.T) {
 		var changes []pullsecret.Change

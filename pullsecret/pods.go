@@ -239,7 +239,10 @@ func (i *Index) bar(change func(barred) (next barred, changed bool)) {
 	if next.barred, changed = change(next.barred); !changed {
 		return
 	}
-	next.attaching = next.andLast()
+	if next.attaching != nil {
+		attaching := *next.attaching
+		attaching.barred, next.attaching = next.barred, &attaching
+	}
 	i.current.Store(&next)
 	for observe := range i.barring {
 		(*observe)()

@@ -89,6 +89,26 @@ func TestWhatTheCloudIssuesStaysThroughEdits(t *testing.T) {
 	}
 }
 
+func TestWhatTheCloudIssuesStaysThroughAnInvalidSpec(t *testing.T) {
+	index := NewIndex()
+	index.Put(issued())
+	given := Credential{Config: []byte("c1"), Renewal: Renewal{Domain: "demo.tencentcloudcr.com", Expires: time.Unix(1e9, 0)}}
+	index.Supply(map[*Rule]Credential{index.Rules().Get("a"): given})
+	before := Derive(index.Rules().Attaching(), 1)
+
+	index.Put(issued(func(object *v1.ImagePullSecret) { object.Generation, object.Spec.Namespaces = 2, "n,n" }))
+	require.Nil(t, index.Rules().Get("a"))
+	index.Put(issued(func(object *v1.ImagePullSecret) { object.Generation = 3 }))
+	assert.True(t, index.Rules().Get("a").Known(), "the cloud may be away")
+	edits, known := Derive(index.Rules().Attaching(), 1).Edits(0, before)
+	assert.True(t, known)
+	assert.Empty(t, edits)
+
+	index.Put(issued(func(object *v1.ImagePullSecret) { object.Generation, object.Spec.Namespaces = 4, "n,n" }))
+	index.Put(issued(func(object *v1.ImagePullSecret) { object.UID = "2" }))
+	assert.False(t, index.Rules().Get("a").Known(), "another object gets a token of its own")
+}
+
 func TestARefusalIsAChangeOnce(t *testing.T) {
 	index, changes := NewIndex(), 0
 	index.Put(issued())

@@ -202,7 +202,7 @@ func (m *manager) lead(ctx context.Context) {
 	source := informer.New(m.log, m.imagePullSecrets, index)
 	defer m.labels.Need(index, false)
 	defer m.known.follow(index)
-	defer index.Observe(func(pullsecret.Change) { m.labels.Need(index, index.Rules().Labelled()) })()
+	defer index.Observe(func(pullsecret.Change) { m.labels.Need(index, index.Rules().Attaching().Labelled()) })()
 	attached := derived.NewKeeper(m.log, m.attachments, index, m.owner, m.counts.Derived)
 	validity := m.validity(index, source)
 	network := m.network(index)

@@ -61,7 +61,13 @@ type world struct {
 // by side, each in a world of its own.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{World: suite.Start(t)}
+	return installed(t, suite.Start(t))
+}
+
+// installed installs the product on a control plane, without running it.
+func installed(t *testing.T, on *suite.World) *world {
+	t.Helper()
+	w := &world{World: on}
 	if webhookless {
 		require.NoError(t, manager.InstallChart(w.Ctx, w.Cluster, "webhook.enabled=false"))
 	} else {
