@@ -155,7 +155,7 @@ func (o *options) validate() error {
 	must(o.concurrency >= 1, "concurrency", fmt.Sprint(o.concurrency), "1 or more")
 	must(o.resyncPeriod >= time.Second, "resync-period", o.resyncPeriod.String(), "1s or more")
 	must(o.qps >= 0, "kube-api-qps", fmt.Sprint(o.qps), "0 (no limit) or more")
-	must(o.burst >= 1 || o.burst == 0 && o.qps == 0, "kube-api-burst", fmt.Sprint(o.burst),
+	must(o.burst >= 0 && (o.burst > 0) == (o.qps > 0), "kube-api-burst", fmt.Sprint(o.burst),
 		"1 or more if --kube-api-qps is set, or 0 if it is not")
 	must(o.shutdownDelay >= 0, "shutdown-delay", o.shutdownDelay.String(), "0s or more")
 	must(o.clusterID == "" || clusterIDForm.MatchString(o.clusterID), "tencentcloud-cluster-id", o.clusterID,
