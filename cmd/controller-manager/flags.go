@@ -139,7 +139,8 @@ func (o *options) validate() error {
 		}
 	}
 	must(len(validation.IsDNS1123Label(o.namespace)) == 0, "namespace", o.namespace, "the name of a namespace")
-	must(len(validation.IsDNS1123Label(o.hostsUpdater)) == 0, "hosts-updater-namespace", o.hostsUpdater, "the name of a namespace")
+	must(o.hostsUpdater == o.namespace || len(validation.IsDNS1123Label(o.hostsUpdater)) == 0, "hosts-updater-namespace", o.hostsUpdater,
+		"the name of a namespace")
 	if o.webhookURL != "" {
 		parsed, err := url.Parse(o.webhookURL)
 		must(err == nil && parsed.Scheme == "https" && parsed.Hostname() != "" && strings.Trim(parsed.Path, "/") == "" && parsed.User == nil &&

@@ -33,6 +33,13 @@ func TestClientSideLimitsAreSetTogether(t *testing.T) {
 	}
 }
 
+func TestAFlagThatNobodyHasWrittenIsNotRefused(t *testing.T) {
+	_, err := parseFlags([]string{"--namespace=A"}, io.Discard) // hosts-updater's is the same by default
+	assert.EqualError(t, err, "--namespace=A: must be the name of a namespace")
+	_, err = parseFlags([]string{"--hosts-updater-namespace=B"}, io.Discard)
+	assert.EqualError(t, err, "--hosts-updater-namespace=B: must be the name of a namespace")
+}
+
 func TestTheLogHoldsNothingThatARegistrySendsUnasked(t *testing.T) {
 	var out bytes.Buffer
 	(&options{logLevel: "debug"}).logger(&out).Info("this is logged")
