@@ -139,7 +139,8 @@ func (o *options) validate() error {
 		}
 	}
 	must(len(validation.IsDNS1123Label(o.namespace)) == 0, "namespace", o.namespace, "the name of a namespace")
-	must(len(validation.IsDNS1123Label(o.hostsUpdater)) == 0, "hosts-updater-namespace", o.hostsUpdater, "the name of a namespace")
+	must(o.hostsUpdater == o.namespace || len(validation.IsDNS1123Label(o.hostsUpdater)) == 0, "hosts-updater-namespace", o.hostsUpdater,
+		"the name of a namespace")
 	if o.webhookURL != "" {
 		parsed, err := url.Parse(o.webhookURL)
 		must(err == nil && parsed.Scheme == "https" && parsed.Hostname() != "" && strings.Trim(parsed.Path, "/") == "" && parsed.User == nil &&
@@ -155,7 +156,7 @@ func (o *options) validate() error {
 	must(o.concurrency >= 1, "concurrency", fmt.Sprint(o.concurrency), "1 or more")
 	must(o.resyncPeriod >= time.Second, "resync-period", o.resyncPeriod.String(), "1s or more")
 	must(o.qps >= 0, "kube-api-qps", fmt.Sprint(o.qps), "0 (no limit) or more")
-	must(o.burst >= 1 || o.burst == 0 && o.qps == 0, "kube-api-burst", fmt.Sprint(o.burst),
+	must(o.burst >= 0 && (o.burst > 0) == (o.qps > 0), "kube-api-burst", fmt.Sprint(o.burst),
 		"1 or more if --kube-api-qps is set, or 0 if it is not")
 	must(o.shutdownDelay >= 0, "shutdown-delay", o.shutdownDelay.String(), "0s or more")
 	must(o.clusterID == "" || clusterIDForm.MatchString(o.clusterID), "tencentcloud-cluster-id", o.clusterID,

@@ -41,7 +41,7 @@ It follows spec.check of the ImagePullSecret, unless flags override it; the flag
 sent only over HTTPS, only to the registry's own domain and to the realms, and follows no redirect. That it works from here does not mean
 that it works from the nodes: for that, use kubectl tcr why.
 
-Exit codes: 0 if each server takes the credential, 1 if one refuses it, 2 if it could not find out.`,
+Exit codes: 0 if each server accepts the credential, 1 if one refuses it, 2 if it could not find out.`,
 		Example: `  # Is the credential right?
   kubectl tcr check imagepullsecret-sample
 

@@ -331,6 +331,16 @@ func TestPlanOfFilesAsPeopleHaveThem(t *testing.T) {
 	}
 }
 
+func TestWhetherARefusedObjectIsNewIsSaid(t *testing.T) {
+	const spec = "spec: {docker: {server: r.example.com, username: robot, password: 12345}}\n"
+	for name, isNew := range map[string]string{"r": "false", "s": "true"} { // broken has an object r
+		out, code := serveAPI(t, broken()).ask(t, t.Context(),
+			"apiVersion: tcr.tencentcloudcr.com/v1\nkind: ImagePullSecret\nmetadata: {name: "+name+"}\n"+spec, "plan", "-f", "FILE", "-o", "json")
+		assert.Equal(t, 1, code, out)
+		assert.Contains(t, out, `"new": `+isNew, name)
+	}
+}
+
 func TestAnAddressIsNotRepeatedWithItsPassword(t *testing.T) {
 	s := serveAPI(t, broken())
 	out, code := s.ask(t, t.Context(), "", "plan", "-f", "http://robot:hush@"+strings.TrimPrefix(s.URL, "http://")+"/file.yaml?token=hush")

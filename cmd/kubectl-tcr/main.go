@@ -1,5 +1,5 @@
-// Command kubectl-tcr is a plugin of kubectl: it says why a pod cannot pull, what an ImagePullSecret would change, how all of them fare,
-// and whether a registry takes a credential.
+// Command kubectl-tcr is a plugin of kubectl: it says why a pod cannot pull, what an ImagePullSecret would change, what state all of them
+// are in, and whether a registry accepts a credential.
 package main
 
 import (
@@ -70,9 +70,11 @@ type options struct {
 func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	o := &options{IOStreams: streams, config: genericclioptions.NewConfigFlags(true)}
 	root := &cobra.Command{
-		Use:   "kubectl-tcr",
-		Short: "Say why a pod cannot pull, what an ImagePullSecret would change, how all of them fare, and whether a registry takes a credential",
-		Long: `Say why a pod cannot pull, what an ImagePullSecret would change, how all of them fare, and whether a registry takes a credential.
+		Use: "kubectl-tcr",
+		Short: "Say why a pod cannot pull, what an ImagePullSecret would change, what state all of them are in, and whether a registry " +
+			"accepts a credential",
+		Long: `Say why a pod cannot pull, what an ImagePullSecret would change, what state all of them are in, and whether a registry accepts a
+credential.
 
 It only reads from the cluster, as you. It names what you may not see, and shows the rest. It prints no password. Only "check"
 also sends requests elsewhere: to the registry.

@@ -148,7 +148,8 @@ func compare(cmd *cobra.Command, cluster *gather.Cluster, wanted []document) (pl
 	found.Unseen = hidden
 	for _, document := range wanted {
 		if len(document.refused) > 0 {
-			found.Objects = append(found.Objects, preview.Preview{Name: document.object.Name, Refused: document.refused})
+			found.Objects = append(found.Objects, preview.Preview{Name: document.object.Name, New: isNew(existing, document.object.Name),
+				Refused: document.refused})
 			continue
 		}
 		occupied, hidden := cluster.Occupied(cmd.Context(), document.object.Name, namespaces)
@@ -158,6 +159,11 @@ func compare(cmd *cobra.Command, cluster *gather.Cluster, wanted []document) (pl
 		existing = replaced(existing, *document.object)
 	}
 	return found, cmd.Context().Err()
+}
+
+// isNew reports whether none of the existing objects has that name.
+func isNew(existing []v1.ImagePullSecret, name string) bool {
+	return !slices.ContainsFunc(existing, func(e v1.ImagePullSecret) bool { return e.Name == name })
 }
 
 // replaced returns the existing objects together with one from a file: the next ones in the file are compared with these.
