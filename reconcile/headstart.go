@@ -10,7 +10,8 @@ const (
 	// not seen yet by 50 ms (missingNamespaceWait in its NamespaceLifecycle plugin). Without the head start, that happens to one new
 	// namespace in thirty.
 	headStart = 400 * time.Microsecond
-	// maxNewcomers is how many namespaces may wait for their head start. Where more come at once, the ones before them are head start enough.
+	// maxNewcomers is how many namespaces may wait for their head start. Where more come at once, further ones are enqueued without
+	// one: some writes may then take 50 ms longer.
 	maxNewcomers = 256
 )
 

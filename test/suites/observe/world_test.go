@@ -22,6 +22,7 @@ import (
 	v1 "github.com/tcr-assistant/tcr-assistant/api/v1"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/cluster"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/manager"
+	"github.com/tcr-assistant/tcr-assistant/test/harness/process"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/prometheus"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/suite"
 	"github.com/tcr-assistant/tcr-assistant/test/harness/tencentcloud"
@@ -237,6 +238,7 @@ func (w *world) startHostsUpdater(config, hosts string) string {
 	require.NoError(w.T, listener.Close())
 	ctx, cancel := context.WithCancel(w.Ctx)
 	command := exec.CommandContext(ctx, binary, "--config="+config, "--hosts-file="+hosts, "--metrics-bind-address="+address)
+	command.Env = process.Environ()
 	require.NoError(w.T, command.Start())
 	w.whole.Cleanup(func() {
 		cancel()
