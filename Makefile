@@ -40,8 +40,8 @@ FRUGAL := GOGC=off GOMEMLIMIT=600MiB
 # Tests with time limits of less than half a minute run alone. The others run in parallel, each in a world of its own: they mostly wait.
 .PHONY: integration
 integration: controlplane prometheus registry ## run the tests against a real control plane
-	cd test && go vet ./... && $(FRUGAL) go test -p 1 -parallel 8 -count=1 -timeout 45m ./suites/integration
-	cd test && TCR_ASSISTANT_WEBHOOK=false $(FRUGAL) go test -p 1 -parallel 8 -count=1 -timeout 20m -skip '$(WEBHOOK)|$(ALIKE)' ./suites/integration
+	cd test && go vet ./... && $(FRUGAL) go test -p 1 -parallel 6 -count=1 -timeout 45m ./suites/integration
+	cd test && TCR_ASSISTANT_WEBHOOK=false $(FRUGAL) go test -p 1 -parallel 6 -count=1 -timeout 20m -skip '$(WEBHOOK)|$(ALIKE)' ./suites/integration
 	cd test && $(FRUGAL) go test -p 3 -parallel 4 -count=1 -timeout 45m $$(go list ./... | grep -v -e /harness/machine -e /harness/node -e /suites/chaos -e /suites/e2e -e /suites/integration)
 
 SEED ?= 1,2,3

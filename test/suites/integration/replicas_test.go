@@ -312,10 +312,13 @@ func TestAPIServerOutage(t *testing.T) {
 		t.Run(fmt.Sprintf("after %s it goes on by itself", outage), func(t *testing.T) {
 			pid := m.Pid()
 			w.refusals = true
+			lost := func() int { return strings.Count(m.Log(), "leadership was lost") }
+			lostBefore, stopped := lost(), time.Now()
 			require.NoError(t, w.StopAPIServer())
 			time.Sleep(outage)
 			before := len(w.writes())
 			require.NoError(t, w.StartAPIServer(w.Ctx))
+			away := time.Since(stopped)
 			// The old one would look for the API server every half minute by now, and nobody else makes default accounts.
 			require.NoError(t, w.RestartControllerManager(w.Ctx))
 			w.Namespace(name)
@@ -328,7 +331,9 @@ func TestAPIServerOutage(t *testing.T) {
 			default:
 			}
 			assert.Equal(t, pid, m.Pid())
-			assert.Equal(t, name == "long", strings.Contains(m.Log(), "leadership was lost"), "it leads no longer than its lease is good for")
+			if away < 5*time.Second || away > 30*time.Second { // in between, the Lease decides: a busy machine starts an API server slowly
+				assert.Equal(t, away > 30*time.Second, lost() > lostBefore, "it leads as long as its lease is good, %s without an API server", away)
+			}
 			writes := map[string]int{}
 			for _, write := range w.writes()[before:] {
 				writes[write.Verb+" "+write.Resource]++
