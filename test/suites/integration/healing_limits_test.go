@@ -40,7 +40,13 @@ func TestAtMostFivePodsAreEvictedInASecond(t *testing.T) {
 	})
 	require.NoError(t, first.Kill()) // and the second one goes on
 	w.healed(pods...)
-	evictions := w.evictions()
+	var evictions []cluster.Request
+	w.Eventually("every answer is in the audit log, which is written after a pod is gone", func() error {
+		if evictions = w.evictions(); len(evictions) < number {
+			return fmt.Errorf("there are %d", len(evictions))
+		}
+		return nil
+	})
 	slices.SortFunc(evictions, func(a, b cluster.Request) int { return a.Received.Compare(b.Received) })
 	evicted := 0
 	for i, eviction := range evictions {
