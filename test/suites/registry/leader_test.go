@@ -202,8 +202,7 @@ func TestTheLeaderSaysWhetherCredentialsAreValid(t *testing.T) {
 			return r.User == manager.User && r.Subresource == "status" && r.Name == right.name
 		})
 		require.NoError(t, err)
-		// What is issued step by step, or checked late, is told step by step. A status written for nothing would be by the second.
-		assert.LessOrEqual(t, len(writes), 8, "%d writes in %s", len(writes), time.Since(began))
+		assert.LessOrEqual(t, len(writes), 4, "%d writes in %s", len(writes), time.Since(began))
 		assert.NotEmpty(t, writes)
 	})
 	t.Run("another leader asks nobody who was asked, and asks by its proxy", func(t *testing.T) {
